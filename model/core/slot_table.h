@@ -62,6 +62,9 @@ class SlotTable {
     first_free_ = slot_of(id) + 1;
     --count_;
   }
+  // By position, for links between entries that are kept as positions. The slot must be in use.
+  T& in_slot(std::uint32_t index) { return slots_[index].value; }
+  const T& in_slot(std::uint32_t index) const { return slots_[index].value; }
   std::size_t size() const { return count_; }
   std::size_t slots() const { return slots_.size(); }
   IdType id_at(std::uint32_t index) const {
