@@ -1,0 +1,167 @@
+// What the three roots say to each other: control orders nodes and gateways, they report back.
+// Every message travels in an envelope of a Link (model/core/link.h): lost, repeated and reordered
+// envelopes are normal. A node or gateway that restarts has a new incarnation.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "model/core/ids.h"
+#include "model/core/link.h"
+#include "model/core/resources.h"
+#include "model/core/time.h"
+
+namespace chalk {
+
+// ---- images --------------------------------------------------------------------------------
+struct LayerSpec {
+  LayerId layer;
+  std::int64_t bytes = 0;           // to transfer
+  std::int64_t unpacked_bytes = 0;  // on the node's disk
+  CHALK_FIELDS(LayerSpec, layer, bytes, unpacked_bytes)
+};
+struct ImageSpec {
+  ImageId image;
+  std::vector<LayerSpec> layers;
+  CHALK_FIELDS(ImageSpec, image, layers)
+};
+
+// ---- control -> node -------------------------------------------------------------------------
+struct StartOrder {
+  SandboxId sandbox;
+  TenantId owner;  // the owner key under which the node must be held
+  Resources resources;
+  std::uint32_t gpu_mask = 0;  // which of the node's GPUs
+  ImageSpec image;
+  Duration lifetime;  // from start; 0 for none
+  GroupId group;      // 0 for a bare sandbox
+  CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group)
+};
+struct StopOrder {
+  SandboxId sandbox;
+  CHALK_FIELDS(StopOrder, sandbox)
+};
+struct WarmOrder {  // have the image on the node before anyone asks
+  ImageSpec image;
+  CHALK_FIELDS(WarmOrder, image)
+};
+struct ScrubOrder {  // wipe what the last owner may have left; the node is empty
+  CHALK_FIELDS(ScrubOrder)
+};
+using NodeOrder = std::variant<StartOrder, StopOrder, WarmOrder, ScrubOrder>;
+
+// ---- node -> control -------------------------------------------------------------------------
+enum class NodeRefusal : std::uint8_t { cpu, memory, disk, gpu, start_slots, sandboxes, owner, draining, duplicate };
+enum class EndReason : std::uint8_t {
+  exited,            // the workload ended by itself
+  terminated,        // it was asked to stop
+  lifetime_reached,  // the node's own timer
+  start_failed,
+  pull_failed,
+  out_of_memory,
+  node_lost,         // said by control, never by a node
+  agent_restarted    // found gone when the node came back
+};
+struct StartedReport {  // running
+  SandboxId sandbox;
+  CHALK_FIELDS(StartedReport, sandbox)
+};
+struct RefusedReport {  // the node's own admission said no; nothing was started
+  SandboxId sandbox;
+  NodeRefusal rule{};
+  std::int64_t needed = 0;
+  std::int64_t available = 0;
+  CHALK_FIELDS(RefusedReport, sandbox, rule, needed, available)
+};
+struct EndedReport {  // gone from the node, its resources are free
+  SandboxId sandbox;
+  EndReason reason{};
+  CHALK_FIELDS(EndedReport, sandbox, reason)
+};
+struct ImageReport {
+  ImageId image;
+  bool cached = false;
+  CHALK_FIELDS(ImageReport, image, cached)
+};
+struct ScrubbedReport {
+  CHALK_FIELDS(ScrubbedReport)
+};
+using NodeReport = std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport>;
+
+// An envelope carries at most one message; without one it is a heartbeat.
+template <class Message>
+struct Envelope {
+  std::uint64_t incarnation = 0;
+  std::uint64_t sequence = 0;      // of the message; 0 for a heartbeat
+  std::uint64_t acknowledged = 0;  // everything up to here has been received
+  std::optional<Message> message;
+  CHALK_FIELDS(Envelope, incarnation, sequence, acknowledged, message)
+};
+
+// A node announces itself until it is welcomed, and again with a higher incarnation after a restart
+// or when control answers that it does not know it.
+struct NodeRegistration {
+  std::uint64_t key = 0;  // the machine's own identity, chosen outside; stable over restarts
+  std::uint64_t incarnation = 0;
+  std::uint64_t purchase = 0;  // BuyNode's number, 0 for a node of a static pool
+  PoolId pool;
+  ZoneId zone;
+  NodeShape shape;
+  CHALK_FIELDS(NodeRegistration, key, incarnation, purchase, pool, zone, shape)
+};
+
+// ---- gateway <-> control ---------------------------------------------------------------------
+// Requests to a group over a window, as its gateway saw them. Totals only grow, so a lost or
+// repeated report does no harm.
+struct Demand {
+  GroupId group;
+  Time at;                            // end of the window
+  std::int64_t concurrency_ns = 0;    // total of (in flight + queued) x nanoseconds so far
+  std::uint64_t arrivals = 0;         // total
+  std::uint64_t refused = 0;          // total
+  std::uint64_t holds = 0;            // total of requests that found no free slot on arrival
+  std::uint32_t peak = 0;             // highest (in flight + queued) since the last report
+  std::uint32_t in_flight = 0;        // now
+  std::uint32_t queued = 0;           // now
+  std::uint32_t ready = 0;            // replicas that the gateway may use now
+  CHALK_FIELDS(Demand, group, at, concurrency_ns, arrivals, refused, holds, peak, in_flight, queued, ready)
+};
+struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its keep-alive, or drained
+  GroupId group;
+  SandboxId sandbox;
+  CHALK_FIELDS(ReplicaReturned, group, sandbox)
+};
+using GatewayReport = std::variant<Demand, ReplicaReturned>;
+
+struct GroupRouting {  // how the gateway treats calls to a group
+  GroupId group;
+  std::uint32_t concurrency = 1;   // calls at once per replica
+  std::uint32_t queue_max = 1000;  // calls that may wait; one more is refused
+  Duration queue_timeout;          // 0: a waiting call waits until it is served
+  Duration keep_alive;             // idle replicas beyond min_replicas are returned; 0: control decides
+  Duration report_interval;        // how often demand is reported while there is any
+  std::uint32_t min_replicas = 0;
+  bool delayed_warm_start = true;  // a replica that falls free takes a call that waits for a start
+  CHALK_FIELDS(GroupRouting, group, concurrency, queue_max, queue_timeout, keep_alive,
+               report_interval, min_replicas, delayed_warm_start)
+};
+struct ReplicaReady {
+  GroupId group;
+  SandboxId sandbox;
+  CHALK_FIELDS(ReplicaReady, group, sandbox)
+};
+struct ReplicaGone {
+  GroupId group;
+  SandboxId sandbox;
+  CHALK_FIELDS(ReplicaGone, group, sandbox)
+};
+struct DrainReplicas {  // return this many, the idle and least recently used first
+  GroupId group;
+  std::uint32_t count = 0;
+  CHALK_FIELDS(DrainReplicas, group, count)
+};
+using GatewayOrder = std::variant<GroupRouting, ReplicaReady, ReplicaGone, DrainReplicas>;
+
+}  // namespace chalk
