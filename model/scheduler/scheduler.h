@@ -1,0 +1,152 @@
+// Decides on which node, and on which of its GPUs, a sandbox runs: exact best fit, no sampling.
+//
+// In: nodes and their changes, asks, starts that finished, releases. Out: Placed, or NotPlaced with
+// the rule and the numbers behind the refusal. Invariant: on every node and in every dimension what
+// is reserved never exceeds capacity; a reservation counts from Placed until Released.
+//
+// Among the nodes where an ask fits, the chosen one is least in this order, and the index finds the
+// very node that a linear scan finds (tests/property/oracle/scheduler_scan.h):
+//   1. owned by the asking owner, before free (owner 0) nodes, which the placement then claims;
+//   2. in the zone with fewest live sandboxes of the ask's group;
+//   3. scarce first: for a share of a GPU the least free such GPU; then least GPU thousandths free
+//   on
+//      the node, so work without GPUs keeps off GPU nodes and whole nodes stay whole;
+//   4. holding the image;
+//   5. least residual of cpu and memory, at one core to 4 GiB (kBytesPerMillicore);
+//   6. lowest slot.
+#pragma once
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/scheduler/state.h"
+
+namespace chalk::scheduler {
+
+struct Config {
+  std::uint32_t nodes_max = 200'000;
+  std::uint32_t sandboxes_max = 4'000'000;
+  std::uint32_t zones_max = 64;
+  bool spread_zones = true;
+  CHALK_FIELDS(Config, nodes_max, sandboxes_max, zones_max, spread_zones)
+};
+
+struct NodeAdded {
+  NodeId node;
+  NodeShape shape;
+  PoolId pool;
+  ZoneId zone;
+  TenantId owner;
+  bool dedicated = false;  // only asks that name the pool may use it
+  CHALK_FIELDS(NodeAdded, node, shape, pool, zone, owner, dedicated)
+};
+// Its reservations are dropped with it.
+struct NodeRemoved {
+  NodeId node;
+  CHALK_FIELDS(NodeRemoved, node)
+};
+struct NodeCordoned {
+  NodeId node;
+  bool cordoned = false;
+  CHALK_FIELDS(NodeCordoned, node, cordoned)
+};
+struct NodeOwned {
+  NodeId node;
+  TenantId owner;  // 0: free to claim
+  bool usable = true;
+  CHALK_FIELDS(NodeOwned, node, owner, usable)
+};
+struct PlaceAsked {
+  SandboxId sandbox;
+  TenantId owner;
+  Resources ask;
+  PoolId pool;  // 0: any pool that is not dedicated
+  ImageId image;
+  GroupId group;
+  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group)
+};
+struct StartFinished {
+  SandboxId sandbox;
+  CHALK_FIELDS(StartFinished, sandbox)
+};
+struct Released {
+  SandboxId sandbox;
+  CHALK_FIELDS(Released, sandbox)
+};
+struct ImageCached {
+  NodeId node;
+  ImageId image;
+  bool cached = false;
+  CHALK_FIELDS(ImageCached, node, image, cached)
+};
+using Event = std::variant<NodeAdded, NodeRemoved, NodeCordoned, NodeOwned, PlaceAsked,
+                           StartFinished, Released, ImageCached>;
+
+// Why an ask found no node. The filters stand in this order: limit, no_node_in_pool,
+// no_free_node_for_tenant, sandboxes, gpu, cpu, memory, disk, start_slots. The first that leaves no
+// node is the reason, and the best available is the most of that dimension over the nodes that
+// passed the filters before it.
+enum class Shortage : std::uint8_t {
+  no_node_in_pool,
+  no_free_node_for_tenant,  // none owned by the asker or free, usable and not cordoned
+  cpu,                      // millicores
+  memory,                   // bytes
+  disk,                     // bytes
+  gpu,                      // thousandths
+  start_slots,              // it would fit, but those nodes are busy starting others
+  sandboxes,                // every considered node holds as many sandboxes as it may
+  limit,                    // of Config, or an ask that means nothing, such as 1.5 GPUs
+};
+
+struct Placed {
+  SandboxId sandbox;
+  NodeId node;
+  std::uint32_t gpu_mask = 0;
+  bool claims = false;  // the node was free and is now owned by the asker
+  CHALK_FIELDS(Placed, sandbox, node, gpu_mask, claims)
+};
+struct NotPlaced {
+  SandboxId sandbox;
+  Shortage why = Shortage::limit;
+  std::int64_t needed = 0;
+  std::int64_t best_available = 0;
+  std::uint32_t nodes_considered = 0;
+  CHALK_FIELDS(NotPlaced, sandbox, why, needed, best_available, nodes_considered)
+};
+using Effect = std::variant<Placed, NotPlaced>;
+using Effects = std::vector<Effect>;
+
+class Scheduler {
+ public:
+  using Config = scheduler::Config;
+  using State = scheduler::State;
+  using Event = scheduler::Event;
+  using Effect = scheduler::Effect;
+
+  explicit Scheduler(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+  void step(Time now, const Event& event, Effects& effects);
+  const State& state() const { return state_; }
+  const Config& config() const { return config_; }
+
+ private:
+  void on(const NodeAdded& event, Effects& effects);
+  void on(const NodeRemoved& event, Effects& effects);
+  void on(const NodeCordoned& event, Effects& effects);
+  void on(const NodeOwned& event, Effects& effects);
+  void on(const PlaceAsked& event, Effects& effects);
+  void on(const StartFinished& event, Effects& effects);
+  void on(const Released& event, Effects& effects);
+  void on(const ImageCached& event, Effects& effects);
+  void reserve(std::uint32_t slot, std::uint32_t gpu_mask, const PlaceAsked& asked);
+  void release(std::uint32_t sandbox_slot);
+  void drop_group_member(std::uint32_t group, std::uint32_t zone);
+  std::uint32_t find_node(NodeId id) const;            // slot or kNone
+  std::uint32_t find_reservation(SandboxId id) const;  // slot or kNone
+  void forget_node(std::uint32_t slot);
+
+  Config config_;
+  State state_;
+};
+
+}  // namespace chalk::scheduler

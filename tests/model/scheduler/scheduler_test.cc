@@ -1,0 +1,290 @@
+#include "model/scheduler/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <variant>
+
+#include "model/core/print.h"
+
+namespace chalk::scheduler {
+namespace {
+
+constexpr std::int64_t kGi = std::int64_t{1} << 30;
+
+// A scheduler with shorthand for the events of these tests; slots are written from 1.
+class Desk {
+ public:
+  explicit Desk(Config config = {}) : machine_(config) {}
+  Effects send(const Event& event) {
+    Effects effects;
+    machine_.step({}, event, effects);
+    return effects;
+  }
+  void add(std::uint64_t node, NodeShape shape, std::uint64_t zone = 1, std::uint64_t owner = 0,
+           std::uint64_t pool = 1, bool dedicated = false) {
+    send(NodeAdded{{node}, shape, {pool}, {zone}, {owner}, dedicated});
+  }
+  Effect ask(PlaceAsked asked) {
+    const Effects effects = send(asked);
+    EXPECT_EQ(effects.size(), 1u);
+    return effects.front();
+  }
+  // The node of an ask that must be placed.
+  std::uint64_t place(PlaceAsked asked) {
+    const Effect effect = ask(asked);
+    const auto* placed = std::get_if<Placed>(&effect);
+    EXPECT_NE(placed, nullptr) << to_text(effect);
+    return placed == nullptr ? 0 : placed->node.value;
+  }
+  NotPlaced refused(PlaceAsked asked) {
+    const Effect effect = ask(asked);
+    const auto* no = std::get_if<NotPlaced>(&effect);
+    EXPECT_NE(no, nullptr) << to_text(effect);
+    return no == nullptr ? NotPlaced{} : *no;
+  }
+  const State& state() const { return machine_.state(); }
+
+ private:
+  Scheduler machine_;
+};
+
+NodeShape cores(std::int64_t count, std::int32_t gpus = 0, std::int32_t model = 0) {
+  NodeShape shape;
+  shape.cpu_millicores = count * 1000;
+  shape.memory_bytes = count * 4 * kGi;
+  shape.disk_bytes = 100 * kGi;
+  shape.gpus = gpus;
+  shape.gpu_model = model;
+  return shape;
+}
+PlaceAsked one(std::uint64_t sandbox, std::int64_t millicores = 1000, std::uint64_t owner = 7) {
+  PlaceAsked asked;
+  asked.sandbox = {sandbox};
+  asked.owner = {owner};
+  asked.ask.cpu_millicores = millicores;
+  asked.ask.memory_bytes = millicores * kBytesPerMillicore;
+  return asked;
+}
+PlaceAsked gpu(std::uint64_t sandbox, std::int32_t gpus, std::int32_t millis,
+               std::uint32_t models = 0) {
+  PlaceAsked asked = one(sandbox);
+  asked.ask.gpus = gpus;
+  asked.ask.gpu_millis = millis;
+  asked.ask.gpu_models = models;
+  return asked;
+}
+
+TEST(Scheduler, TakesTheNodeThatIsLeftFullest) {
+  Desk desk;
+  desk.add(1, cores(16));
+  desk.add(2, cores(2));
+  desk.add(3, cores(4));
+  EXPECT_EQ(desk.place(one(1, 2000)), 2u);
+}
+
+TEST(Scheduler, PutsAnOwnerOnItsOwnNodesBeforeItClaimsAFreeOne) {
+  Desk desk;
+  desk.add(1, cores(2));
+  desk.add(2, cores(16), 1, 7);
+  const Effect own = desk.ask(one(1, 2000));
+  EXPECT_EQ(own, Effect(Placed{{1}, {2}, 0, false}));
+  desk.send(NodeCordoned{{2}, true});
+  EXPECT_EQ(desk.ask(one(2, 2000)), Effect(Placed{{2}, {1}, 0, true}));
+  EXPECT_EQ(desk.state().infos[0].owner, TenantId{7});
+}
+
+TEST(Scheduler, NeverPutsAnOwnerOnTheNodeOfAnother) {
+  Desk desk;
+  desk.add(1, cores(16), 1, 8);
+  EXPECT_EQ(desk.refused(one(1)), (NotPlaced{{1}, Shortage::no_free_node_for_tenant, 1, 0, 0}));
+  desk.send(NodeOwned{{1}, {0}, false});  // given up, but not scrubbed yet
+  EXPECT_EQ(desk.refused(one(1)).why, Shortage::no_free_node_for_tenant);
+  desk.send(NodeOwned{{1}, {0}, true});
+  EXPECT_EQ(desk.place(one(1)), 1u);
+}
+
+TEST(Scheduler, KeepsGpuNodesForGpuWork) {
+  Desk desk;
+  desk.add(1, cores(2, 4));
+  desk.add(2, cores(64));
+  EXPECT_EQ(desk.place(one(1)), 2u);
+  EXPECT_EQ(desk.place(gpu(2, 1, 1000)), 1u);
+}
+
+TEST(Scheduler, KeepsWholeGpuNodesWhole) {
+  Desk desk;
+  desk.add(1, cores(16, 4), 1, 7);
+  desk.add(2, cores(64, 4), 1, 7);
+  EXPECT_EQ(desk.place(gpu(1, 4, 1000)), 1u);
+  desk.send(Released{{1}});
+  EXPECT_EQ(desk.place(gpu(2, 1, 1000)), 1u);
+  EXPECT_EQ(desk.place(gpu(3, 1, 1000)), 1u);  // three are free there, four on the other
+  EXPECT_EQ(desk.place(gpu(4, 4, 1000)), 2u);
+}
+
+TEST(Scheduler, SharesTheTightestGpuThatFits) {
+  Desk desk;
+  desk.add(1, cores(16, 2), 1, 7);
+  EXPECT_EQ(desk.ask(gpu(1, 1, 300)), Effect(Placed{{1}, {1}, 1, false}));
+  EXPECT_EQ(desk.ask(gpu(2, 1, 800)), Effect(Placed{{2}, {1}, 2, false}));
+  EXPECT_EQ(desk.ask(gpu(3, 1, 200)), Effect(Placed{{3}, {1}, 2, false}));
+  EXPECT_EQ(desk.refused(gpu(4, 1, 701)), (NotPlaced{{4}, Shortage::gpu, 701, 700, 1}));
+  EXPECT_EQ(desk.refused(gpu(5, 1, 1000)), (NotPlaced{{5}, Shortage::gpu, 1000, 0, 1}));
+}
+
+TEST(Scheduler, TakesOnlyGpuModelsThatAreAccepted) {
+  Desk desk;
+  desk.add(1, cores(4, 1, 0));
+  desk.add(2, cores(16, 1, 1));
+  EXPECT_EQ(desk.place(gpu(1, 1, 1000, 0b10)), 2u);
+  EXPECT_EQ(desk.refused(gpu(2, 1, 1000, 0b10)), (NotPlaced{{2}, Shortage::gpu, 1000, 0, 2}));
+  EXPECT_EQ(desk.place(gpu(3, 1, 1000, 0)), 1u);
+}
+
+TEST(Scheduler, SpreadsAGroupOverZonesBeforeItPacks) {
+  Desk desk;
+  desk.add(1, cores(4), 1, 7);
+  desk.add(2, cores(64), 2, 7);
+  PlaceAsked asked = one(1);
+  asked.group = {5};
+  EXPECT_EQ(desk.place(asked), 1u);
+  asked.sandbox = {2};
+  EXPECT_EQ(desk.place(asked), 2u);
+  EXPECT_EQ(desk.place(one(3)), 1u);  // no group: packs
+  desk.send(Released{{1}});
+  asked.sandbox = {4};
+  EXPECT_EQ(desk.place(asked), 1u);
+
+  Desk packed(Config{.spread_zones = false});
+  packed.add(1, cores(4), 1, 7);
+  packed.add(2, cores(64), 2, 7);
+  for (std::uint64_t i = 1; i <= 4; ++i) {
+    asked.sandbox = {i};
+    EXPECT_EQ(packed.place(asked), 1u);
+  }
+}
+
+TEST(Scheduler, PrefersANodeThatHoldsTheImageToATighterOne) {
+  Desk desk;
+  desk.add(1, cores(2));
+  desk.add(2, cores(8));
+  desk.add(3, cores(4));
+  desk.send(ImageCached{{2}, {9}, true});
+  desk.send(ImageCached{{3}, {9}, true});
+  PlaceAsked asked = one(1);
+  asked.image = {9};
+  EXPECT_EQ(desk.place(asked), 3u);
+  desk.send(Released{{1}});
+  desk.send(NodeOwned{{3}, {0}, true});
+  desk.send(ImageCached{{3}, {9}, false});
+  EXPECT_EQ(desk.place(asked), 2u);
+}
+
+TEST(Scheduler, UsesADedicatedPoolOnlyWhenItIsNamed) {
+  Desk desk;
+  desk.add(1, cores(4), 1, 0, 3, true);
+  EXPECT_EQ(desk.refused(one(1)), (NotPlaced{{1}, Shortage::no_node_in_pool, 1, 0, 0}));
+  PlaceAsked asked = one(1);
+  asked.pool = {3};
+  EXPECT_EQ(desk.place(asked), 1u);
+  asked.sandbox = {2};
+  asked.pool = {4};
+  EXPECT_EQ(desk.refused(asked).why, Shortage::no_node_in_pool);
+}
+
+TEST(Scheduler, SaysWhichDimensionIsShortAndByHowMuch) {
+  Desk desk;
+  desk.add(1, cores(4));
+  desk.add(2, cores(8));
+  EXPECT_EQ(desk.refused(one(1, 9000)), (NotPlaced{{1}, Shortage::cpu, 9000, 8000, 2}));
+  PlaceAsked asked = one(1, 5000);
+  asked.ask.memory_bytes = 33 * kGi;
+  EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::memory, 33 * kGi, 32 * kGi, 2}));
+  asked = one(1);
+  asked.ask.disk_bytes = 101 * kGi;
+  EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::disk, 101 * kGi, 100 * kGi, 2}));
+}
+
+TEST(Scheduler, WaitsForAStartSlotAndSaysSo) {
+  Desk desk;
+  NodeShape shape = cores(16);
+  shape.start_slots = 2;
+  desk.add(1, shape);
+  desk.place(one(1));
+  desk.place(one(2));
+  EXPECT_EQ(desk.refused(one(3)), (NotPlaced{{3}, Shortage::start_slots, 1, 0, 1}));
+  EXPECT_EQ(desk.refused(one(3, 15'000)), (NotPlaced{{3}, Shortage::cpu, 15'000, 14'000, 1}));
+  desk.send(StartFinished{{1}});
+  desk.send(StartFinished{{1}});  // said twice: one slot is free, not two
+  EXPECT_EQ(desk.place(one(3)), 1u);
+  EXPECT_EQ(desk.refused(one(4)).why, Shortage::start_slots);
+  desk.send(Released{{2}});  // released while starting: its slot comes back too
+  EXPECT_EQ(desk.place(one(4)), 1u);
+}
+
+TEST(Scheduler, RefusesWhenEveryNodeHoldsItsMostSandboxes) {
+  Desk desk;
+  NodeShape shape = cores(16);
+  shape.sandboxes_max = 1;
+  desk.add(1, shape);
+  desk.place(one(1));
+  EXPECT_EQ(desk.refused(one(2)), (NotPlaced{{2}, Shortage::sandboxes, 1, 0, 1}));
+}
+
+TEST(Scheduler, RefusesAtItsLimitsAndAsksThatMeanNothing) {
+  Desk desk(Config{.nodes_max = 1, .sandboxes_max = 2, .zones_max = 1});
+  desk.add(1, cores(4));
+  desk.add(2, cores(4));
+  EXPECT_EQ(desk.state().ignored.nodes_over_limit, 1u);
+  EXPECT_EQ(desk.refused(one(3)), (NotPlaced{{3}, Shortage::limit, 3, 2, 0}));
+  EXPECT_EQ(desk.refused(one(1, -1)), (NotPlaced{{1}, Shortage::limit, -1, 0, 0}));
+  EXPECT_EQ(desk.refused(gpu(1, 2, 500)), (NotPlaced{{1}, Shortage::limit, 2, 1, 0}));
+  EXPECT_EQ(desk.refused(gpu(1, 1, 0)), (NotPlaced{{1}, Shortage::limit, 0, 1000, 0}));
+  EXPECT_EQ(desk.refused(gpu(1, 17, 1000)), (NotPlaced{{1}, Shortage::limit, 17, 16, 0}));
+  desk.place(one(1));
+  EXPECT_EQ(desk.refused(one(std::uint64_t{1} << 32 | 1)).why, Shortage::limit);  // slot is taken
+}
+
+TEST(Scheduler, IgnoresWhatIsLateRepeatedOrUnknown) {
+  Desk desk;
+  desk.add(1, cores(4));
+  desk.place(one(1));
+  const State before = desk.state();
+  EXPECT_TRUE(desk.send(one(1)).empty());
+  desk.add(1, cores(64));
+  desk.send(NodeRemoved{{2}});
+  desk.send(NodeRemoved{{std::uint64_t{1} << 32 | 1}});
+  desk.send(Released{{2}});
+  desk.send(Released{{std::uint64_t{1} << 32 | 1}});
+  desk.send(StartFinished{{9}});
+  desk.send(StartFinished{{0}});
+  desk.send(NodeOwned{{5}, {3}, true});
+  desk.send(NodeCordoned{{0}, true});
+  desk.send(ImageCached{{5}, {3}, true});
+  State after = desk.state();
+  EXPECT_EQ(after.ignored.duplicate_asks, 1u);
+  EXPECT_EQ(after.ignored.duplicate_nodes, 1u);
+  EXPECT_EQ(after.ignored.unknown_nodes, 5u);
+  EXPECT_EQ(after.ignored.unknown_sandboxes, 4u);
+  after.ignored = before.ignored;
+  EXPECT_TRUE(after == before);
+}
+
+TEST(Scheduler, DropsTheReservationsOfARemovedNodeAndNeverLetsItReturn) {
+  Desk desk;
+  desk.add(1, cores(4));
+  PlaceAsked asked = one(1);
+  asked.group = {5};
+  desk.place(asked);
+  desk.send(NodeRemoved{{1}});
+  EXPECT_EQ(desk.state().live_reservations, 0u);
+  EXPECT_EQ(desk.state().group_index.size(), 0u);
+  desk.send(Released{{1}});  // late
+  desk.add(1, cores(4));     // late
+  EXPECT_EQ(desk.refused(one(1)).why, Shortage::no_node_in_pool);
+  desk.add(std::uint64_t{1} << 32 | 1, cores(4));
+  EXPECT_EQ(desk.place(one(1)), std::uint64_t{1} << 32 | 1);
+}
+
+}  // namespace
+}  // namespace chalk::scheduler
