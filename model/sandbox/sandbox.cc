@@ -1,0 +1,216 @@
+#include "model/sandbox/sandbox.h"
+
+namespace chalk::sandbox {
+
+void Sandboxes::step(Time now, const Event& event, Effects& effects) {
+  std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  if (state_.timers.next() != state_.wake) {
+    state_.wake = state_.timers.next();
+    if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
+  }
+}
+
+void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
+  const auto refuse = [&](Refusal rule, std::int64_t needed, std::int64_t in_use, std::int64_t limit) {
+    effects.push_back(Refused{asked.reply_to, {}, asked.group, rule, 0, needed, in_use, limit});
+  };
+  const Key key{asked.tenant, asked.key};
+  if (!asked.key.empty()) {
+    if (const auto known = state_.keys.find(key); known != state_.keys.end()) {
+      effects.push_back(Accepted{asked.reply_to, known->second, true});
+      return;
+    }
+    const auto keys = static_cast<std::int64_t>(state_.keys.size());
+    if (keys >= config_.keys_max) return refuse(Refusal::keys_limit, 1, keys, config_.keys_max);
+  }
+  const auto live = static_cast<std::int64_t>(state_.sandboxes.size());
+  if (live >= config_.sandboxes_max) {
+    return refuse(Refusal::sandboxes_limit, 1, live, config_.sandboxes_max);
+  }
+  const Resources& ask = asked.resources;
+  if (ask.cpu_millicores < 0 || ask.memory_bytes < 0 || ask.disk_bytes < 0 || ask.gpus < 0 ||
+      (ask.gpus > 0 && (ask.gpu_millis <= 0 || ask.gpu_millis > 1000)) ||
+      (ask.gpus > 1 && ask.gpu_millis != 1000)) {
+    return refuse(Refusal::no_resources, ask.gpu_millis, ask.gpus, 1000);
+  }
+  if (asked.lifetime.nanos < 0 || asked.lifetime > config_.lifetime_max) {
+    return refuse(Refusal::lifetime_too_long, asked.lifetime.nanos, 0, config_.lifetime_max.nanos);
+  }
+  if (!asked.image_known) {
+    return refuse(Refusal::unknown_image, static_cast<std::int64_t>(asked.image.value), 0, 0);
+  }
+  Record record;
+  record.reply_to = asked.reply_to;
+  record.tenant = asked.tenant;
+  record.group = asked.group;
+  record.resources = asked.resources;
+  record.image = asked.image;
+  record.pool = asked.pool;
+  record.lifetime = asked.lifetime;
+  record.requested = now;
+  record.key = asked.key;
+  const SandboxId id = state_.sandboxes.insert(std::move(record));
+  if (!asked.key.empty()) state_.keys.emplace(key, id);
+  effects.push_back(Accepted{asked.reply_to, id, false});
+  effects.push_back(AskAdmission{id, asked.tenant, asked.resources});
+}
+
+void Sandboxes::on(Time, const AdmissionRefused& refused, Effects& effects) {
+  Record* record = state_.sandboxes.find(refused.sandbox);
+  if (record == nullptr || record->phase != Phase::accepted) return;  // it ended meanwhile
+  effects.push_back(Refused{record->reply_to, refused.sandbox, record->group, Refusal::admission,
+                            refused.rule, refused.needed, refused.in_use, refused.limit});
+  // A refused request leaves no trace: its key may be used again at once.
+  if (!record->key.empty()) state_.keys.erase(Key{record->tenant, record->key});
+  state_.sandboxes.erase(refused.sandbox);
+}
+
+void Sandboxes::on(Time now, const Placed& placed, Effects& effects) {
+  Record* record = state_.sandboxes.find(placed.sandbox);
+  if (record == nullptr || record->phase != Phase::accepted) return;
+  record->phase = Phase::placed;
+  record->node = placed.node;
+  record->gpu_mask = placed.gpu_mask;
+  ++record->attempts;
+  link(placed.sandbox, *record);
+  record->start_deadline = now + config_.start_timeout;
+  state_.timers.arm(record->start_deadline, Timer{placed.sandbox, {}});
+  effects.push_back(SendStart{placed.node, placed.sandbox});
+}
+
+void Sandboxes::on(Time now, const Started& started, Effects& effects) {
+  Record* record = placed_on(started.sandbox, started.node);
+  if (record == nullptr) {
+    // Late: it was given up here or placed elsewhere since. The node must not keep it.
+    effects.push_back(SendStop{started.node, started.sandbox});
+    return;
+  }
+  if (record->phase != Phase::placed) return;  // repeated, or already ending
+  record->phase = Phase::running;
+  record->ran = true;
+  record->start_deadline = kNever;
+  effects.push_back(StartSettled{started.sandbox});
+  effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
+                            now - record->requested});
+}
+
+void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {
+  Record* record = placed_on(refused.sandbox, refused.node);
+  if (record == nullptr || record->ran) return;
+  try_again_or_end(now, refused.sandbox, *record, EndReason::start_failed, effects);
+}
+
+void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
+  Record* record = placed_on(ended.sandbox, ended.node);
+  if (record == nullptr) return;  // repeated, or the node had been given up for lost
+  if (!record->ran && !record->stop_asked) {
+    return try_again_or_end(now, ended.sandbox, *record, ended.reason, effects);
+  }
+  unplace(ended.sandbox, *record, effects);
+  end(now, ended.sandbox, ended.reason, effects);
+}
+
+void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) {
+  Record* record = state_.sandboxes.find(asked.sandbox);
+  if (record == nullptr || record->stop_asked) return;  // gone or already on its way
+  if (record->phase == Phase::accepted) {
+    effects.push_back(Unplace{asked.sandbox, {}});
+    return end(now, asked.sandbox, EndReason::terminated, effects);
+  }
+  record->stop_asked = true;
+  record->phase = Phase::ending;
+  record->start_deadline = kNever;
+  effects.push_back(SendStop{record->node, asked.sandbox});
+}
+
+// Cost: the sandboxes on that node, not all there are.
+void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
+  const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(lost.node);
+  if (slot >= state_.first_on_node.size()) return;
+  SandboxId next = state_.first_on_node[slot];
+  while (next) {
+    const SandboxId id = next;
+    Record& record = state_.sandboxes.at(id);
+    next = record.next_on_node;
+    if (record.node != lost.node) continue;
+    if (!record.ran && !record.stop_asked) {
+      try_again_or_end(now, id, record, EndReason::node_lost, effects);
+    } else {
+      unplace(id, record, effects);
+      end(now, id, EndReason::node_lost, effects);
+    }
+  }
+}
+
+void Sandboxes::on(Time now, const Woken&, Effects& effects) {
+  while (state_.timers.due(now)) {
+    const Timer timer = state_.timers.pop().key;
+    if (!timer.forget.text.empty()) {
+      const auto found = state_.keys.find(timer.forget);
+      if (found != state_.keys.end() && found->second == timer.sandbox) state_.keys.erase(found);
+      continue;
+    }
+    Record* record = state_.sandboxes.find(timer.sandbox);
+    if (record == nullptr || record->phase != Phase::placed || record->start_deadline > now) continue;
+    // The node is told to stop it and answers; only then is the placement given back, and another
+    // node tried.
+    record->phase = Phase::ending;
+    effects.push_back(SendStop{record->node, timer.sandbox});
+  }
+}
+
+Record* Sandboxes::placed_on(SandboxId sandbox, NodeId node) {
+  Record* record = state_.sandboxes.find(sandbox);
+  if (record == nullptr || record->phase == Phase::accepted || record->node != node) return nullptr;
+  return record;
+}
+
+void Sandboxes::link(SandboxId id, Record& record) {
+  const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(record.node);
+  if (slot >= state_.first_on_node.size()) state_.first_on_node.resize(slot + 1);
+  SandboxId& first = state_.first_on_node[slot];
+  record.previous_on_node = {};
+  record.next_on_node = first;
+  if (first) state_.sandboxes.at(first).previous_on_node = id;
+  first = id;
+}
+
+void Sandboxes::unlink(Record& record) {
+  if (record.previous_on_node) {
+    state_.sandboxes.at(record.previous_on_node).next_on_node = record.next_on_node;
+  } else {
+    state_.first_on_node[SlotTable<NodeId, int>::slot_of(record.node)] = record.next_on_node;
+  }
+  if (record.next_on_node) {
+    state_.sandboxes.at(record.next_on_node).previous_on_node = record.previous_on_node;
+  }
+}
+
+void Sandboxes::unplace(SandboxId id, Record& record, Effects& effects) {
+  unlink(record);
+  effects.push_back(Unplace{id, record.node});
+  record.node = {};
+  record.gpu_mask = 0;
+}
+
+void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReason reason,
+                                 Effects& effects) {
+  unplace(id, record, effects);
+  if (record.attempts >= config_.start_attempts || record.stop_asked) {
+    return end(now, id, reason, effects);
+  }
+  record.phase = Phase::accepted;
+  record.start_deadline = kNever;
+  effects.push_back(AskAdmission{id, record.tenant, record.resources});
+}
+
+void Sandboxes::end(Time now, SandboxId id, EndReason reason, Effects& effects) {
+  Record& record = state_.sandboxes.at(id);
+  effects.push_back(Gone{record.reply_to, id, record.group, reason, record.ran, record.stop_asked});
+  if (!record.key.empty()) {
+    state_.timers.arm(now + config_.key_retention, Timer{id, Key{record.tenant, record.key}});
+  }
+  state_.sandboxes.erase(id);
+}
+
+}  // namespace chalk::sandbox

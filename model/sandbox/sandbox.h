@@ -1,0 +1,239 @@
+// Sandboxes: the life of every sandbox, from a request to gone.
+//
+//   accepted -> image ready -> placed (starting on a node) -> running -> ending -> gone
+//
+// In: requests and what the other machines and nodes say. Out: replies, questions to admission,
+// orders to nodes, and the release of what a sandbox held.
+// Invariants: one idempotency key names at most one sandbox; each sandbox is released exactly once
+// per placement; after `gone` nothing about it is ordered again.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/resources.h"
+#include "model/core/slot_table.h"
+#include "model/core/timers.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::sandbox {
+
+struct Config {
+  std::uint32_t sandboxes_max = 4'000'000;  // live at once
+  std::uint32_t keys_max = 10'000'000;
+  Duration key_retention = seconds(86'400);  // a key is remembered so long after its sandbox is gone
+  Duration start_timeout = seconds(600);     // from the order to the report that it runs
+  std::uint32_t start_attempts = 3;          // nodes to try before a sandbox is given up
+  Duration lifetime_max = seconds(30 * 86'400);
+  CHALK_FIELDS(Config, sandboxes_max, keys_max, key_retention, start_timeout, start_attempts,
+               lifetime_max)
+};
+
+enum class Phase : std::uint8_t { accepted, placed, running, ending };
+
+// ---- events
+struct Requested {
+  std::uint64_t reply_to = 0;  // chosen by the caller, comes back in every reply
+  std::string key;             // idempotency key, unique per tenant; empty for none
+  TenantId tenant;
+  GroupId group;  // 0 for a bare sandbox
+  Resources resources;
+  ImageId image;
+  bool image_known = false;  // said by the root: the catalogue has it, or none is needed
+  PoolId pool;
+  Duration lifetime;  // 0 for none
+  CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, pool, lifetime)
+};
+struct AdmissionRefused {
+  SandboxId sandbox;
+  std::uint8_t rule = 0;  // tenancy's or the scheduler's rule, for the reply
+  std::int64_t needed = 0;
+  std::int64_t in_use = 0;
+  std::int64_t limit = 0;
+  CHALK_FIELDS(AdmissionRefused, sandbox, rule, needed, in_use, limit)
+};
+struct Placed {
+  SandboxId sandbox;
+  NodeId node;
+  std::uint32_t gpu_mask = 0;
+  CHALK_FIELDS(Placed, sandbox, node, gpu_mask)
+};
+struct Started {
+  SandboxId sandbox;
+  NodeId node;
+  CHALK_FIELDS(Started, sandbox, node)
+};
+struct NodeRefused {
+  SandboxId sandbox;
+  NodeId node;
+  NodeRefusal rule{};
+  CHALK_FIELDS(NodeRefused, sandbox, node, rule)
+};
+struct Ended {
+  SandboxId sandbox;
+  NodeId node;
+  EndReason reason{};
+  CHALK_FIELDS(Ended, sandbox, node, reason)
+};
+struct TerminateRequested {
+  SandboxId sandbox;
+  CHALK_FIELDS(TerminateRequested, sandbox)
+};
+struct NodeLost {
+  NodeId node;
+  CHALK_FIELDS(NodeLost, node)
+};
+using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
+                           TerminateRequested, NodeLost, Woken>;
+
+// ---- effects
+enum class Refusal : std::uint8_t {
+  unknown_image, sandboxes_limit, keys_limit, lifetime_too_long, no_resources, admission
+};
+struct Accepted {
+  std::uint64_t reply_to = 0;
+  SandboxId sandbox;
+  bool repeated = false;  // the key had been seen: this is the sandbox of the first request
+  CHALK_FIELDS(Accepted, reply_to, sandbox, repeated)
+};
+struct Refused {
+  std::uint64_t reply_to = 0;
+  SandboxId sandbox;  // 0 when it was never accepted
+  GroupId group;
+  Refusal rule{};
+  std::uint8_t admission_rule = 0;  // tenancy's rule when rule is admission
+  std::int64_t needed = 0;
+  std::int64_t in_use = 0;
+  std::int64_t limit = 0;
+  CHALK_FIELDS(Refused, reply_to, sandbox, group, rule, admission_rule, needed, in_use, limit)
+};
+struct AskAdmission {
+  SandboxId sandbox;
+  TenantId tenant;
+  Resources resources;
+  CHALK_FIELDS(AskAdmission, sandbox, tenant, resources)
+};
+struct SendStart {
+  NodeId node;
+  SandboxId sandbox;
+  CHALK_FIELDS(SendStart, node, sandbox)
+};
+struct SendStop {
+  NodeId node;
+  SandboxId sandbox;
+  CHALK_FIELDS(SendStop, node, sandbox)
+};
+struct StartSettled {  // its start slot is free
+  SandboxId sandbox;
+  CHALK_FIELDS(StartSettled, sandbox)
+};
+struct Unplace {  // give back reservation and quota of one placement
+  SandboxId sandbox;
+  NodeId node;  // 0 when it was still waiting
+  CHALK_FIELDS(Unplace, sandbox, node)
+};
+struct Running {
+  std::uint64_t reply_to = 0;
+  SandboxId sandbox;
+  NodeId node;
+  GroupId group;
+  Duration took;  // since the request
+  CHALK_FIELDS(Running, reply_to, sandbox, node, group, took)
+};
+struct Gone {
+  std::uint64_t reply_to = 0;
+  SandboxId sandbox;
+  GroupId group;
+  EndReason reason{};
+  bool was_running = false;
+  bool stop_asked = false;  // somebody had asked for its end
+  CHALK_FIELDS(Gone, reply_to, sandbox, group, reason, was_running, stop_asked)
+};
+using Effect = std::variant<Accepted, Refused, AskAdmission, SendStart, SendStop, StartSettled,
+                            Unplace, Running, Gone, WakeAt>;
+
+struct Record {
+  std::uint64_t reply_to = 0;
+  TenantId tenant;
+  GroupId group;
+  Resources resources;
+  ImageId image;
+  PoolId pool;
+  Duration lifetime;
+  Time requested;
+  Time start_deadline = kNever;
+  NodeId node;
+  std::uint32_t gpu_mask = 0;
+  Phase phase = Phase::accepted;
+  bool ran = false;
+  bool stop_asked = false;
+  std::uint32_t attempts = 0;
+  std::string key;
+  SandboxId previous_on_node;
+  SandboxId next_on_node;
+  CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
+               start_deadline, node, gpu_mask, phase, ran, stop_asked, attempts, key,
+               previous_on_node, next_on_node)
+};
+struct Key {
+  TenantId tenant;
+  std::string text;
+  auto operator<=>(const Key&) const = default;
+  CHALK_FIELDS(Key, tenant, text)
+};
+struct Timer {  // either a sandbox's start deadline or the end of a key's retention
+  SandboxId sandbox;
+  Key forget;
+  CHALK_FIELDS(Timer, sandbox, forget)
+};
+struct State {
+  SlotTable<SandboxId, Record> sandboxes;
+  std::vector<SandboxId> first_on_node;  // by node slot
+  std::map<Key, SandboxId> keys;
+  Timers<Timer> timers;
+  Time wake = kNever;  // the last WakeAt
+  CHALK_FIELDS(State, sandboxes, first_on_node, keys, timers, wake)
+};
+
+class Sandboxes {
+ public:
+  using Config = sandbox::Config;
+  using Event = sandbox::Event;
+  using Effect = sandbox::Effect;
+  using State = sandbox::State;
+
+  explicit Sandboxes(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, std::vector<Effect>& effects);
+  const State& state() const { return state_; }
+  const Record* find(SandboxId sandbox) const { return state_.sandboxes.find(sandbox); }
+
+ private:
+  using Effects = std::vector<Effect>;
+  void on(Time, const Requested&, Effects&);
+  void on(Time, const AdmissionRefused&, Effects&);
+  void on(Time, const Placed&, Effects&);
+  void on(Time, const Started&, Effects&);
+  void on(Time, const NodeRefused&, Effects&);
+  void on(Time, const Ended&, Effects&);
+  void on(Time, const TerminateRequested&, Effects&);
+  void on(Time, const NodeLost&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  Record* placed_on(SandboxId, NodeId);
+  void link(SandboxId, Record&);
+  void unlink(Record&);
+  void unplace(SandboxId, Record&, Effects&);
+  void try_again_or_end(Time, SandboxId, Record&, EndReason, Effects&);
+  void end(Time, SandboxId, EndReason, Effects&);
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Sandboxes>);
+
+}  // namespace chalk::sandbox
