@@ -1,0 +1,250 @@
+// Tenancy: who may have how much, who waits for what, and which tenant a node belongs to.
+//
+// In: tenants with quotas, sandboxes that ask and end, what the scheduler found, nodes that come, go
+// and are scrubbed. Out: which sandbox to place next, refusals with rule and numbers, owners of nodes.
+// Invariants: a tenant never holds more than its quota; what is held is released once on every path;
+// a node is never usable by two owner keys without a scrub between.
+//
+// Order of what waits: dominant resource fairness (Ghodsi et al., NSDI 2011) in integers: the tenant
+// whose largest share of any resource, divided by its weight, is least goes next; within a tenant
+// first come, first served. A round stops after `tries_per_event` failures; the next round begins
+// where it stopped, so every waiting tenant's head is tried within
+// tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed).
+#pragma once
+#include <cstdint>
+#include <map>
+#include <set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/resources.h"
+#include "model/core/slot_map.h"
+#include "model/core/timers.h"
+
+namespace chalk::tenancy {
+
+// The owner key of all tenants that allow sharing nodes with each other.
+inline constexpr TenantId kSharedOwner{~0ULL};
+
+struct Config {
+  std::uint32_t tenants_max = 1'000'000;
+  std::uint32_t pending_max = 1'000'000;
+  std::uint32_t pending_per_tenant_max = 100'000;
+  std::uint32_t tries_per_event = 8;
+  Duration scrub_timeout = seconds(300);  // a scrub that does not finish is ordered again
+  Duration owner_linger = seconds(60);    // how long an emptied node stays with its owner
+  bool separate_tenants = true;           // false: everybody shares, no scrubs
+  CHALK_FIELDS(Config, tenants_max, pending_max, pending_per_tenant_max, tries_per_event,
+               scrub_timeout, owner_linger, separate_tenants)
+};
+
+struct Amounts {  // in use, or a limit; as a limit 0 means none
+  std::int64_t cpu_millicores = 0;
+  std::int64_t memory_bytes = 0;
+  std::int64_t gpu_millis = 0;
+  std::int64_t sandboxes = 0;
+  CHALK_FIELDS(Amounts, cpu_millicores, memory_bytes, gpu_millis, sandboxes)
+};
+Amounts amounts_of(const Resources& resources);  // one sandbox
+
+// ---- events
+struct TenantAdded {
+  TenantId tenant;
+  Amounts quota;
+  std::uint32_t weight = 1;
+  bool shares = false;
+  PoolId dedicated_pool;
+  CHALK_FIELDS(TenantAdded, tenant, quota, weight, shares, dedicated_pool)
+};
+struct SandboxAsked {
+  SandboxId sandbox;
+  TenantId tenant;
+  Resources resources;
+  PoolId pool;  // where it must go; 0: anywhere
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool)
+};
+struct SandboxPlaced {
+  SandboxId sandbox;
+  NodeId node;
+  bool claims = false;
+  CHALK_FIELDS(SandboxPlaced, sandbox, node, claims)
+};
+struct NotPlaced {  // the answer to TryPlace when there is no room
+  SandboxId sandbox;
+  CHALK_FIELDS(NotPlaced, sandbox)
+};
+struct SandboxEnded {
+  SandboxId sandbox;
+  CHALK_FIELDS(SandboxEnded, sandbox)
+};
+struct SandboxCancelled {
+  SandboxId sandbox;
+  CHALK_FIELDS(SandboxCancelled, sandbox)
+};
+struct NodeJoined {
+  NodeId node;
+  NodeShape shape;
+  TenantId owner;  // of a dedicated pool; 0: free
+  CHALK_FIELDS(NodeJoined, node, shape, owner)
+};
+struct NodeGone {
+  NodeId node;
+  CHALK_FIELDS(NodeGone, node)
+};
+struct NodeScrubbed {
+  NodeId node;
+  CHALK_FIELDS(NodeScrubbed, node)
+};
+struct CapacityFreed {  // something ended or joined: a round of attempts begins
+  CHALK_FIELDS(CapacityFreed)
+};
+struct NextAttempt {  // given again and again while round_open()
+  CHALK_FIELDS(NextAttempt)
+};
+using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, SandboxEnded,
+                           SandboxCancelled, NodeJoined, NodeGone, NodeScrubbed, CapacityFreed,
+                           NextAttempt, Woken>;
+
+// ---- effects
+struct TryPlace {  // answered by SandboxPlaced or NotPlaced before anything else happens
+  SandboxId sandbox;
+  TenantId owner_key;
+  CHALK_FIELDS(TryPlace, sandbox, owner_key)
+};
+enum class Rule : std::uint8_t {
+  unknown_tenant, quota_cpu, quota_memory, quota_gpu, quota_sandboxes, pending_limit,
+  pending_limit_of_tenant
+};
+const char* rule_name(Rule rule);
+struct RefuseSandbox {
+  SandboxId sandbox;
+  Rule rule{};
+  std::int64_t needed = 0;
+  std::int64_t in_use = 0;
+  std::int64_t limit = 0;
+  CHALK_FIELDS(RefuseSandbox, sandbox, rule, needed, in_use, limit)
+};
+struct SetOwner {
+  NodeId node;
+  TenantId owner;
+  bool usable = true;
+  CHALK_FIELDS(SetOwner, node, owner, usable)
+};
+struct ScrubNode {
+  NodeId node;
+  CHALK_FIELDS(ScrubNode, node)
+};
+using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, WakeAt>;
+
+// ---- state
+enum class Phase : std::uint8_t { waiting, trying, placed };
+struct Held {  // every sandbox between asked and ended
+  TenantId tenant;
+  Resources resources;
+  PoolId pool;
+  NodeId node;
+  Phase phase = Phase::waiting;
+  std::uint64_t ticket = 0;  // place in the tenant's line
+  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket)
+};
+struct Tenant {
+  Amounts quota;
+  Amounts in_use;  // asked and not ended: waiting ones count
+  std::uint32_t weight = 1;
+  bool shares = false;
+  std::map<std::uint64_t, SandboxId> waiting;  // by ticket
+  std::uint64_t share = 0;                     // of what is placed: dominant, by weight
+  Amounts placed;
+  CHALK_FIELDS(Tenant, quota, in_use, weight, shares, waiting, share, placed)
+};
+enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
+struct Node {
+  NodePhase phase = NodePhase::free;
+  TenantId owner;
+  bool dedicated = false;
+  std::uint32_t sandboxes = 0;
+  Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
+  NodeShape shape;
+  CHALK_FIELDS(Node, phase, owner, dedicated, sandboxes, deadline, shape)
+};
+struct Failure {  // no room for this in the present round, so none for as much or more
+  TenantId owner;
+  PoolId pool;
+  Resources resources;
+  CHALK_FIELDS(Failure, owner, pool, resources)
+};
+using Place = std::pair<std::uint64_t, TenantId>;  // in the line: share, tenant
+struct Round {
+  bool open = false;
+  bool wrapped = false;     // it began in the middle of the line and has passed the end
+  Place from;               // where it began
+  Place at;                 // the last one tried
+  std::uint32_t failures = 0;
+  std::vector<Failure> failed;
+  CHALK_FIELDS(Round, open, wrapped, from, at, failures, failed)
+};
+struct State {
+  std::map<TenantId, Tenant> tenants;
+  SlotMap<SandboxId, Held> held;
+  SlotMap<NodeId, Node> nodes;
+  std::set<Place> line;                        // tenants with something waiting
+  std::set<std::pair<Time, NodeId>> lingering; // by deadline
+  Amounts capacity;                            // of all nodes
+  std::uint64_t pending_count = 0;
+  std::uint64_t next_ticket = 1;
+  Round round;
+  Place resume_behind;                         // where the last round gave up; zero: at the start
+  Timers<NodeId> timers;
+  Time wake = kNever;
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, pending_count, next_ticket,
+               round, resume_behind, timers, wake)
+};
+
+class Tenancy {
+ public:
+  using Config = tenancy::Config;
+  using Event = tenancy::Event;
+  using Effect = tenancy::Effect;
+  using State = tenancy::State;
+  using Effects = std::vector<Effect>;
+
+  explicit Tenancy(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, Effects& effects);
+  const State& state() const { return state_; }
+  TenantId owner_key(TenantId tenant) const;
+  std::uint64_t pending_count() const { return state_.pending_count; }
+  bool round_open() const { return state_.round.open; }
+  Amounts in_use(TenantId tenant) const;
+
+ private:
+  void on(Time, const TenantAdded&, Effects&);
+  void on(Time, const SandboxAsked&, Effects&);
+  void on(Time, const SandboxPlaced&, Effects&);
+  void on(Time, const NotPlaced&, Effects&);
+  void on(Time, const SandboxEnded&, Effects&);
+  void on(Time, const SandboxCancelled&, Effects&);
+  void on(Time, const NodeJoined&, Effects&);
+  void on(Time, const NodeGone&, Effects&);
+  void on(Time, const NodeScrubbed&, Effects&);
+  void on(Time, const CapacityFreed&, Effects&);
+  void on(Time, const NextAttempt&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  bool refuse_by_quota(const SandboxAsked&, const Tenant&, Effects&) const;
+  void wait(SandboxId, Held&);
+  void stop_waiting(SandboxId, Held&);
+  void release(Time, SandboxId, Effects&);
+  void set_share(TenantId, Tenant&);
+  void leave_node(Time, NodeId, Effects&);
+  void scrub(Time, NodeId, Node&, Effects&);
+  bool fails_too(TenantId owner, const Held&) const;
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Tenancy>);
+
+}  // namespace chalk::tenancy
