@@ -1,0 +1,221 @@
+// Fleet: which nodes exist, which of them are alive, which are bought and given back.
+//
+// In: pools, registrations, heartbeats, what is pending, which nodes are busy. Out: welcomes, joins
+// and losses for the other machines, purchases and releases for the supplier.
+// Invariants: nodes and purchases of a pool never exceed nodes_max; a node is declared lost once,
+// and never before heartbeat_timeout has passed in silence; a busy node is never released.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/resources.h"
+#include "model/core/slot_table.h"
+#include "model/core/timers.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::fleet {
+
+struct Config {
+  std::uint32_t nodes_max = 200'000;
+  Duration heartbeat_timeout = seconds(40);
+  Duration tick = seconds(10);  // between two looks at an elastic pool
+  CHALK_FIELDS(Config, nodes_max, heartbeat_timeout, tick)
+};
+
+struct PoolPolicy {
+  NodeShape shape;
+  std::vector<ZoneId> zones;
+  std::uint32_t nodes_min = 0;
+  std::uint32_t nodes_max = 0;
+  bool elastic = false;
+  std::uint32_t buffer_nodes = 0;      // free nodes kept for what comes next
+  std::uint32_t buffer_permille = 0;   // the same, of the busy nodes
+  Duration idle_before_release = seconds(600);
+  CHALK_FIELDS(PoolPolicy, shape, zones, nodes_min, nodes_max, elastic, buffer_nodes, buffer_permille,
+               idle_before_release)
+};
+
+// ---- events
+struct PoolAdded {
+  PoolId pool;  // dense, from 1
+  PoolPolicy policy;
+  CHALK_FIELDS(PoolAdded, pool, policy)
+};
+struct NodeRegistered {
+  NodeRegistration registration;
+  CHALK_FIELDS(NodeRegistered, registration)
+};
+struct HeartbeatSeen {
+  NodeId node;
+  CHALK_FIELDS(HeartbeatSeen, node)
+};
+struct PendingDemand {  // all that waits for a node of this pool
+  PoolId pool;
+  std::int64_t count = 0;
+  std::int64_t cpu_millicores = 0;
+  std::int64_t memory_bytes = 0;
+  std::int64_t disk_bytes = 0;
+  std::int64_t gpu_millis = 0;
+  std::int64_t owners = 0;  // distinct owner keys: each needs a node of its own
+  CHALK_FIELDS(PendingDemand, pool, count, cpu_millicores, memory_bytes, disk_bytes, gpu_millis, owners)
+};
+struct NodeBusy {
+  NodeId node;
+  CHALK_FIELDS(NodeBusy, node)
+};
+struct NodeIdle {
+  NodeId node;
+  CHALK_FIELDS(NodeIdle, node)
+};
+struct DrainAsked {
+  NodeId node;
+  CHALK_FIELDS(DrainAsked, node)
+};
+// Control was not there for a while: silence until now says nothing about the nodes.
+struct Resumed {
+  CHALK_FIELDS(Resumed)
+};
+struct PurchaseFailed {
+  std::uint64_t purchase = 0;
+  CHALK_FIELDS(PurchaseFailed, purchase)
+};
+using Event = std::variant<PoolAdded, NodeRegistered, HeartbeatSeen, PendingDemand, NodeBusy, NodeIdle,
+                           DrainAsked, PurchaseFailed, Resumed, Woken>;
+
+// ---- effects
+struct WelcomeNode {
+  std::uint64_t key = 0;
+  std::uint64_t incarnation = 0;
+  NodeId node;
+  CHALK_FIELDS(WelcomeNode, key, incarnation, node)
+};
+struct NodeJoined {
+  NodeId node;
+  NodeRegistration registration;
+  CHALK_FIELDS(NodeJoined, node, registration)
+};
+struct NodeLost {
+  NodeId node;
+  Duration silent;  // 0: it came back by itself, as a new boot
+  CHALK_FIELDS(NodeLost, node, silent)
+};
+struct BuyNode {
+  PoolId pool;
+  std::uint64_t purchase = 0;
+  ZoneId zone;
+  std::uint32_t needed = 0;   // nodes that the pending work asks for
+  std::uint32_t buffer = 0;   // and the buffer
+  std::uint32_t free = 0;     // of which so many are idle
+  std::uint32_t booting = 0;  // or on their way, with this one
+  CHALK_FIELDS(BuyNode, pool, purchase, zone, needed, buffer, free, booting)
+};
+struct ReleaseNode {
+  NodeId node;
+  std::uint64_t purchase = 0;
+  Duration idle;
+  CHALK_FIELDS(ReleaseNode, node, purchase, idle)
+};
+struct CordonNode {
+  NodeId node;
+  bool cordoned = false;
+  CHALK_FIELDS(CordonNode, node, cordoned)
+};
+using Effect = std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode, WakeAt>;
+
+// ---- state
+struct Node {
+  std::uint64_t incarnation = 0;
+  Time seen;
+  std::uint32_t older = 0;  // slot + 1 in order of last heartbeat
+  std::uint32_t newer = 0;
+  std::uint32_t pool = 0;   // index
+  bool busy = false;
+  bool draining = false;
+  Time idle_since;
+  std::uint64_t key = 0;
+  std::uint64_t purchase = 0;
+  ZoneId zone;
+  CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, idle_since, key, purchase, zone)
+};
+struct PoolState {
+  PoolPolicy policy;
+  bool known = false;
+  std::uint32_t nodes = 0;      // registered
+  std::uint32_t busy = 0;
+  std::uint32_t draining = 0;
+  std::map<std::uint64_t, ZoneId> booting;            // purchases that have not registered
+  std::map<ZoneId, std::uint32_t> in_zone;            // registered and booting
+  std::set<std::pair<Time, NodeId>> idle;             // elastic pools: since when, not draining
+  PendingDemand pending;
+  Time tick_at = kNever;
+  CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending, tick_at)
+};
+struct TimerKey {
+  std::uint32_t pool = 0;  // index + 1; 0: look at the node that has been silent longest
+  CHALK_FIELDS(TimerKey, pool)
+};
+struct State {
+  SlotTable<NodeId, Node> nodes;
+  std::map<std::uint64_t, NodeId> by_key;
+  std::vector<PoolState> pools;
+  std::uint32_t oldest = 0;  // slot + 1
+  std::uint32_t newest = 0;
+  Time silence_check = kNever;
+  std::uint64_t purchases = 0;
+  Timers<TimerKey> timers;
+  Time wake = kNever;
+  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silence_check, purchases, timers, wake)
+};
+
+class Fleet {
+ public:
+  using Config = fleet::Config;
+  using Event = fleet::Event;
+  using Effect = fleet::Effect;
+  using State = fleet::State;
+  using Effects = std::vector<Effect>;
+
+  explicit Fleet(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, Effects& effects);
+  const State& state() const { return state_; }
+  // Whether messages of that boot of the node count.
+  bool known(NodeId node, std::uint64_t incarnation) const {
+    const Node* found = state_.nodes.find(node);
+    return found != nullptr && found->incarnation == incarnation;
+  }
+
+ private:
+  void on(Time, const PoolAdded&, Effects&);
+  void on(Time, const NodeRegistered&, Effects&);
+  void on(Time, const HeartbeatSeen&, Effects&);
+  void on(Time, const PendingDemand&, Effects&);
+  void on(Time, const NodeBusy&, Effects&);
+  void on(Time, const NodeIdle&, Effects&);
+  void on(Time, const DrainAsked&, Effects&);
+  void on(Time, const PurchaseFailed&, Effects&);
+  void on(Time, const Resumed&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  void append_newest(std::uint32_t slot);
+  void unlink(std::uint32_t slot);
+  void remove(NodeId id);
+  void check_silence(Time, Effects&);
+  void arm_silence();
+  void look_at_pool(Time, std::uint32_t index, Effects&);
+  void buy(Time, std::uint32_t index, Effects&);
+  void release(Time, std::uint32_t index, Effects&);
+  std::uint32_t nodes_for_pending(const PoolState&) const;
+  ZoneId next_zone(const PoolState&) const;
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Fleet>);
+
+}  // namespace chalk::fleet
