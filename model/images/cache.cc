@@ -1,0 +1,223 @@
+#include "model/images/cache.h"
+
+#include <algorithm>
+
+namespace chalk::images {
+
+void Cache::step(Time now, const Event& event, Effects& effects) {
+  std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  if (state_.timers.next() == state_.wake) return;
+  state_.wake = state_.timers.next();
+  if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
+}
+
+void Cache::on(Time, const Wanted& wanted, Effects& effects) {
+  const ImageId id = wanted.image.image;
+  if (wanted.sandbox && state_.holds.contains(wanted.sandbox)) return;  // repeated
+  auto [place, fresh] = state_.images.try_emplace(id);
+  Image& image = place->second;
+  if (fresh) image.layers = wanted.image.layers;
+  if (!wanted.sandbox && (image.missing != 0 || (!fresh && image.missing == 0))) return;  // warm, or soon
+
+  hold(image);  // what is here stays here while the rest is fetched
+  Pull pull;
+  pull.image = id;
+  for (const LayerSpec& layer : image.layers) {
+    const auto found = state_.layers.find(layer.layer);
+    if (found != state_.layers.end()) {
+      if (fresh && found->second.images.insert(id).second &&
+          found->second.phase == LayerPhase::pulling) {
+        ++image.missing;
+      }
+      continue;
+    }
+    if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) != pull.layers.end()) continue;
+    pull.layers.push_back(layer.layer);
+    pull.bytes += layer.bytes;
+    pull.unpacked_bytes += layer.unpacked_bytes;
+  }
+  image.waiting.push_back(wanted.sandbox);
+  if (wanted.sandbox) state_.holds.emplace(wanted.sandbox, id);
+  if (!pull.layers.empty()) {
+    if (!make_room(pull.unpacked_bytes, effects)) {
+      return refuse(id, Unavailable::no_room, pull.unpacked_bytes,
+                    config_.capacity_bytes - state_.bytes, effects);
+    }
+    state_.bytes += pull.unpacked_bytes;
+    for (const LayerSpec& layer : image.layers) {
+      if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) == pull.layers.end()) continue;
+      if (state_.layers.contains(layer.layer)) continue;  // listed twice in one image
+      Layer& one = state_.layers[layer.layer];
+      one.unpacked_bytes = layer.unpacked_bytes;
+      one.uses = image.holders;
+      one.images.insert(id);
+      ++image.missing;
+    }
+    const PullId number{state_.next_pull++};
+    state_.pulls.emplace(number, std::move(pull));
+    state_.line.insert(number);
+    start_pulls(effects);
+  }
+  if (image.missing != 0) return;
+  image.waiting.pop_back();
+  if (fresh) effects.push_back(ImageChanged{id, true});
+  effects.push_back(ImageReady{id, wanted.sandbox, true});
+  if (!wanted.sandbox) unhold(image);
+}
+
+void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
+  const auto found = state_.pulls.find(finished.pull);
+  if (found == state_.pulls.end() || !found->second.running) return;  // repeated
+  Pull& pull = found->second;
+  pull.running = false;
+  --state_.pulling;
+  if (finished.good) {
+    const std::vector<LayerId> layers = std::move(pull.layers);
+    state_.pulls.erase(found);
+    for (const LayerId layer : layers) arrived(layer, effects);
+  } else if (++pull.attempt < config_.attempts) {
+    pull.retry_at = now + config_.retry * (1LL << std::min(pull.attempt - 1, 10u));
+    state_.timers.arm(pull.retry_at, finished.pull);
+  } else {
+    Pull failed = std::move(pull);
+    state_.pulls.erase(found);
+    give_up(std::move(failed), effects);
+  }
+  start_pulls(effects);
+}
+
+void Cache::on(Time, const LetGo& gone, Effects&) {
+  const auto held = state_.holds.find(gone.sandbox);
+  if (held == state_.holds.end()) return;
+  const ImageId id = held->second;
+  Image& image = state_.images.at(id);
+  state_.holds.erase(held);
+  std::erase(image.waiting, gone.sandbox);
+  unhold(image);
+}
+
+void Cache::on(Time now, const Woken&, Effects& effects) {
+  while (state_.timers.due(now)) {
+    const auto timer = state_.timers.pop();
+    const auto pull = state_.pulls.find(timer.key);
+    if (pull == state_.pulls.end() || pull->second.retry_at != timer.at) continue;
+    pull->second.retry_at = kNever;
+    state_.line.insert(timer.key);
+  }
+  start_pulls(effects);
+}
+
+void Cache::start_pulls(Effects& effects) {
+  while (state_.pulling < config_.pulls_at_once && !state_.line.empty()) {
+    const PullId number = *state_.line.begin();
+    state_.line.erase(state_.line.begin());
+    Pull& pull = state_.pulls.at(number);
+    pull.running = true;
+    ++state_.pulling;
+    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers});
+  }
+}
+
+void Cache::arrived(LayerId id, Effects& effects) {
+  Layer& layer = state_.layers.at(id);
+  layer.phase = LayerPhase::present;
+  if (layer.uses == 0) state_.idle.insert({layer.used_last, id});
+  for (const ImageId image_id : layer.images) {
+    Image& image = state_.images.at(image_id);
+    if (--image.missing != 0) continue;
+    effects.push_back(ImageChanged{image_id, true});
+    const std::vector<SandboxId> waiting = std::move(image.waiting);
+    image.waiting.clear();
+    for (const SandboxId sandbox : waiting) {
+      effects.push_back(ImageReady{image_id, sandbox, false});
+      if (!sandbox) unhold(image);
+    }
+  }
+}
+
+// Every image that counted on one of these layers is refused to those who wait for it.
+void Cache::give_up(Pull pull, Effects& effects) {
+  std::set<ImageId> images;
+  for (const LayerId id : pull.layers) {
+    const Layer& layer = state_.layers.at(id);
+    images.insert(layer.images.begin(), layer.images.end());
+  }
+  for (const ImageId image : images) {
+    refuse(image, Unavailable::pull_failed, pull.attempt, config_.attempts, effects);
+  }
+  for (const LayerId id : pull.layers) {
+    state_.bytes -= state_.layers.at(id).unpacked_bytes;
+    state_.layers.erase(id);
+  }
+}
+
+// Nobody can hold an image that has never been whole, so all its holders wait and are answered.
+void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64_t limit,
+                   Effects& effects) {
+  Image& image = state_.images.at(id);
+  const std::vector<SandboxId> waiting = std::move(image.waiting);
+  image.waiting.clear();
+  for (const SandboxId sandbox : waiting) {
+    effects.push_back(ImageUnavailable{id, sandbox, rule, needed, limit});
+    state_.holds.erase(sandbox);
+    unhold(image);
+  }
+  forget(id);
+}
+
+void Cache::hold(Image& image) {
+  ++image.holders;
+  for (const LayerSpec& spec : image.layers) {
+    const auto found = state_.layers.find(spec.layer);
+    if (found == state_.layers.end()) continue;
+    if (found->second.uses++ == 0) state_.idle.erase({found->second.used_last, spec.layer});
+  }
+}
+
+void Cache::unhold(Image& image) {
+  --image.holders;
+  for (const LayerSpec& spec : image.layers) {
+    const auto found = state_.layers.find(spec.layer);
+    if (found == state_.layers.end() || found->second.uses == 0) continue;
+    if (--found->second.uses != 0) continue;
+    found->second.used_last = ++state_.uses;
+    if (found->second.phase == LayerPhase::present) {
+      state_.idle.insert({found->second.used_last, spec.layer});
+    }
+  }
+}
+
+bool Cache::make_room(std::int64_t bytes, Effects& effects) {
+  if (config_.capacity_bytes == 0) return true;
+  std::int64_t evictable = 0;
+  for (const auto& [last, id] : state_.idle) {  // enough, before anything is thrown away?
+    if (state_.bytes + bytes - evictable <= config_.capacity_bytes) break;
+    evictable += state_.layers.at(id).unpacked_bytes;
+  }
+  if (state_.bytes + bytes - evictable > config_.capacity_bytes) return false;
+  while (state_.bytes + bytes > config_.capacity_bytes) evict(state_.idle.begin()->second, effects);
+  return true;
+}
+
+void Cache::evict(LayerId id, Effects& effects) {
+  const Layer layer = state_.layers.at(id);
+  state_.idle.erase({layer.used_last, id});
+  state_.bytes -= layer.unpacked_bytes;
+  state_.layers.erase(id);
+  effects.push_back(EvictLayers{layer.unpacked_bytes, {id}});
+  for (const ImageId image_id : layer.images) {
+    if (state_.images.at(image_id).missing == 0) effects.push_back(ImageChanged{image_id, false});
+    forget(image_id);
+  }
+}
+
+// The image is no longer whole; whoever wants it next plans anew.
+void Cache::forget(ImageId id) {
+  for (const LayerSpec& spec : state_.images.at(id).layers) {
+    const auto found = state_.layers.find(spec.layer);
+    if (found != state_.layers.end()) found->second.images.erase(id);
+  }
+  state_.images.erase(id);
+}
+
+}  // namespace chalk::images

@@ -1,0 +1,159 @@
+// Cache: the image layers on one node.
+//
+// In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions, answers.
+// A layer is pulled once however many want it; layers in use are never evicted, the rest go least
+// recently used first when room is needed.
+// Invariants: bytes on disk plus bytes under way never exceed capacity; every Wanted is answered
+// once, by ImageReady or ImageUnavailable, unless it is let go before.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/timers.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::images {
+
+using PullId = Id<struct PullTag>;
+
+struct CacheConfig {
+  std::int64_t capacity_bytes = 0;  // of unpacked layers; 0: no limit
+  std::uint32_t pulls_at_once = 3;
+  std::uint32_t attempts = 3;       // per pull
+  Duration retry = seconds(1);      // doubles with each attempt
+  CHALK_FIELDS(CacheConfig, capacity_bytes, pulls_at_once, attempts, retry)
+};
+
+struct Wanted {
+  ImageSpec image;
+  SandboxId sandbox;  // 0: to be warm for whoever comes
+  CHALK_FIELDS(Wanted, image, sandbox)
+};
+struct PullFinished {
+  PullId pull;
+  bool good = true;
+  CHALK_FIELDS(PullFinished, pull, good)
+};
+struct LetGo {  // the sandbox ended, or does not want its image any more
+  SandboxId sandbox;
+  CHALK_FIELDS(LetGo, sandbox)
+};
+using CacheEvent = std::variant<Wanted, PullFinished, LetGo, Woken>;
+
+struct PullLayers {
+  PullId pull;
+  ImageId image;
+  std::int64_t bytes = 0;
+  std::int64_t unpacked_bytes = 0;
+  std::vector<LayerId> layers;
+  CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers)
+};
+struct EvictLayers {
+  std::int64_t bytes = 0;
+  std::vector<LayerId> layers;
+  CHALK_FIELDS(EvictLayers, bytes, layers)
+};
+struct ImageReady {
+  ImageId image;
+  SandboxId sandbox;
+  bool hit = false;  // nothing had to be pulled
+  CHALK_FIELDS(ImageReady, image, sandbox, hit)
+};
+enum class Unavailable : std::uint8_t { pull_failed, no_room };
+struct ImageUnavailable {
+  ImageId image;
+  SandboxId sandbox;
+  Unavailable rule{};
+  std::int64_t needed = 0;  // attempts made, or bytes
+  std::int64_t limit = 0;
+  CHALK_FIELDS(ImageUnavailable, image, sandbox, rule, needed, limit)
+};
+struct ImageChanged {
+  ImageId image;
+  bool cached = false;
+  CHALK_FIELDS(ImageChanged, image, cached)
+};
+using CacheEffect = std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable, ImageChanged, WakeAt>;
+
+enum class LayerPhase : std::uint8_t { pulling, present };
+struct Layer {
+  LayerPhase phase = LayerPhase::pulling;
+  std::int64_t unpacked_bytes = 0;
+  std::uint32_t uses = 0;      // sandboxes and pulls that hold it
+  std::uint64_t used_last = 0; // a counter, not a time
+  std::set<ImageId> images;    // that have it and are known here
+  CHALK_FIELDS(Layer, phase, unpacked_bytes, uses, used_last, images)
+};
+struct Image {
+  std::vector<LayerSpec> layers;
+  std::uint32_t missing = 0;   // layers not present
+  std::uint32_t holders = 0;   // sandboxes, and a wish to be warm until it is
+  std::vector<SandboxId> waiting;
+  CHALK_FIELDS(Image, layers, missing, holders, waiting)
+};
+struct Pull {
+  ImageId image;
+  std::vector<LayerId> layers;
+  std::int64_t bytes = 0;
+  std::int64_t unpacked_bytes = 0;
+  std::uint32_t attempt = 0;
+  bool running = false;
+  Time retry_at = kNever;
+  CHALK_FIELDS(Pull, image, layers, bytes, unpacked_bytes, attempt, running, retry_at)
+};
+struct CacheState {
+  std::map<LayerId, Layer> layers;
+  std::map<ImageId, Image> images;
+  std::map<SandboxId, ImageId> holds;               // sandboxes that hold or wait
+  std::set<std::pair<std::uint64_t, LayerId>> idle; // present and unused, by last use
+  std::map<PullId, Pull> pulls;
+  std::set<PullId> line;                            // pulls that wait for a place
+  std::uint32_t pulling = 0;
+  std::int64_t bytes = 0;                           // present and under way, unpacked
+  std::uint64_t uses = 0;
+  std::uint64_t next_pull = 1;
+  Timers<PullId> timers;
+  Time wake = kNever;
+  CHALK_FIELDS(CacheState, layers, images, holds, idle, pulls, line, pulling, bytes, uses, next_pull, timers, wake)
+};
+
+class Cache {
+ public:
+  using Config = CacheConfig;
+  using Event = CacheEvent;
+  using Effect = CacheEffect;
+  using State = CacheState;
+  using Effects = std::vector<Effect>;
+
+  explicit Cache(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, Effects& effects);
+  const State& state() const { return state_; }
+
+ private:
+  void on(Time, const Wanted&, Effects&);
+  void on(Time, const PullFinished&, Effects&);
+  void on(Time, const LetGo&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  void hold(Image&);
+  void unhold(Image&);
+  bool make_room(std::int64_t bytes, Effects&);
+  void evict(LayerId, Effects&);
+  void start_pulls(Effects&);
+  void give_up(Pull, Effects&);
+  void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit, Effects&);
+  void arrived(LayerId, Effects&);
+  void forget(ImageId);
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Cache>);
+
+}  // namespace chalk::images
