@@ -1,0 +1,308 @@
+#include "model/node/node.h"
+
+#include <algorithm>
+
+namespace chalk::node {
+namespace {
+
+State born(const NodeRegistration& registration) {
+  State state;
+  state.registration = registration;
+  return state;
+}
+
+}  // namespace
+
+Node::Node(const node::Config& config, const NodeRegistration& registration)
+    : Node(config, born(registration)) {}
+
+Node::Node(const node::Config& config, State state)
+    : config_(&config), state_(std::move(state)), cache_(config.cache, std::move(state_.cache)) {
+  state_.cache = {};
+}
+
+State Node::state() const {
+  State copy = state_;
+  copy.cache = cache_.state();
+  return copy;
+}
+
+std::uint64_t Node::digest() const {
+  Digest digest;
+  digest.add(state_);
+  digest.add(cache_.state());
+  return digest.value();
+}
+
+void Node::step(Time now, const Event& event, Effects& effects) {
+  std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  const Time wake = std::min({state_.beat_at, state_.cache_wake, state_.lifetimes.next()});
+  if (wake == state_.wake) return;
+  state_.wake = wake;
+  if (wake != kNever) effects.push_back(WakeAt{wake});
+}
+
+// ---- time
+
+void Node::on(Time now, const Woken& woken, Effects& effects) {
+  state_.wake = kNever;
+  while (state_.lifetimes.due(now)) {
+    const auto timer = state_.lifetimes.pop();
+    const auto found = state_.sandboxes.find(timer.key);
+    if (found == state_.sandboxes.end() || found->second.must_end != timer.at) continue;
+    if (found->second.phase != Phase::stopping) {
+      stop(now, timer.key, found->second, EndReason::lifetime_reached, effects);
+    }
+  }
+  if (state_.cache_wake <= now) {
+    state_.cache_wake = kNever;
+    drive_cache(now, woken, effects);
+  }
+  if (state_.beat_at > now) return;
+  if (!state_.id) {
+    effects.push_back(Register{state_.registration});
+    state_.beat_at = now + config_->register_retry;
+    return;
+  }
+  state_.reports.resend([&](std::uint64_t sequence, const NodeReport& report) {
+    effects.push_back(ToControl{state_.id, {state_.registration.incarnation, sequence,
+                                            state_.orders.received, report}});
+  });
+  effects.push_back(
+      ToControl{state_.id, {state_.registration.incarnation, 0, state_.orders.received, {}}});
+  state_.beat_at = now + config_->heartbeat;
+}
+
+// ---- who we are to control
+
+void Node::on(Time now, const Booted&, Effects& effects) {
+  effects.push_back(Register{state_.registration});
+  state_.beat_at = now + config_->register_retry;
+}
+
+void Node::on(Time now, const Welcomed& welcomed, Effects&) {
+  if (welcomed.incarnation != state_.registration.incarnation || state_.id) return;
+  state_.id = welcomed.node;
+  // Nodes that boot together would beat together; the identity spreads them over the interval.
+  const auto part = static_cast<std::int64_t>(welcomed.node.value * 0x9E3779B97F4A7C15ULL >> 44);
+  state_.beat_at = now + Duration{config_->heartbeat.nanos / (1 << 20) * part};
+}
+
+void Node::on(Time now, const Unknown& unknown, Effects& effects) {
+  if (unknown.incarnation != state_.registration.incarnation) return;  // about an earlier boot
+  ++state_.registration.incarnation;
+  state_.id = {};
+  state_.reports = {};
+  state_.orders = {};
+  for (auto place = state_.sandboxes.begin(); place != state_.sandboxes.end();) {
+    const auto next = std::next(place);
+    if (place->second.phase != Phase::stopping) {
+      stop(now, place->first, place->second, EndReason::terminated, effects);
+    }
+    place = next;
+  }
+  effects.push_back(Register{state_.registration});
+  state_.beat_at = now + config_->register_retry;
+}
+
+void Node::on(Time now, const FromControl& from, Effects& effects) {
+  const auto& envelope = from.envelope;
+  if (!state_.id || envelope.incarnation != state_.registration.incarnation) return;
+  state_.reports.acknowledge(envelope.acknowledged);
+  if (!envelope.message || !state_.orders.accept(envelope.sequence)) return;
+  std::visit([&](const auto& one) { order(now, one, effects); }, *envelope.message);
+}
+
+// ---- orders
+
+void Node::order(Time now, const StartOrder& start, Effects& effects) {
+  if (refuse(start, effects)) return;
+  take(start, +1);
+  state_.owner = start.owner;
+  state_.dirty = true;
+  state_.sandboxes.emplace(start.sandbox, Sandbox{start, Phase::pulling, false, {}, kNever});
+  if (start.image.layers.empty()) return image_ready(now, start.sandbox, effects);
+  drive_cache(now, images::Wanted{start.image, start.sandbox}, effects);
+}
+
+// Control's view is stale by design, so the last word on capacity is said here.
+bool Node::refuse(const StartOrder& start, Effects& effects) {
+  const NodeShape& shape = state_.registration.shape;
+  const Resources& ask = start.resources;
+  const Use& use = state_.use;
+  const auto say = [&](NodeRefusal rule, std::int64_t needed, std::int64_t available) {
+    report(RefusedReport{start.sandbox, rule, needed, available}, effects);
+    return true;
+  };
+  if (state_.sandboxes.contains(start.sandbox)) return say(NodeRefusal::duplicate, 1, 0);
+  if (state_.scrubbing || (state_.dirty && state_.owner != start.owner)) {
+    return say(NodeRefusal::owner, static_cast<std::int64_t>(start.owner.value),
+               static_cast<std::int64_t>(state_.owner.value));
+  }
+  if (ask.cpu_millicores < 0 || ask.cpu_millicores > shape.cpu_millicores - use.cpu_millicores) {
+    return say(NodeRefusal::cpu, ask.cpu_millicores, shape.cpu_millicores - use.cpu_millicores);
+  }
+  if (ask.memory_bytes < 0 || ask.memory_bytes > shape.memory_bytes - use.memory_bytes) {
+    return say(NodeRefusal::memory, ask.memory_bytes, shape.memory_bytes - use.memory_bytes);
+  }
+  if (ask.disk_bytes < 0 || ask.disk_bytes > shape.disk_bytes - use.disk_bytes) {
+    return say(NodeRefusal::disk, ask.disk_bytes, shape.disk_bytes - use.disk_bytes);
+  }
+  std::int32_t given = 0;
+  for (int gpu = 0; gpu < 32; ++gpu) {
+    if ((start.gpu_mask >> gpu & 1) == 0) continue;
+    ++given;
+    const std::int32_t left = gpu < shape.gpus && gpu < kGpusPerNodeMax
+                                  ? 1000 - use.gpu_millis[static_cast<std::size_t>(gpu)]
+                                  : 0;
+    if (ask.gpu_millis <= 0 || ask.gpu_millis > left) return say(NodeRefusal::gpu, ask.gpu_millis, left);
+  }
+  if (given != ask.gpus) return say(NodeRefusal::gpu, ask.gpus, given);
+  if (use.starting >= shape.start_slots) return say(NodeRefusal::start_slots, 1, 0);
+  const auto live = static_cast<std::int64_t>(state_.sandboxes.size());
+  if (live >= shape.sandboxes_max) return say(NodeRefusal::sandboxes, 1, shape.sandboxes_max - live);
+  if (state_.reports.size() >= config_->reports_max) {
+    return say(NodeRefusal::draining, static_cast<std::int64_t>(state_.reports.size()), config_->reports_max);
+  }
+  return false;
+}
+
+void Node::order(Time now, const StopOrder& order, Effects& effects) {
+  const auto found = state_.sandboxes.find(order.sandbox);
+  // Ended before the order came, or never admitted: the report of that is on its way.
+  if (found == state_.sandboxes.end() || found->second.phase == Phase::stopping) return;
+  stop(now, order.sandbox, found->second, EndReason::terminated, effects);
+}
+
+void Node::order(Time now, const WarmOrder& warm, Effects& effects) {
+  drive_cache(now, images::Wanted{warm.image, {}}, effects);
+}
+
+void Node::order(Time, const ScrubOrder&, Effects& effects) {
+  if (!state_.sandboxes.empty() || state_.scrubbing) return;  // its end will be reported; asked again
+  state_.scrubbing = true;
+  effects.push_back(Scrub{});
+}
+
+void Node::on(Time, const ScrubFinished&, Effects& effects) {
+  if (!state_.scrubbing) return;
+  state_.scrubbing = false;
+  state_.dirty = false;
+  state_.owner = {};
+  report(ScrubbedReport{}, effects);
+}
+
+// ---- the life of a sandbox
+
+void Node::image_ready(Time, SandboxId id, Effects& effects) {
+  const auto found = state_.sandboxes.find(id);
+  if (found == state_.sandboxes.end() || found->second.phase != Phase::pulling) return;
+  found->second.phase = Phase::starting;
+  effects.push_back(StartSandbox{found->second.order});
+}
+
+void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
+  const auto found = state_.sandboxes.find(started.sandbox);
+  if (found == state_.sandboxes.end()) return;
+  Sandbox& sandbox = found->second;
+  if (sandbox.phase == Phase::stopping) {
+    sandbox.start_under_way = false;
+    if (!started.good) ended(now, started.sandbox, sandbox.end, effects);
+    return;  // else the kill that was ordered will be reported
+  }
+  if (sandbox.phase != Phase::starting) return;
+  if (!started.good) return ended(now, started.sandbox, EndReason::start_failed, effects);
+  sandbox.phase = Phase::running;
+  --state_.use.starting;
+  if (sandbox.order.lifetime.nanos > 0) {
+    sandbox.must_end = now + sandbox.order.lifetime;
+    state_.lifetimes.arm(sandbox.must_end, started.sandbox);
+  }
+  report(StartedReport{started.sandbox}, effects);
+}
+
+void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
+  const auto found = state_.sandboxes.find(exited.sandbox);
+  if (found == state_.sandboxes.end()) return;
+  const Phase phase = found->second.phase;
+  if (phase == Phase::stopping) return ended(now, exited.sandbox, found->second.end, effects);
+  if (phase != Phase::running) return;
+  ended(now, exited.sandbox, exited.out_of_memory ? EndReason::out_of_memory : EndReason::exited, effects);
+}
+
+void Node::on(Time now, const SandboxKilled& killed, Effects& effects) {
+  const auto found = state_.sandboxes.find(killed.sandbox);
+  if (found == state_.sandboxes.end() || found->second.phase != Phase::stopping) return;
+  ended(now, killed.sandbox, found->second.end, effects);
+}
+
+void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Effects& effects) {
+  if (sandbox.phase == Phase::pulling) return ended(now, id, why, effects);
+  if (sandbox.phase == Phase::starting) {
+    sandbox.start_under_way = true;
+    --state_.use.starting;
+  }
+  sandbox.phase = Phase::stopping;
+  sandbox.end = why;
+  effects.push_back(KillSandbox{id, why});
+}
+
+void Node::ended(Time now, SandboxId id, EndReason reason, Effects& effects) {
+  const auto found = state_.sandboxes.find(id);
+  const Sandbox sandbox = std::move(found->second);
+  state_.sandboxes.erase(found);
+  if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) --state_.use.starting;
+  take(sandbox.order, -1);
+  if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
+  if (state_.id) report(EndedReport{id, reason}, effects);
+}
+
+// Start slots are taken from admission until the sandbox runs, as control counts them.
+void Node::take(const StartOrder& start, int sign) {
+  const Resources& r = start.resources;
+  Use& use = state_.use;
+  use.cpu_millicores += sign * r.cpu_millicores;
+  use.memory_bytes += sign * r.memory_bytes;
+  use.disk_bytes += sign * r.disk_bytes;
+  for (std::size_t gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+    if (start.gpu_mask >> gpu & 1) use.gpu_millis[gpu] += sign * r.gpu_millis;
+  }
+  if (sign > 0) ++use.starting;
+  CHALK_INVARIANT(use.cpu_millicores >= 0 && use.memory_bytes >= 0 && use.starting >= 0);
+}
+
+// ---- images
+
+void Node::on(Time now, const images::PullFinished& finished, Effects& effects) {
+  drive_cache(now, finished, effects);
+}
+
+void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effects) {
+  std::vector<images::CacheEffect> said;
+  cache_.step(now, event, said);
+  for (const auto& effect : said) {
+    if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
+      effects.push_back(*pull);
+    } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
+      effects.push_back(*evict);
+    } else if (const auto* ready = std::get_if<images::ImageReady>(&effect)) {
+      if (ready->sandbox) image_ready(now, ready->sandbox, effects);
+    } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
+      const auto found = state_.sandboxes.find(missing->sandbox);
+      if (found != state_.sandboxes.end()) ended(now, missing->sandbox, EndReason::pull_failed, effects);
+    } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
+      report(ImageReport{changed->image, changed->cached}, effects);
+    } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {
+      state_.cache_wake = wake->at;
+    }
+  }
+}
+
+void Node::report(NodeReport report, Effects& effects) {
+  if (!state_.id) return;  // control learns nothing from a node that it does not know
+  const std::uint64_t sequence = state_.reports.push(report);
+  effects.push_back(ToControl{state_.id, {state_.registration.incarnation, sequence,
+                                          state_.orders.received, std::move(report)}});
+}
+
+}  // namespace chalk::node

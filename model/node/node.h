@@ -1,0 +1,184 @@
+// The root of one node agent: what control orders is checked again here, and carried out.
+//
+// In: envelopes of control, what the runtime says, waking. Out: orders to the runtime, envelopes to
+// control. It keeps the image cache and enforces lifetimes alone, also when control cannot be reached.
+// Invariants: what is admitted never exceeds the node in any dimension; sandboxes of two owners never
+// meet, nor follow each other without a scrub; every admitted sandbox ends in exactly one EndedReport.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <map>
+#include <variant>
+#include <vector>
+
+#include "model/core/link.h"
+#include "model/core/machine.h"
+#include "model/core/timers.h"
+#include "model/images/cache.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::node {
+
+struct Config {  // the same for all nodes of a pool
+  images::CacheConfig cache;
+  Duration heartbeat = seconds(10);
+  Duration register_retry = seconds(5);
+  std::uint32_t reports_max = 100'000;  // unacknowledged; no more starts are admitted beyond it
+  CHALK_FIELDS(Config, cache, heartbeat, register_retry, reports_max)
+};
+// What makes one node: its configuration and who it is.
+struct Birth {
+  Config config;
+  NodeRegistration registration;
+  CHALK_FIELDS(Birth, config, registration)
+};
+
+// ---- events
+struct Booted {
+  CHALK_FIELDS(Booted)
+};
+struct Welcomed {
+  std::uint64_t incarnation = 0;
+  NodeId node;
+  CHALK_FIELDS(Welcomed, incarnation, node)
+};
+struct Unknown {  // control does not know this boot of us: end everything and register anew
+  std::uint64_t incarnation = 0;
+  CHALK_FIELDS(Unknown, incarnation)
+};
+struct FromControl {
+  Envelope<NodeOrder> envelope;
+  CHALK_FIELDS(FromControl, envelope)
+};
+struct SandboxStarted {
+  SandboxId sandbox;
+  bool good = true;
+  CHALK_FIELDS(SandboxStarted, sandbox, good)
+};
+struct SandboxExited {  // by itself
+  SandboxId sandbox;
+  bool out_of_memory = false;
+  CHALK_FIELDS(SandboxExited, sandbox, out_of_memory)
+};
+struct SandboxKilled {  // as ordered
+  SandboxId sandbox;
+  CHALK_FIELDS(SandboxKilled, sandbox)
+};
+struct ScrubFinished {
+  CHALK_FIELDS(ScrubFinished)
+};
+using Event = std::variant<Woken, FromControl, SandboxStarted, SandboxExited, SandboxKilled,
+                           images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished>;
+
+// ---- effects
+struct Register {
+  NodeRegistration registration;
+  CHALK_FIELDS(Register, registration)
+};
+struct ToControl {
+  NodeId node;
+  Envelope<NodeReport> envelope;
+  CHALK_FIELDS(ToControl, node, envelope)
+};
+struct StartSandbox {
+  StartOrder order;
+  CHALK_FIELDS(StartSandbox, order)
+};
+struct KillSandbox {
+  SandboxId sandbox;
+  EndReason why{};
+  CHALK_FIELDS(KillSandbox, sandbox, why)
+};
+struct Scrub {
+  CHALK_FIELDS(Scrub)
+};
+using Effect = std::variant<WakeAt, ToControl, StartSandbox, KillSandbox, images::PullLayers,
+                            images::EvictLayers, Register, Scrub>;
+
+// ---- state
+enum class Phase : std::uint8_t { pulling, starting, running, stopping };
+struct Sandbox {
+  StartOrder order;
+  Phase phase = Phase::pulling;
+  bool start_under_way = false;  // stopping: the runtime has not said yet how the start ended
+  EndReason end{};               // stopping: why
+  Time must_end = kNever;
+  CHALK_FIELDS(Sandbox, order, phase, start_under_way, end, must_end)
+};
+struct Use {
+  std::int64_t cpu_millicores = 0;
+  std::int64_t memory_bytes = 0;
+  std::int64_t disk_bytes = 0;
+  std::int32_t starting = 0;
+  std::array<std::int32_t, kGpusPerNodeMax> gpu_millis{};
+  CHALK_FIELDS(Use, cpu_millicores, memory_bytes, disk_bytes, starting, gpu_millis)
+};
+struct State {
+  NodeRegistration registration;
+  NodeId id;                    // 0 until welcomed
+  Outbox<NodeReport> reports;
+  Inbox orders;
+  std::map<SandboxId, Sandbox> sandboxes;
+  Use use;
+  TenantId owner;               // who has, or last had, sandboxes here
+  bool dirty = false;           // it had some since the last scrub
+  bool scrubbing = false;
+  images::CacheState cache;     // empty here: the machine owns that part
+  Timers<SandboxId> lifetimes;
+  Time beat_at = kNever;        // heartbeat, or another try to register
+  Time cache_wake = kNever;
+  Time wake = kNever;
+  CHALK_FIELDS(State, registration, id, reports, orders, sandboxes, use, owner, dirty, scrubbing, cache,
+               lifetimes, beat_at, cache_wake, wake)
+};
+
+class Node {
+ public:
+  using Config = Birth;
+  using Event = node::Event;
+  using Effect = node::Effect;
+  using State = node::State;
+  using Effects = std::vector<Effect>;
+
+  // The Config must outlive the machine: nodes of a pool share one.
+  Node(const node::Config& config, const NodeRegistration& registration);
+  Node(const node::Config& config, State state);
+
+  void step(Time now, const Event& event, Effects& effects);
+  State state() const;
+  std::uint64_t digest() const;
+  const node::Config& config() const { return *config_; }
+  NodeId id() const { return state_.id; }
+  const std::map<SandboxId, Sandbox>& sandboxes() const { return state_.sandboxes; }
+  const images::Cache& cache() const { return cache_; }
+
+ private:
+  void on(Time, const Woken&, Effects&);
+  void on(Time, const FromControl&, Effects&);
+  void on(Time, const SandboxStarted&, Effects&);
+  void on(Time, const SandboxExited&, Effects&);
+  void on(Time, const SandboxKilled&, Effects&);
+  void on(Time, const images::PullFinished&, Effects&);
+  void on(Time, const Booted&, Effects&);
+  void on(Time, const Welcomed&, Effects&);
+  void on(Time, const Unknown&, Effects&);
+  void on(Time, const ScrubFinished&, Effects&);
+  void order(Time, const StartOrder&, Effects&);
+  void order(Time, const StopOrder&, Effects&);
+  void order(Time, const WarmOrder&, Effects&);
+  void order(Time, const ScrubOrder&, Effects&);
+
+  bool refuse(const StartOrder&, Effects&);
+  void drive_cache(Time, const images::CacheEvent&, Effects&);
+  void image_ready(Time, SandboxId, Effects&);
+  void stop(Time, SandboxId, Sandbox&, EndReason, Effects&);
+  void ended(Time, SandboxId, EndReason, Effects&);
+  void take(const StartOrder&, int sign);
+  void report(NodeReport, Effects&);
+
+  const node::Config* config_;
+  State state_;
+  images::Cache cache_;
+};
+
+}  // namespace chalk::node
