@@ -1,0 +1,358 @@
+#include "model/functions/functions.h"
+
+#include <algorithm>
+
+namespace chalk::functions {
+
+const char* rule_name(Rule rule) {
+  switch (rule) {
+    case Rule::unknown_group: return "unknown_group";
+    case Rule::queue_full: return "queue_full";
+    case Rule::queue_timeout: return "queue_timeout";
+  }
+  return "unknown";
+}
+
+void Functions::step(Time now, const Event& event, Effects& effects) {
+  std::visit([&](const auto& one) { take(now, one, effects); }, event);
+}
+
+// ---- the road of a call
+
+void Functions::on(Time now, const RequestArrived& arrived, Effects& effects) {
+  Group* group = find(arrived.group);
+  if (group == nullptr) {
+    effects.push_back(RefuseRequest{arrived.request, arrived.group, Rule::unknown_group, 0, 0});
+    return;
+  }
+  const auto index = static_cast<std::uint32_t>(arrived.group.value - 1);
+  changed(now, *group, index);
+  ++group->arrivals;
+  if (group->first != 0 && (group->queued == 0 || !group->routing.delayed_warm_start)) {
+    return dispatch(now, arrived.request, *group, group->first - 1, false, effects);
+  }
+  if (group->queued >= group->routing.queue_max) {
+    ++group->refused;
+    effects.push_back(RefuseRequest{arrived.request, arrived.group, Rule::queue_full, group->queued,
+                                    group->routing.queue_max});
+    return;
+  }
+  ++group->holds;
+  ++group->queued;
+  group->peak = std::max(group->peak, group->in_flight + group->queued);
+  group->queue.push_back({arrived.request, now});
+  arm_patience(*group, index);
+  report(now, *group, effects);  // control starts replicas for calls that wait
+}
+
+void Functions::on(Time now, const RequestFinished& finished, Effects& effects) {
+  Replica* replica = state_.replicas.find(finished.replica);
+  if (replica == nullptr) return;  // gone meanwhile; its calls were aborted
+  const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(finished.replica);
+  Group& group = state_.groups[replica->group];
+  changed(now, group, replica->group);
+  CHALK_INVARIANT(replica->in_flight > 0 && group.in_flight > 0);
+  --replica->in_flight;
+  --group.in_flight;
+  settle(now, slot, effects);
+}
+
+// A replica has a free slot: it takes a waiting call, ends its drain, or waits for the next call.
+void Functions::settle(Time now, std::uint32_t slot, Effects& effects) {
+  Replica& replica = state_.replicas.in_slot(slot);
+  Group& group = state_.groups[replica.group];
+  if (replica.draining) {
+    if (replica.in_flight == 0) give_back(slot, effects);
+    return;
+  }
+  if (group.queued != 0 && group.routing.delayed_warm_start &&
+      take_queued(now, group, slot, false, effects)) {
+    return;
+  }
+  if (replica.in_flight == 0) replica.idle_since = now;
+  if (group.first != slot + 1) {
+    if (replica.listed) unlist(group, slot);
+    list_first(group, slot);
+  }
+  if (replica.in_flight == 0 && group.reap_at == kNever) arm_reap(group, replica.group);
+}
+
+void Functions::dispatch(Time, RequestId request, Group& group, std::uint32_t slot, bool cold,
+                         Effects& effects) {
+  Replica& replica = state_.replicas.in_slot(slot);
+  ++replica.in_flight;
+  ++group.in_flight;
+  group.peak = std::max(group.peak, group.in_flight + group.queued);
+  CHALK_INVARIANT(replica.in_flight <= group.routing.concurrency && !replica.draining);
+  if (replica.in_flight == group.routing.concurrency && replica.listed) unlist(group, slot);
+  effects.push_back(Dispatch{request, state_.replicas.id_at(slot), replica.sandbox, cold});
+}
+
+// False when nobody waits any more.
+bool Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool cold, Effects& effects) {
+  while (!group.queue.empty()) {
+    const Queued next = group.queue.pop_front();
+    if (!next.request) continue;  // its caller hung up
+    --group.queued;
+    dispatch(now, next.request, group, slot, cold, effects);
+    return true;
+  }
+  return false;
+}
+
+void Functions::on(Time now, const RequestAbandoned& abandoned, Effects&) {
+  Group* group = find(abandoned.group);
+  if (group == nullptr) return;
+  for (std::size_t i = 0; i < group->queue.size(); ++i) {
+    if (group->queue[i].request != abandoned.request) continue;
+    changed(now, *group, static_cast<std::uint32_t>(abandoned.group.value - 1));
+    group->queue[i].request = {};
+    --group->queued;
+    return;
+  }
+}
+
+// ---- what control says
+
+void Functions::on(Time now, const GroupRouting& routing, Effects&) {
+  if (!routing.group || routing.group.value > config_.groups_max) return;
+  const auto index = static_cast<std::uint32_t>(routing.group.value - 1);
+  if (state_.groups.size() <= index) state_.groups.resize(index + 1);
+  Group& group = state_.groups[index];
+  const std::uint32_t concurrency_before = group.routing.concurrency;
+  group.routing = routing;
+  group.routing.concurrency = std::max(1u, routing.concurrency);
+  if (group.known && group.routing.concurrency < concurrency_before) {
+    group.routing.concurrency = concurrency_before;  // lowering it needs new replicas
+  }
+  if (!group.known) group.changed = now;
+  group.known = true;
+}
+
+void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
+  Group* group = find(ready.group);
+  if (group == nullptr || state_.by_sandbox.contains(ready.sandbox)) return;
+  const auto index = static_cast<std::uint32_t>(ready.group.value - 1);
+  if (state_.replicas.size() >= config_.replicas_max) {
+    effects.push_back(ReturnReplica{ready.group, ready.sandbox});
+    return;
+  }
+  changed(now, *group, index);
+  Replica replica;
+  replica.sandbox = ready.sandbox;
+  replica.group = index;
+  replica.idle_since = now;
+  const ReplicaSlot id = state_.replicas.insert(replica);
+  state_.by_sandbox.emplace(ready.sandbox, id);
+  const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
+  ++group->ready;
+  bool cold = true;
+  while (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency && group->queued != 0 &&
+         take_queued(now, *group, slot, cold, effects)) {
+    cold = false;
+  }
+  if (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency) {
+    list_first(*group, slot);
+    if (group->reap_at == kNever) arm_reap(*group, index);
+  }
+}
+
+void Functions::on(Time now, const ReplicaGone& gone, Effects& effects) {
+  const auto found = state_.by_sandbox.find(gone.sandbox);
+  if (found == state_.by_sandbox.end()) return;  // given back before
+  const ReplicaSlot id = found->second;
+  Replica& replica = state_.replicas.at(id);
+  Group& group = state_.groups[replica.group];
+  changed(now, group, replica.group);
+  if (replica.listed) unlist(group, SlotTable<ReplicaSlot, Replica>::slot_of(id));
+  if (!replica.draining) --group.ready;
+  group.in_flight -= replica.in_flight;
+  if (replica.in_flight != 0) effects.push_back(AbortReplica{id, gone.sandbox, replica.in_flight});
+  state_.by_sandbox.erase(found);
+  state_.replicas.erase(id);
+  if (group.queued != 0) report(now, group, effects);
+}
+
+// Idle replicas first, the least recently used of them first; then those that use a slot least
+// recently, which finish their calls. Replicas at full concurrency stay.
+void Functions::on(Time now, const DrainReplicas& drain, Effects& effects) {
+  Group* group = find(drain.group);
+  if (group == nullptr) return;
+  changed(now, *group, static_cast<std::uint32_t>(drain.group.value - 1));
+  std::uint32_t left = drain.count;
+  for (const bool idle_only : {true, false}) {
+    std::uint32_t at = group->last;
+    while (at != 0 && left != 0 && group->ready > group->routing.min_replicas) {
+      const std::uint32_t slot = at - 1;
+      Replica& replica = state_.replicas.in_slot(slot);
+      at = replica.previous;
+      if (idle_only && replica.in_flight != 0) continue;
+      unlist(*group, slot);
+      --group->ready;
+      replica.draining = true;
+      --left;
+      if (replica.in_flight == 0) give_back(slot, effects);
+    }
+  }
+}
+
+void Functions::give_back(std::uint32_t slot, Effects& effects) {
+  const Replica& replica = state_.replicas.in_slot(slot);
+  effects.push_back(ReturnReplica{GroupId{replica.group + 1ULL}, replica.sandbox});
+  state_.by_sandbox.erase(replica.sandbox);
+  state_.replicas.erase(state_.replicas.id_at(slot));
+}
+
+// ---- time
+
+void Functions::on(Time now, const Woken&, Effects& effects) {
+  while (state_.timers.due(now)) {
+    const auto timer = state_.timers.pop();
+    Group& group = state_.groups[timer.key.group];
+    Time* armed = nullptr;
+    switch (timer.key.alarm) {
+      case Alarm::report: armed = &group.report_at; break;
+      case Alarm::reap: armed = &group.reap_at; break;
+      case Alarm::patience: armed = &group.patience_at; break;
+    }
+    if (*armed != timer.at) continue;
+    *armed = kNever;
+    if (timer.key.alarm == Alarm::reap) reap(now, timer.key.group, effects);
+    if (timer.key.alarm == Alarm::patience) look_at_queue(now, timer.key.group, effects);
+    if (timer.key.alarm == Alarm::report && group.active) {
+      changed(now, group, timer.key.group);
+      group.active = group.in_flight + group.queued != 0;
+      report(now, group, effects);
+      if (!group.active) continue;  // this was the last report, of zero
+      group.report_at = now + group.routing.report_interval;
+      state_.timers.arm(group.report_at, timer.key);
+    }
+  }
+}
+
+// Gives back the replicas that have been idle for keep_alive; they stand last in the list.
+void Functions::reap(Time now, std::uint32_t index, Effects& effects) {
+  Group& group = state_.groups[index];
+  std::uint32_t at = group.last;
+  while (at != 0 && group.ready > group.routing.min_replicas) {
+    const std::uint32_t slot = at - 1;
+    Replica& replica = state_.replicas.in_slot(slot);
+    at = replica.previous;
+    if (replica.in_flight != 0) continue;
+    if (replica.idle_since + group.routing.keep_alive > now) break;
+    unlist(group, slot);
+    --group.ready;
+    replica.draining = true;
+    give_back(slot, effects);
+  }
+  arm_reap(group, index);
+}
+
+void Functions::arm_reap(Group& group, std::uint32_t index) {
+  if (group.routing.keep_alive.nanos <= 0 || group.last == 0 || group.reap_at != kNever) return;
+  if (group.ready <= group.routing.min_replicas) return;
+  std::uint32_t at = group.last;
+  while (at != 0 && state_.replicas.in_slot(at - 1).in_flight != 0) {
+    at = state_.replicas.in_slot(at - 1).previous;
+  }
+  if (at == 0) return;  // armed again when one falls idle
+  group.reap_at = state_.replicas.in_slot(at - 1).idle_since + group.routing.keep_alive;
+  state_.timers.arm(group.reap_at, {index, Alarm::reap});
+}
+
+// Refuses what has waited too long, and without delayed warm starts lets what has lost patience take
+// any free replica.
+void Functions::look_at_queue(Time now, std::uint32_t index, Effects& effects) {
+  Group& group = state_.groups[index];
+  changed(now, group, index);
+  const Duration timeout = group.routing.queue_timeout;
+  while (!group.queue.empty()) {
+    const Queued front = group.queue.front();
+    if (!front.request) {
+      group.queue.pop_front();
+    } else if (timeout.nanos > 0 && front.since + timeout <= now) {
+      group.queue.pop_front();
+      --group.queued;
+      ++group.refused;
+      effects.push_back(RefuseRequest{front.request, group.routing.group, Rule::queue_timeout,
+                                      (now - front.since).nanos, timeout.nanos});
+    } else if (group.first != 0 && front.since + config_.patience <= now) {
+      group.queue.pop_front();
+      --group.queued;
+      dispatch(now, front.request, group, group.first - 1, false, effects);
+    } else {
+      break;
+    }
+  }
+  if (group.queued != 0) report(now, group, effects);
+  arm_patience(group, index);
+}
+
+void Functions::arm_patience(Group& group, std::uint32_t index) {
+  if (group.queue.empty() || group.patience_at != kNever) return;
+  const Time since = group.queue.front().since;
+  Time at = kNever;
+  if (group.routing.queue_timeout.nanos > 0) at = since + group.routing.queue_timeout;
+  if (!group.routing.delayed_warm_start) {
+    Time patience = since + config_.patience;
+    // A head that has lost patience and found no replica is looked at again after as long.
+    while (patience <= group.changed) patience = patience + config_.patience;
+    at = std::min(at, patience);
+  }
+  group.patience_at = at;
+  state_.timers.arm(at, {index, Alarm::patience});
+}
+
+// ---- small parts
+
+Group* Functions::find(GroupId id) {
+  if (!id || id.value > state_.groups.size()) return nullptr;
+  Group& group = state_.groups[id.value - 1];
+  return group.known ? &group : nullptr;
+}
+
+// Called before every change of a group: brings its totals up to now and makes sure of a report.
+void Functions::changed(Time now, Group& group, std::uint32_t index) {
+  const std::int64_t level = std::int64_t{group.in_flight} + group.queued;
+  group.concurrency_ns += level * (now - group.changed).nanos;
+  group.changed = now;
+  group.active = true;
+  if (group.report_at == kNever && group.routing.report_interval.nanos > 0) {
+    group.report_at = now + group.routing.report_interval;
+    state_.timers.arm(group.report_at, {index, Alarm::report});
+  }
+}
+
+void Functions::report(Time now, Group& group, Effects& effects) {
+  effects.push_back(ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals,
+                                  group.refused, group.holds, group.peak, group.in_flight,
+                                  group.queued, group.ready}});
+  group.peak = group.in_flight + group.queued;
+}
+
+void Functions::list_first(Group& group, std::uint32_t slot) {
+  Replica& replica = state_.replicas.in_slot(slot);
+  replica.listed = true;
+  replica.previous = 0;
+  replica.next = group.first;
+  if (group.first != 0) state_.replicas.in_slot(group.first - 1).previous = slot + 1;
+  if (group.last == 0) group.last = slot + 1;
+  group.first = slot + 1;
+}
+
+void Functions::unlist(Group& group, std::uint32_t slot) {
+  Replica& replica = state_.replicas.in_slot(slot);
+  (replica.previous != 0 ? state_.replicas.in_slot(replica.previous - 1).next : group.first) =
+      replica.next;
+  (replica.next != 0 ? state_.replicas.in_slot(replica.next - 1).previous : group.last) =
+      replica.previous;
+  replica.previous = replica.next = 0;
+  replica.listed = false;
+}
+
+void Functions::tell_wake(Effects& effects) {
+  state_.wake = state_.timers.next();
+  if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
+}
+
+}  // namespace chalk::functions

@@ -1,0 +1,190 @@
+// Functions: which replica serves a call, inside one gateway shard.
+//
+// In: calls that arrive and finish, replicas that control says are ready or gone. Out: dispatches,
+// refusals, demand for control, replicas given back.
+// Invariants: a replica never has more than `concurrency` calls; every call is dispatched once,
+// refused once, or still queued; a drained or gone replica never gets a call.
+//
+// Among the replicas with a free slot the one used most recently is chosen, so that the others can
+// fall idle and be given back (the rule of AWS Lambda as measured by Wang et al., ATC'18, and of
+// SimFaaS, Mahmoudi and Khazaei, 2021). A call costs O(1).
+#pragma once
+#include <cstdint>
+#include <map>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/slot_table.h"
+#include "model/core/timers.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::functions {
+
+struct Config {
+  std::uint32_t groups_max = 1'000'000;
+  std::uint32_t replicas_max = 4'000'000;
+  Duration patience = seconds(60);  // without delayed_warm_start: a call that has waited so long takes
+                                    // any replica, so a start that never comes strands nobody
+  CHALK_FIELDS(Config, groups_max, replicas_max, patience)
+};
+
+using ReplicaSlot = Id<struct ReplicaTag>;
+
+// ---- events (GroupRouting, ReplicaReady, ReplicaGone and DrainReplicas are the protocol's)
+struct RequestArrived {
+  RequestId request;
+  GroupId group;
+  CHALK_FIELDS(RequestArrived, request, group)
+};
+struct RequestFinished {
+  ReplicaSlot replica;
+  CHALK_FIELDS(RequestFinished, replica)
+};
+struct RequestAbandoned {  // the caller hung up; only calls that still wait are affected
+  RequestId request;
+  GroupId group;
+  CHALK_FIELDS(RequestAbandoned, request, group)
+};
+using Event = std::variant<RequestArrived, RequestFinished, RequestAbandoned, GroupRouting,
+                           ReplicaReady, ReplicaGone, DrainReplicas, Woken>;
+
+// ---- effects
+struct Dispatch {
+  RequestId request;
+  ReplicaSlot replica;
+  SandboxId sandbox;
+  bool cold = false;  // it waited for a start and is the first call of that replica
+  CHALK_FIELDS(Dispatch, request, replica, sandbox, cold)
+};
+enum class Rule : std::uint8_t { unknown_group, queue_full, queue_timeout };
+const char* rule_name(Rule rule);
+struct RefuseRequest {
+  RequestId request;
+  GroupId group;
+  Rule rule{};
+  std::int64_t value = 0;  // calls queued, or nanoseconds waited
+  std::int64_t limit = 0;
+  CHALK_FIELDS(RefuseRequest, request, group, rule, value, limit)
+};
+struct AbortReplica {  // it is gone; the driver fails the calls that it had
+  ReplicaSlot replica;
+  SandboxId sandbox;
+  std::uint32_t in_flight = 0;
+  CHALK_FIELDS(AbortReplica, replica, sandbox, in_flight)
+};
+struct ReportDemand {
+  Demand demand;
+  CHALK_FIELDS(ReportDemand, demand)
+};
+struct ReturnReplica {
+  GroupId group;
+  SandboxId sandbox;
+  CHALK_FIELDS(ReturnReplica, group, sandbox)
+};
+using Effect = std::variant<Dispatch, RefuseRequest, AbortReplica, ReportDemand, ReturnReplica, WakeAt>;
+
+// ---- state
+struct Replica {
+  SandboxId sandbox;
+  std::uint32_t group = 0;      // index
+  std::uint32_t in_flight = 0;
+  std::uint32_t previous = 0;   // in the group's list of replicas with a free slot: slot + 1, 0 none
+  std::uint32_t next = 0;
+  Time idle_since;
+  bool listed = false;
+  bool draining = false;
+  CHALK_FIELDS(Replica, sandbox, group, in_flight, previous, next, idle_since, listed, draining)
+};
+struct Queued {
+  RequestId request;  // 0: abandoned
+  Time since;
+  CHALK_FIELDS(Queued, request, since)
+};
+struct Group {
+  GroupRouting routing;
+  Fifo<Queued> queue;
+  std::uint32_t queued = 0;     // without the abandoned
+  std::uint32_t in_flight = 0;
+  std::uint32_t ready = 0;      // replicas that may get calls
+  std::uint32_t first = 0;      // most recently used with a free slot
+  std::uint32_t last = 0;
+  Time changed;                 // the totals are up to date until here
+  std::int64_t concurrency_ns = 0;
+  std::uint64_t arrivals = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t holds = 0;
+  std::uint32_t peak = 0;
+  bool known = false;
+  bool active = false;          // something has happened since the last report
+  Time report_at = kNever;
+  Time reap_at = kNever;        // look for replicas whose keep-alive is over
+  Time patience_at = kNever;    // look at the head of the queue
+  CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed, concurrency_ns,
+               arrivals, refused, holds, peak, known, active, report_at, reap_at, patience_at)
+};
+enum class Alarm : std::uint8_t { report, reap, patience };
+struct TimerKey {
+  std::uint32_t group = 0;
+  Alarm alarm{};
+  CHALK_FIELDS(TimerKey, group, alarm)
+};
+struct State {
+  std::vector<Group> groups;  // by group - 1
+  SlotTable<ReplicaSlot, Replica> replicas;
+  std::map<SandboxId, ReplicaSlot> by_sandbox;
+  Timers<TimerKey> timers;
+  Time wake = kNever;
+  CHALK_FIELDS(State, groups, replicas, by_sandbox, timers, wake)
+};
+
+class Functions {
+ public:
+  using Config = functions::Config;
+  using Event = functions::Event;
+  using Effect = functions::Effect;
+  using State = functions::State;
+  using Effects = std::vector<Effect>;
+
+  explicit Functions(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, Effects& effects);
+  // The same, without wrapping the event: for the root, on the road of every call.
+  template <class One>
+  void take(Time now, const One& event, Effects& effects) {
+    on(now, event, effects);
+    if (state_.timers.next() != state_.wake) tell_wake(effects);
+  }
+  const State& state() const { return state_; }
+
+ private:
+  void on(Time, const RequestArrived&, Effects&);
+  void on(Time, const RequestFinished&, Effects&);
+  void on(Time, const RequestAbandoned&, Effects&);
+  void on(Time, const GroupRouting&, Effects&);
+  void on(Time, const ReplicaReady&, Effects&);
+  void on(Time, const ReplicaGone&, Effects&);
+  void on(Time, const DrainReplicas&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  Group* find(GroupId id);
+  void changed(Time now, Group& group, std::uint32_t index);
+  void dispatch(Time, RequestId, Group&, std::uint32_t slot, bool cold, Effects&);
+  bool take_queued(Time, Group&, std::uint32_t slot, bool cold, Effects&);
+  void settle(Time, std::uint32_t slot, Effects&);
+  void list_first(Group&, std::uint32_t slot);
+  void unlist(Group&, std::uint32_t slot);
+  void give_back(std::uint32_t slot, Effects&);
+  void report(Time, Group&, Effects&);
+  void reap(Time, std::uint32_t index, Effects&);
+  void look_at_queue(Time, std::uint32_t index, Effects&);
+  void arm_reap(Group&, std::uint32_t index);
+  void arm_patience(Group&, std::uint32_t index);
+  void tell_wake(Effects&);
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Functions>);
+
+}  // namespace chalk::functions
