@@ -1,0 +1,176 @@
+// Autoscaler: how many replicas each scaling group should have.
+//
+// In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
+// so many, stop so many, with the numbers behind it.
+// Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
+// capacity, so a slow start is never answered by more starts; what demand of the trailing window
+// needed is not stopped.
+//
+// Policies, chosen per group:
+//   fixed  one start for each call that found no free slot; the gateway gives idle replicas back
+//          after keep_alive. The baseline of AWS Lambda, OpenWhisk and SimFaaS.
+//   kpa    Knative's autoscaler with its published constants: averages over 60 s and 6 s, panic at
+//          200 % of what is ready, no scaling down in panic, target utilisation 70 %.
+//   chalk  enough for the forecast of concurrency plus z standard deviations (Poisson: the variance
+//          is the mean), and never less than the most that ran at once in the trailing keep_alive
+//          window. No modes, so leaving one cannot undo a plan.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "model/core/machine.h"
+#include "model/core/timers.h"
+#include "model/protocol/protocol.h"
+
+namespace chalk::autoscaler {
+
+struct Config {
+  std::uint32_t groups_max = 1'000'000;
+  Duration tick = seconds(2);                // between two looks at a group that has replicas
+  Duration stable_window = seconds(60);
+  Duration panic_window = seconds(6);
+  std::int64_t panic_permille = 2000;        // of the ready replicas
+  std::int64_t rate_up_permille = 1'000'000; // per look, of the ready replicas
+  std::int64_t rate_down_permille = 500;     // what may remain per look
+  Duration scale_to_zero_grace = seconds(30);
+  CHALK_FIELDS(Config, groups_max, tick, stable_window, panic_window, panic_permille,
+               rate_up_permille, rate_down_permille, scale_to_zero_grace)
+};
+
+enum class Kind : std::uint8_t { fixed, kpa, chalk };
+struct GroupPolicy {
+  Kind kind = Kind::chalk;
+  std::uint32_t min_replicas = 0;
+  std::uint32_t max_replicas = 1000;
+  std::uint32_t concurrency = 1;
+  std::int64_t target_permille = 700;  // kpa: share of concurrency to aim at
+  std::int64_t z_permille = 1000;      // chalk: standard deviations of slack
+  Duration keep_alive = seconds(600);  // chalk: the trailing window
+  CHALK_FIELDS(GroupPolicy, kind, min_replicas, max_replicas, concurrency, target_permille, z_permille,
+               keep_alive)
+};
+
+// ---- events
+struct GroupAdded {
+  GroupId group;  // dense, from 1; again to change its policy
+  GroupPolicy policy;
+  CHALK_FIELDS(GroupAdded, group, policy)
+};
+struct DemandReported {
+  Demand demand;
+  CHALK_FIELDS(DemandReported, demand)
+};
+struct ReplicaStarting {  // answers StartReplicas, once for each
+  GroupId group;
+  CHALK_FIELDS(ReplicaStarting, group)
+};
+struct ReplicaStarted {
+  GroupId group;
+  Duration took;
+  CHALK_FIELDS(ReplicaStarted, group, took)
+};
+struct ReplicaEnded {
+  GroupId group;
+  bool was_ready = false;
+  CHALK_FIELDS(ReplicaEnded, group, was_ready)
+};
+using Event = std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted, ReplicaEnded, Woken>;
+
+// ---- effects
+enum class Why : std::uint8_t { minimum, held_calls, stable_average, panic_average, forecast, window };
+struct StartReplicas {
+  GroupId group;
+  std::uint32_t count = 0;
+  Why why{};
+  std::int64_t concurrency_milli = 0;  // the number that asked for it
+  std::uint32_t desired = 0;
+  CHALK_FIELDS(StartReplicas, group, count, why, concurrency_milli, desired)
+};
+struct StopReplicas {
+  GroupId group;
+  std::uint32_t count = 0;
+  Why why{};
+  std::int64_t concurrency_milli = 0;
+  std::uint32_t desired = 0;
+  CHALK_FIELDS(StopReplicas, group, count, why, concurrency_milli, desired)
+};
+using Effect = std::variant<StartReplicas, StopReplicas, WakeAt>;
+
+// ---- state
+struct Sample {
+  Time at;
+  std::int64_t concurrency_ns = 0;
+  CHALK_FIELDS(Sample, at, concurrency_ns)
+};
+inline constexpr int kBuckets = 12;  // of the trailing window
+struct Group {
+  GroupPolicy policy;
+  bool known = false;
+  std::uint32_t ready = 0;
+  std::uint32_t starting = 0;
+  std::uint32_t stopping = 0;              // asked of the gateway, not yet ended
+  Demand last;                             // the newest report
+  std::uint64_t holds_answered = 0;        // fixed
+  Fifo<Sample> samples;                    // kpa, chalk: back to the start of the stable window
+  bool panic = false;
+  Time panic_until;
+  std::uint32_t panic_desired = 0;
+  Time zero_since = kNever;                // kpa: no demand since
+  std::array<std::uint32_t, kBuckets> peaks{};  // chalk: most calls at once, by part of the window
+  std::int64_t bucket = 0;
+  Time look_at = kNever;
+  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, last, holds_answered, samples, panic,
+               panic_until, panic_desired, zero_since, peaks, bucket, look_at)
+};
+struct State {
+  std::vector<Group> groups;  // by group - 1
+  Timers<GroupId> timers;
+  Time wake = kNever;
+  CHALK_FIELDS(State, groups, timers, wake)
+};
+
+class Autoscaler {
+ public:
+  using Config = autoscaler::Config;
+  using Event = autoscaler::Event;
+  using Effect = autoscaler::Effect;
+  using State = autoscaler::State;
+  using Effects = std::vector<Effect>;
+
+  explicit Autoscaler(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+
+  void step(Time now, const Event& event, Effects& effects);
+  const State& state() const { return state_; }
+  const Group* group(GroupId id) const { return const_cast<Autoscaler*>(this)->find(id); }
+
+ private:
+  struct Wish {
+    std::uint32_t replicas = 0;
+    Why why{};
+    std::int64_t concurrency_milli = 0;
+  };
+  void on(Time, const GroupAdded&, Effects&);
+  void on(Time, const DemandReported&, Effects&);
+  void on(Time, const ReplicaStarting&, Effects&);
+  void on(Time, const ReplicaStarted&, Effects&);
+  void on(Time, const ReplicaEnded&, Effects&);
+  void on(Time, const Woken&, Effects&);
+
+  Group* find(GroupId id);
+  void look(Time, GroupId, Group&, Effects&);
+  void answer_holds(GroupId, Group&, Effects&);
+  Wish wish_of_kpa(Time, Group&) const;
+  Wish wish_of_chalk(Time, Group&) const;
+  std::int64_t average_milli(Time, const Group&, Duration window) const;
+  void turn_buckets(Time, Group&) const;
+  void scale(GroupId, Group&, Wish, Effects&);
+  void arm(Time, GroupId, Group&);
+
+  Config config_;
+  State state_;
+};
+static_assert(Machine<Autoscaler>);
+
+}  // namespace chalk::autoscaler
