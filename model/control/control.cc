@@ -1,0 +1,503 @@
+#include "model/control/control.h"
+
+#include <algorithm>
+
+namespace chalk::control {
+
+namespace {
+std::uint32_t slot_of(NodeId node) { return SlotTable<NodeId, int>::slot_of(node); }
+}  // namespace
+
+Control::Control(Config config, State state)
+    : config_(std::move(config)),
+      routing_(std::move(state.routing)),
+      sandboxes_(config_.sandbox, std::move(state.sandbox)),
+      scheduler_(config_.scheduler, std::move(state.scheduler)),
+      tenancy_(config_.tenancy, std::move(state.tenancy)),
+      fleet_(config_.fleet, std::move(state.fleet)),
+      autoscaler_(config_.autoscaler, std::move(state.autoscaler)),
+      catalogue_(config_.catalogue, std::move(state.catalogue)) {}
+
+State Control::state() const {
+  return {routing_,        sandboxes_.state(),  scheduler_.state(), tenancy_.state(),
+          fleet_.state(), autoscaler_.state(), catalogue_.state()};
+}
+
+std::uint64_t Control::digest() const {
+  Digest digest;
+  digest.add(routing_);
+  digest.add(sandboxes_.state());
+  digest.add(scheduler_.state());
+  digest.add(tenancy_.state());
+  digest.add(fleet_.state());
+  digest.add(autoscaler_.state());
+  digest.add(catalogue_.state());
+  return digest.value();
+}
+
+void Control::step(Time now, const Event& event, Effects& effects) {
+  now_ = now;
+  out_ = &effects;
+  std::visit([&](const auto& one) { on(one); }, event);
+  report_pending();
+  const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
+  if (wake != routing_.wake) {
+    routing_.wake = wake;
+    if (wake != kNever) effects.push_back(WakeAt{wake});
+  }
+  out_ = nullptr;
+}
+
+// Steps one machine and routes what it says, depth first. A nested drive of the same machine takes
+// another scratch vector, so no vector grows while it is read.
+template <class M, class E>
+void Control::drive(M& machine, Scratch<M>& scratch, const E& event) {
+  std::vector<typename M::Effect> effects;
+  if (!scratch.free.empty()) {
+    effects = std::move(scratch.free.back());
+    scratch.free.pop_back();
+  }
+  machine.step(now_, typename M::Event{event}, effects);
+  for (const auto& effect : effects) {
+    std::visit(
+        [&](const auto& one) {
+          if constexpr (std::same_as<std::remove_cvref_t<decltype(one)>, WakeAt>) {
+            if constexpr (std::same_as<M, sandbox::Sandboxes>) wake_part<kSandbox>(one);
+            if constexpr (std::same_as<M, tenancy::Tenancy>) wake_part<kTenancy>(one);
+            if constexpr (std::same_as<M, fleet::Fleet>) wake_part<kFleet>(one);
+            if constexpr (std::same_as<M, autoscaler::Autoscaler>) wake_part<kAutoscaler>(one);
+          } else {
+            handle(one);
+          }
+        },
+        effect);
+  }
+  effects.clear();
+  scratch.free.push_back(std::move(effects));
+}
+
+template <Part part>
+void Control::wake_part(const WakeAt& wake) {
+  routing_.wakes[part] = wake.at;
+}
+
+// ---- what comes from outside
+
+void Control::on(const FromNode& from) {
+  const auto& envelope = from.envelope;
+  if (!fleet_.known(from.node, envelope.incarnation)) {
+    out_->push_back(UnknownNode{from.node, envelope.incarnation});
+    return;
+  }
+  NodeLink& link = routing_.nodes[slot_of(from.node)];
+  link.orders.acknowledge(envelope.acknowledged);
+  drive(fleet_, fleet_scratch_, fleet::HeartbeatSeen{from.node});
+  if (!envelope.message) {
+    bool sent = false;
+    link.orders.resend([&](std::uint64_t sequence, const NodeOrder& order) {
+      sent = true;
+      out_->push_back(ToNode{from.node, {link.incarnation, sequence, link.reports.received, order}});
+    });
+    if (link.acknowledgement_due && !sent) {
+      out_->push_back(ToNode{from.node, {link.incarnation, 0, link.reports.received, {}}});
+    }
+    link.acknowledgement_due = false;
+    return;
+  }
+  link.acknowledgement_due = true;  // also for a repeated report: its acknowledgement was lost
+  if (!link.reports.accept(envelope.sequence)) return;
+  std::visit([&](const auto& one) { report(from.node, one); }, *envelope.message);
+}
+
+void Control::on(const FromGateway& from) {
+  const std::size_t index = from.gateway.value - 1;
+  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return;
+  GatewayLink& link = routing_.gateways[index];
+  const auto& envelope = from.envelope;
+  if (envelope.incarnation != link.incarnation) return;  // from before its restart
+  link.orders.acknowledge(envelope.acknowledged);
+  if (!envelope.message) {
+    link.orders.resend([&](std::uint64_t sequence, const GatewayOrder& order) {
+      out_->push_back(ToGateway{from.gateway, {link.incarnation, sequence, link.reports.received, order}});
+    });
+    out_->push_back(ToGateway{from.gateway, {link.incarnation, 0, link.reports.received, {}}});
+    return;
+  }
+  if (!link.reports.accept(envelope.sequence)) return;
+  std::visit([&](const auto& one) { report(from.gateway, one); }, *envelope.message);
+}
+
+void Control::on(const SandboxRequested& asked) {
+  const bool image_known = !asked.image || catalogue_.spec(asked.image) != nullptr;
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::Requested{asked.reply_to, asked.key, asked.tenant, {}, asked.resources, asked.image,
+                           image_known, asked.pool, asked.lifetime});
+}
+
+void Control::on(const sandbox::TerminateRequested& asked) {
+  const sandbox::Record* record = sandboxes_.find(asked.sandbox);
+  if (record != nullptr && record->phase == sandbox::Phase::accepted) count_pending(*record, -1);
+  drive(sandboxes_, sandbox_scratch_, asked);
+}
+
+void Control::on(const NodeRegistration& registration) {
+  drive(fleet_, fleet_scratch_, fleet::NodeRegistered{registration});
+}
+
+void Control::on(const Woken& woken) {
+  const auto due = [&](Part part) {
+    if (routing_.wakes[part] > now_) return false;
+    routing_.wakes[part] = kNever;
+    return true;
+  };
+  if (due(kSandbox)) drive(sandboxes_, sandbox_scratch_, woken);
+  if (due(kTenancy)) drive(tenancy_, tenancy_scratch_, woken);
+  if (due(kFleet)) drive(fleet_, fleet_scratch_, woken);
+  if (due(kAutoscaler)) drive(autoscaler_, autoscaler_scratch_, woken);
+}
+
+void Control::on(const fleet::PurchaseFailed& failed) { drive(fleet_, fleet_scratch_, failed); }
+void Control::on(const fleet::DrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
+void Control::on(const fleet::Resumed& resumed) { drive(fleet_, fleet_scratch_, resumed); }
+void Control::on(const images::WarmAsked& asked) { drive(catalogue_, catalogue_scratch_, asked); }
+void Control::on(const ImageSpec& image) {
+  drive(catalogue_, catalogue_scratch_, images::ImageAdded{image});
+}
+void Control::on(const fleet::PoolAdded& pool) {
+  if (!pool.pool) return;
+  if (routing_.pools.size() < pool.pool.value) routing_.pools.resize(pool.pool.value);
+  PoolPending& pending = routing_.pools[pool.pool.value - 1];
+  pending.policy = pool.policy;
+  pending.demand.pool = pool.pool;
+  drive(fleet_, fleet_scratch_, pool);
+}
+
+void Control::on(const tenancy::TenantAdded& tenant) {
+  if (tenant.dedicated_pool) {
+    routing_.dedicated_pools[tenant.tenant] = tenant.dedicated_pool;
+    routing_.dedicated_tenants[tenant.dedicated_pool] = tenant.tenant;
+  }
+  drive(tenancy_, tenancy_scratch_, tenant);
+}
+
+void Control::on(const GroupDeployed& deployed) {
+  const GroupSpec& spec = deployed.spec;
+  if (!spec.group || spec.group.value > config_.groups_max) return;
+  if (routing_.groups.size() < spec.group.value) routing_.groups.resize(spec.group.value);
+  routing_.groups[spec.group.value - 1] = spec;
+  send(spec.gateway, spec.routing);
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::GroupAdded{spec.group, spec.policy});
+}
+
+// A gateway that starts again knows nothing: it is told its groups and their running replicas.
+void Control::on(const GatewayJoined& joined) {
+  if (!joined.gateway || joined.gateway.value > config_.gateways_max) return;
+  const std::size_t index = joined.gateway.value - 1;
+  if (routing_.gateways.size() <= index) routing_.gateways.resize(index + 1);
+  GatewayLink& link = routing_.gateways[index];
+  if (link.joined && link.incarnation == joined.incarnation) return;
+  link = GatewayLink{};
+  link.joined = true;
+  link.incarnation = joined.incarnation;
+  for (const GroupSpec& spec : routing_.groups) {
+    if (spec.group && spec.gateway == joined.gateway) send(spec.gateway, spec.routing);
+  }
+  sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
+    const GroupSpec* spec = group(record.group);
+    if (spec == nullptr || spec->gateway != joined.gateway) return;
+    if (record.phase == sandbox::Phase::running) send(spec->gateway, ReplicaReady{spec->group, id});
+  });
+}
+
+// ---- reports of nodes and gateways
+
+void Control::report(NodeId node, const StartedReport& started) {
+  drive(sandboxes_, sandbox_scratch_, sandbox::Started{started.sandbox, node});
+}
+void Control::report(NodeId node, const RefusedReport& refused) {
+  drive(sandboxes_, sandbox_scratch_, sandbox::NodeRefused{refused.sandbox, node, refused.rule});
+}
+void Control::report(NodeId node, const EndedReport& ended) {
+  drive(sandboxes_, sandbox_scratch_, sandbox::Ended{ended.sandbox, node, ended.reason});
+}
+void Control::report(NodeId node, const ImageReport& image) {
+  drive(catalogue_, catalogue_scratch_, images::ImageCached{node, image.image, image.cached});
+  drive(scheduler_, scheduler_scratch_, scheduler::ImageCached{node, image.image, image.cached});
+}
+void Control::report(NodeId node, const ScrubbedReport&) {
+  drive(tenancy_, tenancy_scratch_, tenancy::NodeScrubbed{node});
+  capacity_freed();
+}
+void Control::report(GatewayId, const Demand& demand) {
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::DemandReported{demand});
+}
+void Control::report(GatewayId, const ReplicaReturned& returned) {
+  const sandbox::Record* record = sandboxes_.find(returned.sandbox);
+  if (record == nullptr || record->group != returned.group || record->stop_asked) return;
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{returned.group, record->ran});
+  drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox});
+}
+
+// ---- effects of sandbox
+
+void Control::handle(const sandbox::Refused& refused) {
+  out_->push_back(refused);
+  if (refused.group) {
+    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{refused.group, false});
+  }
+}
+
+void Control::handle(const sandbox::AskAdmission& ask) {
+  const sandbox::Record& record = *sandboxes_.find(ask.sandbox);
+  count_pending(record, +1);
+  const PoolId pool = pool_of(record);
+  drive(tenancy_, tenancy_scratch_,
+        tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool});
+}
+
+void Control::handle(const sandbox::SendStart& start) {
+  const sandbox::Record& record = *sandboxes_.find(start.sandbox);
+  StartOrder order;
+  order.sandbox = start.sandbox;
+  order.owner = tenancy_.owner_key(record.tenant);
+  order.resources = record.resources;
+  order.gpu_mask = record.gpu_mask;
+  if (record.image) order.image = *catalogue_.spec(record.image);
+  order.lifetime = record.lifetime;
+  order.group = record.group;
+  send(start.node, std::move(order));
+}
+
+void Control::handle(const sandbox::SendStop& stop) { send(stop.node, StopOrder{stop.sandbox}); }
+
+void Control::handle(const sandbox::StartSettled& settled) {
+  drive(scheduler_, scheduler_scratch_, scheduler::StartFinished{settled.sandbox});
+  if (tenancy_.pending_count() != 0) capacity_freed();  // a start slot has come free
+}
+
+void Control::handle(const sandbox::Unplace& unplace) {
+  if (!unplace.node) {
+    drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
+    return;
+  }
+  drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
+  drive(tenancy_, tenancy_scratch_, tenancy::SandboxEnded{unplace.sandbox});
+  NodeLink& link = routing_.nodes[slot_of(unplace.node)];
+  if (link.sandboxes != 0 && --link.sandboxes == 0) {
+    drive(fleet_, fleet_scratch_, fleet::NodeIdle{unplace.node});
+  }
+  capacity_freed();
+}
+
+void Control::handle(const sandbox::Running& running) {
+  out_->push_back(running);
+  const GroupSpec* spec = group(running.group);
+  if (spec == nullptr) return;
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaStarted{running.group, running.took});
+  send(spec->gateway, ReplicaReady{running.group, running.sandbox});
+}
+
+void Control::handle(const sandbox::Gone& gone) {
+  out_->push_back(gone);
+  const GroupSpec* spec = group(gone.group);
+  if (spec == nullptr) return;
+  if (!gone.stop_asked) {  // else it has been counted as ended when its end was asked
+    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{gone.group, gone.was_running});
+  }
+  if (gone.was_running) send(spec->gateway, ReplicaGone{gone.group, gone.sandbox});
+}
+
+// ---- effects of tenancy and scheduler
+
+void Control::handle(const tenancy::TryPlace& attempt) {
+  const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
+  drive(scheduler_, scheduler_scratch_,
+        scheduler::PlaceAsked{attempt.sandbox, attempt.owner_key, record.resources,
+                              record.pool ? record.pool : dedicated_pool(record.tenant), record.image,
+                              record.group});
+}
+
+void Control::handle(const tenancy::RefuseSandbox& refused) {
+  count_pending(*sandboxes_.find(refused.sandbox), -1);
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::AdmissionRefused{refused.sandbox, static_cast<std::uint8_t>(refused.rule),
+                                  refused.needed, refused.in_use, refused.limit});
+}
+
+void Control::handle(const tenancy::SetOwner& owner) {
+  drive(scheduler_, scheduler_scratch_, scheduler::NodeOwned{owner.node, owner.owner, owner.usable});
+}
+
+void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
+
+void Control::handle(const scheduler::Placed& placed) {
+  count_pending(*sandboxes_.find(placed.sandbox), -1);
+  drive(tenancy_, tenancy_scratch_,
+        tenancy::SandboxPlaced{placed.sandbox, placed.node, placed.claims});
+  if (routing_.nodes[slot_of(placed.node)].sandboxes++ == 0) {
+    drive(fleet_, fleet_scratch_, fleet::NodeBusy{placed.node});
+  }
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::Placed{placed.sandbox, placed.node, placed.gpu_mask});
+}
+
+void Control::handle(const scheduler::NotPlaced& not_placed) {
+  drive(tenancy_, tenancy_scratch_, tenancy::NotPlaced{not_placed.sandbox});
+}
+
+// ---- effects of fleet
+
+void Control::handle(const fleet::WelcomeNode& welcome) { out_->push_back(welcome); }
+
+void Control::handle(const fleet::NodeJoined& joined) {
+  const std::uint32_t slot = slot_of(joined.node);
+  if (routing_.nodes.size() <= slot) routing_.nodes.resize(slot + 1);
+  routing_.nodes[slot] = NodeLink{};
+  routing_.nodes[slot].incarnation = joined.registration.incarnation;
+  const auto dedicated = routing_.dedicated_tenants.find(joined.registration.pool);
+  const bool is_dedicated = dedicated != routing_.dedicated_tenants.end();
+  // Where everybody shares, every node is everybody's from the start.
+  TenantId owner = config_.tenancy.separate_tenants ? TenantId{} : tenancy::kSharedOwner;
+  if (is_dedicated) owner = tenancy_.owner_key(dedicated->second);
+  drive(scheduler_, scheduler_scratch_,
+        scheduler::NodeAdded{joined.node, joined.registration.shape, joined.registration.pool,
+                             joined.registration.zone, owner, is_dedicated});
+  drive(tenancy_, tenancy_scratch_,
+        tenancy::NodeJoined{joined.node, joined.registration.shape, owner});
+  drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});
+  capacity_freed();
+}
+
+void Control::handle(const fleet::NodeLost& lost) {
+  forget_node(lost.node);
+  // Its sandboxes are tried elsewhere or end; the node itself is out of the schedule by now.
+  drive(sandboxes_, sandbox_scratch_, sandbox::NodeLost{lost.node});
+  capacity_freed();
+}
+
+void Control::handle(const fleet::ReleaseNode& release) {
+  forget_node(release.node);
+  out_->push_back(release);
+}
+
+void Control::handle(const fleet::CordonNode& cordon) {
+  drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
+}
+
+void Control::handle(const images::WarmNode& warm) {
+  if (const ImageSpec* spec = catalogue_.spec(warm.image)) send(warm.node, WarmOrder{*spec});
+}
+
+// ---- effects of autoscaler
+
+void Control::handle(const autoscaler::StartReplicas& start) {
+  const GroupSpec* found = group(start.group);
+  if (found == nullptr) return;
+  for (std::uint32_t i = 0; i < start.count; ++i) {
+    // Told before the request, since a refusal comes back at once.
+    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaStarting{start.group});
+    request_replica(*group(start.group));
+  }
+}
+
+void Control::handle(const autoscaler::StopReplicas& stop) {
+  const GroupSpec* spec = group(stop.group);
+  if (spec != nullptr) send(spec->gateway, DrainReplicas{stop.group, stop.count});
+}
+
+void Control::request_replica(const GroupSpec& spec) {
+  const bool image_known = !spec.image || catalogue_.spec(spec.image) != nullptr;
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::Requested{0, {}, spec.tenant, spec.group, spec.resources, spec.image, image_known,
+                           spec.pool, {}});
+}
+
+// ---- small parts
+
+void Control::send(NodeId node, NodeOrder order) {
+  const std::uint32_t slot = slot_of(node);
+  if (slot >= routing_.nodes.size()) return;
+  NodeLink& link = routing_.nodes[slot];
+  if (!fleet_.known(node, link.incarnation)) return;  // lost meanwhile; NodeLost settles the rest
+  const std::uint64_t sequence = link.orders.push(order);
+  link.acknowledgement_due = false;
+  out_->push_back(ToNode{node, {link.incarnation, sequence, link.reports.received, std::move(order)}});
+}
+
+void Control::send(GatewayId gateway, GatewayOrder order) {
+  const std::size_t index = gateway.value - 1;
+  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return;
+  GatewayLink& link = routing_.gateways[index];
+  const std::uint64_t sequence = link.orders.push(order);
+  out_->push_back(ToGateway{gateway, {link.incarnation, sequence, link.reports.received, order}});
+}
+
+void Control::forget_node(NodeId node) {
+  drive(scheduler_, scheduler_scratch_, scheduler::NodeRemoved{node});
+  drive(tenancy_, tenancy_scratch_, tenancy::NodeGone{node});
+  drive(catalogue_, catalogue_scratch_, images::NodeGone{node});
+}
+
+// One round of attempts for what waits, one at a time: each is answered before the next is chosen.
+void Control::capacity_freed() {
+  if (tenancy_.pending_count() == 0 || tenancy_.round_open()) return;
+  drive(tenancy_, tenancy_scratch_, tenancy::CapacityFreed{});
+  while (tenancy_.round_open()) drive(tenancy_, tenancy_scratch_, tenancy::NextAttempt{});
+}
+
+PoolId Control::dedicated_pool(TenantId tenant) const {
+  const auto found = routing_.dedicated_pools.find(tenant);
+  return found == routing_.dedicated_pools.end() ? PoolId{} : found->second;
+}
+
+// Where more nodes would help this sandbox: its own pool, else the first elastic one that fits it.
+PoolId Control::pool_of(const sandbox::Record& record) const {
+  if (record.pool) return record.pool;
+  if (const PoolId dedicated = dedicated_pool(record.tenant)) return dedicated;
+  for (const PoolPending& pool : routing_.pools) {
+    const NodeShape& shape = pool.policy.shape;
+    const Resources& ask = record.resources;
+    if (!pool.policy.elastic || routing_.dedicated_tenants.contains(pool.demand.pool)) continue;
+    const bool model = ask.gpus == 0 || ask.gpu_models == 0 || (ask.gpu_models >> shape.gpu_model & 1);
+    if (ask.cpu_millicores <= shape.cpu_millicores && ask.memory_bytes <= shape.memory_bytes &&
+        ask.disk_bytes <= shape.disk_bytes && ask.gpus <= shape.gpus && model) {
+      return pool.demand.pool;
+    }
+  }
+  return {};
+}
+
+void Control::count_pending(const sandbox::Record& record, int sign) {
+  const PoolId id = pool_of(record);
+  if (!id || id.value > routing_.pools.size()) return;
+  PoolPending& pool = routing_.pools[id.value - 1];
+  if (!pool.policy.elastic) return;
+  fleet::PendingDemand& demand = pool.demand;
+  const Resources& ask = record.resources;
+  demand.count += sign;
+  demand.cpu_millicores += sign * ask.cpu_millicores;
+  demand.memory_bytes += sign * ask.memory_bytes;
+  demand.disk_bytes += sign * ask.disk_bytes;
+  demand.gpu_millis += sign * std::int64_t{ask.gpus} * ask.gpu_millis;
+  const TenantId owner = tenancy_.owner_key(record.tenant);
+  if ((pool.owners[owner] += sign) == 0) pool.owners.erase(owner);
+  demand.owners = static_cast<std::int64_t>(pool.owners.size());
+  pool.changed = true;
+}
+
+// At the end of a step: fleet hears once of what still waits.
+void Control::report_pending() {
+  for (PoolPending& pool : routing_.pools) {
+    if (!pool.changed) continue;
+    pool.changed = false;
+    drive(fleet_, fleet_scratch_, pool.demand);
+  }
+}
+
+const GroupSpec* Control::group(GroupId id) const {
+  if (!id || id.value > routing_.groups.size()) return nullptr;
+  const GroupSpec& spec = routing_.groups[id.value - 1];
+  return spec.group ? &spec : nullptr;
+}
+
+}  // namespace chalk::control

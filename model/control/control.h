@@ -1,0 +1,270 @@
+// The root of the control plane: routes events and effects between the machines that decide.
+//
+// In: requests, registrations, envelopes of nodes and gateways, waking. Out: replies, envelopes,
+// purchases of nodes. It owns the machines; the effects of one become events of another in a fixed,
+// depth-first order inside one step, and none of them knows the others.
+// Invariant: an order leaves only for a node whose registration is current (fleet says which).
+#pragma once
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "model/autoscaler/autoscaler.h"
+#include "model/core/machine.h"
+#include "model/fleet/fleet.h"
+#include "model/images/catalogue.h"
+#include "model/protocol/protocol.h"
+#include "model/sandbox/sandbox.h"
+#include "model/scheduler/scheduler.h"
+#include "model/tenancy/tenancy.h"
+
+namespace chalk::control {
+
+struct Config {
+  sandbox::Config sandbox;
+  scheduler::Config scheduler;
+  tenancy::Config tenancy;
+  fleet::Config fleet;
+  autoscaler::Config autoscaler;
+  images::CatalogueConfig catalogue;
+  std::uint32_t groups_max = 1'000'000;
+  std::uint32_t gateways_max = 1'000;
+  std::uint32_t orders_per_node_max = 10'000;  // unacknowledged; a node beyond it is drained
+  CHALK_FIELDS(Config, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue, groups_max,
+               gateways_max, orders_per_node_max)
+};
+
+// ---- events
+struct GroupSpec {
+  GroupId group;  // dense, from 1
+  TenantId tenant;
+  Resources resources;
+  ImageId image;  // 0 for none
+  PoolId pool;    // 0 for any that is not dedicated
+  GatewayId gateway;
+  GroupRouting routing;
+  autoscaler::GroupPolicy policy;
+  CHALK_FIELDS(GroupSpec, group, tenant, resources, image, pool, gateway, routing, policy)
+};
+struct GroupDeployed {
+  GroupSpec spec;
+  CHALK_FIELDS(GroupDeployed, spec)
+};
+struct GatewayJoined {
+  GatewayId gateway;  // dense, from 1
+  std::uint64_t incarnation = 0;
+  CHALK_FIELDS(GatewayJoined, gateway, incarnation)
+};
+struct SandboxRequested {
+  std::uint64_t reply_to = 0;
+  std::string key;
+  TenantId tenant;
+  Resources resources;
+  ImageId image;
+  PoolId pool;
+  Duration lifetime;
+  CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime)
+};
+struct FromNode {
+  NodeId node;
+  Envelope<NodeReport> envelope;
+  CHALK_FIELDS(FromNode, node, envelope)
+};
+struct FromGateway {
+  GatewayId gateway;
+  Envelope<GatewayReport> envelope;
+  CHALK_FIELDS(FromGateway, gateway, envelope)
+};
+using Event = std::variant<FromNode, FromGateway, SandboxRequested, sandbox::TerminateRequested,
+                           NodeRegistration, Woken, fleet::PurchaseFailed, fleet::DrainAsked,
+                           images::WarmAsked, fleet::Resumed, GroupDeployed, GatewayJoined, ImageSpec,
+                           fleet::PoolAdded, tenancy::TenantAdded>;
+
+// ---- effects
+struct ToNode {
+  NodeId node;
+  Envelope<NodeOrder> envelope;
+  CHALK_FIELDS(ToNode, node, envelope)
+};
+struct ToGateway {
+  GatewayId gateway;
+  Envelope<GatewayOrder> envelope;
+  CHALK_FIELDS(ToGateway, gateway, envelope)
+};
+// A node that control does not know, or knows by another incarnation, should register anew.
+struct UnknownNode {
+  NodeId node;
+  std::uint64_t incarnation = 0;
+  CHALK_FIELDS(UnknownNode, node, incarnation)
+};
+using Effect = std::variant<ToNode, ToGateway, sandbox::Accepted, sandbox::Refused, sandbox::Running,
+                            sandbox::Gone, fleet::WelcomeNode, UnknownNode, fleet::BuyNode,
+                            fleet::ReleaseNode, WakeAt>;
+
+struct NodeLink {
+  Outbox<NodeOrder> orders;
+  Inbox reports;
+  std::uint64_t incarnation = 0;
+  std::uint32_t sandboxes = 0;  // placed on it
+  bool acknowledgement_due = false;
+  CHALK_FIELDS(NodeLink, orders, reports, incarnation, sandboxes, acknowledgement_due)
+};
+struct GatewayLink {
+  Outbox<GatewayOrder> orders;
+  Inbox reports;
+  std::uint64_t incarnation = 0;
+  bool joined = false;
+  CHALK_FIELDS(GatewayLink, orders, reports, incarnation, joined)
+};
+
+enum Part : std::size_t { kSandbox, kTenancy, kFleet, kAutoscaler, kParts };
+
+// What waits for a node of an elastic pool, kept up to date as sandboxes come and go.
+struct PoolPending {
+  fleet::PoolPolicy policy;
+  fleet::PendingDemand demand;  // pool 0: no such pool
+  std::map<TenantId, std::int64_t> owners;
+  bool changed = false;
+  CHALK_FIELDS(PoolPending, policy, demand, owners, changed)
+};
+
+// What the root itself keeps; the machines keep the rest.
+struct Routing {
+  std::vector<NodeLink> nodes;        // by node slot
+  std::vector<GatewayLink> gateways;  // by gateway - 1
+  std::vector<GroupSpec> groups;      // by group - 1; group 0 marks a hole
+  std::map<TenantId, PoolId> dedicated_pools;
+  std::map<PoolId, TenantId> dedicated_tenants;
+  std::vector<PoolPending> pools;  // by pool - 1
+  std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
+  Time wake = kNever;  // the last WakeAt
+  CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, wakes, wake)
+};
+struct State {
+  Routing routing;
+  sandbox::State sandbox;
+  scheduler::State scheduler;
+  tenancy::State tenancy;
+  fleet::State fleet;
+  autoscaler::State autoscaler;
+  images::CatalogueState catalogue;
+  CHALK_FIELDS(State, routing, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue)
+};
+
+class Control {
+ public:
+  using Config = control::Config;
+  using Event = control::Event;
+  using Effect = control::Effect;
+  using State = control::State;
+  using Effects = std::vector<Effect>;
+
+  explicit Control(Config config, State state = {});
+
+  void step(Time now, const Event& event, Effects& effects);
+  State state() const;            // a copy: the machines own their parts
+  std::uint64_t digest() const;   // of the whole state, without copying it
+
+  const sandbox::Sandboxes& sandboxes() const { return sandboxes_; }
+  const scheduler::Scheduler& scheduler() const { return scheduler_; }
+  const tenancy::Tenancy& tenancy() const { return tenancy_; }
+  const fleet::Fleet& fleet() const { return fleet_; }
+  const autoscaler::Autoscaler& autoscaler() const { return autoscaler_; }
+  const images::Catalogue& catalogue() const { return catalogue_; }
+
+ private:
+  // Scratch for one nesting level of a machine's effects; empty between steps.
+  template <class M>
+  struct Scratch {
+    std::vector<std::vector<typename M::Effect>> free;
+  };
+  template <class M, class E>
+  void drive(M& machine, Scratch<M>& scratch, const E& event);
+
+  void on(const FromNode&);
+  void on(const FromGateway&);
+  void on(const SandboxRequested&);
+  void on(const sandbox::TerminateRequested&);
+  void on(const NodeRegistration&);
+  void on(const Woken&);
+  void on(const fleet::PurchaseFailed&);
+  void on(const fleet::DrainAsked&);
+  void on(const images::WarmAsked&);
+  void on(const fleet::Resumed&);
+  void on(const GroupDeployed&);
+  void on(const GatewayJoined&);
+  void on(const ImageSpec&);
+  void on(const fleet::PoolAdded&);
+  void on(const tenancy::TenantAdded&);
+
+  void report(NodeId, const StartedReport&);
+  void report(NodeId, const RefusedReport&);
+  void report(NodeId, const EndedReport&);
+  void report(NodeId, const ImageReport&);
+  void report(NodeId, const ScrubbedReport&);
+  void report(GatewayId, const Demand&);
+  void report(GatewayId, const ReplicaReturned&);
+
+  // Effects of the machines.
+  void handle(const sandbox::Accepted& e) { out_->push_back(e); }
+  void handle(const sandbox::Refused&);
+  void handle(const sandbox::AskAdmission&);
+  void handle(const sandbox::SendStart&);
+  void handle(const sandbox::SendStop&);
+  void handle(const sandbox::StartSettled&);
+  void handle(const sandbox::Unplace&);
+  void handle(const sandbox::Running&);
+  void handle(const sandbox::Gone&);
+  void handle(const tenancy::TryPlace&);
+  void handle(const tenancy::RefuseSandbox&);
+  void handle(const tenancy::SetOwner&);
+  void handle(const tenancy::ScrubNode&);
+  void handle(const scheduler::Placed&);
+  void handle(const scheduler::NotPlaced&);
+  void handle(const fleet::WelcomeNode&);
+  void handle(const fleet::NodeJoined&);
+  void handle(const fleet::NodeLost&);
+  void handle(const fleet::BuyNode& e) { out_->push_back(e); }
+  void handle(const fleet::ReleaseNode&);
+  void handle(const fleet::CordonNode&);
+  void handle(const autoscaler::StartReplicas&);
+  void handle(const autoscaler::StopReplicas&);
+  void handle(const images::WarmNode&);
+  template <Part part>
+  void wake_part(const WakeAt&);
+
+  void send(NodeId, NodeOrder);
+  void send(GatewayId, GatewayOrder);
+  void forget_node(NodeId);
+  void request_replica(const GroupSpec&);
+  void capacity_freed();
+  PoolId dedicated_pool(TenantId tenant) const;
+  PoolId pool_of(const sandbox::Record& record) const;
+  void count_pending(const sandbox::Record& record, int sign);
+  void report_pending();
+  const GroupSpec* group(GroupId) const;
+
+  Config config_;
+  Routing routing_;
+  sandbox::Sandboxes sandboxes_;
+  scheduler::Scheduler scheduler_;
+  tenancy::Tenancy tenancy_;
+  fleet::Fleet fleet_;
+  autoscaler::Autoscaler autoscaler_;
+  images::Catalogue catalogue_;
+
+  // Valid only inside one step.
+  Time now_;
+  Effects* out_ = nullptr;
+  Scratch<sandbox::Sandboxes> sandbox_scratch_;
+  Scratch<scheduler::Scheduler> scheduler_scratch_;
+  Scratch<tenancy::Tenancy> tenancy_scratch_;
+  Scratch<fleet::Fleet> fleet_scratch_;
+  Scratch<autoscaler::Autoscaler> autoscaler_scratch_;
+  Scratch<images::Catalogue> catalogue_scratch_;
+};
+
+}  // namespace chalk::control
