@@ -1,0 +1,134 @@
+// Draws the plots of a report from the data in the page. Each canvas is marked data-drawn once it
+// holds pixels of more than one colour; tests wait for body[data-plots-drawn].
+(function () {
+  "use strict";
+  var data = JSON.parse(document.getElementById("data").textContent);
+  var dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  var ink = dark ? "#c9ced3" : "#3c444c", grid = dark ? "#33383e" : "#e4e7ea";
+  var colours = ["#1f6fb2", "#d9822b", "#2a8f6a", "#a5489c", "#8a6d3b", "#c23b48", "#5c7f92"];
+  Chart.defaults.color = ink;
+  Chart.defaults.borderColor = grid;
+  Chart.defaults.animation = false;
+  Chart.defaults.font.family = "system-ui, Arial, sans-serif";
+  Chart.defaults.plugins.legend.labels.boxWidth = 14;
+
+  var plots = document.getElementById("plots"), canvases = [];
+
+  function plot(title, note, config) {
+    var figure = document.createElement("figure"), caption = document.createElement("figcaption");
+    caption.textContent = title;
+    if (note) {
+      var small = document.createElement("small");
+      small.textContent = note;
+      caption.appendChild(small);
+    }
+    var box = document.createElement("div"), canvas = document.createElement("canvas");
+    box.className = "canvas";
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", title);
+    box.appendChild(canvas);
+    figure.appendChild(caption);
+    figure.appendChild(box);
+    plots.appendChild(figure);
+    config.options = Object.assign({ responsive: true, maintainAspectRatio: false }, config.options);
+    new Chart(canvas, config);
+    canvases.push(canvas);
+  }
+
+  function axis(title, more) { return Object.assign({ title: { display: true, text: title }, beginAtZero: true }, more); }
+
+  // Time in the unit that suits the whole run.
+  var run = data.run, series = run.series, step = series.step_seconds;
+  var whole = step * series.rows.length;
+  var unit = whole > 2 * 86400 ? ["days", 86400] : whole > 7200 ? ["hours", 3600] : whole > 120 ? ["minutes", 60] : ["seconds", 1];
+
+  function over_time(title, note, y, names, labels) {
+    var sets = [];
+    names.forEach(function (name, i) {
+      var column = series.columns.indexOf(name);
+      if (column < 0) return;
+      sets.push({
+        label: labels[i], borderColor: colours[i], backgroundColor: colours[i], borderWidth: 1.6, pointRadius: 0,
+        data: series.rows.map(function (row, r) { return { x: (r + 1) * step / unit[1], y: row[column] }; })
+      });
+    });
+    if (!sets.length) return;
+    plot(title, note, {
+      type: "line", data: { datasets: sets },
+      options: { parsing: false, interaction: { mode: "index", intersect: false },
+        scales: { x: axis("simulated " + unit[0], { type: "linear", max: whole / unit[1] }), y: axis(y) } }
+    });
+  }
+
+  function bars(title, note, shares, y) {
+    if (!shares.length) return;
+    plot(title, note, {
+      type: "bar",
+      data: { labels: shares.map(function (s) { return s.name.slice(0, 18); }),
+        datasets: [{ label: y, data: shares.map(function (s) { return s.core_hours; }), backgroundColor: colours[0] }] },
+      options: { plugins: { legend: { display: false } }, scales: { y: axis(y) } }
+    });
+  }
+
+  if (data.plan) {
+    var plan = data.plan, each = [], mean = [];
+    plan.points.forEach(function (p) {
+      p.metrics.forEach(function (m) { each.push({ x: p.value, y: m }); });
+      if (p.metrics.length) mean.push({ x: p.value, y: p.metrics.reduce(function (a, b) { return a + b; }, 0) / p.metrics.length });
+    });
+    var bound = Number(plan.until.replace(/^[^<>=]*[<>=]+/, ""));
+    var metric = plan.until.replace(/[<>=].*$/, "").trim();
+    var xs = plan.points.map(function (p) { return p.value; });
+    var sets = [
+      { label: "each seed", type: "scatter", data: each, backgroundColor: colours[1], pointRadius: 4 },
+      { label: "mean", data: mean, borderColor: colours[0], borderWidth: 2, pointRadius: 0 },
+      { label: "bound", data: [{ x: Math.min.apply(null, xs), y: bound }, { x: Math.max.apply(null, xs), y: bound }],
+        borderColor: colours[5], borderDash: [6, 4], borderWidth: 1.5, pointRadius: 0 }];
+    var high = each.length ? Math.max.apply(null, each.map(function (e) { return e.y; })) : 0;
+    var low = each.length ? Math.min.apply(null, each.map(function (e) { return e.y; })) : 0;
+    if (plan.found) sets.push({ label: "the answer: " + plan.value, data: [{ x: plan.value, y: Math.max(low, 1e-3) }, { x: plan.value, y: Math.max(high, bound) }],
+      borderColor: colours[2], borderDash: [2, 3], borderWidth: 2, pointRadius: 0 });
+    plot(metric + " against " + plan.find, "each point is one run; the answer is the least value at which every seed meets the bound", {
+      type: "line", data: { datasets: sets },
+      options: { scales: { x: axis(plan.find, { type: "linear", beginAtZero: false }),
+        y: axis(metric, low > 0 && high / low > 50 ? { type: "logarithmic", beginAtZero: false } : {}) } }
+    });
+  }
+
+  over_time("Demand against capacity", "processors asked for by live sandboxes, and what the nodes have", "cores",
+    ["cores_allocated", "cores_capacity"], ["allocated", "capacity"]);
+  over_time("Replicas and requests", "sandboxes on nodes, and requests in service or waiting", "count",
+    ["sandboxes", "starting", "in_service", "waiting"], ["sandboxes", "of them starting", "requests in service", "requests waiting"]);
+  var points = run.wait_ms.cumulative.map(function (p) { return { x: Math.max(p[0], 0.01), y: p[1] * 100 }; });
+  if (points.length) {
+    if (points.length === 1) points.unshift({ x: points[0].x, y: 0 });
+    plot("Start latency", "share of requests that began service within this time; below 0.01 ms is drawn at 0.01 ms", {
+      type: "line",
+      data: { datasets: [{ label: "share of requests", data: points, stepped: true, borderColor: colours[0], borderWidth: 2, pointRadius: 0 }] },
+      options: { parsing: false, plugins: { legend: { display: false } },
+        scales: { x: axis("wait, ms (logarithmic)", { type: "logarithmic", beginAtZero: false }), y: axis("% of requests", { max: 100 }) } }
+    });
+  }
+  over_time("Nodes", "running, and bought but not yet there", "nodes", ["nodes", "nodes_booting"], ["running", "booting"]);
+  bars("Use by tenant", "core hours of live sandboxes", run.tenants, "core hours");
+  bars("Use by zone", "core hours of live sandboxes", run.zones, "core hours");
+  over_time("Image cache", "share of starts whose image was on the node", "share", ["image_hit_ratio"], ["hits"]);
+  over_time("Rate", "requests that arrived and that were served, per second", "requests/s",
+    ["arrivals_per_second", "finished_per_second"], ["arrived", "served"]);
+
+  // A canvas that holds one colour only has not been drawn.
+  requestAnimationFrame(function () {
+    var drawn = 0;
+    canvases.forEach(function (canvas) {
+      var pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, seen = {};
+      for (var i = 0; i < pixels.length && Object.keys(seen).length < 4; i += 16) {
+        seen[pixels[i] + "," + pixels[i + 1] + "," + pixels[i + 2] + "," + pixels[i + 3]] = true;
+      }
+      var good = Object.keys(seen).length >= 4;
+      canvas.setAttribute("data-drawn", good);
+      if (good) drawn += 1;
+    });
+    document.body.setAttribute("data-plots", canvases.length);
+    document.body.setAttribute("data-plots-drawn", drawn);
+  });
+})();

@@ -1,0 +1,338 @@
+#include "sim/report/result.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <stdexcept>
+
+#include "sim/report/html.h"
+
+namespace chalk::sim {
+namespace {
+
+using nlohmann::json;
+
+json times_json(const Times& t) {
+  return {{"count", t.count}, {"mean", t.mean}, {"p50", t.p50}, {"p90", t.p90}, {"p99", t.p99},
+          {"p999", t.p999},   {"min", t.min},   {"max", t.max}, {"cumulative", t.cumulative}};
+}
+
+Times times_from(const json& j) {
+  Times t;
+  t.count = j.at("count");
+  t.mean = j.at("mean");
+  t.p50 = j.at("p50");
+  t.p90 = j.at("p90");
+  t.p99 = j.at("p99");
+  t.p999 = j.at("p999");
+  t.min = j.at("min");
+  t.max = j.at("max");
+  t.cumulative = j.at("cumulative").get<std::vector<std::pair<double, double>>>();
+  return t;
+}
+
+json shares_json(const std::vector<Share>& shares) {
+  json out = json::array();
+  for (const Share& s : shares) {
+    out.push_back({{"name", s.name}, {"core_hours", s.core_hours}, {"sandboxes", s.sandboxes}});
+  }
+  return out;
+}
+
+std::vector<Share> shares_from(const json& j) {
+  std::vector<Share> shares;
+  for (const json& s : j) shares.push_back({s.at("name"), s.at("core_hours"), s.at("sandboxes")});
+  return shares;
+}
+
+std::uint64_t sum(const std::map<std::string, std::uint64_t>& counts) {
+  std::uint64_t total = 0;
+  for (const auto& [name, count] : counts) total += count;
+  return total;
+}
+
+double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+using Get = std::function<double(const Result&)>;
+const std::vector<std::pair<std::string, Get>>& metrics() {
+  static const std::vector<std::pair<std::string, Get>> all = [] {
+    std::vector<std::pair<std::string, Get>> m;
+    const auto times = [&](const std::string& name, Times Result::*which) {
+      m.emplace_back(name + "_mean_ms", [which](const Result& r) { return (r.*which).mean; });
+      m.emplace_back(name + "_p50_ms", [which](const Result& r) { return (r.*which).p50; });
+      m.emplace_back(name + "_p90_ms", [which](const Result& r) { return (r.*which).p90; });
+      m.emplace_back(name + "_p99_ms", [which](const Result& r) { return (r.*which).p99; });
+      m.emplace_back(name + "_p999_ms", [which](const Result& r) { return (r.*which).p999; });
+      m.emplace_back(name + "_max_ms", [which](const Result& r) { return (r.*which).max; });
+    };
+    times("wait", &Result::wait_ms);
+    times("total", &Result::total_ms);
+    const auto number = [&](const char* name, Get get) { m.emplace_back(name, std::move(get)); };
+    const auto d = [](auto v) { return static_cast<double>(v); };
+    number("requests", [d](const Result& r) { return d(r.requests); });
+    number("completed", [d](const Result& r) { return d(r.completed); });
+    number("refused", [d](const Result& r) { return d(sum(r.refused)); });
+    number("refused_ratio", [d](const Result& r) { return ratio(d(sum(r.refused)), d(r.requests)); });
+    number("failed", [d](const Result& r) { return d(sum(r.failed)); });
+    number("failed_ratio", [d](const Result& r) { return ratio(d(sum(r.failed)), d(r.requests)); });
+    number("unfinished", [d](const Result& r) {
+      return d(r.requests) - d(r.completed) - d(sum(r.refused)) - d(sum(r.failed));
+    });
+    number("cold_starts", [d](const Result& r) { return d(r.cold_starts); });
+    number("cold_start_ratio", [d](const Result& r) { return ratio(d(r.cold_starts), d(r.requests)); });
+    number("replica_starts", [d](const Result& r) { return d(r.replica_starts); });
+    number("replicas_mean", [](const Result& r) { return r.replicas_mean; });
+    number("starting_mean", [](const Result& r) { return r.starting_mean; });
+    number("busy_mean", [](const Result& r) { return r.busy_mean; });
+    number("nodes_mean", [](const Result& r) { return r.nodes_mean; });
+    number("nodes_max", [](const Result& r) { return r.nodes_max; });
+    number("node_hours", [](const Result& r) { return r.node_hours; });
+    number("cost", [](const Result& r) { return r.cost; });
+    for (const char* what : {"cpu", "memory", "disk", "gpu"}) {
+      number((std::string("utilisation_") + what).c_str(), [what](const Result& r) {
+        const auto found = r.utilisation.find(what);
+        return found == r.utilisation.end() ? 0.0 : found->second;
+      });
+    }
+    number("gpu_allocated_mean", [](const Result& r) { return r.gpu_allocated_mean; });
+    number("image_bytes_pulled", [](const Result& r) { return r.image_bytes_pulled; });
+    number("image_hit_ratio", [](const Result& r) { return r.image_hit_ratio; });
+    number("simulated_seconds", [](const Result& r) { return r.simulated_seconds; });
+    number("invariants_broken", [d](const Result& r) { return d(r.broken.size()); });
+    return m;
+  }();
+  return all;
+}
+
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t corner = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t change = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
+      corner = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+    }
+  }
+  return row.back();
+}
+
+// Written beside its place and renamed, so a reader never sees half a file.
+void write_file(const std::string& path, const std::string& text) {
+  const std::string partial = path + ".partial";
+  std::FILE* file = std::fopen(partial.c_str(), "wb");
+  const auto fail = [&](const char* what) {
+    const std::string reason = std::strerror(errno);
+    if (file != nullptr) std::fclose(file);
+    std::remove(partial.c_str());
+    throw std::runtime_error(path + ": cannot " + what + ": " + reason);
+  };
+  if (file == nullptr) fail("create");
+  if (std::fwrite(text.data(), 1, text.size(), file) != text.size()) fail("write");
+  std::FILE* closing = file;
+  file = nullptr;
+  if (std::fclose(closing) != 0) fail("write");
+  if (std::rename(partial.c_str(), path.c_str()) != 0) fail("rename into place");
+}
+
+std::string series_csv(const Series& series) {
+  std::string text = "seconds";
+  for (const std::string& column : series.columns) text += fmt::format(",{}", column);
+  text += '\n';
+  for (std::size_t i = 0; i < series.rows.size(); ++i) {
+    text += fmt::format("{}", static_cast<double>(i + 1) * series.step_seconds);
+    for (const double value : series.rows[i]) text += fmt::format(",{}", value);
+    text += '\n';
+  }
+  return text;
+}
+
+std::string cumulative_csv(const Times& times) {
+  std::string text = "wait_ms,share\n";
+  for (const auto& [ms, share] : times.cumulative) text += fmt::format("{},{}\n", ms, share);
+  return text;
+}
+
+}  // namespace
+
+Times times_of(const Histogram& h) {
+  Times t;
+  const double ms = 1e-6;
+  t.count = h.count();
+  t.mean = h.mean_nanos() * ms;
+  t.p50 = h.quantile_nanos(0.5) * ms;
+  t.p90 = h.quantile_nanos(0.9) * ms;
+  t.p99 = h.quantile_nanos(0.99) * ms;
+  t.p999 = h.quantile_nanos(0.999) * ms;
+  t.min = h.least_nanos() * ms;
+  t.max = h.most_nanos() * ms;
+  for (const auto& [nanos, share] : h.cumulative(400)) t.cumulative.emplace_back(nanos * ms, share);
+  return t;
+}
+
+std::string hex_text(std::uint64_t digest) { return fmt::format("{:016x}", digest); }
+
+json to_json(const Result& r) {
+  json j = {{"scenario", r.scenario}, {"shows", r.shows}, {"seed", r.seed}, {"commit", r.commit},
+            {"scenario_hash", hex_text(r.scenario_hash)}, {"digest", hex_text(r.digest)},
+            {"interrupted", r.interrupted}, {"requests", r.requests}, {"completed", r.completed},
+            {"refused", r.refused}, {"failed", r.failed}, {"cold_starts", r.cold_starts},
+            {"replica_starts", r.replica_starts}, {"wait_ms", times_json(r.wait_ms)},
+            {"total_ms", times_json(r.total_ms)}, {"replicas_mean", r.replicas_mean},
+            {"starting_mean", r.starting_mean}, {"busy_mean", r.busy_mean},
+            {"nodes_mean", r.nodes_mean}, {"nodes_max", r.nodes_max}, {"node_hours", r.node_hours},
+            {"cost", r.cost}, {"utilisation", r.utilisation},
+            {"gpu_allocated_mean", r.gpu_allocated_mean},
+            {"image_bytes_pulled", r.image_bytes_pulled}, {"image_hit_ratio", r.image_hit_ratio},
+            {"simulated_seconds", r.simulated_seconds}, {"wall_seconds", r.wall_seconds},
+            {"requests_per_second", r.requests_per_second},
+            {"events_per_second", r.events_per_second}, {"events", r.events},
+            {"peak_memory_bytes", r.peak_memory_bytes}, {"tenants", shares_json(r.tenants)},
+            {"zones", shares_json(r.zones)}, {"broken", r.broken}, {"notes", r.notes}};
+  j["series"] = {{"columns", r.series.columns}, {"step_seconds", r.series.step_seconds},
+                 {"rows", r.series.rows}};
+  j["assertions"] = json::array();
+  for (const Assertion& a : r.assertions) {
+    j["assertions"].push_back({{"text", a.text}, {"value", a.value}, {"passed", a.passed}});
+  }
+  return j;
+}
+
+Result result_from_json(const std::string& text) {
+  const json j = json::parse(text);
+  Result r;
+  r.scenario = j.at("scenario");
+  r.shows = j.at("shows");
+  r.seed = j.at("seed");
+  r.commit = j.at("commit");
+  r.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
+  r.digest = std::stoull(j.at("digest").get<std::string>(), nullptr, 16);
+  r.interrupted = j.at("interrupted");
+  r.requests = j.at("requests");
+  r.completed = j.at("completed");
+  r.refused = j.at("refused").get<std::map<std::string, std::uint64_t>>();
+  r.failed = j.at("failed").get<std::map<std::string, std::uint64_t>>();
+  r.cold_starts = j.at("cold_starts");
+  r.replica_starts = j.at("replica_starts");
+  r.wait_ms = times_from(j.at("wait_ms"));
+  r.total_ms = times_from(j.at("total_ms"));
+  r.replicas_mean = j.at("replicas_mean");
+  r.starting_mean = j.at("starting_mean");
+  r.busy_mean = j.at("busy_mean");
+  r.nodes_mean = j.at("nodes_mean");
+  r.nodes_max = j.at("nodes_max");
+  r.node_hours = j.at("node_hours");
+  r.cost = j.at("cost");
+  r.utilisation = j.at("utilisation").get<std::map<std::string, double>>();
+  r.gpu_allocated_mean = j.at("gpu_allocated_mean");
+  r.image_bytes_pulled = j.at("image_bytes_pulled");
+  r.image_hit_ratio = j.at("image_hit_ratio");
+  r.simulated_seconds = j.at("simulated_seconds");
+  r.wall_seconds = j.at("wall_seconds");
+  r.requests_per_second = j.at("requests_per_second");
+  r.events_per_second = j.at("events_per_second");
+  r.events = j.at("events");
+  r.peak_memory_bytes = j.at("peak_memory_bytes");
+  r.tenants = shares_from(j.at("tenants"));
+  r.zones = shares_from(j.at("zones"));
+  r.broken = j.at("broken").get<std::vector<std::string>>();
+  r.notes = j.at("notes").get<std::vector<std::string>>();
+  r.series.columns = j.at("series").at("columns").get<std::vector<std::string>>();
+  r.series.step_seconds = j.at("series").at("step_seconds");
+  r.series.rows = j.at("series").at("rows").get<std::vector<std::vector<double>>>();
+  for (const json& a : j.at("assertions")) {
+    r.assertions.push_back({a.at("text"), a.at("value"), a.at("passed")});
+  }
+  return r;
+}
+
+json to_json(const PlanResult& p) {
+  json points = json::array();
+  for (const PlanPoint& point : p.points) {
+    points.push_back({{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied}});
+  }
+  return {{"find", p.knob},   {"until", p.condition}, {"low", p.low},
+          {"high", p.high},   {"seeds", p.seeds},     {"found", p.found},
+          {"value", p.chosen}, {"interrupted", p.interrupted}, {"points", points},
+          {"confidence", confidence_text(p)}, {"notes", p.notes}, {"reference", to_json(p.reference)}};
+}
+
+std::vector<std::string> metric_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, get] : metrics()) names.push_back(name);
+  return names;
+}
+
+std::optional<double> lookup_metric(const Result& result, const std::string& name) {
+  for (const auto& [known, get] : metrics()) {
+    if (known == name) return get(result);
+  }
+  return {};
+}
+
+bool Condition::holds(double value) const {
+  if (comparison == "<=") return value <= bound;
+  if (comparison == "<") return value < bound;
+  if (comparison == ">=") return value >= bound;
+  if (comparison == ">") return value > bound;
+  return value == bound;
+}
+
+std::expected<Condition, std::string> parse_condition(const std::string& text) {
+  std::string squeezed;
+  for (const char c : text) {
+    if (c != ' ') squeezed += c;
+  }
+  const auto at = squeezed.find_first_of("<>=");
+  const auto expected = std::string("expected METRIC<=NUMBER, also <, >=, > and ==, such as wait_p99_ms<=500");
+  if (at == std::string::npos || at == 0) {
+    return std::unexpected(fmt::format("found \"{}\", {}", text, expected));
+  }
+  Condition condition;
+  condition.metric = squeezed.substr(0, at);
+  auto end = at + 1;
+  if (end < squeezed.size() && squeezed[end] == '=') ++end;
+  condition.comparison = squeezed.substr(at, end - at);
+  const std::string number = squeezed.substr(end);
+  try {
+    std::size_t used = 0;
+    condition.bound = std::stod(number, &used);
+    if (used != number.size() || condition.comparison == "=") throw std::invalid_argument("");
+  } catch (const std::exception&) {
+    return std::unexpected(fmt::format("found \"{}\", {}", text, expected));
+  }
+  const auto names = metric_names();
+  if (std::find(names.begin(), names.end(), condition.metric) == names.end()) {
+    const auto closest = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+      return edit_distance(a, condition.metric) < edit_distance(b, condition.metric);
+    });
+    return std::unexpected(fmt::format(
+        "found the metric \"{}\", expected one of docs/results.md; the closest is \"{}\"",
+        condition.metric, *closest));
+  }
+  return condition;
+}
+
+void write_result(const std::string& folder, const Result& result) {
+  std::filesystem::create_directories(folder);
+  write_file(folder + "/result.json", to_json(result).dump(2) + "\n");
+  write_file(folder + "/series.csv", series_csv(result.series));
+  write_file(folder + "/wait.csv", cumulative_csv(result.wait_ms));
+  write_file(folder + "/report.html", html_page(result));
+}
+
+void write_plan(const std::string& folder, const PlanResult& plan) {
+  std::filesystem::create_directories(folder);
+  write_file(folder + "/plan.json", to_json(plan).dump(2) + "\n");
+  write_file(folder + "/series.csv", series_csv(plan.reference.series));
+  write_file(folder + "/report.html", html_page(plan));
+}
+
+}  // namespace chalk::sim

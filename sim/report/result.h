@@ -1,0 +1,131 @@
+// What a run or a plan found, and how it is written down. Names are stable: docs/results.md.
+#pragma once
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/report/histogram.h"
+#include "sim/report/series.h"
+
+namespace chalk::sim {
+
+struct Times {  // milliseconds
+  std::uint64_t count = 0;
+  double mean = 0, p50 = 0, p90 = 0, p99 = 0, p999 = 0, min = 0, max = 0;
+  std::vector<std::pair<double, double>> cumulative;  // (ms, share)
+};
+Times times_of(const Histogram& histogram);
+
+struct Share {  // of one tenant or zone
+  std::string name;
+  double core_hours = 0;
+  std::uint64_t sandboxes = 0;
+};
+
+struct Assertion {
+  std::string text;
+  double value = 0;
+  bool passed = false;
+};
+
+struct Result {
+  std::string scenario;
+  std::string shows;
+  std::uint64_t seed = 0;
+  std::string commit;
+  std::uint64_t scenario_hash = 0;
+  std::uint64_t digest = 0;
+  bool interrupted = false;
+
+  std::uint64_t requests = 0;   // calls and bare sandboxes that arrived
+  std::uint64_t completed = 0;
+  std::map<std::string, std::uint64_t> refused;  // by rule
+  std::map<std::string, std::uint64_t> failed;   // by reason
+  std::uint64_t cold_starts = 0;     // requests that waited for a start and were first on it
+  std::uint64_t replica_starts = 0;  // sandboxes started on nodes
+  Times wait_ms;   // from arrival to the beginning of service
+  Times total_ms;  // from arrival to the end of service
+  double replicas_mean = 0;   // sandboxes on nodes, starting or running; over the arrivals' window
+  double starting_mean = 0;
+  double busy_mean = 0;       // requests in service
+  double nodes_mean = 0;
+  double nodes_max = 0;
+  double node_hours = 0;
+  double cost = 0;
+  std::map<std::string, double> utilisation;  // cpu, memory, disk, gpu: share of capacity allocated
+  double gpu_allocated_mean = 0;              // GPUs
+  double image_bytes_pulled = 0;
+  double image_hit_ratio = 1;                 // sandboxes whose image was on the node
+  double simulated_seconds = 0;
+  double wall_seconds = 0;
+  double requests_per_second = 0;  // of wall time
+  double events_per_second = 0;
+  std::uint64_t events = 0;
+  std::int64_t peak_memory_bytes = 0;
+
+  std::vector<Share> tenants;  // by use, the largest first; the rest summed as "(others)"
+  std::vector<Share> zones;
+  Series series;
+  std::vector<Assertion> assertions;
+  std::vector<std::string> broken;  // what checkers found
+  std::vector<std::string> notes;
+};
+
+nlohmann::json to_json(const Result& result);
+Result result_from_json(const std::string& text);
+
+// Every flat number by name: "wait_p99_ms", "cold_start_ratio", "refused", "cost", ...
+std::optional<double> lookup_metric(const Result& result, const std::string& name);
+std::vector<std::string> metric_names();
+
+struct Condition {
+  std::string metric;
+  std::string comparison;  // <=, <, >=, >, ==
+  double bound = 0;
+  bool holds(double value) const;
+};
+// The error says what was found, what was expected, and the closest name.
+std::expected<Condition, std::string> parse_condition(const std::string& text);
+
+struct PlanPoint {
+  double value = 0;
+  std::vector<double> metrics;  // by seed
+  std::size_t satisfied = 0;    // seeds in which the condition holds
+};
+struct PlanResult {
+  std::string knob;
+  std::string condition;
+  std::vector<std::uint64_t> seeds;
+  double low = 0, high = 0;
+  bool found = false;
+  double chosen = 0;
+  bool interrupted = false;
+  std::vector<PlanPoint> points;  // by value
+  Result reference;               // of the chosen value, with the first seed
+  std::vector<std::string> notes;
+};
+nlohmann::json to_json(const PlanResult& plan);
+// "14 of 14 ...": what the seeds say about the next one.
+std::string confidence_text(const PlanResult& plan);
+
+// For a terminal.
+std::string summary(const Result& result);
+std::string plan_summary(const PlanResult& plan);
+// A few sentences that answer the question; used on the page and on the terminal.
+std::vector<std::string> answer(const Result& result);
+std::vector<std::string> answer(const PlanResult& plan);
+
+// result.json, series.csv, wait.csv and report.html (and plan.json), each complete or not there.
+// Throws std::runtime_error that names the file.
+void write_result(const std::string& folder, const Result& result);
+void write_plan(const std::string& folder, const PlanResult& plan);
+
+std::string hex_text(std::uint64_t digest);
+std::string number_text(double value);
+
+}  // namespace chalk::sim

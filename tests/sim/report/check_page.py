@@ -1,0 +1,42 @@
+"""Opens a report in headless Chromium and fails on a console error or a plot that is not drawn.
+
+Usage: check_page.py PAGE [SCREENSHOT]
+Exits 77 where there is no Chromium.
+"""
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+
+def chromium(profile, *arguments):
+    return subprocess.run(
+        [shutil.which("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+         "--no-first-run", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--hide-scrollbars", "--virtual-time-budget=5000", "--window-size=1200,2400",
+         "--enable-logging=stderr", "--v=0", f"--user-data-dir={profile}", *arguments],
+        capture_output=True, text=True, timeout=120)
+
+
+def main():
+    page = sys.argv[1]
+    if shutil.which("chromium") is None:
+        print("skipped: chromium is not installed")
+        return 77
+    with tempfile.TemporaryDirectory() as profile:
+        ran = chromium(profile, "--dump-dom", f"file://{page}")
+        bad = [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
+        for line in bad:
+            print(f"{page}: the page says: {line}")
+        body = re.search(r"<body[^>]*>", ran.stdout)
+        counts = dict(re.findall(r'(data-plots(?:-drawn)?)="(\d+)"', body.group(0) if body else ""))
+        plots, drawn = int(counts.get("data-plots", 0)), int(counts.get("data-plots-drawn", 0))
+        print(f"{page}: {drawn} of {plots} plots are drawn")
+        if len(sys.argv) > 2:
+            chromium(profile, f"--screenshot={sys.argv[2]}", f"file://{page}")
+    return 0 if not bad and plots >= 5 and drawn == plots else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
