@@ -1,0 +1,131 @@
+#include "sim/check/checker.h"
+
+#include "model/core/print.h"
+
+namespace chalk::sim {
+
+void Checker::broke(Time now, int invariant, const std::string& what) {
+  ++broken_count_;
+  if (broken_.size() >= kBrokenMax) return;
+  broken_.push_back("invariant " + std::to_string(invariant) + " at " +
+                    std::to_string(now.nanos / 1'000'000) + " ms: " + what);
+}
+
+Checker::Use& Checker::use_of(std::uint32_t node) {
+  if (use_.size() <= node) use_.resize(node + 1);
+  return use_[node];
+}
+
+void Checker::apply(Use& use, const LiveSandbox& sandbox, int sign) {
+  const Resources& r = sandbox.resources;
+  use.cpu_millicores += sign * r.cpu_millicores;
+  use.memory_bytes += sign * r.memory_bytes;
+  use.disk_bytes += sign * r.disk_bytes;
+  for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+    if (sandbox.gpu_mask >> gpu & 1) use.gpu_millis[gpu] += sign * r.gpu_millis;
+  }
+  use.sandboxes += sign;
+  if (sandbox.running == kNever) use.starting += sign;
+}
+
+void Checker::started(Time now, const TrueNode& node, const LiveSandbox& sandbox,
+                      const NodeShape& shape) {
+  Use& use = use_of(sandbox.node);
+  const std::string where = "node " + std::to_string(sandbox.node) + ", sandbox " +
+                            std::to_string(sandbox.sandbox.value) + ": ";
+  if (node.last_owner && node.last_owner != sandbox.owner) {
+    broke(now, 8, where + "of owner " + to_text(sandbox.owner) + " on a node last held by owner " +
+                      to_text(node.last_owner) + ", with no scrub between");
+  }
+  apply(use, sandbox, +1);
+  const auto within = [&](const char* what, std::int64_t used, std::int64_t capacity) {
+    if (used > capacity) {
+      broke(now, 1, where + std::to_string(used) + " " + what + " in use of " + std::to_string(capacity));
+    }
+  };
+  within("millicores", use.cpu_millicores, shape.cpu_millicores);
+  within("bytes of memory", use.memory_bytes, shape.memory_bytes);
+  within("bytes of disk", use.disk_bytes, shape.disk_bytes);
+  within("concurrent starts", use.starting, shape.start_slots);
+  within("sandboxes", use.sandboxes, shape.sandboxes_max);
+  for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+    if (sandbox.gpu_mask >> gpu & 1) {
+      within("thousandths of one GPU", use.gpu_millis[gpu], gpu < shape.gpus ? 1000 : 0);
+    }
+  }
+}
+
+void Checker::running(Time, const LiveSandbox& sandbox) { --use_of(sandbox.node).starting; }
+
+void Checker::ended(Time now, const TrueNode&, const LiveSandbox& sandbox) {
+  apply(use_of(sandbox.node), sandbox, -1);
+  if (sandbox.lifetime.nanos == 0 || sandbox.running == kNever) return;
+  const Duration ran = now - sandbox.running;
+  if (ran > sandbox.lifetime + limits_.stop) {
+    broke(now, 4, "sandbox " + std::to_string(sandbox.sandbox.value) + " ran " +
+                      std::to_string(ran.nanos) + " ns, its lifetime is " +
+                      std::to_string(sandbox.lifetime.nanos) + " ns");
+  }
+}
+
+void Checker::dispatched(Time now, GroupId group, const LiveSandbox* replica) {
+  if (replica != nullptr && replica->group != group) {
+    broke(now, 2, "a call to group " + to_text(group) + " went to sandbox " +
+                      to_text(replica->sandbox) + " of group " + to_text(replica->group));
+  }
+}
+
+void Checker::step(Time now) {
+  if (now < last_) broke(now, 0, "time went back from " + std::to_string(last_.nanos) + " ns");
+  last_ = now;
+}
+
+void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>& nodes,
+                      const control::Control& control) {
+  std::map<std::uint64_t, std::uint32_t> live_of_group;
+  truth.for_each([&](const LiveSandbox& live) {
+    const TrueNode& node = nodes[live.node];
+    const bool known_node = control.fleet().known(node.says_id, node.says_incarnation);
+    const sandbox::Record* record = control.sandboxes().find(live.sandbox);
+    const bool known = known_node && record != nullptr && record->node == node.says_id;
+    if (known && !record->stop_asked && live.group) ++live_of_group[live.group.value];
+    if (!known && !live.killed && now - live.ordered > limits_.orphan_bound) {
+      broke(now, 3, "sandbox " + to_text(live.sandbox) + " lives on node " +
+                        std::to_string(live.node) + " since " + std::to_string(live.ordered.nanos) +
+                        " ns and control does not know " +
+                        (known_node ? "it" : "that boot of the node") + " (incarnation " +
+                        std::to_string(node.says_incarnation) + ", id " + to_text(node.says_id) + ")");
+    }
+    if (live.lifetime.nanos != 0 && live.running != kNever &&
+        now - live.running > live.lifetime + limits_.stop) {
+      broke(now, 4, "sandbox " + to_text(live.sandbox) + " still runs after its lifetime");
+    }
+  });
+  for (const auto& [group, count] : live_of_group) {
+    const auto limit = limits_.replicas_max.find(group);
+    if (limit != limits_.replicas_max.end() && count > limit->second) {
+      broke(now, 2, "group " + std::to_string(group) + " has " + std::to_string(count) +
+                        " live replicas, its limit is " + std::to_string(limit->second));
+    }
+  }
+  // A quota is what the live records of a tenant ask for, no more and no less.
+  std::map<TenantId, std::int64_t> asked;
+  control.sandboxes().state().sandboxes.for_each([&](SandboxId, const sandbox::Record& record) {
+    asked[record.tenant] += record.resources.cpu_millicores;
+  });
+  for (const auto& [tenant, millicores] : asked) {
+    const std::int64_t counted = control.tenancy().in_use(tenant).cpu_millicores;
+    if (counted != millicores) {
+      broke(now, 7, "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
+                        " millicores, its sandboxes ask for " + std::to_string(millicores));
+    }
+  }
+}
+
+void Checker::at_end(Time now, std::size_t unfinished, bool cut) {
+  if (!cut && unfinished != 0) {
+    broke(now, 9, std::to_string(unfinished) + " calls or sandboxes were neither finished nor refused");
+  }
+}
+
+}  // namespace chalk::sim

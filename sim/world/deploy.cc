@@ -1,0 +1,199 @@
+#include "sim/world/deploy.h"
+
+#include <algorithm>
+
+#include "sim/workload/sampling.h"
+
+namespace chalk::sim {
+
+Distribution to_distribution(const Delay& delay) {
+  const auto mean = static_cast<double>(delay.mean.nanos);
+  switch (delay.kind) {
+    case Delay::Kind::constant: return Distribution::constant(delay.mean);
+    case Delay::Kind::exponential: return Distribution::exponential(delay.mean);
+    case Delay::Kind::uniform:
+      return Distribution::uniform(from_nanos(mean * (1 - delay.spread)),
+                                   from_nanos(mean * (1 + delay.spread)));
+    case Delay::Kind::lognormal: {
+      // The mean of a lognormal is exp(mu + sigma^2 / 2).
+      const double mu = portable_log(std::max(mean * 1e-9, 1e-12)) - delay.spread * delay.spread / 2;
+      return Distribution::lognormal(mu, delay.spread);
+    }
+  }
+  return {};
+}
+
+// A platform is built only when something takes the time that SimGrid computes.
+bool needs_resource_model(const Setup& setup) {
+  for (const Image& image : setup.images) {
+    if (!image.layers.empty()) return true;
+  }
+  return setup.shared_execution || setup.start_core_seconds > 0;
+}
+
+control::Config control_config(const Setup& setup) {
+  control::Config config;
+  config.fleet.heartbeat_timeout = setup.node_timeout;
+  config.fleet.tick = setup.heartbeat;
+  config.scheduler.spread_zones = setup.spread_zones;
+  config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
+  config.tenancy.separate_tenants = setup.separate_tenants;
+  config.tenancy.owner_linger = setup.owner_linger;
+  config.tenancy.scrub_timeout = setup.scrub * 10 + seconds(60);
+  return config;
+}
+
+gateway::Config gateway_config(const Setup&, std::uint32_t gateway) {
+  gateway::Config config;
+  config.gateway = GatewayId{gateway + 1ULL};
+  return config;
+}
+
+node::Config node_config(const Setup& setup, const Pool& pool) {
+  node::Config config;
+  config.heartbeat = setup.heartbeat;
+  config.cache.capacity_bytes = pool.image_cache_bytes;
+  config.cache.pulls_at_once = pool.pulls_at_once;
+  return config;
+}
+
+Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>& hosts) {
+  Platform platform;
+  hosts.assign(setup.pools.size(), {});
+  for (const Zone& zone : setup.zones) {
+    platform.zones.push_back({zone.name, zone.registry_bytes_per_second, zone.backbone_bytes_per_second,
+                              zone.latency, zone.registry_bytes_per_second});
+    platform.concurrent_pulls_per_registry = zone.pulls_at_once;
+  }
+  platform.between_zones_latency = milliseconds(1);
+  platform.between_zones_bytes_per_second = 12.5e9;
+  for (std::size_t i = 0; i < setup.pools.size(); ++i) {
+    const Pool& pool = setup.pools[i];
+    const std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
+    for (std::uint32_t n = 0; n < count; ++n) {
+      hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
+      const auto cores = static_cast<std::uint32_t>(std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000));
+      platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores, pool.link_bytes_per_second,
+                                pool.disk_bytes_per_second});
+    }
+    std::reverse(hosts[i].begin(), hosts[i].end());
+  }
+  return platform;
+}
+
+fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t index) {
+  const Pool& pool = setup.pools[index];
+  fleet::PoolAdded event;
+  event.pool = PoolId{index + 1ULL};
+  event.policy.shape = pool.shape;
+  for (const std::uint32_t zone : pool.zones) event.policy.zones.push_back(ZoneId{zone + 1ULL});
+  event.policy.nodes_min = pool.nodes_min;
+  event.policy.nodes_max = std::max(pool.nodes_min, pool.nodes_max);
+  event.policy.elastic = pool.elastic;
+  event.policy.buffer_nodes = pool.buffer_nodes;
+  event.policy.idle_before_release = pool.idle_before_release;
+  return event;
+}
+
+tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
+  const auto named = setup.tenants.find(catalogue.tenants[index]);
+  const Tenant& tenant = named == setup.tenants.end() ? setup.tenant_default : named->second;
+  tenancy::TenantAdded event;
+  event.tenant = TenantId{index + 1ULL};
+  event.quota.cpu_millicores = tenant.quota.cpu_millicores;
+  event.quota.memory_bytes = tenant.quota.memory_bytes;
+  event.quota.gpu_millis = std::int64_t{tenant.quota.gpus} * 1000;
+  event.quota.sandboxes = tenant.quota_sandboxes;
+  event.weight = tenant.weight;
+  event.shares = tenant.shares_nodes;
+  for (std::size_t i = 0; i < setup.pools.size(); ++i) {
+    const bool by_tenant = !tenant.pool.empty() && setup.pools[i].name == tenant.pool;
+    const bool by_pool = setup.pools[i].dedicated_tenant == catalogue.tenants[index];
+    if (by_tenant || by_pool) event.dedicated_pool = PoolId{i + 1ULL};
+  }
+  return event;
+}
+
+ImageSpec image_spec(const Setup& setup, std::uint32_t index) {
+  ImageSpec spec;
+  spec.image = ImageId{index + 1ULL};
+  for (const Image::Layer& layer : setup.images[index].layers) {
+    // Layers of one name are one layer: numbered by the first image that has it.
+    std::uint64_t number = 0;
+    for (std::uint32_t i = 0; i <= index && number == 0; ++i) {
+      const auto& layers = setup.images[i].layers;
+      for (std::size_t l = 0; l < layers.size(); ++l) {
+        if (layers[l].name != layer.name) continue;
+        number = (i + 1ULL) << 32 | (l + 1);
+        break;
+      }
+    }
+    spec.layers.push_back({LayerId{number}, layer.bytes, layer.unpacked_bytes});
+  }
+  return spec;
+}
+
+int image_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t image) {
+  if (setup.images.empty()) return -1;
+  if (image < catalogue.images.size()) {
+    for (std::size_t i = 0; i < setup.images.size(); ++i) {
+      if (setup.images[i].name == catalogue.images[image]) return static_cast<int>(i);
+    }
+  }
+  return static_cast<int>(image % setup.images.size());
+}
+
+control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
+  const FunctionSpec& function = catalogue.functions[index];
+  const auto named = setup.groups.find(function.name);
+  const Group& group = named == setup.groups.end() ? setup.group_default : named->second;
+  control::GroupSpec spec;
+  spec.group = GroupId{index + 1ULL};
+  spec.tenant = TenantId{function.tenant + 1ULL};
+  Resources& r = spec.resources;
+  r.cpu_millicores = function.cpu_millicores != 0 ? function.cpu_millicores : group.cpu_millicores;
+  r.memory_bytes = function.memory_bytes != 0 ? function.memory_bytes : group.memory_bytes;
+  r.disk_bytes = group.disk_bytes;
+  r.gpus = group.gpus;
+  r.gpu_millis = group.gpus > 0 ? group.gpu_millis : 0;
+  r.gpu_models = group.gpu_models;
+  int image = image_of(setup, catalogue, function.image);
+  for (std::size_t i = 0; i < setup.images.size() && !group.image.empty(); ++i) {
+    if (setup.images[i].name == group.image) image = static_cast<int>(i);
+  }
+  if (image >= 0) spec.image = ImageId{static_cast<std::uint64_t>(image) + 1};
+  for (std::size_t i = 0; i < setup.pools.size() && !group.pool.empty(); ++i) {
+    if (setup.pools[i].name == group.pool) spec.pool = PoolId{i + 1ULL};
+  }
+  spec.gateway = GatewayId{index % setup.gateways + 1ULL};
+  const bool fixed = group.policy == ScalingPolicy::fixed;
+  spec.routing.group = spec.group;
+  spec.routing.concurrency = group.concurrency;
+  spec.routing.queue_max = group.queue_max;
+  spec.routing.queue_timeout = group.queue_timeout;
+  if (fixed) spec.routing.keep_alive = group.keep_alive;
+  spec.routing.report_interval = fixed ? seconds(10) : seconds(2);
+  spec.routing.min_replicas = group.replicas_min;
+  spec.routing.delayed_warm_start = group.delayed_warm_start;
+  spec.policy.kind = static_cast<autoscaler::Kind>(group.policy);
+  spec.policy.min_replicas = group.replicas_min;
+  spec.policy.max_replicas = group.replicas_max;
+  spec.policy.concurrency = group.concurrency;
+  spec.policy.target_permille = group.target_permille;
+  spec.policy.keep_alive = group.keep_alive;
+  return spec;
+}
+
+CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
+  CheckLimits limits;
+  limits.stop = setup.stop;
+  // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of which
+  // faults may lose or delay some times.
+  limits.orphan_bound = setup.node_timeout + setup.heartbeat * 10 + setup.stop + seconds(600);
+  for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
+    limits.replicas_max[i + 1ULL] = group_spec(setup, catalogue, i).policy.max_replicas;
+  }
+  return limits;
+}
+
+}  // namespace chalk::sim

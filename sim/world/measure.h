@@ -1,0 +1,78 @@
+// What is measured while a world runs: in integers and levels that change at moments, in memory that
+// does not grow with the number of requests.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "sim/check/truth.h"
+#include "sim/report/result.h"
+#include "sim/workload/source.h"
+#include "sim/world/setup.h"
+
+namespace chalk::sim {
+
+class Measure {
+ public:
+  void begin(const Setup& setup, const Catalogue& catalogue);
+
+  void arrived() { ++result_.requests; }
+  std::uint64_t arrivals() const { return result_.requests; }
+  void dispatched(Time now, Duration wait, bool cold) {
+    wait_.add(wait.nanos);
+    result_.cold_starts += cold ? 1 : 0;
+    in_service_.add(now.nanos, 1);
+  }
+  void call_finished(Time now, Duration total) {
+    total_.add(total.nanos);
+    ++result_.completed;
+    in_service_.add(now.nanos, -1);
+  }
+  void call_broken(Time now, const std::string& reason) {
+    in_service_.add(now.nanos, -1);
+    ++result_.failed[reason];
+  }
+  void refused(const std::string& rule) { ++result_.refused[rule]; }
+  void failed(const std::string& reason) { ++result_.failed[reason]; }
+
+  void node_up(Time now, const Pool& pool);
+  void node_down(Time now, const Pool& pool);
+  void node_bought(Time now) { booting_.add(now.nanos, 1); }
+  void node_arrived(Time now) { booting_.add(now.nanos, -1); }
+  void sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node, bool has_image, bool hit);
+  void sandbox_running(Time now) { starting_.add(now.nanos, -1); }
+  void sandbox_ended(Time now, const LiveSandbox& sandbox, const TrueNode& node);
+  void pulled(std::int64_t bytes) { result_.image_bytes_pulled += static_cast<double>(bytes); }
+
+  double in_service() const { return in_service_.value(); }
+  // One row of the time series; `waiting` is the number of requests not in service.
+  void sample(Time now, std::size_t waiting);
+  double sample_step_nanos() const { return result_.series.step_seconds * 1e9; }
+  // The arrivals are over: means over time are those until now.
+  void end_window(Time now);
+  Result result(Time now);
+
+ private:
+  static void name_shares(std::vector<Share>& out, const std::vector<Level>& levels,
+                          const std::vector<std::uint64_t>& counts,
+                          const std::vector<std::string>& names);
+  void write_window(Time now);
+
+  Result result_;
+  Histogram wait_;
+  Histogram total_;
+  Level sandboxes_, starting_, in_service_, nodes_, booting_, cost_rate_;
+  Level cpu_, memory_, disk_, gpu_;
+  Level cpu_capacity_, memory_capacity_, disk_capacity_, gpu_capacity_;
+  std::vector<Level> tenant_cores_, zone_cores_;
+  std::vector<std::uint64_t> tenant_sandboxes_, zone_sandboxes_;
+  std::vector<std::string> tenant_names_, zone_names_;
+  std::uint64_t image_starts_ = 0;
+  std::uint64_t image_hits_ = 0;
+  std::uint64_t sampled_arrivals_ = 0;
+  std::uint64_t sampled_finished_ = 0;
+  bool window_over_ = false;
+};
+
+}  // namespace chalk::sim

@@ -1,0 +1,153 @@
+#include "sim/world/replay.h"
+
+#include "model/core/print.h"
+#include "sim/world/machines.h"
+
+namespace chalk::sim {
+namespace {
+
+constexpr std::size_t kShownBytesMax = 600;
+
+class Replayer {
+ public:
+  Replayer(LogReader& reader, bool check_states) : reader_(reader), check_states_(check_states) {
+    report_.header = reader.header();
+  }
+
+  // False when nothing more should be read.
+  bool take(const LogRecord& record) {
+    switch (record.tag) {
+      case RecordTag::header: reader_.fail("found a second header, expected one");
+      case RecordTag::created: create(record); break;
+      case RecordTag::event: feed(record); break;
+      case RecordTag::checkpoint: check(record); break;
+      case RecordTag::restarted:  // the State is the same; nothing to do
+        if (record.root != Root::control || record.index != 0) reader_.fail("found a restart of no control plane");
+        break;
+      case RecordTag::finished:
+        report_.finished = true;
+        if (record.events != report_.events) {
+          differ("the log says that it has " + std::to_string(record.events) + " events, found " +
+                 std::to_string(report_.events));
+        } else if (record.running_digest != machines_.running_digest()) {
+          differ("the running digest of the closing record");
+        }
+        return false;
+    }
+    return report_.same;
+  }
+
+  ReplayReport take_report() {
+    report_.running_digest = machines_.running_digest();
+    return std::move(report_);
+  }
+
+ private:
+  template <class T>
+  T decoded(const LogRecord& record, const char* what) {
+    T value{};
+    if (!decode(record.bytes, value)) reader_.fail(std::string("found bytes that are not ") + what);
+    return value;
+  }
+
+  void create(const LogRecord& record) {
+    if (record.root == Root::control) {
+      machines_.create_control(decoded<control::Config>(record, "a control plane's configuration"));
+    } else if (record.root == Root::gateway) {
+      machines_.create_gateway(decoded<gateway::Config>(record, "a gateway's configuration"));
+    } else {
+      machines_.create_node(decoded<node::Birth>(record, "a node's configuration"));
+    }
+  }
+
+  template <class Event, class Step>
+  void feed_one(const LogRecord& record, Step&& step) {
+    const auto event = decoded<Event>(record, "an event of this machine");
+    step(event);
+    ++report_.events;
+    const auto low = machines_.running_digest() & 0xFFFFFFFFULL;
+    if (low == record.running_digest) return;
+    std::string shown = to_text(event);
+    if (shown.size() > kShownBytesMax) shown = shown.substr(0, kShownBytesMax) + "...";
+    differ("the " + name(record) + " at " + std::to_string(now_.nanos) + " ns took " + shown +
+           " and its effects or the event itself differ from those logged");
+  }
+
+  void feed(const LogRecord& record) {
+    now_ = now_ + Duration{record.nanos_later};
+    if (record.nanos_later < 0) reader_.fail("found time going back, expected it to grow");
+    if (record.root == Root::control) {
+      if (!machines_.has_control() || record.index != 0) {
+        reader_.fail("found an event of a control plane that was not created");
+      }
+      feed_one<control::Event>(record, [&](const control::Event& event) {
+        control_effects_.clear();
+        machines_.step(now_, event, control_effects_);
+      });
+    } else if (record.root == Root::gateway) {
+      if (record.index >= machines_.gateways()) reader_.fail("found an event of a gateway that was not created");
+      feed_one<gateway::Event>(record, [&](const gateway::Event& event) {
+        gateway_effects_.clear();
+        machines_.step(now_, record.index, event, gateway_effects_);
+      });
+    } else {
+      if (record.index >= machines_.nodes()) reader_.fail("found an event of a node that was not created");
+      feed_one<node::Event>(record, [&](const node::Event& event) {
+        node_effects_.clear();
+        machines_.step(now_, record.index, event, node_effects_);
+      });
+    }
+  }
+
+  void check(const LogRecord& record) {
+    if (machines_.running_digest() != record.running_digest || record.events != report_.events) {
+      return differ("the running digest at checkpoint " + std::to_string(report_.checkpoints + 1));
+    }
+    if (!check_states_) return;
+    ++report_.checkpoints;
+    if (machines_.state_digest() != record.state_digest) {
+      differ("the State at checkpoint " + std::to_string(report_.checkpoints) +
+             ", with all events and effects the same");
+    }
+  }
+
+  static std::string name(const LogRecord& record) {
+    if (record.root == Root::control) return "control plane";
+    return (record.root == Root::gateway ? "gateway " : "node ") + std::to_string(record.index);
+  }
+  void differ(const std::string& what) {
+    if (!report_.same) return;
+    report_.same = false;
+    report_.difference = "record " + std::to_string(reader_.record_number()) + ", event " +
+                         std::to_string(report_.events) + ": " + what;
+  }
+
+  LogReader& reader_;
+  bool check_states_;
+  Machines machines_;
+  ReplayReport report_;
+  Time now_;
+  std::vector<control::Effect> control_effects_;
+  std::vector<gateway::Effect> gateway_effects_;
+  std::vector<node::Effect> node_effects_;
+};
+
+}  // namespace
+
+ReplayReport replay(const std::string& path, bool check_states,
+                    const std::function<void(std::uint64_t)>& progress) {
+  LogReader reader(path);
+  Replayer replayer(reader, check_states);
+  LogRecord record;
+  while (reader.next(record)) {
+    if (!replayer.take(record)) break;
+    if (progress && reader.record_number() % 65536 == 0) progress(reader.record_number());
+  }
+  ReplayReport report = replayer.take_report();
+  if (report.same && !report.finished) {
+    reader.fail("the log has no closing record: it was cut, or the run did not end");
+  }
+  return report;
+}
+
+}  // namespace chalk::sim

@@ -1,0 +1,156 @@
+// What a simulation is made of: the plain-data result of reading a scenario, ready for the world.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/core/resources.h"
+#include "model/core/time.h"
+
+namespace chalk::sim {
+
+class Source;
+
+// A duration that varies: sampled by counter-based draws, rounded to whole nanoseconds.
+struct Delay {
+  enum class Kind : std::uint8_t { constant, exponential, lognormal, uniform };
+  Kind kind = Kind::constant;
+  Duration mean;       // of constant, exponential, lognormal; middle of uniform
+  double spread = 0;   // lognormal: sigma of the logarithm; uniform: half width as a share of mean
+};
+
+struct Zone {
+  std::string name;
+  double registry_bytes_per_second = 1.25e9;
+  double backbone_bytes_per_second = 12.5e9;
+  Duration latency = microseconds(200);
+  std::uint32_t pulls_at_once = 64;  // that the zone's registry serves; more wait in line
+};
+
+struct Pool {
+  std::string name;
+  std::vector<std::uint32_t> zones;      // indexes; nodes are dealt to them in turn
+  NodeShape shape;
+  double link_bytes_per_second = 1.25e9;
+  double disk_bytes_per_second = 1e9;
+  std::int64_t image_cache_bytes = 0;    // part of the disk kept for images
+  std::uint32_t pulls_at_once = 3;       // per node
+  std::uint32_t nodes_min = 0;           // these are there from the start
+  std::uint32_t nodes_max = 0;
+  bool elastic = false;                  // nodes are bought and given back between min and max
+  std::uint32_t buffer_nodes = 0;
+  Duration idle_before_release = seconds(600);
+  Delay boot;
+  double price_per_hour = 0;
+  std::string dedicated_tenant;          // empty: for everybody
+};
+
+struct Tenant {
+  std::uint32_t weight = 1;
+  bool shares_nodes = false;
+  Resources quota;             // zero in a dimension: unlimited; gpus counts whole GPUs
+  std::int64_t quota_sandboxes = 0;
+  std::string pool;            // dedicated pool, empty for none
+};
+
+struct Image {
+  std::string name;
+  struct Layer {
+    std::string name;          // layers of one name are shared between images
+    std::int64_t bytes = 0;
+    std::int64_t unpacked_bytes = 0;
+  };
+  std::vector<Layer> layers;
+  bool prewarmed = false;      // on every node from its first moment
+};
+
+enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk };
+struct Group {                 // defaults for each function of the workload, or one by name
+  std::int64_t cpu_millicores = 1000;
+  std::int64_t memory_bytes = 1LL << 30;
+  std::int64_t disk_bytes = 0;
+  std::int32_t gpus = 0;
+  std::int32_t gpu_millis = 1000;
+  std::uint32_t gpu_models = 0;
+  std::string image;           // empty: the workload's, or none
+  std::string pool;            // empty: any that is not dedicated
+  ScalingPolicy policy = ScalingPolicy::chalk;
+  std::uint32_t concurrency = 1;
+  std::uint32_t replicas_min = 0;
+  std::uint32_t replicas_max = 1000;
+  std::uint32_t queue_max = 10000;
+  Duration queue_timeout;      // 0: none
+  Duration keep_alive = seconds(600);
+  std::uint32_t target_permille = 700;
+  bool delayed_warm_start = true;
+};
+
+// Faults as data. Times are simulated; `permille` chances are per message, start or purchase.
+struct Fault {
+  enum class Kind : std::uint8_t {
+    message_loss,       // permille of messages between control and nodes or gateways
+    message_duplicate,  // permille
+    message_delay,      // permille of messages that take `delay` more: reorders
+    heartbeat_lag,      // heartbeats take `delay` more
+    node_crash,         // `count` random nodes (or of `zone`) at `from`; back after `lasts` (0: never)
+    zone_loss,          // all nodes of `zone` from `from` for `lasts`
+    slow_registry,      // registry of `zone` (or all) at `permille` of its speed
+    start_failure,      // permille of starts fail
+    late_supply,        // boots take `delay` more
+    control_restart     // control is down for `lasts`, then restored from its log
+  };
+  Kind kind{};
+  Time from;
+  Duration lasts;          // 0: to the end, or for ever
+  std::int32_t permille = 0;
+  Duration delay;
+  std::int32_t count = 1;
+  std::int32_t zone = -1;  // -1: any
+};
+
+struct Setup {
+  std::string name;
+  std::string shows;                     // the scenario's first line
+  std::uint64_t seed = 1;
+  std::uint64_t scenario_hash = 0;
+  Duration duration;                     // arrivals end after it; 0: when the workload ends
+  std::uint64_t requests_max = 0;        // arrivals end after so many; 0: no limit
+  Duration drain = seconds(86'400);      // bound on how long running work may go on afterwards
+  bool run_until_done = true;            // false: stop at `duration` sharp
+
+  Duration message_latency = milliseconds(1);  // one way, between control and nodes or gateways
+  Duration dispatch_latency;                   // gateway to replica
+  Duration heartbeat = seconds(10);
+  Duration node_timeout = seconds(40);
+  std::uint32_t gateways = 1;
+
+  std::vector<Zone> zones;
+  std::vector<Pool> pools;
+  std::vector<std::string> gpu_models;   // index = bit in gpu_models masks
+  std::vector<Image> images;
+  std::map<std::string, Tenant> tenants; // by name
+  Tenant tenant_default;
+  bool separate_tenants = true;          // tenants of different owners never share a node
+  Duration scrub = seconds(10);          // how long a node is wiped between owners
+  Duration stop = milliseconds(20);      // how long a kill takes
+  Duration owner_linger = seconds(60);
+  bool spread_zones = true;
+  Group group_default;
+  std::map<std::string, Group> groups;   // by function name
+  Delay start;                           // create and start of a sandbox, image on the node
+  double start_core_seconds = 0;         // > 0: of it as work on the node's cores, under contention
+  bool shared_execution = false;         // calls run as SimGrid executions on shared cores
+  std::vector<Fault> faults;
+  std::vector<std::string> assertions;   // conditions such as "wait_p99_ms<=500"
+
+  bool event_log = true;                 // write what `replay` takes, when there is an --out
+  std::uint64_t checkpoint_every = 100'000;  // events between digests of the whole state
+
+  // Opens the workload from its start; called once per run.
+  std::function<std::unique_ptr<Source>(std::uint64_t seed)> open_workload;
+};
+
+}  // namespace chalk::sim

@@ -1,0 +1,223 @@
+// The body of one run; private to sim/world. world.h says what it is for.
+//
+// world.cc has the loop and the road of calls, world_control.cc, world_node.cc what the machines
+// order, world_faults.cc what goes wrong.
+#pragma once
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/core/slot_table.h"
+#include "sim/check/truth.h"
+#include "sim/world/world.h"
+
+namespace chalk::sim {
+
+// What a queue entry means. `index` and `detail` are given with each.
+enum Kind : std::uint32_t {
+  kControlWake,
+  kGatewayWake,   // index: gateway
+  kNodeWake,      // index: node
+  kToControl,     // index: the node that sent it, detail: slot in control_mail_
+  kToGateway,     // index: gateway, detail: slot in gateway_mail_
+  kToNode,        // index: node, detail: slot in node_mail_
+  kCallDone,      // detail: RequestId
+  kJobDone,       // detail: slot in jobs_
+  kBoot,          // index: node
+  kAskAgain,      // detail: AskId; its client has no answer yet
+  kFaultBegins,   // detail: index of the fault
+  kFaultEnds,
+  kSample
+};
+
+// Lanes of the queue: streams whose times only grow.
+enum Lane : int { kHeap = -1, kMessageLane = 0, kNodeWakeLane = 1, kSampleLane = 2, kCallLane = 3 };
+
+using AskId = Id<struct AskTag>;
+
+struct Call {
+  Time arrived;
+  Time dispatched = kNever;
+  Duration service;
+  std::uint32_t client = kNoClient;
+  std::uint32_t gateway = 0;
+  GroupId group;
+  functions::ReplicaSlot replica;
+};
+
+struct Ask {  // a bare sandbox that the workload asked for
+  Time arrived;
+  Duration service;
+  std::uint32_t client = kNoClient;
+  bool ran = false;
+  bool answered = false;
+  SandboxAsk asked;
+};
+
+// Work of the world for one node that takes time.
+struct Job {
+  enum class What : std::uint8_t { start, pull, kill, scrub, exit, start_work, call };
+  What what = What::start;
+  std::uint32_t node = 0;
+  std::uint32_t epoch = 0;
+  SandboxId sandbox;
+  images::PullId pull;
+  RequestId request;
+  Duration then;      // start_work: how long the start goes on after it
+  bool good = true;
+};
+
+// Storage with reusable slots for what travels.
+template <class T>
+class Mail {
+ public:
+  std::uint64_t put(T item) {
+    if (free_.empty()) {
+      items_.push_back(std::move(item));
+      return items_.size() - 1;
+    }
+    const std::uint64_t slot = free_.back();
+    free_.pop_back();
+    items_[slot] = std::move(item);
+    return slot;
+  }
+  const T& operator[](std::uint64_t slot) const { return items_[slot]; }
+  T take(std::uint64_t slot) {
+    free_.push_back(slot);
+    return std::move(items_[slot]);
+  }
+
+ private:
+  std::vector<T> items_;
+  std::vector<std::uint64_t> free_;
+};
+
+class World {
+ public:
+  World(const Setup& setup, const RunOptions& options);
+  Result run();
+
+ private:
+  // ---- world.cc
+  void deploy();
+  void loop();
+  void take(const Scheduled& entry);
+  void arrive(const Arrival& arrival);
+  void ask_control(AskId ask);
+  std::uint32_t our_gpu_models(std::uint32_t theirs) const;
+  void call_done(RequestId request);
+  void finish_call(RequestId request, const char* refusal);
+  void end_arrivals();
+  bool done() const;
+  void step_control(const control::Event& event);
+  void step_gateway(std::uint32_t gateway, const gateway::Event& event);
+  void step_node(std::uint32_t node, const node::Event& event);
+  void sample();
+  void tell_progress(bool last);
+  Result result();
+
+  // ---- gateway's orders
+  void obey(std::uint32_t gateway, const functions::Dispatch&);
+  void obey(std::uint32_t gateway, const functions::RefuseRequest&);
+  void obey(std::uint32_t gateway, const functions::AbortReplica&);
+  void obey(std::uint32_t gateway, const gateway::ToControl&);
+  void obey(std::uint32_t gateway, const WakeAt&);
+
+  // ---- world_control.cc: control's orders
+  void obey(const control::ToNode&);
+  void obey(const control::ToGateway&);
+  void obey(const control::UnknownNode&);
+  void obey(const fleet::WelcomeNode&);
+  void obey(const fleet::BuyNode&);
+  void obey(const fleet::ReleaseNode&);
+  void obey(const sandbox::Accepted&);
+  void obey(const sandbox::Refused&);
+  void obey(const sandbox::Running&);
+  void obey(const sandbox::Gone&);
+  void obey(const WakeAt&);
+
+  // ---- world_node.cc: nodes' orders
+  void obey(std::uint32_t node, const node::Register&);
+  void obey(std::uint32_t node, const node::ToControl&);
+  void obey(std::uint32_t node, const node::StartSandbox&);
+  void obey(std::uint32_t node, const node::KillSandbox&);
+  void obey(std::uint32_t node, const node::Scrub&);
+  void obey(std::uint32_t node, const images::PullLayers&);
+  void obey(std::uint32_t node, const images::EvictLayers&);
+  void obey_node_wake(std::uint32_t node, const WakeAt&);
+  std::uint32_t add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase);
+  void boot(std::uint32_t node);
+  void job_done(std::uint64_t slot);
+  void start_done(const Job& job);
+  void exited(const Job& job);
+  void end_live(std::uint32_t node, SandboxId sandbox);
+
+  // ---- world_faults.cc
+  struct Travel {  // what the network does with one message
+    bool lost = false;
+    bool twice = false;
+    Duration later;
+  };
+  Travel travel(bool heartbeat);
+  void post_control(control::Event event, bool heartbeat, std::uint32_t sender);
+  void fault_begins(std::size_t index);
+  void fault_ends(std::size_t index);
+  void crash(std::uint32_t node);
+  std::int32_t permille_of(Fault::Kind kind) const;
+  void journal(const control::Event& event);
+  void restore_control();
+
+  const Setup& setup_;
+  const RunOptions& options_;
+  std::unique_ptr<Source> source_;
+  std::unique_ptr<LogWriter> log_;
+  std::unique_ptr<ResourceModel> model_;
+  std::optional<Machines> machines_;
+  std::optional<Checker> checker_;
+  Measure measure_;
+  Queue queue_;
+  Truth truth_;
+  std::vector<TrueNode> nodes_;
+  std::vector<std::vector<std::uint32_t>> spare_hosts_;  // by pool
+  std::vector<std::uint32_t> node_of_slot_;              // NodeId's slot -> world's node
+  SlotTable<RequestId, Call> calls_;
+  SlotTable<AskId, Ask> asks_;
+  std::vector<std::pair<SandboxId, AskId>> ask_of_;      // by the slot of the SandboxId
+  std::vector<std::pair<SandboxId, std::uint32_t>> node_of_sandbox_;  // the same; who started it last
+  Mail<control::Event> control_mail_;
+  Mail<gateway::Event> gateway_mail_;
+  Mail<node::Event> node_mail_;
+  Mail<Job> jobs_;
+  std::vector<Time> gateway_wakes_;
+  Time control_wake_ = kNever;
+  Distribution start_;
+  std::vector<Distribution> boots_;
+  Random random_;
+  std::vector<bool> fault_active_;
+  int faults_active_ = 0;
+  bool control_down_ = false;
+  std::uint32_t sender_ = 0;  // the node whose message control is stepping
+  std::string control_checkpoint_;
+  std::vector<std::pair<Time, std::string>> control_journal_;
+  bool keep_journal_ = false;
+
+  Time now_;
+  bool accepting_ = true;
+  Time arrivals_ended_ = kNever;
+  std::uint64_t arrivals_ = 0;
+  std::uint64_t next_checkpoint_ = 0;
+  bool interrupted_ = false;
+  bool step_is_order_ = false;  // the node is stepping an order of control
+  std::uint64_t samples_ = 0;
+  std::uint64_t turns_ = 0;
+  std::chrono::steady_clock::time_point started_;
+  std::chrono::steady_clock::time_point told_;
+  std::vector<control::Effect> control_effects_;
+  std::vector<gateway::Effect> gateway_effects_;
+  std::vector<node::Effect> node_effects_;
+};
+
+}  // namespace chalk::sim

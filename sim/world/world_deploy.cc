@@ -1,0 +1,55 @@
+// Builds the world at time zero: machines, platform, tenants, images, groups and the first nodes.
+#include <stdexcept>
+
+#include "sim/world/deploy.h"
+#include "sim/world/world_body.h"
+
+namespace chalk::sim {
+
+void World::deploy() {
+  const Catalogue& catalogue = source_->catalogue();
+  const Platform platform = platform_of(setup_, spare_hosts_);
+  if (needs_resource_model(setup_)) model_ = std::make_unique<ResourceModel>(platform);
+  measure_.begin(setup_, catalogue);
+  if (options_.check) checker_.emplace(check_limits(setup_, catalogue));
+
+  machines_->create_control(control_config(setup_));
+  gateway_wakes_.assign(setup_.gateways, kNever);
+  for (std::uint32_t i = 0; i < setup_.gateways; ++i) {
+    machines_->create_gateway(gateway_config(setup_, i));
+    step_control(control::GatewayJoined{GatewayId{i + 1ULL}, 1});
+    step_gateway(i, Woken{});
+  }
+  for (std::uint32_t i = 0; i < setup_.images.size(); ++i) {
+    step_control(image_spec(setup_, i));
+    if (setup_.images[i].prewarmed) step_control(images::WarmAsked{ImageId{i + 1ULL}, true});
+  }
+  for (std::uint32_t i = 0; i < catalogue.tenants.size(); ++i) {
+    step_control(tenant_event(setup_, catalogue, i));
+  }
+  for (std::uint32_t i = 0; i < setup_.pools.size(); ++i) step_control(pool_event(setup_, i));
+  for (std::uint32_t pool = 0; pool < setup_.pools.size(); ++pool) {
+    const Pool& one = setup_.pools[pool];
+    for (std::uint32_t i = 0; i < one.nodes_min; ++i) {
+      boot(add_node(pool, one.zones[i % one.zones.size()], 0));
+    }
+  }
+  for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
+    step_control(control::GroupDeployed{group_spec(setup_, catalogue, i)});
+  }
+  for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
+    queue_.push(kHeap, setup_.faults[i].from, kFaultBegins, 0, i);
+  }
+  queue_.push(kSampleLane, Time{static_cast<std::int64_t>(measure_.sample_step_nanos())}, kSample, 0, 0);
+}
+
+void World::sample() {
+  const std::size_t in_service = static_cast<std::size_t>(measure_.in_service());
+  const std::size_t open = calls_.size() + asks_.size();
+  measure_.sample(now_, open > in_service ? open - in_service : 0);
+  if (checker_ && ++samples_ % 16 == 0) checker_->compare(now_, truth_, nodes_, machines_->control());
+  const auto step = static_cast<std::int64_t>(measure_.sample_step_nanos());
+  queue_.push(kSampleLane, now_ + Duration{step}, kSample, 0, 0);
+}
+
+}  // namespace chalk::sim

@@ -1,0 +1,151 @@
+// What goes wrong: faults come from the scenario as data, chances from the run's seed.
+#include <algorithm>
+
+#include "model/core/codec.h"
+#include "sim/world/world_body.h"
+
+namespace chalk::sim {
+
+std::int32_t World::permille_of(Fault::Kind kind) const {
+  if (faults_active_ == 0) return 0;
+  std::int32_t highest = 0;
+  for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
+    if (fault_active_[i] && setup_.faults[i].kind == kind) {
+      highest = std::max(highest, setup_.faults[i].permille);
+    }
+  }
+  return highest;
+}
+
+World::Travel World::travel(bool heartbeat) {
+  Travel way;
+  if (faults_active_ == 0) return way;
+  for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
+    if (!fault_active_[i]) continue;
+    const Fault& fault = setup_.faults[i];
+    const auto strikes = [&] {
+      return random_.below(1000) < static_cast<std::uint64_t>(fault.permille);
+    };
+    switch (fault.kind) {
+      case Fault::Kind::message_loss: way.lost = strikes() || way.lost; break;
+      case Fault::Kind::message_duplicate: way.twice = strikes() || way.twice; break;
+      case Fault::Kind::message_delay:
+        if (strikes()) {
+          const auto most = static_cast<std::uint64_t>(fault.delay.nanos) + 1;
+          way.later = way.later + Duration{static_cast<std::int64_t>(random_.below(most))};
+        }
+        break;
+      case Fault::Kind::heartbeat_lag:
+        if (heartbeat) way.later = way.later + fault.delay;
+        break;
+      default: break;
+    }
+  }
+  return way;
+}
+
+void World::post_control(control::Event event, bool heartbeat, std::uint32_t sender) {
+  const Travel way = travel(heartbeat);
+  if (way.lost) return;
+  const Time at = now_ + setup_.message_latency + way.later;
+  if (way.twice) queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(event));
+  queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(std::move(event)));
+}
+
+void World::fault_begins(std::size_t index) {
+  const Fault& fault = setup_.faults[index];
+  fault_active_[index] = true;
+  ++faults_active_;
+  const auto in_zone = [&](const TrueNode& node) {
+    return fault.zone < 0 || node.zone == static_cast<std::uint32_t>(fault.zone);
+  };
+  switch (fault.kind) {
+    case Fault::Kind::node_crash:
+    case Fault::Kind::zone_loss: {
+      std::vector<std::uint32_t> candidates;
+      for (std::uint32_t i = 0; i < nodes_.size(); ++i) {
+        if (nodes_[i].up && in_zone(nodes_[i])) candidates.push_back(i);
+      }
+      std::size_t count = candidates.size();
+      if (fault.kind == Fault::Kind::node_crash) {
+        count = std::min<std::size_t>(count, static_cast<std::size_t>(fault.count));
+      }
+      for (std::size_t i = 0; i < count; ++i) {  // the first `count` of a random order
+        std::swap(candidates[i], candidates[i + random_.below(candidates.size() - i)]);
+        crash(candidates[i]);
+        if (fault.lasts.nanos != 0) {
+          queue_.push(kHeap, now_ + fault.lasts, kBoot, candidates[i], 0);
+        }
+      }
+      break;
+    }
+    case Fault::Kind::slow_registry:
+      if (!model_) break;
+      for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
+        if (fault.zone >= 0 && zone != static_cast<std::uint32_t>(fault.zone)) continue;
+        model_->set_registry_speed(zone, now_, fault.permille);
+      }
+      break;
+    case Fault::Kind::control_restart: control_down_ = true; break;
+    default: break;
+  }
+  if (fault.lasts.nanos != 0) queue_.push(kHeap, now_ + fault.lasts, kFaultEnds, 0, index);
+}
+
+void World::fault_ends(std::size_t index) {
+  const Fault& fault = setup_.faults[index];
+  if (!fault_active_[index]) return;
+  fault_active_[index] = false;
+  --faults_active_;
+  if (fault.kind == Fault::Kind::slow_registry && model_) {
+    for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
+      if (fault.zone >= 0 && zone != static_cast<std::uint32_t>(fault.zone)) continue;
+      model_->set_registry_speed(zone, now_, 1000);
+    }
+  }
+  if (fault.kind == Fault::Kind::control_restart) restore_control();
+}
+
+void World::crash(std::uint32_t index) {
+  TrueNode& node = nodes_[index];
+  const std::vector<SandboxId> live = node.live;
+  for (const SandboxId sandbox : live) end_live(index, sandbox);
+  measure_.node_down(now_, setup_.pools[node.pool]);
+  node.up = false;
+  ++node.epoch;
+  node.last_owner = {};  // a machine that boots has empty memory and a fresh disk
+}
+
+// ---- the control plane's own log, kept where a scenario restarts it
+
+void World::journal(const control::Event& event) {
+  if (control_checkpoint_.empty() || control_journal_.size() >= 10'000) {
+    control_checkpoint_ = encode(machines_->control().state());
+    control_journal_.clear();
+  }
+  control_journal_.emplace_back(now_, encode(event));
+}
+
+// As a server starts: the last snapshot, then the log after it, with every effect dropped. It must
+// arrive at the State that the old process had.
+void World::restore_control() {
+  control_down_ = false;
+  control::State state;
+  CHALK_INVARIANT(decode(control_checkpoint_, state));
+  control::Control restored(machines_->control_config(), std::move(state));
+  std::vector<control::Effect> dropped;
+  for (const auto& [at, bytes] : control_journal_) {
+    control::Event event;
+    CHALK_INVARIANT(decode(bytes, event));
+    dropped.clear();
+    restored.step(at, event, dropped);
+  }
+  CHALK_INVARIANT(restored.digest() == machines_->control().digest());
+  machines_->restore_control(restored.state());
+  // Timers that came due meanwhile fire now; the rest keep their time.
+  control_wake_ = std::max(now_, control_wake_);
+  if (control_wake_ != kNever) queue_.push(kHeap, control_wake_, kControlWake, 0, 0);
+  step_control(fleet::Resumed{});
+}
+
+}  // namespace chalk::sim

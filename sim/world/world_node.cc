@@ -1,0 +1,206 @@
+// What nodes order of the world, and how nodes come to be.
+#include <algorithm>
+
+#include "sim/world/deploy.h"
+#include "sim/world/world_body.h"
+
+namespace chalk::sim {
+
+// A node that has been bought, or is there from the start; it exists for control once it registers.
+std::uint32_t World::add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase) {
+  TrueNode node;
+  node.pool = pool;
+  node.zone = zone;
+  node.purchase = purchase;
+  if (!spare_hosts_[pool].empty()) {
+    node.host = spare_hosts_[pool].back();
+    spare_hosts_[pool].pop_back();
+  }
+  nodes_.push_back(node);
+  return static_cast<std::uint32_t>(nodes_.size() - 1);
+}
+
+void World::boot(std::uint32_t index) {
+  TrueNode& node = nodes_[index];
+  if (node.up || node.released) return;
+  const Pool& pool = setup_.pools[node.pool];
+  node.up = true;
+  node.up_since = now_;
+  node.wake = kNever;
+  ++node.incarnation;
+  ++node.epoch;
+  node.id = {};
+  NodeRegistration registration;
+  registration.key = index + 1;
+  registration.incarnation = node.incarnation;
+  registration.purchase = node.purchase;
+  registration.pool = PoolId{node.pool + 1};
+  registration.zone = ZoneId{node.zone + 1};
+  registration.shape = pool.shape;
+  node.machine = machines_->create_node({node_config(setup_, pool), registration});
+  measure_.node_up(now_, pool);
+  if (node.purchase != 0 && node.epoch == 1) measure_.node_arrived(now_);
+  step_node(index, node::Booted{});
+}
+
+void World::obey_node_wake(std::uint32_t index, const WakeAt& wake) {
+  TrueNode& node = nodes_[index];
+  node.wake = wake.at;
+  queue_.push(kNodeWakeLane, wake.at, kNodeWake, index, node.epoch);
+}
+
+void World::obey(std::uint32_t, const node::Register& order) {
+  post_control(order.registration, false, 0);
+}
+
+void World::obey(std::uint32_t index, const node::ToControl& message) {
+  const bool heartbeat = !message.envelope.message.has_value();
+  nodes_[index].says_id = message.node;
+  nodes_[index].says_incarnation = message.envelope.incarnation;
+  post_control(control::FromNode{message.node, message.envelope}, heartbeat, index);
+}
+
+void World::obey(std::uint32_t index, const node::StartSandbox& start) {
+  TrueNode& node = nodes_[index];
+  const StartOrder& order = start.order;
+  LiveSandbox live;
+  live.sandbox = order.sandbox;
+  live.node = index;
+  live.epoch = node.epoch;
+  live.owner = order.owner;
+  const sandbox::Record* record = machines_->control().sandboxes().find(order.sandbox);
+  if (record != nullptr) live.tenant = record->tenant;
+  live.group = order.group;
+  live.resources = order.resources;
+  live.gpu_mask = order.gpu_mask;
+  live.lifetime = order.lifetime;
+  live.ordered = now_;
+  truth_.add(live);
+  node.live.push_back(order.sandbox);
+  if (checker_) checker_->started(now_, node, live, setup_.pools[node.pool].shape);
+  node.last_owner = order.owner;
+  const auto place = SlotTable<SandboxId, int>::slot_of(order.sandbox);
+  if (node_of_sandbox_.size() <= place) node_of_sandbox_.resize(place + 1);
+  node_of_sandbox_[place] = {order.sandbox, index};
+  measure_.sandbox_started(now_, live, node, !order.image.layers.empty(), step_is_order_);
+
+  Job job;
+  job.node = index;
+  job.epoch = node.epoch;
+  job.sandbox = order.sandbox;
+  const std::int32_t failing = permille_of(Fault::Kind::start_failure);
+  if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
+  job.then = start_.sample(random_.next());
+  if (setup_.start_core_seconds > 0) {
+    job.what = Job::What::start_work;
+    model_->execute(jobs_.put(job), now_, node.host, from_nanos(setup_.start_core_seconds * 1e9),
+                    static_cast<std::int32_t>(std::max<std::int64_t>(1, order.resources.cpu_millicores)));
+    return;
+  }
+  queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(job));
+}
+
+void World::job_done(std::uint64_t slot) {
+  const Job job = jobs_.take(slot);
+  if (job.what == Job::What::call) return call_done(job.request);
+  // From before a crash: the node that asked for it is no more.
+  if (!nodes_[job.node].up || nodes_[job.node].epoch != job.epoch) return;
+  switch (job.what) {
+    case Job::What::start: return start_done(job);
+    case Job::What::start_work: {
+      Job rest = job;
+      rest.what = Job::What::start;
+      return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(rest));
+    }
+    case Job::What::pull: return step_node(job.node, images::PullFinished{job.pull, job.good});
+    case Job::What::kill:
+      end_live(job.node, job.sandbox);
+      return step_node(job.node, node::SandboxKilled{job.sandbox});
+    case Job::What::scrub:
+      nodes_[job.node].last_owner = {};
+      return step_node(job.node, node::ScrubFinished{});
+    case Job::What::exit: return exited(job);
+    case Job::What::call: return;
+  }
+}
+
+void World::start_done(const Job& job) {
+  LiveSandbox* live = truth_.find(job.node, job.sandbox);
+  if (live == nullptr) return;  // killed while it started
+  if (job.good) {
+    live->running = now_;
+    measure_.sandbox_running(now_);
+    if (checker_) checker_->running(now_, *live);
+    const auto place = SlotTable<SandboxId, int>::slot_of(job.sandbox);
+    if (!live->group && place < ask_of_.size() && ask_of_[place].first == job.sandbox) {
+      if (Ask* ask = asks_.find(ask_of_[place].second)) {
+        if (!ask->ran) measure_.dispatched(now_, now_ - ask->arrived, true);
+        ask->ran = true;
+        if (ask->service.nanos > 0) {
+          Job exit = job;
+          exit.what = Job::What::exit;
+          queue_.push(kHeap, now_ + ask->service, kJobDone, 0, jobs_.put(exit));
+        }
+      }
+    }
+  } else {
+    end_live(job.node, job.sandbox);
+  }
+  step_node(job.node, node::SandboxStarted{job.sandbox, job.good});
+}
+
+void World::obey(std::uint32_t index, const node::KillSandbox& kill) {
+  LiveSandbox* live = truth_.find(index, kill.sandbox);
+  if (live != nullptr) live->killed = true;
+  Job job;
+  job.what = Job::What::kill;
+  job.node = index;
+  job.epoch = nodes_[index].epoch;
+  job.sandbox = kill.sandbox;
+  queue_.push(kCallLane, now_ + setup_.stop, kJobDone, 0, jobs_.put(job));
+}
+
+void World::exited(const Job& job) {
+  const LiveSandbox* live = truth_.find(job.node, job.sandbox);
+  if (live == nullptr || live->running == kNever) return;  // it was stopped before
+  end_live(job.node, job.sandbox);
+  step_node(job.node, node::SandboxExited{job.sandbox});
+}
+
+void World::end_live(std::uint32_t index, SandboxId sandbox) {
+  const LiveSandbox* live = truth_.find(index, sandbox);
+  if (live == nullptr) return;
+  measure_.sandbox_ended(now_, *live, nodes_[index]);
+  if (checker_) checker_->ended(now_, nodes_[index], *live);
+  truth_.remove(index, sandbox);
+  auto& here = nodes_[index].live;
+  here.erase(std::find(here.begin(), here.end(), sandbox));
+}
+
+void World::obey(std::uint32_t index, const node::Scrub&) {
+  Job job;
+  job.what = Job::What::scrub;
+  job.node = index;
+  job.epoch = nodes_[index].epoch;
+  queue_.push(kHeap, now_ + setup_.scrub, kJobDone, 0, jobs_.put(job));
+}
+
+void World::obey(std::uint32_t index, const images::PullLayers& pull) {
+  measure_.pulled(pull.bytes);
+  Job job;
+  job.what = Job::What::pull;
+  job.node = index;
+  job.epoch = nodes_[index].epoch;
+  job.pull = pull.pull;
+  const std::uint64_t slot = jobs_.put(job);
+  // What is pre-warmed is on a node from its first moment: it came with the machine's disk.
+  const std::size_t image = pull.image.value - 1;
+  const bool on_disk = image < setup_.images.size() && setup_.images[image].prewarmed;
+  if (on_disk) measure_.pulled(-pull.bytes);
+  if (on_disk || !model_) return queue_.push(kHeap, now_, kJobDone, 0, slot);
+  model_->pull(slot, now_, nodes_[index].host, nodes_[index].zone, pull.bytes, pull.unpacked_bytes);
+}
+
+void World::obey(std::uint32_t, const images::EvictLayers&) {}  // removal takes no time that counts
+
+}  // namespace chalk::sim
