@@ -1,0 +1,419 @@
+#include "sim/scenario/parse.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "model/core/digest.h"
+#include "sim/report/result.h"
+#include "sim/scenario/reader.h"
+#include "sim/scenario/workload.h"
+#include "sim/workload/trace.h"
+
+namespace chalk::sim {
+namespace {
+
+constexpr std::int64_t kNodesMax = 100'000;
+
+class Parser {
+ public:
+  Parser(const std::string& file, Reader root, const std::optional<std::string>& trace)
+      : file_(file), root_(std::move(root)), trace_(trace) {}
+
+  Setup parse() {
+    setup_.name = root_.text("name", std::filesystem::path(file_).stem());
+    setup_.shows = root_.required_text("shows");
+    setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, 1LL << 62));
+    setup_.duration = root_.duration("duration", {});
+    setup_.requests_max = static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));
+    setup_.drain = root_.duration("drain", setup_.drain);
+    setup_.run_until_done = root_.flag("run_until_done", true);
+    control();
+    zones();
+    pools();
+    images();
+    tenants();
+    groups();
+    setup_.start = root_.delay("start", Delay{Delay::Kind::constant, milliseconds(150), 0});
+    setup_.start_core_seconds = root_.number("start_core_seconds", 0, 0, 3600);
+    setup_.shared_execution = root_.flag("shared_execution", false);
+    setup_.open_workload = read_workload(root_, setup_.gpu_models, trace_);
+    faults();
+    assertions();
+    Reader output = root_.map("output");
+    setup_.event_log = output.flag("event_log", true);
+    setup_.checkpoint_every = static_cast<std::uint64_t>(output.whole("checkpoint_every", 100'000, 1, 1LL << 40));
+    output.done();
+    root_.done();
+    if (!trace_ && setup_.duration.nanos == 0 && setup_.requests_max == 0 && !workload_ends()) {
+      root_.fail("duration", "nothing", "duration or requests, since a generator has no end of its own");
+    }
+    return std::move(setup_);
+  }
+
+ private:
+  void control() {
+    Reader r = root_.map("control");
+    setup_.message_latency = r.duration("message_latency", setup_.message_latency);
+    setup_.dispatch_latency = r.duration("dispatch_latency", setup_.dispatch_latency);
+    setup_.heartbeat = r.duration("heartbeat", setup_.heartbeat);
+    if (setup_.heartbeat < milliseconds(10)) r.fail("heartbeat", "less", "at least 10ms");
+    setup_.node_timeout = r.duration("node_timeout", setup_.node_timeout);
+    if (setup_.node_timeout <= setup_.heartbeat) {
+      r.fail("node_timeout", duration_text(setup_.node_timeout),
+             "more than heartbeat, " + duration_text(setup_.heartbeat));
+    }
+    setup_.gateways = static_cast<std::uint32_t>(r.whole("gateways", 1, 1, 1000));
+    setup_.separate_tenants = r.flag("separate_tenants", true);
+    setup_.spread_zones = r.flag("spread_zones", true);
+    setup_.scrub = r.duration("scrub", setup_.scrub);
+    setup_.owner_linger = r.duration("owner_linger", setup_.owner_linger);
+    setup_.stop = r.duration("stop", setup_.stop);
+    r.done();
+  }
+
+  void zones() {
+    for (Reader& r : root_.list("zones")) {
+      Zone zone;
+      zone.name = r.required_text("name");
+      for (const Zone& other : setup_.zones) {
+        if (other.name == zone.name) r.fail("name", fmt::format("\"{}\" twice", zone.name), "each zone once");
+      }
+      zone.registry_bytes_per_second = r.bandwidth("registry_bandwidth", zone.registry_bytes_per_second);
+      zone.backbone_bytes_per_second = r.bandwidth("backbone_bandwidth", zone.backbone_bytes_per_second);
+      zone.latency = r.duration("latency", zone.latency);
+      zone.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 64, 1, 10'000));
+      r.done();
+      setup_.zones.push_back(zone);
+    }
+    if (setup_.zones.empty()) setup_.zones.push_back({.name = "a"});
+    if (setup_.zones.size() > 60) root_.fail("zones", fmt::format("{} zones", setup_.zones.size()), "at most 60");
+  }
+
+  void pools() {
+    if (root_.flag("fleet_from_trace", false) && trace_) return fleet_from_trace();
+    auto list = root_.list("pools");
+    if (list.empty()) root_.fail("pools", "nothing", "at least one pool of nodes");
+    for (Reader& r : list) {
+      Pool pool;
+      pool.name = r.required_text("name");
+      for (const Pool& other : setup_.pools) {
+        if (other.name == pool.name) r.fail("name", fmt::format("\"{}\" twice", pool.name), "each pool once");
+      }
+      for (const std::string& name : r.texts("zones")) pool.zones.push_back(zone_index(r, name));
+      if (pool.zones.empty()) {
+        for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) pool.zones.push_back(i);
+      }
+      pool_size(r, pool);
+      pool.boot = r.delay("boot", Delay{Delay::Kind::constant, seconds(120), 0});
+      pool.price_per_hour = r.number("price_per_hour", 0, 0, 1e6);
+      pool.dedicated_tenant = r.text("dedicated_tenant", "");
+      node_shape(r, pool);
+      r.done();
+      setup_.pools.push_back(pool);
+    }
+  }
+
+  static void pool_size(Reader& r, Pool& pool) {
+    pool.elastic = r.has("nodes_max");
+    if (pool.elastic) {
+      if (r.has("nodes")) r.fail("nodes", "nodes and nodes_max", "nodes, or nodes_min and nodes_max");
+      pool.nodes_max = static_cast<std::uint32_t>(r.whole("nodes_max", 0, 1, kNodesMax));
+      pool.nodes_min = static_cast<std::uint32_t>(r.whole("nodes_min", 0, 0, kNodesMax));
+      if (pool.nodes_min > pool.nodes_max) {
+        r.fail("nodes_min", std::to_string(pool.nodes_min), fmt::format("at most nodes_max, {}", pool.nodes_max));
+      }
+      pool.buffer_nodes = static_cast<std::uint32_t>(r.whole("buffer_nodes", 0, 0, pool.nodes_max));
+      pool.idle_before_release = r.duration("idle_before_release", pool.idle_before_release);
+      return;
+    }
+    if (!r.has("nodes")) r.fail("nodes", "nothing", "nodes: how many, or nodes_max for an elastic pool");
+    pool.nodes_min = static_cast<std::uint32_t>(r.whole("nodes", 0, 0, kNodesMax));
+    pool.nodes_max = pool.nodes_min;
+  }
+
+  void node_shape(Reader& pool_reader, Pool& pool) {
+    Reader r = pool_reader.map("node");
+    NodeShape& shape = pool.shape;
+    if (!r.has("cpu")) r.fail("cpu", "nothing", "the cores of a node");
+    if (!r.has("memory")) r.fail("memory", "nothing", "the memory of a node");
+    shape.cpu_millicores = r.millicores("cpu", 0);
+    shape.memory_bytes = r.bytes("memory", 0);
+    shape.disk_bytes = r.bytes("disk", 1LL << 40);
+    shape.start_slots = static_cast<std::int32_t>(r.whole("start_slots", 8, 1, 100'000));
+    shape.sandboxes_max = static_cast<std::int32_t>(r.whole("sandboxes_max", 1024, 1, 100'000));
+    if (shape.cpu_millicores == 0 || shape.memory_bytes == 0) r.fail("cpu", "zero cpu or memory", "a node that can run something");
+    if (r.has("gpu")) {
+      const std::string text = r.text("gpu", "");
+      const auto gpu = parse_gpu(text);
+      if (!gpu || gpu->count > kGpusPerNodeMax) {
+        r.fail("gpu", fmt::format("\"{}\"", text), fmt::format("GPUs such as 8:nvidia-a100, at most {}", kGpusPerNodeMax));
+      }
+      shape.gpus = gpu->count;
+      shape.gpu_model = gpu_index(r, gpu->model);
+    }
+    pool.image_cache_bytes = r.bytes("image_cache", shape.disk_bytes / 2);
+    if (pool.image_cache_bytes > shape.disk_bytes) {
+      r.fail("image_cache", bytes_text(pool.image_cache_bytes), "at most the disk, " + bytes_text(shape.disk_bytes));
+    }
+    pool.link_bytes_per_second = r.bandwidth("link", pool.link_bytes_per_second);
+    pool.disk_bytes_per_second = r.bandwidth("disk_bandwidth", pool.disk_bytes_per_second);
+    pool.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 3, 1, 1000));
+    r.done();
+  }
+
+  // The nodes that the trace itself lists, one pool for each shape.
+  void fleet_from_trace() {
+    root_.list("pools");
+    const auto source = open_trace(*trace_, {});
+    const Catalogue& catalogue = source->catalogue();
+    if (catalogue.nodes.empty()) {
+      root_.fail("fleet_from_trace", "true", "false for a trace that lists no nodes");
+    }
+    setup_.gpu_models = catalogue.gpu_models;
+    for (const NodeGroupSpec& group : catalogue.nodes) {
+      Pool pool;
+      pool.name = group.name;
+      for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) pool.zones.push_back(i);
+      pool.shape = group.shape;
+      if (pool.shape.disk_bytes == 0) pool.shape.disk_bytes = 1LL << 40;
+      pool.image_cache_bytes = pool.shape.disk_bytes / 2;
+      pool.nodes_min = pool.nodes_max = group.count;
+      setup_.pools.push_back(pool);
+    }
+  }
+
+  void images() {
+    for (Reader& r : root_.list("images")) {
+      Image image;
+      image.name = r.required_text("name");
+      image.prewarmed = r.flag("prewarmed", false);
+      auto layers = r.list("layers");
+      for (Reader& l : layers) {
+        Image::Layer layer;
+        layer.name = l.required_text("name");
+        layer.bytes = l.bytes("size", 0);
+        layer.unpacked_bytes = l.bytes("unpacked", layer.bytes * 5 / 2);
+        l.done();
+        image.layers.push_back(layer);
+      }
+      if (layers.empty()) {
+        if (!r.has("size")) r.fail("size", "nothing", "size or layers");
+        const std::int64_t size = r.bytes("size", 0);
+        image.layers.push_back({image.name, size, r.bytes("unpacked", size * 5 / 2)});
+      }
+      r.done();
+      std::int64_t unpacked = 0;
+      for (const auto& layer : image.layers) unpacked += layer.unpacked_bytes;
+      for (const Pool& pool : setup_.pools) {
+        if (unpacked > pool.image_cache_bytes) {
+          r.fail("size", bytes_text(unpacked) + " unpacked",
+                 fmt::format("at most the image cache of pool {}, {}", pool.name, bytes_text(pool.image_cache_bytes)));
+        }
+      }
+      setup_.images.push_back(image);
+    }
+  }
+
+  void tenants() {
+    Reader all = root_.map("tenant_default");
+    setup_.tenant_default = tenant(all, {});
+    for (auto& [name, r] : root_.entries("tenants")) setup_.tenants[name] = tenant(r, setup_.tenant_default);
+  }
+
+  Tenant tenant(Reader& r, Tenant tenant) {
+    tenant.weight = static_cast<std::uint32_t>(r.whole("weight", tenant.weight, 1, 1'000'000));
+    tenant.shares_nodes = r.flag("shares_nodes", tenant.shares_nodes);
+    tenant.pool = r.text("pool", tenant.pool);
+    if (!tenant.pool.empty()) pool_exists(r, tenant.pool);
+    Reader quota = r.map("quota");
+    tenant.quota.cpu_millicores = quota.millicores("cpu", tenant.quota.cpu_millicores);
+    tenant.quota.memory_bytes = quota.bytes("memory", tenant.quota.memory_bytes);
+    tenant.quota.gpus = static_cast<std::int32_t>(quota.whole("gpus", tenant.quota.gpus, 0, 1'000'000));
+    tenant.quota_sandboxes = quota.whole("sandboxes", tenant.quota_sandboxes, 0, 1LL << 40);
+    quota.done();
+    r.done();
+    return tenant;
+  }
+
+  void groups() {
+    Reader all = root_.map("group_default");
+    setup_.group_default = group(all, {});
+    for (auto& [name, r] : root_.entries("groups")) setup_.groups[name] = group(r, setup_.group_default);
+  }
+
+  Group group(Reader& r, Group group) {
+    group.cpu_millicores = r.millicores("cpu", group.cpu_millicores);
+    group.memory_bytes = r.bytes("memory", group.memory_bytes);
+    group.disk_bytes = r.bytes("disk", group.disk_bytes);
+    if (r.has("gpu")) {
+      const GpuAsk gpu = read_gpu(r, setup_.gpu_models);
+      group.gpus = gpu.count;
+      group.gpu_millis = gpu.millis;
+      group.gpu_models = gpu.models;
+    } else {
+      group.gpu_millis = static_cast<std::int32_t>(r.whole("gpu_millis", group.gpu_millis, 1, 1000));
+    }
+    group.image = r.text("image", group.image);
+    const bool known = std::any_of(setup_.images.begin(), setup_.images.end(),
+                                   [&](const Image& image) { return image.name == group.image; });
+    if (!group.image.empty() && !known) r.fail("image", fmt::format("\"{}\"", group.image), "the name of an image in images:");
+    group.pool = r.text("pool", group.pool);
+    if (!group.pool.empty()) pool_exists(r, group.pool);
+    group.policy = static_cast<ScalingPolicy>(
+        r.choice("policy", static_cast<std::size_t>(group.policy), {"fixed", "kpa", "chalk"}));
+    group.concurrency = static_cast<std::uint32_t>(r.whole("concurrency", group.concurrency, 1, 100'000));
+    group.replicas_max = static_cast<std::uint32_t>(r.whole("replicas_max", group.replicas_max, 1, 1'000'000));
+    group.replicas_min = static_cast<std::uint32_t>(r.whole("replicas_min", group.replicas_min, 0, group.replicas_max));
+    group.queue_max = static_cast<std::uint32_t>(r.whole("queue_max", group.queue_max, 0, 100'000'000));
+    group.queue_timeout = r.duration("queue_timeout", group.queue_timeout);
+    group.keep_alive = r.duration("keep_alive", group.keep_alive);
+    group.target_permille = static_cast<std::uint32_t>(r.whole("target_permille", group.target_permille, 1, 1000));
+    group.delayed_warm_start = r.flag("delayed_warm_start", group.delayed_warm_start);
+    const auto holds = [&](const Pool& pool) {
+      const bool model = group.gpus == 0 || (group.gpu_models >> pool.shape.gpu_model & 1);
+      return (group.pool.empty() || pool.name == group.pool) && group.cpu_millicores <= pool.shape.cpu_millicores &&
+             group.memory_bytes <= pool.shape.memory_bytes && group.disk_bytes <= pool.shape.disk_bytes &&
+             group.gpus <= pool.shape.gpus && model;
+    };
+    if (std::none_of(setup_.pools.begin(), setup_.pools.end(), holds)) {
+      r.fail("cpu", fmt::format("a replica of {}m cpu, {} memory, {} GPUs", group.cpu_millicores,
+                                bytes_text(group.memory_bytes), group.gpus),
+             "one that a node of some pool can hold");
+    }
+    r.done();
+    return group;
+  }
+
+  void faults() {
+    const std::vector<const char*> kinds = {"message_loss", "message_duplicate", "message_delay", "heartbeat_lag",
+                                            "node_crash", "zone_loss", "slow_registry", "start_failure",
+                                            "late_supply", "control_restart"};
+    for (Reader& r : root_.list("faults")) {
+      Fault fault;
+      if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");
+      fault.kind = static_cast<Fault::Kind>(r.choice("kind", 0, kinds));
+      fault.from = Time{r.duration("from", {}).nanos};
+      fault.lasts = r.duration("lasts", {});
+      fault.permille = static_cast<std::int32_t>(r.whole("permille", 0, 0, 1000));
+      fault.delay = r.duration("delay", {});
+      fault.count = static_cast<std::int32_t>(r.whole("count", 1, 1, kNodesMax));
+      if (r.has("zone")) fault.zone = static_cast<std::int32_t>(zone_index(r, r.text("zone", "")));
+      needs(r, fault);
+      r.done();
+      setup_.faults.push_back(fault);
+    }
+  }
+
+  static void needs(Reader& r, const Fault& fault) {
+    using K = Fault::Kind;
+    const auto one_of = [&](std::initializer_list<K> kinds) {
+      return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
+    };
+    if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure, K::slow_registry}) &&
+        fault.permille == 0) {
+      r.fail("permille", "nothing", "1 to 1000");
+    }
+    if (one_of({K::message_delay, K::heartbeat_lag, K::late_supply}) && fault.delay.nanos == 0) {
+      r.fail("delay", "nothing", "a duration");
+    }
+    if (fault.kind == K::zone_loss && fault.zone < 0) r.fail("zone", "nothing", "the name of a zone");
+    if (fault.kind == K::control_restart && fault.lasts.nanos == 0) r.fail("lasts", "nothing", "how long it is down");
+  }
+
+  void assertions() {
+    setup_.assertions = root_.texts("assert");
+    for (const std::string& text : setup_.assertions) {
+      const auto condition = parse_condition(text);
+      if (!condition) throw ScenarioError(fmt::format("{}:{}: assert: {}", file_, line_of("assert"), condition.error()));
+    }
+  }
+
+  int line_of(const char*) const { return root_.line(); }
+
+  std::uint32_t zone_index(Reader& r, const std::string& name) {
+    for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) {
+      if (setup_.zones[i].name == name) return i;
+    }
+    r.fail(r.has("zones") ? "zones" : "zone", fmt::format("\"{}\"", name), "the name of a zone in zones:");
+  }
+  void pool_exists(Reader& r, const std::string& name) {
+    for (const Pool& pool : setup_.pools) {
+      if (pool.name == name) return;
+    }
+    r.fail("pool", fmt::format("\"{}\"", name), "the name of a pool in pools:");
+  }
+  std::int32_t gpu_index(Reader& r, const std::string& model) {
+    const auto found = std::find(setup_.gpu_models.begin(), setup_.gpu_models.end(), model);
+    if (found != setup_.gpu_models.end()) return static_cast<std::int32_t>(found - setup_.gpu_models.begin());
+    if (setup_.gpu_models.size() >= kGpuModelsMax) r.fail("gpu", "too many models", fmt::format("at most {}", kGpuModelsMax));
+    setup_.gpu_models.push_back(model);
+    return static_cast<std::int32_t>(setup_.gpu_models.size() - 1);
+  }
+  // Traces and cut generators end by themselves.
+  bool workload_ends() {
+    bool all = true;
+    for (Reader& r : root_.list("workload")) {
+      const std::string kind = r.text("kind", "");
+      all = all && (kind == "trace" || kind == "azure_functions" || r.has("arrivals_max") || r.has("until"));
+    }
+    return all;
+  }
+
+  std::string file_;
+  Reader root_;
+  const std::optional<std::string>& trace_;
+  Setup setup_;
+};
+
+std::string canonical(const YAML::Node& node) {
+  if (node.IsScalar()) return "s" + node.Scalar() + "\n";
+  std::string text;
+  if (node.IsSequence()) {
+    for (const auto& item : node) text += canonical(item);
+    return "[" + text + "]";
+  }
+  if (node.IsMap()) {
+    std::map<std::string, std::string> sorted;
+    for (const auto& entry : node) sorted[entry.first.Scalar()] = canonical(entry.second);
+    for (const auto& [key, value] : sorted) text += key + ":" + value;
+    return "{" + text + "}";
+  }
+  return "~";
+}
+
+}  // namespace
+
+Setup load_scenario(const std::string& path, const std::vector<Override>& overrides,
+                    const std::optional<std::string>& trace) {
+  YAML::Node root = read_yaml(path);
+  for (const Override& one : overrides) apply_override(path, root, one);
+  const std::string content = canonical(root) + trace.value_or("");
+  try {
+    Setup setup = Parser(path, Reader(path, "", root), trace).parse();
+    Digest digest;
+    digest.add(std::string_view(content));
+    setup.scenario_hash = digest.value();
+    return setup;
+  } catch (const YAML::Exception& bad) {
+    throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", path, bad.mark.line + 1, bad.msg));
+  }
+}
+
+std::vector<std::string> lint(const Setup& setup) {
+  std::vector<std::string> warnings;
+  if (setup.assertions.empty()) warnings.push_back("assert: nothing is asserted, so this scenario cannot fail");
+  for (const Pool& pool : setup.pools) {
+    if (pool.price_per_hour == 0) warnings.push_back("pools." + pool.name + ".price_per_hour: the cost will be 0");
+    if (pool.nodes_max == 0) warnings.push_back("pools." + pool.name + ": has no nodes");
+  }
+  for (const Fault& fault : setup.faults) {
+    if (setup.duration.nanos > 0 && fault.from.nanos >= setup.duration.nanos) {
+      warnings.push_back("faults: one begins at " + duration_text({fault.from.nanos}) + ", after the last arrival");
+    }
+  }
+  return warnings;
+}
+
+}  // namespace chalk::sim

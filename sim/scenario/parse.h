@@ -1,0 +1,30 @@
+// Reads a scenario file, strictly: unknown keys, wrong units and impossible platforms are errors that
+// name the file, the line, what was found and what was expected. docs/scenarios.md has every key.
+#pragma once
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "sim/world/setup.h"
+
+namespace chalk::sim {
+
+class ScenarioError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct Override {  // --set path=value; elements of lists by number or by their name
+  std::string path;
+  std::string value;
+};
+
+// `trace` ("format:path") replaces the workload. Throws ScenarioError.
+Setup load_scenario(const std::string& path, const std::vector<Override>& overrides,
+                    const std::optional<std::string>& trace);
+
+// What is allowed but probably not meant.
+std::vector<std::string> lint(const Setup& setup);
+
+}  // namespace chalk::sim

@@ -1,0 +1,339 @@
+#include "sim/scenario/reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace chalk::sim {
+namespace {
+
+constexpr std::uintmax_t kFileBytesMax = 4 << 20;
+constexpr int kDepthMax = 32;
+
+std::size_t edits(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t corner = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t change = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
+      corner = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+    }
+  }
+  return row.back();
+}
+
+// yaml-cpp keeps the first of two equal keys and says nothing.
+void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth) {
+  if (depth > kDepthMax) {
+    throw ScenarioError(fmt::format("{}:{}: found more than {} levels, expected fewer", file,
+                                    node.Mark().line + 1, kDepthMax));
+  }
+  if (node.IsMap()) {
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      if (!entry.first.IsScalar()) {
+        throw ScenarioError(fmt::format("{}:{}: found a key that is not a word", file,
+                                        entry.first.Mark().line + 1));
+      }
+      if (!seen.insert(entry.first.Scalar()).second) {
+        throw ScenarioError(fmt::format("{}:{}: found the key \"{}\" twice, expected it once", file,
+                                        entry.first.Mark().line + 1, entry.first.Scalar()));
+      }
+      refuse_repeated_keys(file, entry.second, depth + 1);
+    }
+  } else if (node.IsSequence()) {
+    for (const auto& item : node) refuse_repeated_keys(file, item, depth + 1);
+  }
+}
+
+}  // namespace
+
+std::string closest(const std::string& word, const std::set<std::string>& names) {
+  std::string best;
+  std::size_t fewest = ~std::size_t{0};
+  for (const std::string& name : names) {
+    if (edits(word, name) < fewest) {
+      fewest = edits(word, name);
+      best = name;
+    }
+  }
+  return best;
+}
+
+YAML::Node read_yaml(const std::string& file) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(file, error);
+  if (error) throw ScenarioError(fmt::format("{}: cannot read: {}", file, error.message()));
+  if (size > kFileBytesMax) {
+    throw ScenarioError(fmt::format("{}: found {} bytes, expected at most {}", file, size, kFileBytesMax));
+  }
+  std::ifstream in(file, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  try {
+    YAML::Node root = YAML::Load(text.str());
+    if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected keys such as shows: and pools:");
+    refuse_repeated_keys(file, root, 0);
+    return root;
+  } catch (const YAML::Exception& bad) {
+    throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", file, bad.mark.line + 1, bad.msg));
+  }
+}
+
+void apply_override(const std::string& file, YAML::Node root, const Override& one) {
+  const auto fail = [&](const std::string& found, const std::string& expected) {
+    throw ScenarioError(fmt::format("{}: --set {}: found {}, expected {}", file, one.path, found, expected));
+  };
+  std::vector<std::string> parts;
+  std::stringstream path(one.path);
+  for (std::string part; std::getline(path, part, '.');) parts.push_back(part);
+  YAML::Node at = root;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const bool last = i + 1 == parts.size();
+    if (at.IsSequence()) {
+      std::size_t index = at.size();
+      const auto [end, problem] = std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), index);
+      if (problem != std::errc() || end != parts[i].data() + parts[i].size()) {
+        for (index = 0; index < at.size(); ++index) {
+          if (at[index].IsMap() && at[index]["name"] && at[index]["name"].Scalar() == parts[i]) break;
+        }
+      }
+      if (index >= at.size()) {
+        fail(fmt::format("\"{}\"", parts[i]),
+             fmt::format("a name in the list or a number from 0 to {}", at.size() - 1));
+      }
+      if (last) {
+        at[index] = YAML::Load(one.value);
+      } else {
+        at.reset(at[index]);
+      }
+    } else if (at.IsMap() || !at.IsDefined() || at.IsNull()) {
+      if (last) {
+        try {
+          at[parts[i]] = YAML::Load(one.value);
+        } catch (const YAML::Exception& bad) {
+          fail(fmt::format("\"{}\"", one.value), "a value: " + bad.msg);
+        }
+      } else {
+        at.reset(at[parts[i]]);
+      }
+    } else {
+      fail(fmt::format("a single value where \"{}\" should be", parts[i]), "a map or a list");
+    }
+  }
+}
+
+Reader::Reader(std::string file, std::string path, YAML::Node node)
+    : file_(std::move(file)),
+      path_(std::move(path)),
+      node_(node.IsDefined() ? node : YAML::Node()) {  // an absent map is an empty one
+  if (!node_.IsNull() && !node_.IsMap()) {
+    throw ScenarioError(fmt::format("{}:{}: {}: found a single value or a list, expected a map", file_,
+                                    line(), path_));
+  }
+}
+
+YAML::Node Reader::find(const char* key) {
+  known_.insert(key);
+  if (!node_.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
+  return static_cast<const YAML::Node&>(node_)[key];
+}
+
+bool Reader::has(const char* key) { return find(key).IsDefined(); }
+
+void Reader::fail(const char* key, const std::string& found, const std::string& expected) {
+  int at = node_.IsDefined() ? node_.Mark().line + 1 : 0;
+  if (node_.IsMap()) {
+    const YAML::Node value = static_cast<const YAML::Node&>(node_)[key];
+    if (value.IsDefined() && value.Mark().line >= 0) at = value.Mark().line + 1;
+  }
+  throw ScenarioError(fmt::format("{}:{}: {}{}{}: found {}, expected {}", file_, at, path_,
+                                  path_.empty() ? "" : ".", key, found, expected));
+}
+
+std::string Reader::scalar(const char* key, const YAML::Node& node, const char* expected) {
+  if (!node.IsScalar()) fail(key, node.IsNull() ? "nothing" : "a map or a list", expected);
+  return node.Scalar();
+}
+
+template <class Parse>
+auto Reader::parsed(const char* key, const char* expected, Parse&& parse) {
+  const std::string text = scalar(key, find(key), expected);
+  const auto value = parse(text);
+  if (!value) fail(key, fmt::format("\"{}\"", text), expected);
+  return *value;
+}
+
+std::string Reader::text(const char* key, const std::string& otherwise) {
+  return has(key) ? scalar(key, find(key), "text") : otherwise;
+}
+
+std::string Reader::required_text(const char* key) {
+  if (!has(key)) fail(key, "nothing", "this key");
+  return scalar(key, find(key), "text");
+}
+
+std::int64_t Reader::whole(const char* key, std::int64_t otherwise, std::int64_t least, std::int64_t most) {
+  if (!has(key)) return otherwise;
+  const std::string expected = fmt::format("a whole number from {} to {}", least, most);
+  return parsed(key, expected.c_str(), [&](const std::string& text) -> std::optional<std::int64_t> {
+    std::int64_t value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (problem != std::errc() || end != text.data() + text.size()) return {};
+    if (value < least || value > most) return {};
+    return value;
+  });
+}
+
+double Reader::number(const char* key, double otherwise, double least, double most) {
+  if (!has(key)) return otherwise;
+  const std::string expected = fmt::format("a number from {} to {}", least, most);
+  return parsed(key, expected.c_str(), [&](const std::string& text) -> std::optional<double> {
+    double value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (problem != std::errc() || end != text.data() + text.size()) return {};
+    if (!(value >= least && value <= most)) return {};
+    return value;
+  });
+}
+
+bool Reader::flag(const char* key, bool otherwise) {
+  if (!has(key)) return otherwise;
+  return parsed(key, "true or false", [](const std::string& text) -> std::optional<bool> {
+    if (text == "true") return true;
+    if (text == "false") return false;
+    return {};
+  });
+}
+
+Duration Reader::duration(const char* key, Duration otherwise) {
+  if (!has(key)) return otherwise;
+  return parsed(key, "a duration such as 250ms, 10s or 1h30m",
+                [](const std::string& text) { return parse_duration(text); });
+}
+
+std::int64_t Reader::bytes(const char* key, std::int64_t otherwise) {
+  if (!has(key)) return otherwise;
+  return parsed(key, "a size such as 512Mi or 16Gi",
+                [](const std::string& text) -> std::optional<std::int64_t> {
+                  const auto value = parse_bytes(text);
+                  if (value && *value > (1LL << 50)) return {};  // a pebibyte is a mistake
+                  return value;
+                });
+}
+
+std::int64_t Reader::millicores(const char* key, std::int64_t otherwise) {
+  if (!has(key)) return otherwise;
+  return parsed(key, "cores such as \"2\", 0.5 or 500m, at most 100000",
+                [](const std::string& text) -> std::optional<std::int64_t> {
+                  const auto value = parse_cpu_millicores(text);
+                  if (value && *value > 100'000'000) return {};
+                  return value;
+                });
+}
+
+double Reader::bandwidth(const char* key, double otherwise) {
+  if (!has(key)) return otherwise;
+  return parsed(key, "a bandwidth such as 10Gbps (bits) or 1.25GBps (bytes)",
+                [](const std::string& text) -> std::optional<double> {
+                  double value = 0;
+                  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+                  if (problem != std::errc() || !(value > 0)) return {};
+                  const std::string unit(end, text.data() + text.size());
+                  for (const auto& [name, factor] :
+                       {std::pair{"kbps", 125.0}, {"Mbps", 125e3}, {"Gbps", 125e6}, {"Tbps", 125e9},
+                        {"kBps", 1e3}, {"MBps", 1e6}, {"GBps", 1e9}, {"TBps", 1e12}}) {
+                    if (unit == name) return value * factor;
+                  }
+                  return {};
+                });
+}
+
+// Either one duration, or {distribution: ..., mean: ..., spread: ...}.
+Delay Reader::delay(const char* key, Delay otherwise) {
+  const YAML::Node node = find(key);
+  if (!node.IsDefined()) return otherwise;
+  Delay delay;
+  if (node.IsScalar()) {
+    delay.mean = duration(key, {});
+    return delay;
+  }
+  Reader inner = map(key);
+  delay.kind = static_cast<Delay::Kind>(
+      inner.choice("distribution", 0, {"constant", "exponential", "lognormal", "uniform"}));
+  if (!inner.has("mean")) inner.fail("mean", "nothing", "a duration");
+  delay.mean = inner.duration("mean", {});
+  delay.spread = inner.number("spread", delay.kind == Delay::Kind::uniform ? 0.5 : 0.5, 0,
+                              delay.kind == Delay::Kind::uniform ? 1 : 5);
+  inner.done();
+  return delay;
+}
+
+std::size_t Reader::choice(const char* key, std::size_t otherwise, const std::vector<const char*>& names) {
+  if (!has(key)) return otherwise;
+  std::string expected = "one of";
+  for (const char* name : names) expected += fmt::format(" {}", name);
+  return parsed(key, expected.c_str(), [&](const std::string& text) -> std::optional<std::size_t> {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (text == names[i]) return i;
+    }
+    return {};
+  });
+}
+
+std::vector<std::string> Reader::texts(const char* key) {
+  std::vector<std::string> out;
+  const YAML::Node node = find(key);
+  if (!node.IsDefined()) return out;
+  if (!node.IsSequence()) fail(key, "no list", "a list of texts");
+  for (const auto& item : node) out.push_back(scalar(key, item, "a list of texts"));
+  return out;
+}
+
+Reader Reader::map(const char* key) {
+  return Reader(file_, path_.empty() ? key : fmt::format("{}.{}", path_, key), find(key));
+}
+
+std::vector<Reader> Reader::list(const char* key) {
+  std::vector<Reader> out;
+  const YAML::Node node = find(key);
+  if (!node.IsDefined() || node.IsNull()) return out;
+  if (!node.IsSequence()) fail(key, "no list", "a list");
+  for (std::size_t i = 0; i < node.size(); ++i) {
+    out.emplace_back(file_, fmt::format("{}{}{}[{}]", path_, path_.empty() ? "" : ".", key, i), node[i]);
+  }
+  return out;
+}
+
+std::vector<std::pair<std::string, Reader>> Reader::entries(const char* key) {
+  std::vector<std::pair<std::string, Reader>> out;
+  const YAML::Node node = find(key);
+  if (!node.IsDefined() || node.IsNull()) return out;
+  if (!node.IsMap()) fail(key, "no map", "a map of names");
+  for (const auto& entry : node) {
+    const std::string name = entry.first.Scalar();
+    out.emplace_back(name, Reader(file_, fmt::format("{}{}{}.{}", path_, path_.empty() ? "" : ".", key, name),
+                                  entry.second));
+  }
+  return out;
+}
+
+void Reader::done() {
+  if (!node_.IsMap()) return;
+  for (const auto& entry : node_) {
+    const std::string key = entry.first.Scalar();
+    if (known_.contains(key)) continue;
+    throw ScenarioError(fmt::format("{}:{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the closest is \"{}\"",
+                                    file_, entry.first.Mark().line + 1, path_, path_.empty() ? "" : ".", key,
+                                    closest(key, known_)));
+  }
+}
+
+}  // namespace chalk::sim

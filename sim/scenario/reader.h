@@ -1,0 +1,60 @@
+// A YAML map that is read key by key; what nobody asked for is an error at the end.
+#pragma once
+#include <yaml-cpp/yaml.h>
+
+#include <functional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "model/core/resources.h"
+#include "sim/scenario/parse.h"
+
+namespace chalk::sim {
+
+class Reader {
+ public:
+  Reader(std::string file, std::string path, YAML::Node node);
+
+  // Each answers `otherwise` when the key is absent, and throws when it is not of the form.
+  std::string text(const char* key, const std::string& otherwise);
+  std::string required_text(const char* key);
+  std::int64_t whole(const char* key, std::int64_t otherwise, std::int64_t least, std::int64_t most);
+  double number(const char* key, double otherwise, double least, double most);
+  bool flag(const char* key, bool otherwise);
+  Duration duration(const char* key, Duration otherwise);
+  std::int64_t bytes(const char* key, std::int64_t otherwise);
+  std::int64_t millicores(const char* key, std::int64_t otherwise);
+  double bandwidth(const char* key, double otherwise);  // bytes per second
+  Delay delay(const char* key, Delay otherwise);
+  // The index of the text among `names`.
+  std::size_t choice(const char* key, std::size_t otherwise, const std::vector<const char*>& names);
+  std::vector<std::string> texts(const char* key);
+  bool has(const char* key);
+  Reader map(const char* key);                    // empty when absent
+  std::vector<Reader> list(const char* key);
+  std::vector<std::pair<std::string, Reader>> entries(const char* key);  // a map with free keys
+
+  [[noreturn]] void fail(const char* key, const std::string& found, const std::string& expected);
+  void done();  // unknown keys are errors
+  int line() const { return node_.Mark().line + 1; }
+
+ private:
+  YAML::Node find(const char* key);
+  std::string scalar(const char* key, const YAML::Node& node, const char* expected);
+  template <class Parse>
+  auto parsed(const char* key, const char* expected, Parse&& parse);
+
+  std::string file_;
+  std::string path_;
+  YAML::Node node_;
+  std::set<std::string> known_;
+};
+
+// Throws ScenarioError for a file that is no YAML map, or has a key twice.
+YAML::Node read_yaml(const std::string& file);
+void apply_override(const std::string& file, YAML::Node root, const Override& override_one);
+// The name among `names` that is fewest edits away.
+std::string closest(const std::string& word, const std::set<std::string>& names);
+
+}  // namespace chalk::sim

@@ -1,0 +1,29 @@
+// The `workload` section of a scenario: a list of generators and traces, merged.
+#pragma once
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/scenario/reader.h"
+#include "sim/workload/source.h"
+#include "sim/workload/trace.h"
+
+namespace chalk::sim {
+
+using OpenWorkload = std::function<std::unique_ptr<Source>(std::uint64_t seed)>;
+
+// `gpu_models` are the names that the pools offer, in the order of the bits of a mask.
+OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_models,
+                           const std::optional<std::string>& trace);
+
+// "2:nvidia-a100" as a number of GPUs and the index of the model among `gpu_models`.
+struct GpuAsk {
+  std::int32_t count = 0;
+  std::int32_t millis = 1000;
+  std::uint32_t models = 0;
+};
+GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models);
+
+}  // namespace chalk::sim

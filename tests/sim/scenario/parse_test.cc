@@ -1,0 +1,130 @@
+#include "sim/scenario/parse.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "model/core/random.h"
+#include "sim/workload/input_error.h"
+#include "sim/workload/source.h"
+
+namespace chalk::sim {
+namespace {
+
+constexpr const char* kGood = R"(shows: A test.
+duration: 10s
+pools:
+  - name: cpu
+    nodes: 2
+    node: {cpu: "4", memory: 8Gi}
+workload:
+  - kind: poisson
+    per_second: 1
+assert:
+  - failed==0
+)";
+
+std::string file_of(const std::string& text) {
+  const std::string path = testing::TempDir() + "parse_test.yaml";
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
+std::string error_of(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  text.replace(at, from.size(), to);
+  try {
+    load_scenario(file_of(text), {}, {});
+  } catch (const ScenarioError& error) {
+    const std::string what = error.what();
+    return what.substr(what.find("parse_test.yaml"));
+  }
+  return "no error";
+}
+
+TEST(Scenario, ReadsWhatItDescribes) {
+  const auto setup = load_scenario(file_of(kGood), {{"pools.cpu.nodes", "7"}, {"seed", "9"}}, {});
+  EXPECT_EQ(setup.pools[0].nodes_min, 7u);
+  EXPECT_EQ(setup.pools[0].shape.cpu_millicores, 4000);
+  EXPECT_EQ(setup.seed, 9u);
+  EXPECT_EQ(setup.shows, "A test.");
+  EXPECT_NE(setup.scenario_hash, load_scenario(file_of(kGood), {}, {}).scenario_hash);
+}
+
+TEST(Scenario, NamesFileLineFoundAndExpected) {
+  EXPECT_EQ(error_of(kGood, "duration:", "durations:"),
+            "parse_test.yaml:2: durations: found an unknown key, expected one of docs/scenarios.md; the closest is \"duration\"");
+  EXPECT_EQ(error_of(kGood, "8Gi", "8 gigs"),
+            "parse_test.yaml:6: pools[0].node.memory: found \"8 gigs\", expected a size such as 512Mi or 16Gi");
+  EXPECT_EQ(error_of(kGood, "nodes: 2", "nodes: 1000000000"),
+            "parse_test.yaml:5: pools[0].nodes: found \"1000000000\", expected a whole number from 0 to 100000");
+  EXPECT_EQ(error_of(kGood, "10s", "ten"),
+            "parse_test.yaml:2: duration: found \"ten\", expected a duration such as 250ms, 10s or 1h30m");
+  EXPECT_EQ(error_of(kGood, "per_second: 1", "per_second: -1"),
+            "parse_test.yaml:9: workload[0].per_second: found \"-1\", expected a number from 1e-09 to 10000000");
+  EXPECT_EQ(error_of(kGood, "kind: poisson", "kind: fish"),
+            "parse_test.yaml:8: workload[0].kind: found \"fish\", expected one of poisson bursts daily closed_loop azure_functions trace");
+  EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
+            "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
+  EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""), std::string::npos);
+  EXPECT_NE(error_of(kGood, "    nodes: 2\n", "").find("pools[0].nodes: found nothing"), std::string::npos);
+  EXPECT_NE(error_of(kGood, "shows: A test.\n", "").find("shows: found nothing"), std::string::npos);
+  EXPECT_NE(error_of(kGood, "duration: 10s\n", "").find("expected duration or requests"), std::string::npos);
+}
+
+TEST(Scenario, RefusesPlatformsThatCannotBe) {
+  const auto with = [](const std::string& more) { return error_of(kGood, "workload:", more + "\nworkload:"); };
+  EXPECT_NE(with("group_default: {cpu: \"64\"}").find("expected one that a node of some pool can hold"), std::string::npos);
+  EXPECT_NE(with("group_default: {gpu: A100}").find("expected no GPU, since no pool has any"), std::string::npos);
+  EXPECT_NE(with("images: [{name: huge, size: 900Gi}]").find("expected at most the image cache of pool cpu"), std::string::npos);
+  EXPECT_NE(with("faults: [{kind: zone_loss, zone: nowhere, from: 1s}]").find("expected the name of a zone"), std::string::npos);
+  EXPECT_NE(with("control: {heartbeat: 10s, node_timeout: 5s}").find("expected more than heartbeat"), std::string::npos);
+}
+
+TEST(Scenario, TellsABadOverrideByItsPath) {
+  for (const Override& bad : {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},
+                              Override{"duration.x", "1"}, Override{"nonsense", "1"}, Override{"seed", "[1"}}) {
+    EXPECT_THROW(load_scenario(file_of(kGood), {bad}, {}), ScenarioError) << bad.path;
+  }
+}
+
+TEST(Scenario, EveryShippedScenarioIsGood) {
+  int seen = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator("scenarios")) {
+    if (entry.path().extension() != ".yaml") continue;
+    const auto setup = load_scenario(entry.path(), {}, {});
+    EXPECT_TRUE(lint(setup).empty()) << entry.path() << ": " << lint(setup).front();
+    ++seen;
+  }
+  EXPECT_GE(seen, 20);
+}
+
+// Whatever bytes a file has: a scenario or an error, never anything else.
+TEST(Scenario, SurvivesAnyChangeOfItsText) {
+  Random random{11, 0};
+  const std::string good = kGood;
+  for (int i = 0; i < 3000; ++i) {
+    std::string text = good;
+    for (std::uint64_t changes = 1 + random.below(4); changes > 0; --changes) {
+      const std::size_t at = random.below(text.size());
+      switch (random.below(3)) {
+        case 0: text[at] = static_cast<char>(random.below(256)); break;
+        case 1: text.erase(at, 1 + random.below(6)); break;
+        default: text.insert(at, good.substr(random.below(good.size()), 1 + random.below(12)));
+      }
+      if (text.empty()) text = "x";
+    }
+    try {
+      const auto setup = load_scenario(file_of(text), {}, {});
+      if (setup.open_workload) setup.open_workload(1);
+    } catch (const ScenarioError&) {
+    } catch (const InputError&) {
+    } catch (const std::invalid_argument&) {
+    }
+  }
+}
+
+}  // namespace
+}  // namespace chalk::sim
