@@ -1,0 +1,136 @@
+#include "sim/plan/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "sim/simgrid/isolated.h"
+
+namespace chalk::sim {
+namespace {
+
+class Search {
+ public:
+  Search(const PlanQuestion& question, const PlanRun& run, const PlanProgress& progress,
+         const std::atomic<bool>* stop, const Condition& condition)
+      : question_(question), run_(run), progress_(progress), stop_(stop), condition_(condition) {
+    std::size_t rounds = 2;
+    for (std::int64_t span = question.high - question.low; span > 0; span /= 2) ++rounds;
+    expected_ = (rounds + 2) * question.seeds.size();
+  }
+
+  PlanResult find() {
+    // Upwards in doubling steps: the dear runs are those with too little, and the answer is often
+    // near the low end of a generous range.
+    std::int64_t fails = question_.low - 1;
+    std::int64_t holds = question_.high + 1;
+    for (std::int64_t step = 1, value = question_.low;; step *= 2) {
+      if (stopped()) break;
+      if (meets(value)) {
+        holds = value;
+        break;
+      }
+      fails = value;
+      if (value == question_.high) break;
+      value = std::min(question_.high, value + step);
+    }
+    while (!stopped() && holds <= question_.high && holds - fails > 1) {
+      const std::int64_t middle = fails + (holds - fails) / 2;
+      (meets(middle) ? holds : fails) = middle;
+    }
+    if (holds <= question_.high) look_around(holds);
+    return result(holds);
+  }
+
+ private:
+  bool stopped() const { return stop_ != nullptr && stop_->load(); }
+
+  bool meets(std::int64_t value) {
+    const PlanPoint& point = at(value);
+    return point.satisfied == question_.seeds.size();
+  }
+
+  // Runs all seeds of one value, each in a process of its own.
+  const PlanPoint& at(std::int64_t value) {
+    if (const auto known = points_.find(value); known != points_.end()) return known->second;
+    if (progress_) progress_(done_, expected_, value);
+    std::vector<std::function<std::string()>> bodies;
+    for (const std::uint64_t seed : question_.seeds) {
+      bodies.push_back([this, value, seed] { return to_json(run_(value, seed)).dump(); });
+    }
+    const auto outcomes = run_isolated_all(bodies, question_.parallel);
+    PlanPoint point;
+    point.value = static_cast<double>(value);
+    for (std::size_t i = 0; i < outcomes.size(); ++i) {
+      if (!outcomes[i]) {
+        throw std::runtime_error("the run with " + question_.knob + "=" + std::to_string(value) +
+                                 " and seed " + std::to_string(question_.seeds[i]) +
+                                 " failed: " + outcomes[i].error());
+      }
+      const Result result = result_from_json(*outcomes[i]);
+      const auto metric = lookup_metric(result, condition_.metric);
+      point.metrics.push_back(metric.value_or(0));
+      if (metric && condition_.holds(*metric)) ++point.satisfied;
+      if (i == 0) references_.emplace(value, result);
+    }
+    done_ += outcomes.size();
+    return points_.emplace(value, std::move(point)).first->second;
+  }
+
+  // One below and some above the answer: for the picture, and to see whether more ever harms.
+  void look_around(std::int64_t answer) {
+    std::vector<std::int64_t> around = {answer - 1, answer + 1, answer + std::max<std::int64_t>(2, answer / 4),
+                                        answer + std::max<std::int64_t>(3, answer / 2)};
+    for (const std::int64_t value : around) {
+      if (stopped()) return;
+      if (value >= question_.low && value <= question_.high) at(value);
+    }
+  }
+
+  PlanResult result(std::int64_t holds) {
+    PlanResult plan;
+    plan.knob = question_.knob;
+    plan.condition = question_.condition;
+    plan.seeds = question_.seeds;
+    plan.found = holds <= question_.high;
+    plan.chosen = static_cast<double>(holds);
+    plan.low = static_cast<double>(question_.low);
+    plan.high = static_cast<double>(question_.high);
+    plan.interrupted = stopped();
+    for (const auto& [value, point] : points_) {
+      if (plan.found && value > holds && point.satisfied < question_.seeds.size()) {
+        plan.notes.push_back(question_.knob + "=" + std::to_string(value) +
+                             " fails although it is more: the answer depends on chance; use more seeds");
+      }
+      plan.points.push_back(point);
+    }
+    const auto reference = references_.find(plan.found ? holds : question_.high);
+    if (reference != references_.end()) plan.reference = reference->second;
+    return plan;
+  }
+
+  const PlanQuestion& question_;
+  const PlanRun& run_;
+  const PlanProgress& progress_;
+  const std::atomic<bool>* stop_;
+  const Condition& condition_;
+  std::map<std::int64_t, PlanPoint> points_;
+  std::map<std::int64_t, Result> references_;
+  std::size_t done_ = 0;
+  std::size_t expected_ = 0;
+};
+
+}  // namespace
+
+PlanResult plan(const PlanQuestion& question, const PlanRun& run, const PlanProgress& progress,
+                const std::atomic<bool>* stop) {
+  const auto condition = parse_condition(question.condition);
+  if (!condition) throw std::runtime_error("--until: " + condition.error());
+  if (question.low > question.high) {
+    throw std::runtime_error("--range: found " + std::to_string(question.low) + ":" +
+                             std::to_string(question.high) + ", expected LO:HI with LO <= HI");
+  }
+  return Search(question, run, progress, stop, *condition).find();
+}
+
+}  // namespace chalk::sim
