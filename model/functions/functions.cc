@@ -42,7 +42,7 @@ void Functions::on(Time now, const RequestArrived& arrived, Effects& effects) {
   group->peak = std::max(group->peak, group->in_flight + group->queued);
   group->queue.push_back({arrived.request, now});
   arm_patience(*group, index);
-  report(now, *group, effects);  // control starts replicas for calls that wait
+  report_hold(now, *group, index, effects);
 }
 
 void Functions::on(Time now, const RequestFinished& finished, Effects& effects) {
@@ -323,7 +323,18 @@ void Functions::changed(Time now, Group& group, std::uint32_t index) {
   }
 }
 
+// Control starts replicas for calls that wait, so it hears of them at once; in a crowd, of all that
+// came since within report_gap. Where each call waits for a start of its own, of every one.
+void Functions::report_hold(Time now, Group& group, std::uint32_t index, Effects& effects) {
+  const Time next = group.reported + config_.report_gap;
+  if (!group.routing.delayed_warm_start || next <= now) return report(now, group, effects);
+  if (group.report_at <= next) return;
+  group.report_at = next;
+  state_.timers.arm(next, {index, Alarm::report});
+}
+
 void Functions::report(Time now, Group& group, Effects& effects) {
+  group.reported = now;
   effects.push_back(ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals,
                                   group.refused, group.holds, group.peak, group.in_flight,
                                   group.queued, group.ready}});

@@ -24,9 +24,10 @@ namespace chalk::functions {
 struct Config {
   std::uint32_t groups_max = 1'000'000;
   std::uint32_t replicas_max = 4'000'000;
+  Duration report_gap = milliseconds(100);  // between two reports of one group, at least
   Duration patience = seconds(60);  // without delayed_warm_start: a call that has waited so long takes
                                     // any replica, so a start that never comes strands nobody
-  CHALK_FIELDS(Config, groups_max, replicas_max, patience)
+  CHALK_FIELDS(Config, groups_max, replicas_max, report_gap, patience)
 };
 
 using ReplicaSlot = Id<struct ReplicaTag>;
@@ -117,11 +118,12 @@ struct Group {
   std::uint32_t peak = 0;
   bool known = false;
   bool active = false;          // something has happened since the last report
+  Time reported{-1'000'000'000'000};
   Time report_at = kNever;
   Time reap_at = kNever;        // look for replicas whose keep-alive is over
   Time patience_at = kNever;    // look at the head of the queue
   CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed, concurrency_ns,
-               arrivals, refused, holds, peak, known, active, report_at, reap_at, patience_at)
+               arrivals, refused, holds, peak, known, active, reported, report_at, reap_at, patience_at)
 };
 enum class Alarm : std::uint8_t { report, reap, patience };
 struct TimerKey {
@@ -176,6 +178,7 @@ class Functions {
   void unlist(Group&, std::uint32_t slot);
   void give_back(std::uint32_t slot, Effects&);
   void report(Time, Group&, Effects&);
+  void report_hold(Time, Group&, std::uint32_t index, Effects&);
   void reap(Time, std::uint32_t index, Effects&);
   void look_at_queue(Time, std::uint32_t index, Effects&);
   void arm_reap(Group&, std::uint32_t index);

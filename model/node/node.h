@@ -114,22 +114,23 @@ struct Use {
   CHALK_FIELDS(Use, cpu_millicores, memory_bytes, disk_bytes, starting, gpu_millis)
 };
 struct State {
-  NodeRegistration registration;
+  // What a heartbeat reads stands together: most nodes do little else most of the time.
+  Time wake = kNever;
+  Time beat_at = kNever;        // heartbeat, or another try to register
+  Time cache_wake = kNever;
   NodeId id;                    // 0 until welcomed
-  Outbox<NodeReport> reports;
   Inbox orders;
+  Timers<SandboxId> lifetimes;
+  Outbox<NodeReport> reports;
+  NodeRegistration registration;
   std::map<SandboxId, Sandbox> sandboxes;
   Use use;
   TenantId owner;               // who has, or last had, sandboxes here
   bool dirty = false;           // it had some since the last scrub
   bool scrubbing = false;
   images::CacheState cache;     // empty here: the machine owns that part
-  Timers<SandboxId> lifetimes;
-  Time beat_at = kNever;        // heartbeat, or another try to register
-  Time cache_wake = kNever;
-  Time wake = kNever;
-  CHALK_FIELDS(State, registration, id, reports, orders, sandboxes, use, owner, dirty, scrubbing, cache,
-               lifetimes, beat_at, cache_wake, wake)
+  CHALK_FIELDS(State, wake, beat_at, cache_wake, id, orders, lifetimes, reports, registration, sandboxes,
+               use, owner, dirty, scrubbing, cache)
 };
 
 class Node {

@@ -29,6 +29,7 @@ class Measure {
     ++result_.completed;
     in_service_.add(now.nanos, -1);
   }
+  void never_served(Duration waited) { wait_.add(waited.nanos); }
   void call_broken(Time now, const std::string& reason) {
     in_service_.add(now.nanos, -1);
     ++result_.failed[reason];

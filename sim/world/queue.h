@@ -59,6 +59,10 @@ class Queue {
     }
     return first;
   }
+  // The entry `ahead` places behind the head of a lane, or nothing: to fetch memory before its turn.
+  const Scheduled* soon(int lane, std::size_t ahead) const {
+    return ahead < lanes_[lane].size() ? &lanes_[lane][ahead] : nullptr;
+  }
   Scheduled pop() {
     int best = -1;
     Time at = heap_.empty() ? kNever : heap_[0].at;

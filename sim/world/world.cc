@@ -117,6 +117,13 @@ void World::take(const Scheduled& entry) {
       return step_gateway(entry.index, Woken{});
     case kNodeWake: {
       TrueNode& node = nodes_[entry.index];
+      if (const Scheduled* next = queue_.soon(kNodeWakeLane, 6)) {
+        machines_->prefetch_node(nodes_[next->index].machine);
+      }
+      if (const Scheduled* later = queue_.soon(kNodeWakeLane, 12)) {
+        __builtin_prefetch(&nodes_[later->index]);
+        __builtin_prefetch(&nodes_[later->index].wake);
+      }
       if (entry.at != node.wake || !node.up || node.epoch != entry.detail) return;
       node.wake = kNever;
       return step_node(entry.index, Woken{});
@@ -339,6 +346,13 @@ void World::tell_progress(bool last) {
 }
 
 Result World::result() {
+  // Who still waits has waited at least so long; leaving them out would praise an overloaded fleet.
+  calls_.for_each([&](RequestId, const Call& call) {
+    if (call.dispatched == kNever) measure_.never_served(now_ - call.arrived);
+  });
+  asks_.for_each([&](AskId, const Ask& ask) {
+    if (!ask.ran) measure_.never_served(now_ - ask.arrived);
+  });
   Result result = measure_.result(now_);
   result.scenario = setup_.name;
   result.shows = setup_.shows;
