@@ -198,6 +198,7 @@ class World {
   Random random_;
   std::vector<bool> fault_active_;
   int faults_active_ = 0;
+  Duration latency_;  // of a message, one way; none while the world is being built
   bool control_down_ = false;
   std::uint32_t sender_ = 0;  // the node whose message control is stepping
   std::string control_checkpoint_;

@@ -39,7 +39,7 @@ void World::obey(const control::ToNode& message) {
   const std::uint32_t index = node_of_slot_[slot];
   const Travel way = travel(!message.envelope.message.has_value());
   if (way.lost) return;
-  const Time at = now_ + setup_.message_latency + way.later;
+  const Time at = now_ + latency_ + way.later;
   for (int copy = 0; copy < (way.twice ? 2 : 1); ++copy) {
     queue_.push(kMessageLane, at, kToNode, index,
                 node_mail_.put(node::FromControl{message.envelope}));
@@ -50,7 +50,7 @@ void World::obey(const control::ToGateway& message) {
   const auto index = static_cast<std::uint32_t>(message.gateway.value - 1);
   const Travel way = travel(false);
   if (way.lost) return;
-  const Time at = now_ + setup_.message_latency + way.later;
+  const Time at = now_ + latency_ + way.later;
   for (int copy = 0; copy < (way.twice ? 2 : 1); ++copy) {
     queue_.push(kMessageLane, at, kToGateway, index,
                 gateway_mail_.put(gateway::FromControl{message.envelope}));
@@ -61,7 +61,7 @@ void World::obey(const control::UnknownNode& unknown) {
   const Travel way = travel(false);
   if (way.lost) return;
   // The answer goes back to whoever wrote; the id's slot may be another node's by now.
-  queue_.push(kMessageLane, now_ + setup_.message_latency + way.later, kToNode, sender_,
+  queue_.push(kMessageLane, now_ + latency_ + way.later, kToNode, sender_,
               node_mail_.put(node::Unknown{unknown.incarnation}));
 }
 
@@ -73,7 +73,7 @@ void World::obey(const fleet::WelcomeNode& welcome) {
   nodes_[index].id = welcome.node;
   const Travel way = travel(false);
   if (way.lost) return;
-  queue_.push(kMessageLane, now_ + setup_.message_latency + way.later, kToNode, index,
+  queue_.push(kMessageLane, now_ + latency_ + way.later, kToNode, index,
               node_mail_.put(node::Welcomed{welcome.incarnation, welcome.node}));
 }
 

@@ -37,6 +37,9 @@ void World::deploy() {
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
     step_control(control::GroupDeployed{group_spec(setup_, catalogue, i)});
   }
+  // The fleet is up and knows its groups before the first request: what was said above arrives now.
+  while (queue_.next() <= Time{0}) take(queue_.pop());
+  latency_ = setup_.message_latency;
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
     queue_.push(kHeap, setup_.faults[i].from, kFaultBegins, 0, i);
   }

@@ -47,7 +47,7 @@ World::Travel World::travel(bool heartbeat) {
 void World::post_control(control::Event event, bool heartbeat, std::uint32_t sender) {
   const Travel way = travel(heartbeat);
   if (way.lost) return;
-  const Time at = now_ + setup_.message_latency + way.later;
+  const Time at = now_ + latency_ + way.later;
   if (way.twice) queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(event));
   queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(std::move(event)));
 }
