@@ -138,10 +138,11 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
     state_.round.failed.push_back({owner, held->pool, held->resources});
   }
   wait(not_placed.sandbox, *held);
-  for (const auto& [deadline, id] : state_.lingering) {
+  for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
+    const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
     if (node.owner == owner) continue;
-    state_.lingering.erase({deadline, id});
+    state_.lingering.erase(entry);
     return scrub(now, id, node, effects);
   }
 }

@@ -1,0 +1,152 @@
+#include "model/fleet/fleet.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <map>
+
+#include "model/core/random.h"
+#include "tests/support/said.h"
+
+namespace chalk::fleet {
+namespace {
+
+using test::said;
+using test::tell;
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+
+PoolPolicy elastic(std::uint32_t least, std::uint32_t most) {
+  PoolPolicy policy;
+  policy.shape = {.cpu_millicores = 4000, .memory_bytes = 16LL << 30};
+  policy.zones = {{1}, {2}};
+  policy.nodes_min = least;
+  policy.nodes_max = most;
+  policy.elastic = true;
+  policy.idle_before_release = seconds(60);
+  return policy;
+}
+
+NodeRegistration registration(std::uint64_t key, std::uint64_t incarnation = 1, std::uint64_t purchase = 0) {
+  return {key, incarnation, purchase, {1}, {1}, {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}};
+}
+
+PendingDemand cores(std::int64_t millicores) {
+  return {{1}, millicores / 1000, millicores, 0, 0, 0, 1};
+}
+
+TEST(Fleet, WelcomesANodeOnceAndAgainWhenTheAnswerWasLost) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  const auto first = tell(fleet, at(0), NodeRegistered{registration(7)});
+  ASSERT_EQ(said<WelcomeNode>(first).size(), 1u);
+  EXPECT_EQ(said<NodeJoined>(first).size(), 1u);
+  const auto again = tell(fleet, at(1), NodeRegistered{registration(7)});
+  EXPECT_EQ(said<WelcomeNode>(again), said<WelcomeNode>(first));
+  EXPECT_TRUE(said<NodeJoined>(again).empty());
+}
+
+TEST(Fleet, TakesANewBootOfANodeForTheLossOfTheOldOne) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  const NodeId old = said<WelcomeNode>(tell(fleet, at(0), NodeRegistered{registration(7, 1)}))[0].node;
+  const auto second = tell(fleet, at(5), NodeRegistered{registration(7, 2)});
+  ASSERT_EQ(said<NodeLost>(second).size(), 1u);
+  EXPECT_EQ(said<NodeLost>(second)[0].node, old);
+  EXPECT_FALSE(fleet.known(old, 1));
+  EXPECT_TRUE(tell(fleet, at(6), NodeRegistered{registration(7, 1)}).empty()) << "late, from the old boot";
+}
+
+TEST(Fleet, BuysWhatPendingWorkNeedsAndNothingTwice) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(1), cores(9000))).size(), 3u);
+  EXPECT_TRUE(said<BuyNode>(tell(fleet, at(2), cores(9000))).empty()) << "three are on their way";
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(3), cores(1'000'000))).size(), 7u) << "never beyond nodes_max";
+  const auto more = said<BuyNode>(tell(fleet, at(4), PurchaseFailed{1}));
+  EXPECT_TRUE(more.empty());
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(5), cores(1'000'000))).size(), 1u) << "the one that failed";
+}
+
+TEST(Fleet, SpreadsPurchasesOverZones) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  std::map<ZoneId, int> zones;
+  for (const auto& buy : said<BuyNode>(tell(fleet, at(1), cores(16'000)))) ++zones[buy.zone];
+  EXPECT_EQ(zones[{1}], 2);
+  EXPECT_EQ(zones[{2}], 2);
+}
+
+TEST(Fleet, GivesBackWhatIsIdleButNothingThatIsBusyOrNeeded) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(1, 10)});
+  tell(fleet, at(0), cores(12'000));
+  std::vector<NodeId> nodes;
+  for (std::uint64_t p = 1; p <= 3; ++p) {
+    nodes.push_back(said<WelcomeNode>(tell(fleet, at(1), NodeRegistered{registration(p, 1, p)}))[0].node);
+  }
+  tell(fleet, at(2), NodeBusy{nodes[0]});
+  tell(fleet, at(2), cores(0));
+  std::vector<NodeId> released;
+  for (std::int64_t s = 10; s <= 300; s += 10) {
+    for (const NodeId node : nodes) tell(fleet, at(s), HeartbeatSeen{node});
+    for (const auto& release : said<ReleaseNode>(tell(fleet, at(s), Woken{}))) released.push_back(release.node);
+  }
+  EXPECT_EQ(released.size(), 2u);
+  EXPECT_EQ(std::count(released.begin(), released.end(), nodes[0]), 0);
+}
+
+TEST(Fleet, TakesNoSilenceOfItsOwnForALoss) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  Fleet fleet(config);
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  tell(fleet, at(0), NodeRegistered{registration(1)});
+  tell(fleet, at(100), Resumed{});
+  EXPECT_TRUE(said<NodeLost>(tell(fleet, at(100), Woken{})).empty());
+  EXPECT_EQ(said<NodeLost>(tell(fleet, at(140), Woken{})).size(), 1u);
+}
+
+// Heartbeats in any order: each silent node is declared lost once, not before its time, and not later
+// than the wake-up that was asked for. The oracle keeps every node's last heartbeat.
+RC_GTEST_PROP(Fleet, DeclaresASilentNodeLostOnceAndInTime, (std::uint64_t key)) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  Fleet fleet(config);
+  Random random{key, 0};
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  std::map<NodeId, std::int64_t> seen;
+  std::uint64_t next_key = 1;
+  Time wake = kNever;
+  for (std::int64_t s = 1; s < 400; ++s) {
+    std::vector<Effect> effects;
+    const auto hear = [&](const auto& event) {
+      for (const Effect& effect : tell(fleet, at(s), event)) effects.push_back(effect);
+    };
+    if (wake <= at(s)) {
+      wake = kNever;
+      hear(Woken{});
+    }
+    for (const auto& lost : said<NodeLost>(effects)) {
+      RC_ASSERT(seen.contains(lost.node));
+      RC_ASSERT(s - seen[lost.node] >= 40);
+      RC_ASSERT(s - seen[lost.node] <= 41);
+      seen.erase(lost.node);
+    }
+    for (const auto& [node, last] : seen) RC_ASSERT(s - last <= 41);
+    if (random.below(10) == 0) {
+      const auto effects_of_join = tell(fleet, at(s), NodeRegistered{registration(next_key++)});
+      seen[said<WelcomeNode>(effects_of_join)[0].node] = s;
+      for (const auto& one : said<WakeAt>(effects_of_join)) wake = one.at;
+    }
+    for (auto& [node, last] : seen) {
+      if (random.below(25) != 0) continue;
+      hear(HeartbeatSeen{node});
+      last = s;
+    }
+    for (const auto& one : said<WakeAt>(effects)) wake = one.at;
+  }
+}
+
+}  // namespace
+}  // namespace chalk::fleet
