@@ -131,7 +131,8 @@ void Control::on(const SandboxRequested& asked) {
   const bool image_known = !asked.image || catalogue_.spec(asked.image) != nullptr;
   drive(sandboxes_, sandbox_scratch_,
         sandbox::Requested{asked.reply_to, asked.key, asked.tenant, {}, asked.resources, asked.image,
-                           image_known, asked.pool, asked.lifetime});
+                           image_known, fits_somewhere(asked.tenant, asked.pool, asked.resources),
+                           asked.pool, asked.lifetime});
 }
 
 void Control::on(const sandbox::TerminateRequested& asked) {
@@ -409,7 +410,7 @@ void Control::request_replica(const GroupSpec& spec) {
   const bool image_known = !spec.image || catalogue_.spec(spec.image) != nullptr;
   drive(sandboxes_, sandbox_scratch_,
         sandbox::Requested{0, {}, spec.tenant, spec.group, spec.resources, spec.image, image_known,
-                           spec.pool, {}});
+                           fits_somewhere(spec.tenant, spec.pool, spec.resources), spec.pool, {}});
 }
 
 // ---- small parts
@@ -455,16 +456,22 @@ PoolId Control::pool_of(const sandbox::Record& record) const {
   if (record.pool) return record.pool;
   if (const PoolId dedicated = dedicated_pool(record.tenant)) return dedicated;
   for (const PoolPending& pool : routing_.pools) {
-    const NodeShape& shape = pool.policy.shape;
-    const Resources& ask = record.resources;
     if (!pool.policy.elastic || routing_.dedicated_tenants.contains(pool.demand.pool)) continue;
-    const bool model = ask.gpus == 0 || ask.gpu_models == 0 || (ask.gpu_models >> shape.gpu_model & 1);
-    if (ask.cpu_millicores <= shape.cpu_millicores && ask.memory_bytes <= shape.memory_bytes &&
-        ask.disk_bytes <= shape.disk_bytes && ask.gpus <= shape.gpus && model) {
-      return pool.demand.pool;
-    }
+    if (fits(pool.policy.shape, record.resources)) return pool.demand.pool;
   }
   return {};
+}
+
+// Whether waiting could ever help: some pool that it may use has nodes large enough. A pool whose
+// shape was not given says nothing.
+bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask) const {
+  const PoolId only = asked ? asked : dedicated_pool(tenant);
+  for (const PoolPending& pool : routing_.pools) {
+    if (!pool.demand.pool) continue;
+    if (only ? pool.demand.pool != only : routing_.dedicated_tenants.contains(pool.demand.pool)) continue;
+    if (pool.policy.shape == NodeShape{} || fits(pool.policy.shape, ask)) return true;
+  }
+  return false;
 }
 
 void Control::count_pending(const sandbox::Record& record, int sign) {

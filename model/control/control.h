@@ -243,6 +243,7 @@ class Control {
   void capacity_freed();
   PoolId dedicated_pool(TenantId tenant) const;
   PoolId pool_of(const sandbox::Record& record) const;
+  bool fits_somewhere(TenantId, PoolId, const Resources&) const;
   void count_pending(const sandbox::Record& record, int sign);
   void report_pending();
   const GroupSpec* group(GroupId) const;

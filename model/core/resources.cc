@@ -55,6 +55,12 @@ std::optional<std::int64_t> scaled(std::int64_t thousandths, std::int64_t factor
 
 }  // namespace
 
+bool fits(const NodeShape& shape, const Resources& ask) {
+  const bool model = ask.gpus == 0 || ask.gpu_models == 0 || (ask.gpu_models >> shape.gpu_model & 1) != 0;
+  return ask.cpu_millicores <= shape.cpu_millicores && ask.memory_bytes <= shape.memory_bytes &&
+         ask.disk_bytes <= shape.disk_bytes && ask.gpus <= shape.gpus && model;
+}
+
 std::optional<std::int64_t> parse_cpu_millicores(std::string_view text) {
   const auto thousandths = read_thousandths(text);
   if (!thousandths) return {};

@@ -39,6 +39,9 @@ struct NodeShape {
                sandboxes_max)
 };
 
+// Whether an empty node of this shape has room for it.
+bool fits(const NodeShape& shape, const Resources& ask);
+
 // The notation of the product's documents. Each answers nothing for text that is not of the form,
 // is negative, or does not fit 63 bits.
 std::optional<std::int64_t> parse_cpu_millicores(std::string_view text);  // "2", "0.5", "500m"

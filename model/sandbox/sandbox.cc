@@ -39,6 +39,7 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
   if (!asked.image_known) {
     return refuse(Refusal::unknown_image, static_cast<std::int64_t>(asked.image.value), 0, 0);
   }
+  if (!asked.fits) return refuse(Refusal::never_fits, ask.cpu_millicores, 0, 0);
   Record record;
   record.reply_to = asked.reply_to;
   record.tenant = asked.tenant;

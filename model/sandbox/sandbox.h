@@ -44,9 +44,10 @@ struct Requested {
   Resources resources;
   ImageId image;
   bool image_known = false;  // said by the root: the catalogue has it, or none is needed
+  bool fits = true;          // said by the root: an empty node of some pool has room for it
   PoolId pool;
   Duration lifetime;  // 0 for none
-  CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, pool, lifetime)
+  CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool, lifetime)
 };
 struct AdmissionRefused {
   SandboxId sandbox;
@@ -92,7 +93,7 @@ using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRef
 
 // ---- effects
 enum class Refusal : std::uint8_t {
-  unknown_image, sandboxes_limit, keys_limit, lifetime_too_long, no_resources, admission
+  unknown_image, sandboxes_limit, keys_limit, lifetime_too_long, no_resources, never_fits, admission
 };
 struct Accepted {
   std::uint64_t reply_to = 0;

@@ -70,7 +70,7 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
   set_share(added.tenant, tenant);
 }
 
-void Tenancy::on(Time, const SandboxAsked& asked, Effects& effects) {
+void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   const auto found = state_.tenants.find(asked.tenant);
   if (found == state_.tenants.end()) {
     effects.push_back(RefuseSandbox{asked.sandbox, Rule::unknown_tenant, 1, 0, 0});
@@ -81,8 +81,9 @@ void Tenancy::on(Time, const SandboxAsked& asked, Effects& effects) {
   if (refuse_by_quota(asked, tenant, effects)) return;
   add(tenant.in_use, amounts_of(asked.resources), +1);
   Held& held = state_.held.put(asked.sandbox, {asked.tenant, asked.resources, asked.pool, {},
-                                               Phase::waiting, state_.next_ticket++});
-  if (!tenant.waiting.empty()) return wait(asked.sandbox, held);  // behind its own
+                                               Phase::waiting, state_.next_ticket++, now});
+  const bool behind_its_own = !tenant.waiting.empty();
+  if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
   effects.push_back(TryPlace{asked.sandbox, owner_key(asked.tenant)});
 }
@@ -111,6 +112,7 @@ void Tenancy::on(Time, const SandboxPlaced& placed, Effects& effects) {
   if (held == nullptr || held->phase == Phase::placed) return;
   Tenant& tenant = state_.tenants.at(held->tenant);
   stop_waiting(placed.sandbox, *held);
+  settle_aged(placed.sandbox, *held);
   held->phase = Phase::placed;
   held->node = placed.node;
   add(tenant.placed, amounts_of(held->resources), +1);
@@ -138,6 +140,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
     state_.round.failed.push_back({owner, held->pool, held->resources});
   }
   wait(not_placed.sandbox, *held);
+  if (now - held->since >= config_.bypass_max) state_.aged.try_emplace(held->pool, not_placed.sandbox);
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
@@ -159,6 +162,7 @@ void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
   Held* found = state_.held.find(sandbox);
   if (found == nullptr) return;
   stop_waiting(sandbox, *found);
+  settle_aged(sandbox, *found);
   const Held held = *found;
   state_.held.erase(sandbox);
   Tenant& tenant = state_.tenants.at(held.tenant);
@@ -266,7 +270,7 @@ void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
     Tenant& tenant = state_.tenants.at(next->second);
     const SandboxId head = tenant.waiting.begin()->second;
     Held& held = state_.held.at(head);
-    if (fails_too(owner_key(held.tenant), held)) continue;
+    if (fails_too(owner_key(held.tenant), held) || must_not_pass(head, held)) continue;
     stop_waiting(head, held);
     held.phase = Phase::trying;
     // The same tenant may have more to place: its share rises and it is met again further on, or,
@@ -293,6 +297,20 @@ void Tenancy::wait(SandboxId sandbox, Held& held) {
   tenant.waiting.emplace(held.ticket, sandbox);
   held.phase = Phase::waiting;
   ++state_.pending_count;
+}
+
+// Poorer tenants may always go first, so a flood that has aged does not hold up its neighbours.
+bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
+  if (state_.aged.empty()) return false;
+  const auto found = state_.aged.find(held.pool);
+  if (found == state_.aged.end() || found->second == sandbox) return false;
+  const TenantId waits = state_.held.find(found->second)->tenant;
+  return state_.tenants.at(held.tenant).share >= state_.tenants.at(waits).share;
+}
+
+void Tenancy::settle_aged(SandboxId sandbox, const Held& held) {
+  const auto found = state_.aged.find(held.pool);
+  if (found != state_.aged.end() && found->second == sandbox) state_.aged.erase(found);
 }
 
 void Tenancy::stop_waiting(SandboxId, Held& held) {

@@ -9,7 +9,9 @@
 // whose largest share of any resource, divided by its weight, is least goes next; within a tenant
 // first come, first served. A round stops after `tries_per_event` failures; the next round begins
 // where it stopped, so every waiting tenant's head is tried within
-// tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed).
+// tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed). A large
+// ask that has waited `bypass_max` is passed no more by tenants whose share is as large: what they
+// leave gathers until it fits.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -36,8 +38,9 @@ struct Config {
   Duration scrub_timeout = seconds(300);  // a scrub that does not finish is ordered again
   Duration owner_linger = seconds(60);    // how long an emptied node stays with its owner
   bool separate_tenants = true;           // false: everybody shares, no scrubs
+  Duration bypass_max = seconds(300);     // what has waited so long is no longer passed by
   CHALK_FIELDS(Config, tenants_max, pending_max, pending_per_tenant_max, tries_per_event,
-               scrub_timeout, owner_linger, separate_tenants)
+               scrub_timeout, owner_linger, separate_tenants, bypass_max)
 };
 
 struct Amounts {  // in use, or a limit; as a limit 0 means none
@@ -147,7 +150,8 @@ struct Held {  // every sandbox between asked and ended
   NodeId node;
   Phase phase = Phase::waiting;
   std::uint64_t ticket = 0;  // place in the tenant's line
-  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket)
+  Time since;                // asked
+  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since)
 };
 struct Tenant {
   Amounts quota;
@@ -192,13 +196,14 @@ struct State {
   std::set<Place> line;                        // tenants with something waiting
   std::set<std::pair<Time, NodeId>> lingering; // by deadline
   Amounts capacity;                            // of all nodes
+  std::map<PoolId, SandboxId> aged;            // has waited longer than bypass_max, one for a pool
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
   Round round;
   Place resume_behind;                         // where the last round gave up; zero: at the start
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, pending_count, next_ticket,
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count, next_ticket,
                round, resume_behind, timers, wake)
 };
 
@@ -241,6 +246,8 @@ class Tenancy {
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
   bool fails_too(TenantId owner, const Held&) const;
+  bool must_not_pass(SandboxId, const Held&) const;
+  void settle_aged(SandboxId, const Held&);
 
   Config config_;
   State state_;

@@ -11,6 +11,7 @@ const char* refusal_name(const sandbox::Refused& refused) {
     case sandbox::Refusal::keys_limit: return "keys_limit";
     case sandbox::Refusal::lifetime_too_long: return "lifetime_too_long";
     case sandbox::Refusal::no_resources: return "no_resources";
+    case sandbox::Refusal::never_fits: return "never_fits";
     case sandbox::Refusal::admission:
       return tenancy::rule_name(static_cast<tenancy::Rule>(refused.admission_rule));
   }

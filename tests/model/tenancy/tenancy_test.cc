@@ -114,6 +114,30 @@ struct Cluster {
   }
 };
 
+// Two cores of four are free again and again: without a bound the small asks of the equal tenant
+// would take them for ever, and the whole node would never be empty.
+TEST(Tenancy, LetsNobodyPassALargeAskThatHasWaitedLong) {
+  Config config;
+  config.bypass_max = seconds(60);
+  Tenancy tenancy = with_tenants(2, config);
+  const auto at = [](std::int64_t s) { return kNow + seconds(s); };
+  tell(tenancy, at(0), SandboxAsked{sandbox(1), {1}, {.cpu_millicores = 4000}, {}});
+  tell(tenancy, at(0), NotPlaced{sandbox(1)});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(30), SandboxAsked{sandbox(2), {2}, kOne, {}})).size(), 1u);
+  tell(tenancy, at(30), SandboxPlaced{sandbox(2), {}, false});
+  tell(tenancy, at(61), CapacityFreed{});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(61), NextAttempt{})).at(0).sandbox, sandbox(1));
+  tell(tenancy, at(61), NotPlaced{sandbox(1)});
+  tell(tenancy, at(61), NextAttempt{});
+  EXPECT_FALSE(tenancy.round_open());
+  EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(62), SandboxAsked{sandbox(3), {2}, kOne, {}})).empty());
+  tell(tenancy, at(63), SandboxEnded{sandbox(2)});
+  tell(tenancy, at(63), CapacityFreed{});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(63), NextAttempt{})).at(0).sandbox, sandbox(1));
+  tell(tenancy, at(63), SandboxPlaced{sandbox(1), {}, false});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(63), NextAttempt{})).at(0).sandbox, sandbox(3));
+}
+
 // Capacity is given one by one; each goes to the tenant with the least dominant share, and within a
 // tenant to the first in line. The oracle looks at all tenants every time.
 RC_GTEST_PROP(Tenancy, ServesTheLeastDominantShareFirst, ()) {
