@@ -59,11 +59,7 @@ void Node::on(Time now, const Woken& woken, Effects& effects) {
     drive_cache(now, woken, effects);
   }
   if (state_.beat_at > now) return;
-  if (!state_.id) {
-    effects.push_back(Register{state_.registration});
-    state_.beat_at = now + config_->register_retry;
-    return;
-  }
+  if (!state_.id) return announce(now, effects);
   state_.reports.resend([&](std::uint64_t sequence, const NodeReport& report) {
     effects.push_back(ToControl{state_.id, {state_.registration.incarnation, sequence,
                                             state_.orders.received, report}});
@@ -75,17 +71,30 @@ void Node::on(Time now, const Woken& woken, Effects& effects) {
 
 // ---- who we are to control
 
-void Node::on(Time now, const Booted&, Effects& effects) {
-  effects.push_back(Register{state_.registration});
+void Node::on(Time now, const Booted&, Effects& effects) { announce(now, effects); }
+
+// Control takes a node that registers for one that nobody has touched. So what an earlier
+// registration left here ends and is wiped first, without an order.
+void Node::announce(Time now, Effects& effects) {
   state_.beat_at = now + config_->register_retry;
+  if (!state_.sandboxes.empty() || state_.scrubbing) return;
+  if (!state_.dirty) {
+    effects.push_back(Register{state_.registration});
+    return;
+  }
+  state_.scrubbing = true;
+  effects.push_back(Scrub{});
 }
 
-void Node::on(Time now, const Welcomed& welcomed, Effects&) {
+void Node::on(Time now, const Welcomed& welcomed, Effects& effects) {
   if (welcomed.incarnation != state_.registration.incarnation || state_.id) return;
   state_.id = welcomed.node;
   // Nodes that boot together would beat together; the identity spreads them over the interval.
   const auto part = static_cast<std::int64_t>(welcomed.node.value * 0x9E3779B97F4A7C15ULL >> 44);
   state_.beat_at = now + Duration{config_->heartbeat.nanos / (1 << 20) * part};
+  for (const auto& [image, entry] : cache_.state().images) {
+    if (entry.missing == 0) report(ImageReport{image, true}, effects);  // from an earlier registration
+  }
 }
 
 void Node::on(Time now, const Unknown& unknown, Effects& effects) {
@@ -101,8 +110,7 @@ void Node::on(Time now, const Unknown& unknown, Effects& effects) {
     }
     place = next;
   }
-  effects.push_back(Register{state_.registration});
-  state_.beat_at = now + config_->register_retry;
+  announce(now, effects);
 }
 
 void Node::on(Time now, const FromControl& from, Effects& effects) {
@@ -184,11 +192,12 @@ void Node::order(Time, const ScrubOrder&, Effects& effects) {
   effects.push_back(Scrub{});
 }
 
-void Node::on(Time, const ScrubFinished&, Effects& effects) {
+void Node::on(Time now, const ScrubFinished&, Effects& effects) {
   if (!state_.scrubbing) return;
   state_.scrubbing = false;
   state_.dirty = false;
   state_.owner = {};
+  if (!state_.id) return announce(now, effects);
   report(ScrubbedReport{}, effects);
 }
 
@@ -254,7 +263,8 @@ void Node::ended(Time now, SandboxId id, EndReason reason, Effects& effects) {
   if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) --state_.use.starting;
   take(sandbox.order, -1);
   if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
-  if (state_.id) report(EndedReport{id, reason}, effects);
+  report(EndedReport{id, reason}, effects);
+  if (!state_.id && state_.sandboxes.empty()) announce(now, effects);
 }
 
 // Start slots are taken from admission until the sandbox runs, as control counts them.

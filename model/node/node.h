@@ -3,7 +3,8 @@
 // In: envelopes of control, what the runtime says, waking. Out: orders to the runtime, envelopes to
 // control. It keeps the image cache and enforces lifetimes alone, also when control cannot be reached.
 // Invariants: what is admitted never exceeds the node in any dimension; sandboxes of two owners never
-// meet, nor follow each other without a scrub; every admitted sandbox ends in exactly one EndedReport.
+// meet, nor follow each other without a scrub; every admitted sandbox ends in exactly one EndedReport;
+// it registers only when nothing of an earlier registration is left.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -170,6 +171,7 @@ class Node {
   void order(Time, const ScrubOrder&, Effects&);
 
   bool refuse(const StartOrder&, Effects&);
+  void announce(Time, Effects&);
   void drive_cache(Time, const images::CacheEvent&, Effects&);
   void image_ready(Time, SandboxId, Effects&);
   void stop(Time, SandboxId, Sandbox&, EndReason, Effects&);
