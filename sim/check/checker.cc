@@ -1,8 +1,16 @@
 #include "sim/check/checker.h"
 
+#include <algorithm>
+
 #include "model/core/print.h"
 
 namespace chalk::sim {
+
+Checker::Checker(CheckLimits limits) : limits_(std::move(limits)) {
+  for (const auto& [group, limit] : limits_.groups) {
+    if (limit.slack_permille >= 0) most_open_.resize(group);
+  }
+}
 
 void Checker::broke(Time now, int invariant, const std::string& what) {
   ++broken_count_;
@@ -75,6 +83,41 @@ void Checker::dispatched(Time now, GroupId group, const LiveSandbox* replica) {
   }
 }
 
+void Checker::accepted(Time now, std::uint64_t request, SandboxId sandbox) {
+  const std::size_t slot = request & 0xFFFFFFFF;
+  if (accepted_.size() <= slot) accepted_.resize(slot + 1);
+  auto& known = accepted_[slot];
+  if (request > known.first) known = {request, sandbox};  // a later request has the slot now
+  if (request != known.first || known.second == sandbox) return;
+  broke(now, 3, "request " + std::to_string(request) + " got sandbox " + to_text(sandbox) +
+                    " after sandbox " + to_text(known.second));
+}
+
+void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
+                               std::uint32_t stopping) {
+  const auto found = limits_.groups.find(group.value);
+  if (found == limits_.groups.end()) return;
+  const CheckLimits::Replicas& limit = found->second;
+  const std::string name = "group " + to_text(group);
+  if (std::max(live, wanted) > limit.max) {
+    broke(now, 2, name + " has " + std::to_string(wanted) + " replicas ordered or running and " +
+                      std::to_string(live) + " live, its limit is " + std::to_string(limit.max));
+  }
+  if (limit.slack_permille < 0) return;
+  const std::uint32_t most = most_open_[group.value - 1];
+  // What the most calls that were ever open at once need, z deviations above, and rounding.
+  std::uint32_t root = 0;
+  while (root * root < most) ++root;
+  const std::int64_t calls = most + (root * limit.slack_permille + 999) / 1000;
+  const std::int64_t enough = std::max<std::int64_t>(limit.min, calls / limit.concurrency + 1);
+  // Those that the gateway has been asked to drain are surplus on their way out.
+  if (wanted > enough + stopping) {
+    broke(now, 6, name + " has " + std::to_string(wanted - stopping) + " replicas ordered or running, " +
+                      std::to_string(most) + " calls at once never needed more than " +
+                      std::to_string(enough));
+  }
+}
+
 void Checker::step(Time now) {
   if (now < last_) broke(now, 0, "time went back from " + std::to_string(last_.nanos) + " ns");
   last_ = now;
@@ -101,18 +144,18 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
       broke(now, 4, "sandbox " + to_text(live.sandbox) + " still runs after its lifetime");
     }
   });
-  for (const auto& [group, count] : live_of_group) {
-    const auto limit = limits_.replicas_max.find(group);
-    if (limit != limits_.replicas_max.end() && count > limit->second) {
-      broke(now, 2, "group " + std::to_string(group) + " has " + std::to_string(count) +
-                        " live replicas, its limit is " + std::to_string(limit->second));
-    }
-  }
   // A quota is what the live records of a tenant ask for, no more and no less.
   std::map<TenantId, std::int64_t> asked;
+  std::map<std::uint64_t, std::uint32_t> wanted_of_group;
+  for (const auto& [tenant, one] : control.tenancy().state().tenants) asked[tenant] = 0;
   control.sandboxes().state().sandboxes.for_each([&](SandboxId, const sandbox::Record& record) {
     asked[record.tenant] += record.resources.cpu_millicores;
+    if (record.group && !record.stop_asked) ++wanted_of_group[record.group.value];
   });
+  for (const auto& [group, wanted] : wanted_of_group) {
+    const std::uint32_t stopping = control.autoscaler().state().groups[group - 1].stopping;
+    compare_replicas(now, GroupId{group}, live_of_group[group], wanted, stopping);
+  }
   for (const auto& [tenant, millicores] : asked) {
     const std::int64_t counted = control.tenancy().in_use(tenant).cpu_millicores;
     if (counted != millicores) {

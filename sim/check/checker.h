@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "model/control/control.h"
@@ -14,17 +15,22 @@
 namespace chalk::sim {
 
 struct CheckLimits {
-  bool separate_tenants = true;
   Duration stop;             // how long a kill takes
   Duration orphan_bound;     // a sandbox that control does not know must be gone by then
-  std::map<std::uint64_t, std::uint32_t> replicas_max;  // by group
+  struct Replicas {
+    std::uint32_t max = 0;
+    std::uint32_t min = 0;
+    std::uint32_t concurrency = 1;
+    std::int64_t slack_permille = -1;  // more than calls ever needed; -1: the policy promises nothing
+  };
+  std::map<std::uint64_t, Replicas> groups;  // by group
 };
 
 class Checker {
  public:
   static constexpr std::size_t kBrokenMax = 20;  // told; more are only counted
 
-  explicit Checker(CheckLimits limits) : limits_(std::move(limits)) {}
+  explicit Checker(CheckLimits limits);
 
   // What happens on the nodes, in order.
   void started(Time now, const TrueNode& node, const LiveSandbox& sandbox, const NodeShape& shape);
@@ -33,6 +39,14 @@ class Checker {
   // A call was given to a replica of `group`.
   void dispatched(Time now, GroupId group, const LiveSandbox* replica);
   void step(Time now);  // every step of any machine: time never goes back
+  // One request of a client, however often it is repeated, names one sandbox.
+  void accepted(Time now, std::uint64_t request, SandboxId sandbox);
+  // Whether somebody must say how many calls to the group are open at once.
+  bool counts_calls(GroupId group) const { return group.value <= most_open_.size(); }
+  void called(GroupId group, std::uint32_t open) {
+    std::uint32_t& most = most_open_[group.value - 1];
+    if (open > most) most = open;
+  }
 
   // Compares the whole truth with what control believes. Costs all live sandboxes.
   void compare(Time now, const Truth& truth, const std::vector<TrueNode>& nodes,
@@ -57,7 +71,12 @@ class Checker {
   void broke(Time now, int invariant, const std::string& what);
 
   CheckLimits limits_;
+  void compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
+                        std::uint32_t stopping);
+
   std::vector<Use> use_;
+  std::vector<std::pair<std::uint64_t, SandboxId>> accepted_;  // request and its sandbox, by slot
+  std::vector<std::uint32_t> most_open_;  // calls at once, by group, where a policy promises something
   Time last_;
   std::vector<std::string> broken_;
   std::uint64_t broken_count_ = 0;

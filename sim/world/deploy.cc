@@ -191,7 +191,12 @@ CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
   // faults may lose or delay some times.
   limits.orphan_bound = setup.node_timeout + setup.heartbeat * 10 + setup.stop + seconds(600);
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
-    limits.replicas_max[i + 1ULL] = group_spec(setup, catalogue, i).policy.max_replicas;
+    const autoscaler::GroupPolicy policy = group_spec(setup, catalogue, i).policy;
+    CheckLimits::Replicas& group = limits.groups[i + 1ULL];
+    group.max = policy.max_replicas;
+    group.min = policy.min_replicas;
+    group.concurrency = policy.concurrency;
+    if (policy.kind == autoscaler::Kind::chalk) group.slack_permille = policy.z_permille;
   }
   return limits;
 }

@@ -109,6 +109,7 @@ void World::take(const Scheduled& entry) {
   switch (static_cast<Kind>(entry.kind)) {
     case kControlWake:
       if (entry.at != control_wake_) return;  // replaced by a later WakeAt
+      if (control_down_) return;              // it wakes when it is restored
       control_wake_ = kNever;
       return step_control(Woken{});
     case kGatewayWake:
@@ -164,6 +165,9 @@ void World::step_control(const control::Event& event) {
   for (const auto& effect : control_effects_) {
     std::visit([&](const auto& one) { obey(one); }, effect);
   }
+  if (checker_ && options_.compare_each_step) {
+    checker_->compare(now_, truth_, nodes_, machines_->control());
+  }
 }
 
 void World::step_gateway(std::uint32_t gateway, const gateway::Event& event) {
@@ -205,7 +209,12 @@ void World::arrive(const Arrival& arrival) {
     call.group = group;
     const std::uint32_t gateway = call.gateway;
     const RequestId request = calls_.insert(call);
-    return step_gateway(gateway, functions::RequestArrived{request, group});
+    step_gateway(gateway, functions::RequestArrived{request, group});
+    if (checker_ && checker_->counts_calls(group)) {
+      const functions::Group& now = machines_->gateway(gateway).functions().state().groups[arrival.function];
+      checker_->called(group, now.in_flight + now.queued);
+    }
+    return;
   }
   Ask ask;
   ask.arrived = now_;

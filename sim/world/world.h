@@ -39,6 +39,7 @@ struct RunOptions {
   std::string commit;
   bool restore_each_step = false;
   bool check = true;                      // run the checkers
+  bool compare_each_step = false;         // truth and belief at every step of control, not now and then
   std::function<void(const Progress&)> progress;  // about twice a second of wall time
   const std::atomic<bool>* stop = nullptr;        // ends the run cleanly with what there is
 };

@@ -108,6 +108,7 @@ void World::obey(const fleet::ReleaseNode& release) {
 
 void World::obey(const sandbox::Accepted& accepted) {
   if (accepted.reply_to == 0) return;
+  if (checker_) checker_->accepted(now_, accepted.reply_to, accepted.sandbox);
   const auto place = SlotTable<SandboxId, int>::slot_of(accepted.sandbox);
   if (ask_of_.size() <= place) ask_of_.resize(place + 1);
   ask_of_[place] = {accepted.sandbox, AskId{accepted.reply_to}};

@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Plants each bug of bugs.json in a copy of the source and shows that the small-world property finds it.
+
+plant.py BUILD_DIR [INVARIANT...]: for each bug the edited files are compiled and linked before the
+libraries of property_test, which is then run. It must fail, must name the bug's invariant, and the
+case that it shrank to must have at most CASE_LINES_MAX lines. Exit status 0: all were found.
+"""
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CASE_LINES_MAX = 8
+FILTER = "--gtest_filter=SmallWorld.*"
+RUNS = "max_success=20000"
+
+
+def edited_sources(bug):
+    """The text of each file that the bug changes; an edit that does not apply once is an error."""
+    texts = {}
+    for path, old, new in bug["edits"]:
+        text = texts.get(path) or (ROOT / path).read_text()
+        if text.count(old) != 1:
+            raise SystemExit(f"bugs.json, invariant {bug['invariant']}: {text.count(old)} places in {path} "
+                             f"match {old!r}, expected 1: bring the bug up to date with the code")
+        texts[path] = text.replace(old, new)
+    return texts
+
+
+def compile_and_link(build, bug, folder):
+    commands = {entry["file"]: entry["command"] for entry in json.loads((build / "compile_commands.json").read_text())}
+    objects = []
+    for path, text in edited_sources(bug).items():
+        source = folder / path.replace("/", "_")
+        source.write_text(text)
+        # -O1: it is compiled once and run for a second. An edit may leave a name unused.
+        words = shlex.split(commands[str(ROOT / path)].replace(" -O3", " -O1")) + ["-Wno-error"]
+        target = source.with_suffix(".o")
+        words[words.index("-o") + 1] = str(target)
+        words[words.index("-c") + 1] = str(source)
+        subprocess.run(words, cwd=build, check=True)
+        objects.append(str(target))
+    link = subprocess.run(["ninja", "-t", "commands", "property_test"], cwd=build, check=True,
+                          capture_output=True, text=True).stdout.splitlines()[-1]
+    words = shlex.split(link.removeprefix(": && ").removesuffix(" && :"))
+    place = words.index("-o")
+    words[place + 1] = str(folder / "planted")
+    subprocess.run(words[:place] + objects + words[place:], cwd=build, check=True)
+
+
+def hunt(folder, bug):
+    """Nothing where the bug was found and shrunk; else what was wrong."""
+    run = subprocess.run([folder / "planted", "--gtest_brief=1", FILTER], capture_output=True, text=True,
+                         timeout=600, env={"RC_PARAMS": RUNS})
+    said = run.stdout + run.stderr
+    if run.returncode == 0:
+        return "not found"
+    named = re.findall(r"broken: (invariant (\d+) .*)", said)
+    lines = re.findall(r"lines of the case: (\d+)", said)
+    if not named or int(named[-1][1]) != bug["invariant"]:
+        return "found as something else:\n" + said[-2000:]
+    if int(lines[-1]) > CASE_LINES_MAX:
+        return f"shrunk to {lines[-1]} lines only:\n" + said[-3000:]
+    shrunk = re.search(r"SmallCase.*?:\n(.*?)\n\n", said, re.S)
+    print(f"invariant {bug['invariant']}: {bug['bug']}\n  found: {named[-1][0]}")
+    print("  " + (shrunk.group(1) if shrunk else said[-1500:]).replace("\n", "\n  "))
+    return ""
+
+
+def main():
+    build = pathlib.Path(sys.argv[1]).resolve()
+    wanted = {int(word) for word in sys.argv[2:]}
+    bad = 0
+    for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text()):
+        if wanted and bug["invariant"] not in wanted:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            compile_and_link(build, bug, folder)
+            wrong = hunt(folder, bug)
+        if wrong:
+            bad += 1
+            print(f"FAILED invariant {bug['invariant']}, {bug['bug']}: {wrong}\n"
+                  f"repeat with: tests/planted/plant.py build/release {bug['invariant']}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
