@@ -81,6 +81,22 @@ void Control::wake_part(const WakeAt& wake) {
   routing_.wakes[part] = wake.at;
 }
 
+void Control::prefetch(NodeId node) const {
+  const std::uint32_t slot = slot_of(node);
+  if (slot >= routing_.nodes.size() || slot >= fleet_.state().nodes.slots()) return;
+  const auto* link = reinterpret_cast<const char*>(&routing_.nodes[slot]);
+  for (std::size_t at = 0; at < sizeof(NodeLink); at += 64) __builtin_prefetch(link + at, 1);
+  __builtin_prefetch(&fleet_.state().nodes.in_slot(slot), 1);
+}
+
+void Control::prefetch(SandboxId sandbox) const {
+  const auto& table = sandboxes_.state().sandboxes;
+  const std::uint32_t slot = SlotTable<SandboxId, int>::slot_of(sandbox);
+  if (slot >= table.slots()) return;
+  const auto* record = reinterpret_cast<const char*>(&table.in_slot(slot));
+  for (std::size_t at = 0; at < sizeof(sandbox::Record); at += 64) __builtin_prefetch(record + at, 1);
+}
+
 // ---- what comes from outside
 
 void Control::on(const FromNode& from) {

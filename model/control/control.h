@@ -168,6 +168,11 @@ class Control {
   State state() const;            // a copy: the machines own their parts
   std::uint64_t digest() const;   // of the whole state, without copying it
 
+  // Hints to the processor that this node reports soon, or something happens to this sandbox. They
+  // decide nothing.
+  void prefetch(NodeId node) const;
+  void prefetch(SandboxId sandbox) const;
+
   const sandbox::Sandboxes& sandboxes() const { return sandboxes_; }
   const scheduler::Scheduler& scheduler() const { return scheduler_; }
   const tenancy::Tenancy& tenancy() const { return tenancy_; }

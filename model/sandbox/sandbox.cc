@@ -1,11 +1,14 @@
 #include "model/sandbox/sandbox.h"
 
+#include <algorithm>
+
 namespace chalk::sandbox {
 
 void Sandboxes::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
-  if (state_.timers.next() != state_.wake) {
-    state_.wake = state_.timers.next();
+  const Time wake = std::min(state_.start_deadlines.next(), state_.retentions.next());
+  if (wake != state_.wake) {
+    state_.wake = wake;
     if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
   }
 }
@@ -75,7 +78,7 @@ void Sandboxes::on(Time now, const Placed& placed, Effects& effects) {
   ++record->attempts;
   link(placed.sandbox, *record);
   record->start_deadline = now + config_.start_timeout;
-  state_.timers.arm(record->start_deadline, Timer{placed.sandbox, {}});
+  state_.start_deadlines.arm(record->start_deadline, placed.sandbox);
   effects.push_back(SendStart{placed.node, placed.sandbox});
 }
 
@@ -144,19 +147,15 @@ void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
 }
 
 void Sandboxes::on(Time now, const Woken&, Effects& effects) {
-  while (state_.timers.due(now)) {
-    const Timer timer = state_.timers.pop().key;
-    if (!timer.forget.text.empty()) {
-      const auto found = state_.keys.find(timer.forget);
-      if (found != state_.keys.end() && found->second == timer.sandbox) state_.keys.erase(found);
-      continue;
-    }
-    Record* record = state_.sandboxes.find(timer.sandbox);
+  while (state_.retentions.due(now)) state_.keys.erase(state_.retentions.pop().key);
+  while (state_.start_deadlines.due(now)) {
+    const SandboxId id = state_.start_deadlines.pop().key;
+    Record* record = state_.sandboxes.find(id);
     if (record == nullptr || record->phase != Phase::placed || record->start_deadline > now) continue;
     // The node is told to stop it and answers; only then is the placement given back, and another
     // node tried.
     record->phase = Phase::ending;
-    effects.push_back(SendStop{record->node, timer.sandbox});
+    effects.push_back(SendStop{record->node, id});
   }
 }
 
@@ -209,7 +208,7 @@ void Sandboxes::end(Time now, SandboxId id, EndReason reason, Effects& effects) 
   Record& record = state_.sandboxes.at(id);
   effects.push_back(Gone{record.reply_to, id, record.group, reason, record.ran, record.stop_asked});
   if (!record.key.empty()) {
-    state_.timers.arm(now + config_.key_retention, Timer{id, Key{record.tenant, record.key}});
+    state_.retentions.arm(now + config_.key_retention, Key{record.tenant, record.key});
   }
   state_.sandboxes.erase(id);
 }

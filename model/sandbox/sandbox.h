@@ -186,18 +186,14 @@ struct Key {
   auto operator<=>(const Key&) const = default;
   CHALK_FIELDS(Key, tenant, text)
 };
-struct Timer {  // either a sandbox's start deadline or the end of a key's retention
-  SandboxId sandbox;
-  Key forget;
-  CHALK_FIELDS(Timer, sandbox, forget)
-};
 struct State {
   SlotTable<SandboxId, Record> sandboxes;
   std::vector<SandboxId> first_on_node;  // by node slot
   std::map<Key, SandboxId> keys;
-  Timers<Timer> timers;
+  Timers<SandboxId> start_deadlines;
+  Timers<Key> retentions;
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(State, sandboxes, first_on_node, keys, timers, wake)
+  CHALK_FIELDS(State, sandboxes, first_on_node, keys, start_deadlines, retentions, wake)
 };
 
 class Sandboxes {

@@ -1,13 +1,13 @@
 // What really is: which sandboxes live on which node, whatever the machines believe.
 #pragma once
 #include <cstdint>
-#include <functional>
-#include <unordered_map>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "model/core/ids.h"
-#include "model/core/random.h"
 #include "model/core/resources.h"
+#include "model/core/slot_table.h"
 #include "model/core/time.h"
 
 namespace chalk::sim {
@@ -47,35 +47,52 @@ struct TrueNode {
   std::vector<SandboxId> live;
 };
 
+// By the slot of its id; what lives on a second node, or under an id whose slot has been given away
+// while the old one was still being killed, is rare and lies apart.
 class Truth {
  public:
   LiveSandbox* find(std::uint32_t node, SandboxId sandbox) {
-    const auto found = live_.find({sandbox.value, node});
-    return found == live_.end() ? nullptr : &found->second;
+    const std::size_t slot = slot_of(sandbox);
+    if (slot < by_slot_.size() && by_slot_[slot].sandbox == sandbox && by_slot_[slot].node == node) {
+      return &by_slot_[slot];
+    }
+    const auto found = apart_.find({sandbox, node});
+    return found == apart_.end() ? nullptr : &found->second;
   }
-  LiveSandbox& add(const LiveSandbox& sandbox) {
-    return live_[{sandbox.sandbox.value, sandbox.node}] = sandbox;
+  void add(const LiveSandbox& live) {
+    const std::size_t slot = slot_of(live.sandbox);
+    if (by_slot_.size() <= slot) by_slot_.resize(slot + 1);
+    if (by_slot_[slot].sandbox) {
+      apart_[{live.sandbox, live.node}] = live;
+    } else {
+      by_slot_[slot] = live;
+    }
+    ++size_;
   }
-  void remove(std::uint32_t node, SandboxId sandbox) { live_.erase({sandbox.value, node}); }
-  std::size_t size() const { return live_.size(); }
-  // In no particular order: for checks and sums only.
+  void prefetch(SandboxId sandbox) const {  // a hint to the processor
+    if (slot_of(sandbox) < by_slot_.size()) __builtin_prefetch(&by_slot_[slot_of(sandbox)]);
+  }
+  void remove(std::uint32_t node, SandboxId sandbox) {
+    LiveSandbox* found = find(node, sandbox);
+    if (found == nullptr) return;
+    --size_;
+    if (apart_.erase({sandbox, node}) == 0) found->sandbox = {};
+  }
+  std::size_t size() const { return size_; }
   template <class Visit>
   void for_each(Visit&& visit) const {
-    for (const auto& [place, sandbox] : live_) visit(sandbox);
+    for (const LiveSandbox& live : by_slot_) {
+      if (live.sandbox) visit(live);
+    }
+    for (const auto& [place, live] : apart_) visit(live);
   }
 
  private:
-  struct Place {
-    std::uint64_t sandbox;
-    std::uint32_t node;
-    bool operator==(const Place&) const = default;
-  };
-  struct Hash {
-    std::size_t operator()(const Place& place) const {
-      return mix64(place.sandbox ^ std::uint64_t{place.node} << 40);
-    }
-  };
-  std::unordered_map<Place, LiveSandbox, Hash> live_;
+  static std::size_t slot_of(SandboxId sandbox) { return SlotTable<SandboxId, int>::slot_of(sandbox); }
+
+  std::vector<LiveSandbox> by_slot_;
+  std::map<std::pair<SandboxId, std::uint32_t>, LiveSandbox> apart_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace chalk::sim

@@ -63,6 +63,8 @@ class Queue {
   const Scheduled* soon(int lane, std::size_t ahead) const {
     return ahead < lanes_[lane].size() ? &lanes_[lane][ahead] : nullptr;
   }
+  // What is first outside the lanes, or nothing.
+  const Scheduled* soon_in_heap() const { return heap_.empty() ? nullptr : &heap_[0]; }
   Scheduled pop() {
     int best = -1;
     Time at = heap_.empty() ? kNever : heap_[0].at;

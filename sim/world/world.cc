@@ -89,11 +89,33 @@ void World::loop() {
       if (setup_.requests_max != 0 && ++arrivals_ >= setup_.requests_max) end_arrivals();
     } else {
       take(queue_.pop());
+      fetch_ahead();
     }
     if (machines_->events() >= next_checkpoint_) {
       machines_->checkpoint();
       next_checkpoint_ = machines_->events() + setup_.checkpoint_every;
     }
+  }
+}
+
+// What the next job needs lies all over a large fleet: each turn before it fetches one step further,
+// from the job to its node and sandbox and on to the node's machine.
+void World::fetch_ahead() {
+  const Scheduled* next = queue_.soon_in_heap();
+  if (next == nullptr || next->kind != kJobDone) return;
+  if (next->sequence != fetched_) {
+    fetched_ = next->sequence;
+    fetch_stage_ = 0;
+  }
+  if (fetch_stage_ > 2) return;
+  const Job& job = jobs_[next->detail];
+  switch (fetch_stage_++) {
+    case 0: return __builtin_prefetch(&job);
+    case 1:
+      truth_.prefetch(job.sandbox);
+      machines_->control().prefetch(job.sandbox);
+      return __builtin_prefetch(&nodes_[job.node]);
+    default: return machines_->prefetch_node(nodes_[job.node].machine);
   }
 }
 
@@ -130,17 +152,16 @@ void World::take(const Scheduled& entry) {
       return step_node(entry.index, Woken{});
     }
     case kToControl: {
-      const control::Event event = control_mail_.take(entry.detail);
       sender_ = entry.index;
-      if (!control_down_) step_control(event);
-      return;
+      if (!control_down_) step_control(control_mail_[entry.detail]);
+      return control_mail_.free(entry.detail);
     }
-    case kToGateway: return step_gateway(entry.index, gateway_mail_.take(entry.detail));
-    case kToNode: {
-      const node::Event event = node_mail_.take(entry.detail);
-      if (nodes_[entry.index].up) step_node(entry.index, event);
-      return;
-    }
+    case kToGateway:
+      step_gateway(entry.index, gateway_mail_[entry.detail]);
+      return gateway_mail_.free(entry.detail);
+    case kToNode:
+      if (nodes_[entry.index].up) step_node(entry.index, node_mail_[entry.detail]);
+      return node_mail_.free(entry.detail);
     case kCallDone: return call_done(RequestId{entry.detail});
     case kJobDone: return job_done(entry.detail);
     case kBoot: return boot(entry.index);
@@ -280,7 +301,7 @@ void World::obey(std::uint32_t, const functions::Dispatch& dispatch) {
       job.request = dispatch.request;
       const auto millis = static_cast<std::int32_t>(std::max<std::int64_t>(1, live->resources.cpu_millicores));
       const double work = static_cast<double>(call.service.nanos) * millis / 1000.0;
-      return model_->execute(jobs_.put(job), now_, nodes_[live->node].host, from_nanos(work), millis);
+      return model_->execute(jobs_.put(Job(job)), now_, nodes_[live->node].host, from_nanos(work), millis);
     }
   }
   const Time end = now_ + setup_.dispatch_latency + call.service;

@@ -4,6 +4,7 @@
 // order, world_faults.cc what goes wrong.
 #pragma once
 #include <chrono>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -70,11 +71,11 @@ struct Job {
   bool good = true;
 };
 
-// Storage with reusable slots for what travels.
+// Storage with reusable slots for what travels. What lies in a slot stays where it is until freed.
 template <class T>
 class Mail {
  public:
-  std::uint64_t put(T item) {
+  std::uint64_t put(T&& item) {
     if (free_.empty()) {
       items_.push_back(std::move(item));
       return items_.size() - 1;
@@ -85,13 +86,14 @@ class Mail {
     return slot;
   }
   const T& operator[](std::uint64_t slot) const { return items_[slot]; }
+  void free(std::uint64_t slot) { free_.push_back(slot); }
   T take(std::uint64_t slot) {
     free_.push_back(slot);
     return std::move(items_[slot]);
   }
 
  private:
-  std::vector<T> items_;
+  std::deque<T> items_;
   std::vector<std::uint64_t> free_;
 };
 
@@ -105,6 +107,7 @@ class World {
   void deploy();
   void loop();
   void take(const Scheduled& entry);
+  void fetch_ahead();
   void arrive(const Arrival& arrival);
   void ask_control(AskId ask);
   std::uint32_t our_gpu_models(std::uint32_t theirs) const;
@@ -162,7 +165,7 @@ class World {
     Duration later;
   };
   Travel travel(bool heartbeat);
-  void post_control(control::Event event, bool heartbeat, std::uint32_t sender);
+  void post_control(control::Event&& event, bool heartbeat, std::uint32_t sender);
   void fault_begins(std::size_t index);
   void fault_ends(std::size_t index);
   void crash(std::uint32_t node);
@@ -214,6 +217,8 @@ class World {
   bool step_is_order_ = false;  // the node is stepping an order of control
   std::uint64_t samples_ = 0;
   std::uint64_t turns_ = 0;
+  std::uint64_t fetched_ = ~0ULL;  // sequence of the entry that fetch_ahead works on
+  int fetch_stage_ = 0;
   std::chrono::steady_clock::time_point started_;
   std::chrono::steady_clock::time_point told_;
   std::vector<control::Effect> control_effects_;

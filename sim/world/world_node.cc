@@ -57,6 +57,7 @@ void World::obey(std::uint32_t index, const node::ToControl& message) {
   const bool heartbeat = !message.envelope.message.has_value();
   nodes_[index].says_id = message.node;
   nodes_[index].says_incarnation = message.envelope.incarnation;
+  machines_->control().prefetch(message.node);
   post_control(control::FromNode{message.node, message.envelope}, heartbeat, index);
 }
 
@@ -93,11 +94,11 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   job.then = start_.sample(random_.next());
   if (setup_.start_core_seconds > 0) {
     job.what = Job::What::start_work;
-    model_->execute(jobs_.put(job), now_, node.host, from_nanos(setup_.start_core_seconds * 1e9),
+    model_->execute(jobs_.put(Job(job)), now_, node.host, from_nanos(setup_.start_core_seconds * 1e9),
                     static_cast<std::int32_t>(std::max<std::int64_t>(1, order.resources.cpu_millicores)));
     return;
   }
-  queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(job));
+  queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(Job(job)));
 }
 
 void World::job_done(std::uint64_t slot) {
@@ -110,7 +111,7 @@ void World::job_done(std::uint64_t slot) {
     case Job::What::start_work: {
       Job rest = job;
       rest.what = Job::What::start;
-      return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(rest));
+      return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(std::move(rest)));
     }
     case Job::What::pull: return step_node(job.node, images::PullFinished{job.pull, job.good});
     case Job::What::kill:
@@ -139,7 +140,7 @@ void World::start_done(const Job& job) {
         if (ask->service.nanos > 0) {
           Job exit = job;
           exit.what = Job::What::exit;
-          queue_.push(kHeap, now_ + ask->service, kJobDone, 0, jobs_.put(exit));
+          queue_.push(kHeap, now_ + ask->service, kJobDone, 0, jobs_.put(std::move(exit)));
         }
       }
     }
@@ -157,7 +158,7 @@ void World::obey(std::uint32_t index, const node::KillSandbox& kill) {
   job.node = index;
   job.epoch = nodes_[index].epoch;
   job.sandbox = kill.sandbox;
-  queue_.push(kCallLane, now_ + setup_.stop, kJobDone, 0, jobs_.put(job));
+  queue_.push(kCallLane, now_ + setup_.stop, kJobDone, 0, jobs_.put(Job(job)));
 }
 
 void World::exited(const Job& job) {
@@ -182,7 +183,7 @@ void World::obey(std::uint32_t index, const node::Scrub&) {
   job.what = Job::What::scrub;
   job.node = index;
   job.epoch = nodes_[index].epoch;
-  queue_.push(kHeap, now_ + setup_.scrub, kJobDone, 0, jobs_.put(job));
+  queue_.push(kHeap, now_ + setup_.scrub, kJobDone, 0, jobs_.put(Job(job)));
 }
 
 void World::obey(std::uint32_t index, const images::PullLayers& pull) {
@@ -192,7 +193,7 @@ void World::obey(std::uint32_t index, const images::PullLayers& pull) {
   job.node = index;
   job.epoch = nodes_[index].epoch;
   job.pull = pull.pull;
-  const std::uint64_t slot = jobs_.put(job);
+  const std::uint64_t slot = jobs_.put(Job(job));
   // What is pre-warmed is on a node from its first moment: it came with the machine's disk.
   const std::size_t image = pull.image.value - 1;
   const bool on_disk = image < setup_.images.size() && setup_.images[image].prewarmed;
