@@ -1,5 +1,6 @@
-// The least that a simulation of one_function.yaml can be: a heap that pops arrivals and departures,
-// a stack of idle replicas, no policy, no messages, no digest, no measurement but two counters.
+// The least that a simulation of one_function.yaml can be: a heap that pops arrivals and
+// departures, a stack of idle replicas, no policy, no messages, no digest, no measurement but two
+// counters.
 #pragma once
 #include <cstdint>
 #include <queue>
@@ -55,7 +56,8 @@ inline BareResult bare_loop(std::uint64_t requests, std::uint64_t seed) {
       takes += start.sample(random.next()).nanos;
     }
     heap.push({entry.at + takes, sequence++, true});
-    if (++sent < requests) heap.push({entry.at + gap.sample(random.next()).nanos, sequence++, false});
+    if (++sent < requests)
+      heap.push({entry.at + gap.sample(random.next()).nanos, sequence++, false});
   }
   return result;
 }

@@ -1,11 +1,12 @@
 // chalk-sim: what a fleet will do, before anyone spends money.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
-#include <unistd.h>
 
 #include "sim/plan/plan.h"
 #include "sim/report/html.h"
@@ -131,13 +132,15 @@ int plan_command(const Options& options) {
     question.high = std::stoll(options.range.substr(colon + 1), &used);
     if (used != options.range.size() - colon - 1) throw std::invalid_argument("");
   } catch (const std::exception&) {
-    throw std::runtime_error("--range: found \"" + options.range + "\", expected LO:HI, such as 1:64");
+    throw std::runtime_error("--range: found \"" + options.range +
+                             "\", expected LO:HI, such as 1:64");
   }
   const Setup base = load(options);
   const std::uint64_t first_seed = options.seed.value_or(base.seed);
   for (std::uint32_t i = 0; i < options.seeds; ++i) question.seeds.push_back(first_seed + i);
-  question.parallel = options.parallel != 0 ? options.parallel
-                                            : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
+  question.parallel = options.parallel != 0
+                          ? options.parallel
+                          : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   load(options, {{question.knob, std::to_string(question.high)}});  // a bad knob is told at once
   const auto run_one = [&](std::int64_t value, std::uint64_t seed) {
     const Setup setup = load(options, {{question.knob, std::to_string(value)}});
@@ -176,17 +179,23 @@ int replay_command(const Options& options) {
   });
   clear_progress(options);
   if (options.json) {
-    nlohmann::json out = {{"events", report.events},       {"checkpoints", report.checkpoints},
-                          {"same", report.same},           {"difference", report.difference},
-                          {"digest", hex_text(report.running_digest)}, {"seed", report.header.seed},
-                          {"commit", report.header.commit}, {"scenario", report.header.scenario}};
+    nlohmann::json out = {{"events", report.events},
+                          {"checkpoints", report.checkpoints},
+                          {"same", report.same},
+                          {"difference", report.difference},
+                          {"digest", hex_text(report.running_digest)},
+                          {"seed", report.header.seed},
+                          {"commit", report.header.commit},
+                          {"scenario", report.header.scenario}};
     std::cout << out.dump(2) << "\n";
   } else {
-    std::cout << "scenario " << report.header.scenario << ", seed " << report.header.seed << ", commit "
-              << report.header.commit << "\n";
+    std::cout << "scenario " << report.header.scenario << ", seed " << report.header.seed
+              << ", commit " << report.header.commit << "\n";
     if (report.same) {
-      std::cout << "same: " << report.events << " events, digest " << hex_text(report.running_digest);
-      if (options.check_digest) std::cout << ", " << report.checkpoints << " checkpoints of the whole state";
+      std::cout << "same: " << report.events << " events, digest "
+                << hex_text(report.running_digest);
+      if (options.check_digest)
+        std::cout << ", " << report.checkpoints << " checkpoints of the whole state";
       std::cout << "\n";
     } else {
       std::cout << "different: " << report.difference << "\n";
@@ -236,23 +245,29 @@ int command(int argc, char** argv) {
   Options options;
   CLI::App* run_app = app.add_subcommand("run", "run a scenario once and measure it");
   add_scenario_options(*run_app, options);
-  run_app->add_flag("--restore-each-step", options.restore_each_step,
-                    "rebuild each machine from its encoded state before every event (slow; a test)");
-  CLI::App* plan_app = app.add_subcommand("plan", "find the least value of a key that meets a condition");
+  run_app->add_flag(
+      "--restore-each-step", options.restore_each_step,
+      "rebuild each machine from its encoded state before every event (slow; a test)");
+  CLI::App* plan_app =
+      app.add_subcommand("plan", "find the least value of a key that meets a condition");
   add_scenario_options(*plan_app, options);
-  plan_app->add_option("--find", options.knob, "the key to vary, such as pools.0.nodes")->required();
+  plan_app->add_option("--find", options.knob, "the key to vary, such as pools.0.nodes")
+      ->required();
   plan_app->add_option("--range", options.range, "LO:HI, whole numbers")->required();
-  plan_app->add_option("--until", options.until, "a condition such as \"wait_p99_ms<=500\"")->required();
+  plan_app->add_option("--until", options.until, "a condition such as \"wait_p99_ms<=500\"")
+      ->required();
   plan_app->add_option("--seeds", options.seeds, "seeds to run at each value (default 3)")
       ->check(CLI::Range(1, 1000));
   plan_app->add_option("--parallel", options.parallel, "runs at once (default: one per core)");
-  CLI::App* replay_app = app.add_subcommand("replay", "replay an event log and compare every decision");
+  CLI::App* replay_app =
+      app.add_subcommand("replay", "replay an event log and compare every decision");
   replay_app->add_option("LOG", options.log, "events.log of a run")->required();
   replay_app->add_flag("--check-digest", options.check_digest,
                        "also compare the whole state at every checkpoint");
   replay_app->add_flag("--json", options.json, "print the result as JSON");
   replay_app->add_flag("--quiet", options.quiet, "no progress");
-  CLI::App* check_app = app.add_subcommand("check", "parse and lint scenarios without running them");
+  CLI::App* check_app =
+      app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
   CLI11_PARSE(app, argc, argv);
   if (*run_app) return run(options);

@@ -10,7 +10,8 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; 
 // Largest r with r * r <= n.
 std::int64_t square_root(std::int64_t n) {
   if (n <= 0) return 0;
-  std::int64_t r = std::int64_t{1} << ((64 - __builtin_clzll(static_cast<std::uint64_t>(n)) + 1) / 2);
+  std::int64_t r = std::int64_t{1}
+                   << ((64 - __builtin_clzll(static_cast<std::uint64_t>(n)) + 1) / 2);
   while (true) {
     const std::int64_t next = (r + n / r) / 2;
     if (next >= r) return r;
@@ -130,7 +131,8 @@ void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
     why = Why::minimum;
   }
   group.holds_answered = group.last.holds;
-  const std::uint32_t room = group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
+  const std::uint32_t room =
+      group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
   const auto start = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, room));
   if (start == 0) return;
   effects.push_back(StartReplicas{id, start, why, group.last.queued * 1000LL, have + start});
@@ -146,7 +148,9 @@ Autoscaler::Wish Autoscaler::wish_of_kpa(Time now, Group& group) const {
   const std::int64_t ready = std::max<std::int64_t>(1, group.ready);
   const std::int64_t most = std::max<std::int64_t>(1, ready * config_.rate_up_permille / 1000);
   const std::int64_t least = ready * config_.rate_down_permille / 1000;
-  const auto within = [&](std::int64_t wish) { return std::clamp(wish, std::min(least, most), most); };
+  const auto within = [&](std::int64_t wish) {
+    return std::clamp(wish, std::min(least, most), most);
+  };
   const std::int64_t wish_stable = within(ceil_div(stable, per_replica));
   const std::int64_t wish_panic = within(ceil_div(panic, per_replica));
 
@@ -198,7 +202,8 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
 }
 
 void Autoscaler::turn_buckets(Time now, Group& group) const {
-  const std::int64_t width = std::max<std::int64_t>(1, group.policy.keep_alive.nanos / (kBuckets - 1));
+  const std::int64_t width =
+      std::max<std::int64_t>(1, group.policy.keep_alive.nanos / (kBuckets - 1));
   const std::int64_t bucket = now.nanos / width;
   const std::int64_t turns = std::min<std::int64_t>(bucket - group.bucket, kBuckets);
   for (std::int64_t i = 0; i < turns; ++i) {
@@ -206,13 +211,14 @@ void Autoscaler::turn_buckets(Time now, Group& group) const {
   }
   if (turns > 0) {
     // What runs now goes on into the new part.
-    group.peaks[static_cast<std::size_t>(bucket % kBuckets)] = group.last.in_flight + group.last.queued;
+    group.peaks[static_cast<std::size_t>(bucket % kBuckets)] =
+        group.last.in_flight + group.last.queued;
     group.bucket = bucket;
   }
 }
 
-// Mean concurrency in thousandths over the window, exact at the reports' times. After the last report
-// demand is what that report said.
+// Mean concurrency in thousandths over the window, exact at the reports' times. After the last
+// report demand is what that report said.
 std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration window) const {
   if (group.samples.empty()) return 0;
   const Time from = now - window;
@@ -236,7 +242,8 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
     const std::int64_t interval = (after.at - begin->at).nanos;
     const std::int64_t before = (from - begin->at).nanos;
     if (interval > 0) {
-      const std::int64_t mean_milli = (after.concurrency_ns - begin->concurrency_ns) / std::max<std::int64_t>(1, interval / 1000);
+      const std::int64_t mean_milli = (after.concurrency_ns - begin->concurrency_ns) /
+                                      std::max<std::int64_t>(1, interval / 1000);
       total -= mean_milli * (before / 1000);
     }
     span -= before;
@@ -257,7 +264,8 @@ void Autoscaler::scale(GroupId id, Group& group, Wish wish, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
   const std::uint32_t staying = have - std::min(group.stopping, have);
   if (desired > staying) {
-    const std::uint32_t room = group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
+    const std::uint32_t room =
+        group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
     const std::uint32_t start = std::min(desired - staying, room);
     if (start != 0) {
       effects.push_back(StartReplicas{id, start, wish.why, wish.concurrency_milli, desired});

@@ -28,12 +28,12 @@ namespace chalk::autoscaler {
 
 struct Config {
   std::uint32_t groups_max = 1'000'000;
-  Duration tick = seconds(2);                // between two looks at a group that has replicas
+  Duration tick = seconds(2);  // between two looks at a group that has replicas
   Duration stable_window = seconds(60);
   Duration panic_window = seconds(6);
-  std::int64_t panic_permille = 2000;        // of the ready replicas
-  std::int64_t rate_up_permille = 1'000'000; // per look, of the ready replicas
-  std::int64_t rate_down_permille = 500;     // what may remain per look
+  std::int64_t panic_permille = 2000;         // of the ready replicas
+  std::int64_t rate_up_permille = 1'000'000;  // per look, of the ready replicas
+  std::int64_t rate_down_permille = 500;      // what may remain per look
   Duration scale_to_zero_grace = seconds(30);
   CHALK_FIELDS(Config, groups_max, tick, stable_window, panic_window, panic_permille,
                rate_up_permille, rate_down_permille, scale_to_zero_grace)
@@ -48,8 +48,8 @@ struct GroupPolicy {
   std::int64_t target_permille = 700;  // kpa: share of concurrency to aim at
   std::int64_t z_permille = 1000;      // chalk: standard deviations of slack
   Duration keep_alive = seconds(600);  // chalk: the trailing window
-  CHALK_FIELDS(GroupPolicy, kind, min_replicas, max_replicas, concurrency, target_permille, z_permille,
-               keep_alive)
+  CHALK_FIELDS(GroupPolicy, kind, min_replicas, max_replicas, concurrency, target_permille,
+               z_permille, keep_alive)
 };
 
 // ---- events
@@ -76,10 +76,18 @@ struct ReplicaEnded {
   bool was_ready = false;
   CHALK_FIELDS(ReplicaEnded, group, was_ready)
 };
-using Event = std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted, ReplicaEnded, Woken>;
+using Event =
+    std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted, ReplicaEnded, Woken>;
 
 // ---- effects
-enum class Why : std::uint8_t { minimum, held_calls, stable_average, panic_average, forecast, window };
+enum class Why : std::uint8_t {
+  minimum,
+  held_calls,
+  stable_average,
+  panic_average,
+  forecast,
+  window
+};
 struct StartReplicas {
   GroupId group;
   std::uint32_t count = 0;
@@ -110,19 +118,19 @@ struct Group {
   bool known = false;
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
-  std::uint32_t stopping = 0;              // asked of the gateway, not yet ended
-  Demand last;                             // the newest report
-  std::uint64_t holds_answered = 0;        // fixed
-  Fifo<Sample> samples;                    // kpa, chalk: back to the start of the stable window
+  std::uint32_t stopping = 0;        // asked of the gateway, not yet ended
+  Demand last;                       // the newest report
+  std::uint64_t holds_answered = 0;  // fixed
+  Fifo<Sample> samples;              // kpa, chalk: back to the start of the stable window
   bool panic = false;
   Time panic_until;
   std::uint32_t panic_desired = 0;
-  Time zero_since = kNever;                // kpa: no demand since
+  Time zero_since = kNever;                     // kpa: no demand since
   std::array<std::uint32_t, kBuckets> peaks{};  // chalk: most calls at once, by part of the window
   std::int64_t bucket = 0;
   Time look_at = kNever;
-  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, last, holds_answered, samples, panic,
-               panic_until, panic_desired, zero_since, peaks, bucket, look_at)
+  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, last, holds_answered, samples,
+               panic, panic_until, panic_desired, zero_since, peaks, bucket, look_at)
 };
 struct State {
   std::vector<Group> groups;  // by group - 1
@@ -139,7 +147,8 @@ class Autoscaler {
   using State = autoscaler::State;
   using Effects = std::vector<Effect>;
 
-  explicit Autoscaler(Config config, State state = {}) : config_(config), state_(std::move(state)) {}
+  explicit Autoscaler(Config config, State state = {})
+      : config_(config), state_(std::move(state)) {}
 
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }

@@ -19,7 +19,7 @@ Control::Control(Config config, State state)
       catalogue_(config_.catalogue, std::move(state.catalogue)) {}
 
 State Control::state() const {
-  return {routing_,        sandboxes_.state(),  scheduler_.state(), tenancy_.state(),
+  return {routing_,       sandboxes_.state(),  scheduler_.state(), tenancy_.state(),
           fleet_.state(), autoscaler_.state(), catalogue_.state()};
 }
 
@@ -94,7 +94,8 @@ void Control::prefetch(SandboxId sandbox) const {
   const std::uint32_t slot = SlotTable<SandboxId, int>::slot_of(sandbox);
   if (slot >= table.slots()) return;
   const auto* record = reinterpret_cast<const char*>(&table.in_slot(slot));
-  for (std::size_t at = 0; at < sizeof(sandbox::Record); at += 64) __builtin_prefetch(record + at, 1);
+  for (std::size_t at = 0; at < sizeof(sandbox::Record); at += 64)
+    __builtin_prefetch(record + at, 1);
 }
 
 // ---- what comes from outside
@@ -112,7 +113,8 @@ void Control::on(const FromNode& from) {
     bool sent = false;
     link.orders.resend([&](std::uint64_t sequence, const NodeOrder& order) {
       sent = true;
-      out_->push_back(ToNode{from.node, {link.incarnation, sequence, link.reports.received, order}});
+      out_->push_back(
+          ToNode{from.node, {link.incarnation, sequence, link.reports.received, order}});
     });
     if (link.acknowledgement_due && !sent) {
       out_->push_back(ToNode{from.node, {link.incarnation, 0, link.reports.received, {}}});
@@ -134,7 +136,8 @@ void Control::on(const FromGateway& from) {
   link.orders.acknowledge(envelope.acknowledged);
   if (!envelope.message) {
     link.orders.resend([&](std::uint64_t sequence, const GatewayOrder& order) {
-      out_->push_back(ToGateway{from.gateway, {link.incarnation, sequence, link.reports.received, order}});
+      out_->push_back(
+          ToGateway{from.gateway, {link.incarnation, sequence, link.reports.received, order}});
     });
     out_->push_back(ToGateway{from.gateway, {link.incarnation, 0, link.reports.received, {}}});
     return;
@@ -146,9 +149,16 @@ void Control::on(const FromGateway& from) {
 void Control::on(const SandboxRequested& asked) {
   const bool image_known = !asked.image || catalogue_.spec(asked.image) != nullptr;
   drive(sandboxes_, sandbox_scratch_,
-        sandbox::Requested{asked.reply_to, asked.key, asked.tenant, {}, asked.resources, asked.image,
-                           image_known, fits_somewhere(asked.tenant, asked.pool, asked.resources),
-                           asked.pool, asked.lifetime});
+        sandbox::Requested{asked.reply_to,
+                           asked.key,
+                           asked.tenant,
+                           {},
+                           asked.resources,
+                           asked.image,
+                           image_known,
+                           fits_somewhere(asked.tenant, asked.pool, asked.resources),
+                           asked.pool,
+                           asked.lifetime});
 }
 
 void Control::on(const sandbox::TerminateRequested& asked) {
@@ -330,8 +340,8 @@ void Control::handle(const tenancy::TryPlace& attempt) {
   const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
   drive(scheduler_, scheduler_scratch_,
         scheduler::PlaceAsked{attempt.sandbox, attempt.owner_key, record.resources,
-                              record.pool ? record.pool : dedicated_pool(record.tenant), record.image,
-                              record.group});
+                              record.pool ? record.pool : dedicated_pool(record.tenant),
+                              record.image, record.group});
 }
 
 void Control::handle(const tenancy::RefuseSandbox& refused) {
@@ -342,7 +352,8 @@ void Control::handle(const tenancy::RefuseSandbox& refused) {
 }
 
 void Control::handle(const tenancy::SetOwner& owner) {
-  drive(scheduler_, scheduler_scratch_, scheduler::NodeOwned{owner.node, owner.owner, owner.usable});
+  drive(scheduler_, scheduler_scratch_,
+        scheduler::NodeOwned{owner.node, owner.owner, owner.usable});
 }
 
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
@@ -425,8 +436,16 @@ void Control::handle(const autoscaler::StopReplicas& stop) {
 void Control::request_replica(const GroupSpec& spec) {
   const bool image_known = !spec.image || catalogue_.spec(spec.image) != nullptr;
   drive(sandboxes_, sandbox_scratch_,
-        sandbox::Requested{0, {}, spec.tenant, spec.group, spec.resources, spec.image, image_known,
-                           fits_somewhere(spec.tenant, spec.pool, spec.resources), spec.pool, {}});
+        sandbox::Requested{0,
+                           {},
+                           spec.tenant,
+                           spec.group,
+                           spec.resources,
+                           spec.image,
+                           image_known,
+                           fits_somewhere(spec.tenant, spec.pool, spec.resources),
+                           spec.pool,
+                           {}});
 }
 
 // ---- small parts
@@ -438,7 +457,8 @@ void Control::send(NodeId node, NodeOrder order) {
   if (!fleet_.known(node, link.incarnation)) return;  // lost meanwhile; NodeLost settles the rest
   const std::uint64_t sequence = link.orders.push(order);
   link.acknowledgement_due = false;
-  out_->push_back(ToNode{node, {link.incarnation, sequence, link.reports.received, std::move(order)}});
+  out_->push_back(
+      ToNode{node, {link.incarnation, sequence, link.reports.received, std::move(order)}});
 }
 
 void Control::send(GatewayId gateway, GatewayOrder order) {
@@ -484,7 +504,8 @@ bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask
   const PoolId only = asked ? asked : dedicated_pool(tenant);
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.demand.pool) continue;
-    if (only ? pool.demand.pool != only : routing_.dedicated_tenants.contains(pool.demand.pool)) continue;
+    if (only ? pool.demand.pool != only : routing_.dedicated_tenants.contains(pool.demand.pool))
+      continue;
     if (pool.policy.shape == NodeShape{} || fits(pool.policy.shape, ask)) return true;
   }
   return false;

@@ -80,8 +80,8 @@ struct FromGateway {
 };
 using Event = std::variant<FromNode, FromGateway, SandboxRequested, sandbox::TerminateRequested,
                            NodeRegistration, Woken, fleet::PurchaseFailed, fleet::DrainAsked,
-                           images::WarmAsked, fleet::Resumed, GroupDeployed, GatewayJoined, ImageSpec,
-                           fleet::PoolAdded, tenancy::TenantAdded>;
+                           images::WarmAsked, fleet::Resumed, GroupDeployed, GatewayJoined,
+                           ImageSpec, fleet::PoolAdded, tenancy::TenantAdded>;
 
 // ---- effects
 struct ToNode {
@@ -100,9 +100,9 @@ struct UnknownNode {
   std::uint64_t incarnation = 0;
   CHALK_FIELDS(UnknownNode, node, incarnation)
 };
-using Effect = std::variant<ToNode, ToGateway, sandbox::Accepted, sandbox::Refused, sandbox::Running,
-                            sandbox::Gone, fleet::WelcomeNode, UnknownNode, fleet::BuyNode,
-                            fleet::ReleaseNode, WakeAt>;
+using Effect = std::variant<ToNode, ToGateway, sandbox::Accepted, sandbox::Refused,
+                            sandbox::Running, sandbox::Gone, fleet::WelcomeNode, UnknownNode,
+                            fleet::BuyNode, fleet::ReleaseNode, WakeAt>;
 
 struct NodeLink {
   Outbox<NodeOrder> orders;
@@ -141,7 +141,8 @@ struct Routing {
   std::vector<PoolPending> pools;  // by pool - 1
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, wakes, wake)
+  CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, wakes,
+               wake)
 };
 struct State {
   Routing routing;
@@ -165,8 +166,8 @@ class Control {
   explicit Control(Config config, State state = {});
 
   void step(Time now, const Event& event, Effects& effects);
-  State state() const;            // a copy: the machines own their parts
-  std::uint64_t digest() const;   // of the whole state, without copying it
+  State state() const;           // a copy: the machines own their parts
+  std::uint64_t digest() const;  // of the whole state, without copying it
 
   // Hints to the processor that this node reports soon, or something happens to this sandbox. They
   // decide nothing.

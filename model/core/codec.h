@@ -30,8 +30,7 @@ class Encoder {
     out_.push_back(static_cast<char>(value));
   }
   template <class T>
-    requires(std::integral<T> || std::is_enum_v<T>)
-  void put(T value) {
+  requires(std::integral<T> || std::is_enum_v<T>) void put(T value) {
     if constexpr (std::is_enum_v<T>) {
       word(static_cast<std::uint64_t>(value));
     } else if constexpr (std::is_signed_v<T>) {
@@ -111,8 +110,7 @@ class Decoder {
     return false;
   }
   template <class T>
-    requires(std::integral<T> || std::is_enum_v<T>)
-  bool get(T& value) {
+  requires(std::integral<T> || std::is_enum_v<T>) bool get(T& value) {
     std::uint64_t raw;
     if (!word(raw)) return false;
     if constexpr (std::is_enum_v<T>) {

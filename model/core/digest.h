@@ -32,8 +32,7 @@ class Digest {
   }
 
   template <class T>
-    requires(std::integral<T> || std::is_enum_v<T>)
-  constexpr void add(T value) {
+  requires(std::integral<T> || std::is_enum_v<T>) constexpr void add(T value) {
     add_word(static_cast<std::uint64_t>(value));
   }
   void add(std::string_view text) {

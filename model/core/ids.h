@@ -19,10 +19,10 @@ struct Id {
 };
 
 using TenantId = Id<struct TenantTag>;
-using RequestId = Id<struct RequestTag>;    // one call to a scaling group
-using SandboxId = Id<struct SandboxTag>;    // slot and generation, issued by control (slot_table.h)
-using NodeId = Id<struct NodeTag>;          // slot and generation, issued by control
-using GroupId = Id<struct GroupTag>;        // a scaling group (a deployed function is one)
+using RequestId = Id<struct RequestTag>;  // one call to a scaling group
+using SandboxId = Id<struct SandboxTag>;  // slot and generation, issued by control (slot_table.h)
+using NodeId = Id<struct NodeTag>;        // slot and generation, issued by control
+using GroupId = Id<struct GroupTag>;      // a scaling group (a deployed function is one)
 using ImageId = Id<struct ImageTag>;
 using LayerId = Id<struct LayerTag>;
 using PoolId = Id<struct PoolTag>;

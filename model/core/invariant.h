@@ -12,5 +12,6 @@ namespace chalk {
 
 }  // namespace chalk
 
-#define CHALK_INVARIANT(rule) \
-  (__builtin_expect(!(rule), 0) ? ::chalk::stop_on_broken_invariant(#rule, __FILE__, __LINE__) : void())
+#define CHALK_INVARIANT(rule)                                                                  \
+  (__builtin_expect(!(rule), 0) ? ::chalk::stop_on_broken_invariant(#rule, __FILE__, __LINE__) \
+                                : void())

@@ -1,7 +1,7 @@
 // The shape every state machine in model/ has.
 //
-// `step` is the only way in. It is total and pure: no failure, no wait, no I/O, no clock. Snapshot is
-// a copy of State; restore is construction from (Config, State); fork is a copy of the machine.
+// `step` is the only way in. It is total and pure: no failure, no wait, no I/O, no clock. Snapshot
+// is a copy of State; restore is construction from (Config, State); fork is a copy of the machine.
 #pragma once
 #include <concepts>
 #include <cstdint>

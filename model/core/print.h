@@ -16,12 +16,13 @@ namespace chalk {
 class Printer {
  public:
   template <class T>
-    requires(std::integral<T> || std::is_enum_v<T>)
-  void put(T value) {
+  requires(std::integral<T> || std::is_enum_v<T>) void put(T value) {
     if constexpr (std::same_as<T, bool>) {
       text_ += value ? "true" : "false";
     } else {
-      text_ += std::to_string(static_cast<std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>(value));
+      text_ += std::to_string(
+          static_cast<std::conditional_t<std::is_signed_v<T>, long long, unsigned long long>>(
+              value));
     }
   }
   void put(const std::string& text) { text_ += '"' + text + '"'; }
@@ -33,16 +34,27 @@ class Printer {
   }
   template <class T>
   void put(const std::optional<T>& one) {
-    if (one) put(*one); else text_ += "none";
+    if (one)
+      put(*one);
+    else
+      text_ += "none";
   }
   template <class T, std::size_t N>
-  void put(const std::array<T, N>& items) { range(items); }
+  void put(const std::array<T, N>& items) {
+    range(items);
+  }
   template <class T>
-  void put(const std::vector<T>& items) { range(items); }
+  void put(const std::vector<T>& items) {
+    range(items);
+  }
   template <class T>
-  void put(const std::set<T>& items) { range(items); }
+  void put(const std::set<T>& items) {
+    range(items);
+  }
   template <class K, class V>
-  void put(const std::map<K, V>& items) { range(items); }
+  void put(const std::map<K, V>& items) {
+    range(items);
+  }
   template <class T>
   void put(const Fifo<T>& items) {
     text_ += '[';

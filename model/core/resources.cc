@@ -39,13 +39,25 @@ struct Suffix {
   std::string_view text;
   std::int64_t factor;
 };
-constexpr Suffix kByteSuffixes[] = {
-    {"Ki", 1LL << 10}, {"Mi", 1LL << 20}, {"Gi", 1LL << 30}, {"Ti", 1LL << 40}, {"Pi", 1LL << 50},
-    {"k", 1'000}, {"K", 1'000}, {"M", 1'000'000}, {"G", 1'000'000'000}, {"T", 1'000'000'000'000},
-    {"P", 1'000'000'000'000'000}, {"", 1}};
-constexpr Suffix kTimeSuffixes[] = {{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000},
-                                    {"s", 1'000'000'000}, {"m", 60'000'000'000},
-                                    {"h", 3'600'000'000'000}, {"d", 86'400'000'000'000}};
+constexpr Suffix kByteSuffixes[] = {{"Ki", 1LL << 10},
+                                    {"Mi", 1LL << 20},
+                                    {"Gi", 1LL << 30},
+                                    {"Ti", 1LL << 40},
+                                    {"Pi", 1LL << 50},
+                                    {"k", 1'000},
+                                    {"K", 1'000},
+                                    {"M", 1'000'000},
+                                    {"G", 1'000'000'000},
+                                    {"T", 1'000'000'000'000},
+                                    {"P", 1'000'000'000'000'000},
+                                    {"", 1}};
+constexpr Suffix kTimeSuffixes[] = {{"ns", 1},
+                                    {"us", 1'000},
+                                    {"ms", 1'000'000},
+                                    {"s", 1'000'000'000},
+                                    {"m", 60'000'000'000},
+                                    {"h", 3'600'000'000'000},
+                                    {"d", 86'400'000'000'000}};
 
 std::optional<std::int64_t> scaled(std::int64_t thousandths, std::int64_t factor) {
   const Wide value = Wide{thousandths} * factor;
@@ -56,7 +68,8 @@ std::optional<std::int64_t> scaled(std::int64_t thousandths, std::int64_t factor
 }  // namespace
 
 bool fits(const NodeShape& shape, const Resources& ask) {
-  const bool model = ask.gpus == 0 || ask.gpu_models == 0 || (ask.gpu_models >> shape.gpu_model & 1) != 0;
+  const bool model =
+      ask.gpus == 0 || ask.gpu_models == 0 || (ask.gpu_models >> shape.gpu_model & 1) != 0;
   return ask.cpu_millicores <= shape.cpu_millicores && ask.memory_bytes <= shape.memory_bytes &&
          ask.disk_bytes <= shape.disk_bytes && ask.gpus <= shape.gpus && model;
 }
@@ -87,7 +100,8 @@ std::optional<Duration> parse_duration(std::string_view text) {
     const auto thousandths = read_thousandths(text);
     if (!thousandths) return {};
     std::size_t letters = 0;
-    while (letters < text.size() && std::isalpha(static_cast<unsigned char>(text[letters]))) ++letters;
+    while (letters < text.size() && std::isalpha(static_cast<unsigned char>(text[letters])))
+      ++letters;
     const std::string_view unit = text.substr(0, letters);
     text.remove_prefix(letters);
     std::optional<std::int64_t> part;

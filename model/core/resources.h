@@ -11,7 +11,8 @@
 
 namespace chalk {
 
-// GPU models are numbered by the scenario or the server's configuration; bit i of a mask is model i.
+// GPU models are numbered by the scenario or the server's configuration; bit i of a mask is model
+// i.
 inline constexpr int kGpuModelsMax = 32;
 inline constexpr int kGpusPerNodeMax = 16;
 
@@ -20,9 +21,9 @@ struct Resources {
   std::int64_t cpu_millicores = 0;
   std::int64_t memory_bytes = 0;
   std::int64_t disk_bytes = 0;
-  std::int32_t gpus = 0;             // how many GPUs; 0 for none
-  std::int32_t gpu_millis = 0;       // of each: 1000 is a whole GPU; below that gpus is 1
-  std::uint32_t gpu_models = 0;      // mask of acceptable models; 0 with gpus > 0 means any
+  std::int32_t gpus = 0;         // how many GPUs; 0 for none
+  std::int32_t gpu_millis = 0;   // of each: 1000 is a whole GPU; below that gpus is 1
+  std::uint32_t gpu_models = 0;  // mask of acceptable models; 0 with gpus > 0 means any
   CHALK_FIELDS(Resources, cpu_millicores, memory_bytes, disk_bytes, gpus, gpu_millis, gpu_models)
 };
 
@@ -32,9 +33,9 @@ struct NodeShape {
   std::int64_t memory_bytes = 0;
   std::int64_t disk_bytes = 0;
   std::int32_t gpus = 0;
-  std::int32_t gpu_model = 0;        // index, meaningful when gpus > 0
-  std::int32_t start_slots = 8;      // sandboxes that may be starting at once
-  std::int32_t sandboxes_max = 1024; // sandboxes that may live at once
+  std::int32_t gpu_model = 0;         // index, meaningful when gpus > 0
+  std::int32_t start_slots = 8;       // sandboxes that may be starting at once
+  std::int32_t sandboxes_max = 1024;  // sandboxes that may live at once
   CHALK_FIELDS(NodeShape, cpu_millicores, memory_bytes, disk_bytes, gpus, gpu_model, start_slots,
                sandboxes_max)
 };
@@ -45,8 +46,8 @@ bool fits(const NodeShape& shape, const Resources& ask);
 // The notation of the product's documents. Each answers nothing for text that is not of the form,
 // is negative, or does not fit 63 bits.
 std::optional<std::int64_t> parse_cpu_millicores(std::string_view text);  // "2", "0.5", "500m"
-std::optional<std::int64_t> parse_bytes(std::string_view text);           // "16Gi", "512Mi", "1G", "7"
-std::optional<Duration> parse_duration(std::string_view text);            // "1h", "1h30m", "250ms", "10s"
+std::optional<std::int64_t> parse_bytes(std::string_view text);  // "16Gi", "512Mi", "1G", "7"
+std::optional<Duration> parse_duration(std::string_view text);   // "1h", "1h30m", "250ms", "10s"
 // "A100" -> {1, "nvidia-a100"}; "2:nvidia-a100" -> {2, "nvidia-a100"}; "nvidia-l4" -> {1, ...}.
 struct GpuRequest {
   std::int32_t count = 0;

@@ -1,5 +1,5 @@
-// A map whose keys are Ids issued by somebody else's SlotTable: dense by slot, O(1), and iterated in
-// slot order. At most one generation of a slot is present at a time.
+// A map whose keys are Ids issued by somebody else's SlotTable: dense by slot, O(1), and iterated
+// in slot order. At most one generation of a slot is present at a time.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -1,5 +1,6 @@
-// Dense storage whose handles are Ids: low 32 bits are slot + 1, high 32 bits the slot's generation.
-// Insert, find and erase are O(1); iteration is in slot order; a stale Id finds nothing.
+// Dense storage whose handles are Ids: low 32 bits are slot + 1, high 32 bits the slot's
+// generation. Insert, find and erase are O(1); iteration is in slot order; a stale Id finds
+// nothing.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -210,8 +210,8 @@ void Fleet::look_at_pool(Time now, std::uint32_t index, Effects& effects) {
   state_.timers.arm(pool.tick_at, {index + 1});
 }
 
-// The nodes that hold the pending work, by its largest dimension: the volume bound. Each owner needs
-// at least one of its own.
+// The nodes that hold the pending work, by its largest dimension: the volume bound. Each owner
+// needs at least one of its own.
 std::uint32_t Fleet::nodes_for_pending(const PoolState& pool) const {
   const PendingDemand& pending = pool.pending;
   const NodeShape& shape = pool.policy.shape;
@@ -244,7 +244,8 @@ void Fleet::buy(Time, std::uint32_t index, Effects& effects) {
     const std::uint64_t purchase = ++state_.purchases;
     pool.booting.emplace(purchase, zone);
     ++pool.in_zone[zone];
-    effects.push_back(BuyNode{PoolId{index + 1ULL}, purchase, zone, needed, buffer, free, booting + 1});
+    effects.push_back(
+        BuyNode{PoolId{index + 1ULL}, purchase, zone, needed, buffer, free, booting + 1});
   }
 }
 
@@ -254,7 +255,8 @@ void Fleet::release(Time now, std::uint32_t index, Effects& effects) {
   const PoolPolicy& policy = pool.policy;
   const std::uint32_t buffer =
       std::max(policy.buffer_nodes, (pool.busy * policy.buffer_permille + 999) / 1000);
-  if (pool.pending.count != 0 || pool.idle.size() <= buffer || pool.nodes <= policy.nodes_min) return;
+  if (pool.pending.count != 0 || pool.idle.size() <= buffer || pool.nodes <= policy.nodes_min)
+    return;
   const auto [since, id] = *pool.idle.begin();
   if (since + policy.idle_before_release > now) return;
   const std::uint64_t purchase = state_.nodes.at(id).purchase;

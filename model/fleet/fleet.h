@@ -33,11 +33,11 @@ struct PoolPolicy {
   std::uint32_t nodes_min = 0;
   std::uint32_t nodes_max = 0;
   bool elastic = false;
-  std::uint32_t buffer_nodes = 0;      // free nodes kept for what comes next
-  std::uint32_t buffer_permille = 0;   // the same, of the busy nodes
+  std::uint32_t buffer_nodes = 0;     // free nodes kept for what comes next
+  std::uint32_t buffer_permille = 0;  // the same, of the busy nodes
   Duration idle_before_release = seconds(600);
-  CHALK_FIELDS(PoolPolicy, shape, zones, nodes_min, nodes_max, elastic, buffer_nodes, buffer_permille,
-               idle_before_release)
+  CHALK_FIELDS(PoolPolicy, shape, zones, nodes_min, nodes_max, elastic, buffer_nodes,
+               buffer_permille, idle_before_release)
 };
 
 // ---- events
@@ -62,7 +62,8 @@ struct PendingDemand {  // all that waits for a node of this pool
   std::int64_t disk_bytes = 0;
   std::int64_t gpu_millis = 0;
   std::int64_t owners = 0;  // distinct owner keys: each needs a node of its own
-  CHALK_FIELDS(PendingDemand, pool, count, cpu_millicores, memory_bytes, disk_bytes, gpu_millis, owners)
+  CHALK_FIELDS(PendingDemand, pool, count, cpu_millicores, memory_bytes, disk_bytes, gpu_millis,
+               owners)
 };
 struct NodeBusy {
   NodeId node;
@@ -84,8 +85,8 @@ struct PurchaseFailed {
   std::uint64_t purchase = 0;
   CHALK_FIELDS(PurchaseFailed, purchase)
 };
-using Event = std::variant<PoolAdded, NodeRegistered, HeartbeatSeen, PendingDemand, NodeBusy, NodeIdle,
-                           DrainAsked, PurchaseFailed, Resumed, Woken>;
+using Event = std::variant<PoolAdded, NodeRegistered, HeartbeatSeen, PendingDemand, NodeBusy,
+                           NodeIdle, DrainAsked, PurchaseFailed, Resumed, Woken>;
 
 // ---- effects
 struct WelcomeNode {
@@ -125,7 +126,8 @@ struct CordonNode {
   bool cordoned = false;
   CHALK_FIELDS(CordonNode, node, cordoned)
 };
-using Effect = std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode, WakeAt>;
+using Effect =
+    std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode, WakeAt>;
 
 // ---- state
 struct Node {
@@ -133,27 +135,29 @@ struct Node {
   Time seen;
   std::uint32_t older = 0;  // slot + 1 in order of last heartbeat
   std::uint32_t newer = 0;
-  std::uint32_t pool = 0;   // index
+  std::uint32_t pool = 0;  // index
   bool busy = false;
   bool draining = false;
   Time idle_since;
   std::uint64_t key = 0;
   std::uint64_t purchase = 0;
   ZoneId zone;
-  CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, idle_since, key, purchase, zone)
+  CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, idle_since, key,
+               purchase, zone)
 };
 struct PoolState {
   PoolPolicy policy;
   bool known = false;
-  std::uint32_t nodes = 0;      // registered
+  std::uint32_t nodes = 0;  // registered
   std::uint32_t busy = 0;
   std::uint32_t draining = 0;
-  std::map<std::uint64_t, ZoneId> booting;            // purchases that have not registered
-  std::map<ZoneId, std::uint32_t> in_zone;            // registered and booting
-  std::set<std::pair<Time, NodeId>> idle;             // elastic pools: since when, not draining
+  std::map<std::uint64_t, ZoneId> booting;  // purchases that have not registered
+  std::map<ZoneId, std::uint32_t> in_zone;  // registered and booting
+  std::set<std::pair<Time, NodeId>> idle;   // elastic pools: since when, not draining
   PendingDemand pending;
   Time tick_at = kNever;
-  CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending, tick_at)
+  CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
+               tick_at)
 };
 struct TimerKey {
   std::uint32_t pool = 0;  // index + 1; 0: look at the node that has been silent longest

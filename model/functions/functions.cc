@@ -89,7 +89,8 @@ void Functions::dispatch(Time, RequestId request, Group& group, std::uint32_t sl
 }
 
 // False when nobody waits any more.
-bool Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool cold, Effects& effects) {
+bool Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool cold,
+                            Effects& effects) {
   while (!group.queue.empty()) {
     const Queued next = group.queue.pop_front();
     if (!next.request) continue;  // its caller hung up
@@ -147,8 +148,8 @@ void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
   const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
   ++group->ready;
   bool cold = true;
-  while (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency && group->queued != 0 &&
-         take_queued(now, *group, slot, cold, effects)) {
+  while (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency &&
+         group->queued != 0 && take_queued(now, *group, slot, cold, effects)) {
     cold = false;
   }
   if (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency) {
@@ -260,8 +261,8 @@ void Functions::arm_reap(Group& group, std::uint32_t index) {
   state_.timers.arm(group.reap_at, {index, Alarm::reap});
 }
 
-// Refuses what has waited too long, and without delayed warm starts lets what has lost patience take
-// any free replica.
+// Refuses what has waited too long, and without delayed warm starts lets what has lost patience
+// take any free replica.
 void Functions::look_at_queue(Time now, std::uint32_t index, Effects& effects) {
   Group& group = state_.groups[index];
   changed(now, group, index);
@@ -335,9 +336,9 @@ void Functions::report_hold(Time now, Group& group, std::uint32_t index, Effects
 
 void Functions::report(Time now, Group& group, Effects& effects) {
   group.reported = now;
-  effects.push_back(ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals,
-                                  group.refused, group.holds, group.peak, group.in_flight,
-                                  group.queued, group.ready}});
+  effects.push_back(
+      ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals, group.refused,
+                    group.holds, group.peak, group.in_flight, group.queued, group.ready}});
   group.peak = group.in_flight + group.queued;
 }
 

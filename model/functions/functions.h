@@ -25,8 +25,8 @@ struct Config {
   std::uint32_t groups_max = 1'000'000;
   std::uint32_t replicas_max = 4'000'000;
   Duration report_gap = milliseconds(100);  // between two reports of one group, at least
-  Duration patience = seconds(60);  // without delayed_warm_start: a call that has waited so long takes
-                                    // any replica, so a start that never comes strands nobody
+  Duration patience = seconds(60);  // without delayed_warm_start: a call that has waited so long
+                                    // takes any replica, so a start that never comes strands nobody
   CHALK_FIELDS(Config, groups_max, replicas_max, report_gap, patience)
 };
 
@@ -83,14 +83,15 @@ struct ReturnReplica {
   SandboxId sandbox;
   CHALK_FIELDS(ReturnReplica, group, sandbox)
 };
-using Effect = std::variant<Dispatch, RefuseRequest, AbortReplica, ReportDemand, ReturnReplica, WakeAt>;
+using Effect =
+    std::variant<Dispatch, RefuseRequest, AbortReplica, ReportDemand, ReturnReplica, WakeAt>;
 
 // ---- state
 struct Replica {
   SandboxId sandbox;
-  std::uint32_t group = 0;      // index
+  std::uint32_t group = 0;  // index
   std::uint32_t in_flight = 0;
-  std::uint32_t previous = 0;   // in the group's list of replicas with a free slot: slot + 1, 0 none
+  std::uint32_t previous = 0;  // in the group's list of replicas with a free slot: slot + 1, 0 none
   std::uint32_t next = 0;
   Time idle_since;
   bool listed = false;
@@ -105,25 +106,26 @@ struct Queued {
 struct Group {
   GroupRouting routing;
   Fifo<Queued> queue;
-  std::uint32_t queued = 0;     // without the abandoned
+  std::uint32_t queued = 0;  // without the abandoned
   std::uint32_t in_flight = 0;
-  std::uint32_t ready = 0;      // replicas that may get calls
-  std::uint32_t first = 0;      // most recently used with a free slot
+  std::uint32_t ready = 0;  // replicas that may get calls
+  std::uint32_t first = 0;  // most recently used with a free slot
   std::uint32_t last = 0;
-  Time changed;                 // the totals are up to date until here
+  Time changed;  // the totals are up to date until here
   std::int64_t concurrency_ns = 0;
   std::uint64_t arrivals = 0;
   std::uint64_t refused = 0;
   std::uint64_t holds = 0;
   std::uint32_t peak = 0;
   bool known = false;
-  bool active = false;          // something has happened since the last report
+  bool active = false;  // something has happened since the last report
   Time reported{-1'000'000'000'000};
   Time report_at = kNever;
-  Time reap_at = kNever;        // look for replicas whose keep-alive is over
-  Time patience_at = kNever;    // look at the head of the queue
-  CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed, concurrency_ns,
-               arrivals, refused, holds, peak, known, active, reported, report_at, reap_at, patience_at)
+  Time reap_at = kNever;      // look for replicas whose keep-alive is over
+  Time patience_at = kNever;  // look at the head of the queue
+  CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed,
+               concurrency_ns, arrivals, refused, holds, peak, known, active, reported, report_at,
+               reap_at, patience_at)
 };
 enum class Alarm : std::uint8_t { report, reap, patience };
 struct TimerKey {

@@ -5,7 +5,9 @@
 namespace chalk::gateway {
 
 Gateway::Gateway(Config config, State state)
-    : config_(config), state_(std::move(state)), functions_(config_.functions, std::move(state_.functions)) {
+    : config_(config),
+      state_(std::move(state)),
+      functions_(config_.functions, std::move(state_.functions)) {
   state_.functions = {};
 }
 
@@ -77,7 +79,8 @@ void Gateway::on(Time now, const Woken& woken, Effects& effects) {
 
 void Gateway::send(GatewayReport report, Effects& effects) {
   const std::uint64_t sequence = state_.reports.push(report);
-  effects.push_back(ToControl{{config_.incarnation, sequence, state_.orders.received, std::move(report)}});
+  effects.push_back(
+      ToControl{{config_.incarnation, sequence, state_.orders.received, std::move(report)}});
 }
 
 }  // namespace chalk::gateway

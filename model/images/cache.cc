@@ -17,7 +17,8 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
   auto [place, fresh] = state_.images.try_emplace(id);
   Image& image = place->second;
   if (fresh) image.layers = wanted.image.layers;
-  if (!wanted.sandbox && (image.missing != 0 || (!fresh && image.missing == 0))) return;  // warm, or soon
+  if (!wanted.sandbox && (image.missing != 0 || (!fresh && image.missing == 0)))
+    return;  // warm, or soon
 
   hold(image);  // what is here stays here while the rest is fetched
   Pull pull;
@@ -31,7 +32,8 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
       }
       continue;
     }
-    if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) != pull.layers.end()) continue;
+    if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) != pull.layers.end())
+      continue;
     pull.layers.push_back(layer.layer);
     pull.bytes += layer.bytes;
     pull.unpacked_bytes += layer.unpacked_bytes;
@@ -45,7 +47,8 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
     }
     state_.bytes += pull.unpacked_bytes;
     for (const LayerSpec& layer : image.layers) {
-      if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) == pull.layers.end()) continue;
+      if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) == pull.layers.end())
+        continue;
       if (state_.layers.contains(layer.layer)) continue;  // listed twice in one image
       Layer& one = state_.layers[layer.layer];
       one.unpacked_bytes = layer.unpacked_bytes;

@@ -1,10 +1,10 @@
 // Cache: the image layers on one node.
 //
-// In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions, answers.
-// A layer is pulled once however many want it; layers in use are never evicted, the rest go least
-// recently used first when room is needed.
-// Invariants: bytes on disk plus bytes under way never exceed capacity; every Wanted is answered
-// once, by ImageReady or ImageUnavailable, unless it is let go before.
+// In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions,
+// answers. A layer is pulled once however many want it; layers in use are never evicted, the rest
+// go least recently used first when room is needed. Invariants: bytes on disk plus bytes under way
+// never exceed capacity; every Wanted is answered once, by ImageReady or ImageUnavailable, unless
+// it is let go before.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -24,8 +24,8 @@ using PullId = Id<struct PullTag>;
 struct CacheConfig {
   std::int64_t capacity_bytes = 0;  // of unpacked layers; 0: no limit
   std::uint32_t pulls_at_once = 3;
-  std::uint32_t attempts = 3;       // per pull
-  Duration retry = seconds(1);      // doubles with each attempt
+  std::uint32_t attempts = 3;   // per pull
+  Duration retry = seconds(1);  // doubles with each attempt
   CHALK_FIELDS(CacheConfig, capacity_bytes, pulls_at_once, attempts, retry)
 };
 
@@ -78,21 +78,22 @@ struct ImageChanged {
   bool cached = false;
   CHALK_FIELDS(ImageChanged, image, cached)
 };
-using CacheEffect = std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable, ImageChanged, WakeAt>;
+using CacheEffect =
+    std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable, ImageChanged, WakeAt>;
 
 enum class LayerPhase : std::uint8_t { pulling, present };
 struct Layer {
   LayerPhase phase = LayerPhase::pulling;
   std::int64_t unpacked_bytes = 0;
-  std::uint32_t uses = 0;      // sandboxes and pulls that hold it
-  std::uint64_t used_last = 0; // a counter, not a time
-  std::set<ImageId> images;    // that have it and are known here
+  std::uint32_t uses = 0;       // sandboxes and pulls that hold it
+  std::uint64_t used_last = 0;  // a counter, not a time
+  std::set<ImageId> images;     // that have it and are known here
   CHALK_FIELDS(Layer, phase, unpacked_bytes, uses, used_last, images)
 };
 struct Image {
   std::vector<LayerSpec> layers;
-  std::uint32_t missing = 0;   // layers not present
-  std::uint32_t holders = 0;   // sandboxes, and a wish to be warm until it is
+  std::uint32_t missing = 0;  // layers not present
+  std::uint32_t holders = 0;  // sandboxes, and a wish to be warm until it is
   std::vector<SandboxId> waiting;
   CHALK_FIELDS(Image, layers, missing, holders, waiting)
 };
@@ -109,17 +110,18 @@ struct Pull {
 struct CacheState {
   std::map<LayerId, Layer> layers;
   std::map<ImageId, Image> images;
-  std::map<SandboxId, ImageId> holds;               // sandboxes that hold or wait
-  std::set<std::pair<std::uint64_t, LayerId>> idle; // present and unused, by last use
+  std::map<SandboxId, ImageId> holds;                // sandboxes that hold or wait
+  std::set<std::pair<std::uint64_t, LayerId>> idle;  // present and unused, by last use
   std::map<PullId, Pull> pulls;
-  std::set<PullId> line;                            // pulls that wait for a place
+  std::set<PullId> line;  // pulls that wait for a place
   std::uint32_t pulling = 0;
-  std::int64_t bytes = 0;                           // present and under way, unpacked
+  std::int64_t bytes = 0;  // present and under way, unpacked
   std::uint64_t uses = 0;
   std::uint64_t next_pull = 1;
   Timers<PullId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(CacheState, layers, images, holds, idle, pulls, line, pulling, bytes, uses, next_pull, timers, wake)
+  CHALK_FIELDS(CacheState, layers, images, holds, idle, pulls, line, pulling, bytes, uses,
+               next_pull, timers, wake)
 };
 
 class Cache {

@@ -59,7 +59,7 @@ struct Entry {
   CHALK_FIELDS(Entry, spec, nodes, everywhere)
 };
 struct CatalogueState {
-  std::vector<Entry> images;                // by image - 1; spec.image 0 marks a hole
+  std::vector<Entry> images;  // by image - 1; spec.image 0 marks a hole
   SlotMap<NodeId, std::set<ImageId>> on_node;
   std::set<ImageId> everywhere;
   CHALK_FIELDS(CatalogueState, images, on_node, everywhere)

@@ -61,8 +61,8 @@ void Node::on(Time now, const Woken& woken, Effects& effects) {
   if (state_.beat_at > now) return;
   if (!state_.id) return announce(now, effects);
   state_.reports.resend([&](std::uint64_t sequence, const NodeReport& report) {
-    effects.push_back(ToControl{state_.id, {state_.registration.incarnation, sequence,
-                                            state_.orders.received, report}});
+    effects.push_back(ToControl{
+        state_.id, {state_.registration.incarnation, sequence, state_.orders.received, report}});
   });
   effects.push_back(
       ToControl{state_.id, {state_.registration.incarnation, 0, state_.orders.received, {}}});
@@ -93,7 +93,8 @@ void Node::on(Time now, const Welcomed& welcomed, Effects& effects) {
   const auto part = static_cast<std::int64_t>(welcomed.node.value * 0x9E3779B97F4A7C15ULL >> 44);
   state_.beat_at = now + Duration{config_->heartbeat.nanos / (1 << 20) * part};
   for (const auto& [image, entry] : cache_.state().images) {
-    if (entry.missing == 0) report(ImageReport{image, true}, effects);  // from an earlier registration
+    if (entry.missing == 0)
+      report(ImageReport{image, true}, effects);  // from an earlier registration
   }
 }
 
@@ -163,14 +164,17 @@ bool Node::refuse(const StartOrder& start, Effects& effects) {
     const std::int32_t left = gpu < shape.gpus && gpu < kGpusPerNodeMax
                                   ? 1000 - use.gpu_millis[static_cast<std::size_t>(gpu)]
                                   : 0;
-    if (ask.gpu_millis <= 0 || ask.gpu_millis > left) return say(NodeRefusal::gpu, ask.gpu_millis, left);
+    if (ask.gpu_millis <= 0 || ask.gpu_millis > left)
+      return say(NodeRefusal::gpu, ask.gpu_millis, left);
   }
   if (given != ask.gpus) return say(NodeRefusal::gpu, ask.gpus, given);
   if (use.starting >= shape.start_slots) return say(NodeRefusal::start_slots, 1, 0);
   const auto live = static_cast<std::int64_t>(state_.sandboxes.size());
-  if (live >= shape.sandboxes_max) return say(NodeRefusal::sandboxes, 1, shape.sandboxes_max - live);
+  if (live >= shape.sandboxes_max)
+    return say(NodeRefusal::sandboxes, 1, shape.sandboxes_max - live);
   if (state_.reports.size() >= config_->reports_max) {
-    return say(NodeRefusal::draining, static_cast<std::int64_t>(state_.reports.size()), config_->reports_max);
+    return say(NodeRefusal::draining, static_cast<std::int64_t>(state_.reports.size()),
+               config_->reports_max);
   }
   return false;
 }
@@ -187,7 +191,8 @@ void Node::order(Time now, const WarmOrder& warm, Effects& effects) {
 }
 
 void Node::order(Time, const ScrubOrder&, Effects& effects) {
-  if (!state_.sandboxes.empty() || state_.scrubbing) return;  // its end will be reported; asked again
+  if (!state_.sandboxes.empty() || state_.scrubbing)
+    return;  // its end will be reported; asked again
   state_.scrubbing = true;
   effects.push_back(Scrub{});
 }
@@ -236,7 +241,8 @@ void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
   const Phase phase = found->second.phase;
   if (phase == Phase::stopping) return ended(now, exited.sandbox, found->second.end, effects);
   if (phase != Phase::running) return;
-  ended(now, exited.sandbox, exited.out_of_memory ? EndReason::out_of_memory : EndReason::exited, effects);
+  ended(now, exited.sandbox, exited.out_of_memory ? EndReason::out_of_memory : EndReason::exited,
+        effects);
 }
 
 void Node::on(Time now, const SandboxKilled& killed, Effects& effects) {
@@ -299,7 +305,8 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
       if (ready->sandbox) image_ready(now, ready->sandbox, effects);
     } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
       const auto found = state_.sandboxes.find(missing->sandbox);
-      if (found != state_.sandboxes.end()) ended(now, missing->sandbox, EndReason::pull_failed, effects);
+      if (found != state_.sandboxes.end())
+        ended(now, missing->sandbox, EndReason::pull_failed, effects);
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
       report(ImageReport{changed->image, changed->cached}, effects);
     } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {
@@ -311,8 +318,9 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
 void Node::report(NodeReport report, Effects& effects) {
   if (!state_.id) return;  // control learns nothing from a node that it does not know
   const std::uint64_t sequence = state_.reports.push(report);
-  effects.push_back(ToControl{state_.id, {state_.registration.incarnation, sequence,
-                                          state_.orders.received, std::move(report)}});
+  effects.push_back(ToControl{
+      state_.id,
+      {state_.registration.incarnation, sequence, state_.orders.received, std::move(report)}});
 }
 
 }  // namespace chalk::node

@@ -1,10 +1,10 @@
 // The root of one node agent: what control orders is checked again here, and carried out.
 //
 // In: envelopes of control, what the runtime says, waking. Out: orders to the runtime, envelopes to
-// control. It keeps the image cache and enforces lifetimes alone, also when control cannot be reached.
-// Invariants: what is admitted never exceeds the node in any dimension; sandboxes of two owners never
-// meet, nor follow each other without a scrub; every admitted sandbox ends in exactly one EndedReport;
-// it registers only when nothing of an earlier registration is left.
+// control. It keeps the image cache and enforces lifetimes alone, also when control cannot be
+// reached. Invariants: what is admitted never exceeds the node in any dimension; sandboxes of two
+// owners never meet, nor follow each other without a scrub; every admitted sandbox ends in exactly
+// one EndedReport; it registers only when nothing of an earlier registration is left.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -117,21 +117,21 @@ struct Use {
 struct State {
   // What a heartbeat reads stands together: most nodes do little else most of the time.
   Time wake = kNever;
-  Time beat_at = kNever;        // heartbeat, or another try to register
+  Time beat_at = kNever;  // heartbeat, or another try to register
   Time cache_wake = kNever;
-  NodeId id;                    // 0 until welcomed
+  NodeId id;  // 0 until welcomed
   Inbox orders;
   Timers<SandboxId> lifetimes;
   Outbox<NodeReport> reports;
   NodeRegistration registration;
   std::map<SandboxId, Sandbox> sandboxes;
   Use use;
-  TenantId owner;               // who has, or last had, sandboxes here
-  bool dirty = false;           // it had some since the last scrub
+  TenantId owner;      // who has, or last had, sandboxes here
+  bool dirty = false;  // it had some since the last scrub
   bool scrubbing = false;
-  images::CacheState cache;     // empty here: the machine owns that part
-  CHALK_FIELDS(State, wake, beat_at, cache_wake, id, orders, lifetimes, reports, registration, sandboxes,
-               use, owner, dirty, scrubbing, cache)
+  images::CacheState cache;  // empty here: the machine owns that part
+  CHALK_FIELDS(State, wake, beat_at, cache_wake, id, orders, lifetimes, reports, registration,
+               sandboxes, use, owner, dirty, scrubbing, cache)
 };
 
 class Node {

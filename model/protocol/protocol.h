@@ -53,7 +53,17 @@ struct ScrubOrder {  // wipe what the last owner may have left; the node is empt
 using NodeOrder = std::variant<StartOrder, StopOrder, WarmOrder, ScrubOrder>;
 
 // ---- node -> control -------------------------------------------------------------------------
-enum class NodeRefusal : std::uint8_t { cpu, memory, disk, gpu, start_slots, sandboxes, owner, draining, duplicate };
+enum class NodeRefusal : std::uint8_t {
+  cpu,
+  memory,
+  disk,
+  gpu,
+  start_slots,
+  sandboxes,
+  owner,
+  draining,
+  duplicate
+};
 enum class EndReason : std::uint8_t {
   exited,            // the workload ended by itself
   terminated,        // it was asked to stop
@@ -61,8 +71,8 @@ enum class EndReason : std::uint8_t {
   start_failed,
   pull_failed,
   out_of_memory,
-  node_lost,         // said by control, never by a node
-  agent_restarted    // found gone when the node came back
+  node_lost,       // said by control, never by a node
+  agent_restarted  // found gone when the node came back
 };
 struct StartedReport {  // running
   SandboxId sandbox;
@@ -88,7 +98,8 @@ struct ImageReport {
 struct ScrubbedReport {
   CHALK_FIELDS(ScrubbedReport)
 };
-using NodeReport = std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport>;
+using NodeReport =
+    std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport>;
 
 // An envelope carries at most one message; without one it is a heartbeat.
 template <class Message>
@@ -117,18 +128,20 @@ struct NodeRegistration {
 // repeated report does no harm.
 struct Demand {
   GroupId group;
-  Time at;                            // end of the window
-  std::int64_t concurrency_ns = 0;    // total of (in flight + queued) x nanoseconds so far
-  std::uint64_t arrivals = 0;         // total
-  std::uint64_t refused = 0;          // total
-  std::uint64_t holds = 0;            // total of requests that found no free slot on arrival
-  std::uint32_t peak = 0;             // highest (in flight + queued) since the last report
-  std::uint32_t in_flight = 0;        // now
-  std::uint32_t queued = 0;           // now
-  std::uint32_t ready = 0;            // replicas that the gateway may use now
-  CHALK_FIELDS(Demand, group, at, concurrency_ns, arrivals, refused, holds, peak, in_flight, queued, ready)
+  Time at;                          // end of the window
+  std::int64_t concurrency_ns = 0;  // total of (in flight + queued) x nanoseconds so far
+  std::uint64_t arrivals = 0;       // total
+  std::uint64_t refused = 0;        // total
+  std::uint64_t holds = 0;          // total of requests that found no free slot on arrival
+  std::uint32_t peak = 0;           // highest (in flight + queued) since the last report
+  std::uint32_t in_flight = 0;      // now
+  std::uint32_t queued = 0;         // now
+  std::uint32_t ready = 0;          // replicas that the gateway may use now
+  CHALK_FIELDS(Demand, group, at, concurrency_ns, arrivals, refused, holds, peak, in_flight, queued,
+               ready)
 };
-struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its keep-alive, or drained
+struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its keep-alive, or
+                          // drained
   GroupId group;
   SandboxId sandbox;
   CHALK_FIELDS(ReplicaReturned, group, sandbox)
@@ -140,8 +153,8 @@ struct GroupRouting {  // how the gateway treats calls to a group
   std::uint32_t concurrency = 1;   // calls at once per replica
   std::uint32_t queue_max = 1000;  // calls that may wait; one more is refused
   Duration queue_timeout;          // 0: a waiting call waits until it is served
-  Duration keep_alive;             // idle replicas beyond min_replicas are returned; 0: control decides
-  Duration report_interval;        // how often demand is reported while there is any
+  Duration keep_alive;       // idle replicas beyond min_replicas are returned; 0: control decides
+  Duration report_interval;  // how often demand is reported while there is any
   std::uint32_t min_replicas = 0;
   bool delayed_warm_start = true;  // a replica that falls free takes a call that waits for a start
   CHALK_FIELDS(GroupRouting, group, concurrency, queue_max, queue_timeout, keep_alive,

@@ -14,7 +14,8 @@ void Sandboxes::step(Time now, const Event& event, Effects& effects) {
 }
 
 void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
-  const auto refuse = [&](Refusal rule, std::int64_t needed, std::int64_t in_use, std::int64_t limit) {
+  const auto refuse = [&](Refusal rule, std::int64_t needed, std::int64_t in_use,
+                          std::int64_t limit) {
     effects.push_back(Refused{asked.reply_to, {}, asked.group, rule, 0, needed, in_use, limit});
   };
   const Key key{asked.tenant, asked.key};
@@ -151,7 +152,8 @@ void Sandboxes::on(Time now, const Woken&, Effects& effects) {
   while (state_.start_deadlines.due(now)) {
     const SandboxId id = state_.start_deadlines.pop().key;
     Record* record = state_.sandboxes.find(id);
-    if (record == nullptr || record->phase != Phase::placed || record->start_deadline > now) continue;
+    if (record == nullptr || record->phase != Phase::placed || record->start_deadline > now)
+      continue;
     // The node is told to stop it and answers; only then is the placement given back, and another
     // node tried.
     record->phase = Phase::ending;

@@ -25,9 +25,10 @@ namespace chalk::sandbox {
 struct Config {
   std::uint32_t sandboxes_max = 4'000'000;  // live at once
   std::uint32_t keys_max = 10'000'000;
-  Duration key_retention = seconds(86'400);  // a key is remembered so long after its sandbox is gone
-  Duration start_timeout = seconds(600);     // from the order to the report that it runs
-  std::uint32_t start_attempts = 3;          // nodes to try before a sandbox is given up
+  Duration key_retention =
+      seconds(86'400);                    // a key is remembered so long after its sandbox is gone
+  Duration start_timeout = seconds(600);  // from the order to the report that it runs
+  std::uint32_t start_attempts = 3;       // nodes to try before a sandbox is given up
   Duration lifetime_max = seconds(30 * 86'400);
   CHALK_FIELDS(Config, sandboxes_max, keys_max, key_retention, start_timeout, start_attempts,
                lifetime_max)
@@ -47,7 +48,8 @@ struct Requested {
   bool fits = true;          // said by the root: an empty node of some pool has room for it
   PoolId pool;
   Duration lifetime;  // 0 for none
-  CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool, lifetime)
+  CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool,
+               lifetime)
 };
 struct AdmissionRefused {
   SandboxId sandbox;
@@ -93,7 +95,13 @@ using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRef
 
 // ---- effects
 enum class Refusal : std::uint8_t {
-  unknown_image, sandboxes_limit, keys_limit, lifetime_too_long, no_resources, never_fits, admission
+  unknown_image,
+  sandboxes_limit,
+  keys_limit,
+  lifetime_too_long,
+  no_resources,
+  never_fits,
+  admission
 };
 struct Accepted {
   std::uint64_t reply_to = 0;

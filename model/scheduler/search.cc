@@ -108,16 +108,11 @@ bool Most::passes(std::int64_t gpu, std::int64_t cpu, std::int64_t memory,
 std::int64_t Most::amount(std::int64_t gpu, std::int64_t cpu, std::int64_t memory,
                           std::int64_t disk) const {
   switch (filter_) {
-    case Filter::gpu:
-      return gpu;
-    case Filter::cpu:
-      return cpu;
-    case Filter::memory:
-      return memory;
-    case Filter::disk:
-      return disk;
-    case Filter::start_slots:
-      return 0;
+    case Filter::gpu: return gpu;
+    case Filter::cpu: return cpu;
+    case Filter::memory: return memory;
+    case Filter::disk: return disk;
+    case Filter::start_slots: return 0;
   }
   return 0;
 }

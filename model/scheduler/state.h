@@ -50,8 +50,8 @@ struct NodeInfo {
   bool cordoned = false;
   bool usable = true;
   Listed listed = Listed::no;
-  CHALK_FIELDS(NodeInfo, id, last, pool, owner, shape, zone, gpu_row, first_reservation, starts_free,
-               sandboxes_free, dedicated, cordoned, usable, listed)
+  CHALK_FIELDS(NodeInfo, id, last, pool, owner, shape, zone, gpu_row, first_reservation,
+               starts_free, sandboxes_free, dedicated, cordoned, usable, listed)
 };
 
 // One distinct amount of free thousandths on a node, an element of its bucket's tree of shares.

@@ -17,7 +17,8 @@ void add(Amounts& to, const Amounts& more, std::int64_t sign) {
 bool covers(const Resources& big, const Resources& small) {
   return big.cpu_millicores >= small.cpu_millicores && big.memory_bytes >= small.memory_bytes &&
          big.disk_bytes >= small.disk_bytes && big.gpus >= small.gpus &&
-         big.gpu_millis >= small.gpu_millis && (big.gpus == 0 || big.gpu_models == small.gpu_models) &&
+         big.gpu_millis >= small.gpu_millis &&
+         (big.gpus == 0 || big.gpu_models == small.gpu_models) &&
          (big.gpus == 0) == (small.gpus == 0);
 }
 
@@ -80,15 +81,17 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   Tenant& tenant = found->second;
   if (refuse_by_quota(asked, tenant, effects)) return;
   add(tenant.in_use, amounts_of(asked.resources), +1);
-  Held& held = state_.held.put(asked.sandbox, {asked.tenant, asked.resources, asked.pool, {},
-                                               Phase::waiting, state_.next_ticket++, now});
+  Held& held = state_.held.put(
+      asked.sandbox,
+      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now});
   const bool behind_its_own = !tenant.waiting.empty();
   if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
   effects.push_back(TryPlace{asked.sandbox, owner_key(asked.tenant)});
 }
 
-bool Tenancy::refuse_by_quota(const SandboxAsked& asked, const Tenant& tenant, Effects& effects) const {
+bool Tenancy::refuse_by_quota(const SandboxAsked& asked, const Tenant& tenant,
+                              Effects& effects) const {
   const Amounts ask = amounts_of(asked.resources);
   const auto over = [&](Rule rule, std::int64_t needed, std::int64_t used, std::int64_t limit) {
     if (limit == 0 || needed <= limit - used) return false;
@@ -140,7 +143,8 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
     state_.round.failed.push_back({owner, held->pool, held->resources});
   }
   wait(not_placed.sandbox, *held);
-  if (now - held->since >= config_.bypass_max) state_.aged.try_emplace(held->pool, not_placed.sandbox);
+  if (now - held->since >= config_.bypass_max)
+    state_.aged.try_emplace(held->pool, not_placed.sandbox);
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
@@ -183,15 +187,19 @@ void Tenancy::on(Time, const NodeJoined& joined, Effects&) {
   node.owner = joined.owner;
   node.phase = node.dedicated ? NodePhase::owned : NodePhase::free;
   state_.nodes.put(joined.node, node);
-  add(state_.capacity, {joined.shape.cpu_millicores, joined.shape.memory_bytes,
-                        joined.shape.gpus * 1000LL, joined.shape.sandboxes_max}, +1);
+  add(state_.capacity,
+      {joined.shape.cpu_millicores, joined.shape.memory_bytes, joined.shape.gpus * 1000LL,
+       joined.shape.sandboxes_max},
+      +1);
 }
 
 void Tenancy::on(Time, const NodeGone& gone, Effects&) {
   const Node* node = state_.nodes.find(gone.node);
   if (node == nullptr) return;
-  add(state_.capacity, {node->shape.cpu_millicores, node->shape.memory_bytes,
-                        node->shape.gpus * 1000LL, node->shape.sandboxes_max}, -1);
+  add(state_.capacity,
+      {node->shape.cpu_millicores, node->shape.memory_bytes, node->shape.gpus * 1000LL,
+       node->shape.sandboxes_max},
+      -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});
   state_.nodes.erase(gone.node);
 }
@@ -284,7 +292,8 @@ void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
 
 bool Tenancy::fails_too(TenantId owner, const Held& held) const {
   for (const Failure& failure : state_.round.failed) {
-    if (failure.owner == owner && failure.pool == held.pool && covers(held.resources, failure.resources)) {
+    if (failure.owner == owner && failure.pool == held.pool &&
+        covers(held.resources, failure.resources)) {
       return true;
     }
   }
@@ -325,7 +334,8 @@ void Tenancy::set_share(TenantId id, Tenant& tenant) {
   std::uint64_t share = 0;
   const auto of = [&](std::int64_t used, std::int64_t capacity) {
     if (used <= 0 || capacity <= 0) return;
-    const Wide part = (Wide(static_cast<std::uint64_t>(used)) << 32) / static_cast<std::uint64_t>(capacity);
+    const Wide part =
+        (Wide(static_cast<std::uint64_t>(used)) << 32) / static_cast<std::uint64_t>(capacity);
     share = std::max(share, static_cast<std::uint64_t>(part) / tenant.weight);
   };
   of(tenant.placed.cpu_millicores, state_.capacity.cpu_millicores);

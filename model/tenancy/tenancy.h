@@ -1,17 +1,17 @@
 // Tenancy: who may have how much, who waits for what, and which tenant a node belongs to.
 //
-// In: tenants with quotas, sandboxes that ask and end, what the scheduler found, nodes that come, go
-// and are scrubbed. Out: which sandbox to place next, refusals with rule and numbers, owners of nodes.
-// Invariants: a tenant never holds more than its quota; what is held is released once on every path;
-// a node is never usable by two owner keys without a scrub between.
+// In: tenants with quotas, sandboxes that ask and end, what the scheduler found, nodes that come,
+// go and are scrubbed. Out: which sandbox to place next, refusals with rule and numbers, owners of
+// nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
+// every path; a node is never usable by two owner keys without a scrub between.
 //
-// Order of what waits: dominant resource fairness (Ghodsi et al., NSDI 2011) in integers: the tenant
-// whose largest share of any resource, divided by its weight, is least goes next; within a tenant
-// first come, first served. A round stops after `tries_per_event` failures; the next round begins
-// where it stopped, so every waiting tenant's head is tried within
-// tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed). A large
-// ask that has waited `bypass_max` is passed no more by tenants whose share is as large: what they
-// leave gathers until it fits.
+// Order of what waits: dominant resource fairness (Ghodsi et al., NSDI 2011) in integers: the
+// tenant whose largest share of any resource, divided by its weight, is least goes next; within a
+// tenant first come, first served. A round stops after `tries_per_event` failures; the next round
+// begins where it stopped, so every waiting tenant's head is tried within tenants / tries_per_event
+// rounds (the bound on waiting while capacity keeps being freed). A large ask that has waited
+// `bypass_max` is passed no more by tenants whose share is as large: what they leave gathers until
+// it fits.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -117,7 +117,12 @@ struct TryPlace {  // answered by SandboxPlaced or NotPlaced before anything els
   CHALK_FIELDS(TryPlace, sandbox, owner_key)
 };
 enum class Rule : std::uint8_t {
-  unknown_tenant, quota_cpu, quota_memory, quota_gpu, quota_sandboxes, pending_limit,
+  unknown_tenant,
+  quota_cpu,
+  quota_memory,
+  quota_gpu,
+  quota_sandboxes,
+  pending_limit,
   pending_limit_of_tenant
 };
 const char* rule_name(Rule rule);
@@ -182,9 +187,9 @@ struct Failure {  // no room for this in the present round, so none for as much 
 using Place = std::pair<std::uint64_t, TenantId>;  // in the line: share, tenant
 struct Round {
   bool open = false;
-  bool wrapped = false;     // it began in the middle of the line and has passed the end
-  Place from;               // where it began
-  Place at;                 // the last one tried
+  bool wrapped = false;  // it began in the middle of the line and has passed the end
+  Place from;            // where it began
+  Place at;              // the last one tried
   std::uint32_t failures = 0;
   std::vector<Failure> failed;
   CHALK_FIELDS(Round, open, wrapped, from, at, failures, failed)
@@ -193,18 +198,18 @@ struct State {
   std::map<TenantId, Tenant> tenants;
   SlotMap<SandboxId, Held> held;
   SlotMap<NodeId, Node> nodes;
-  std::set<Place> line;                        // tenants with something waiting
-  std::set<std::pair<Time, NodeId>> lingering; // by deadline
-  Amounts capacity;                            // of all nodes
-  std::map<PoolId, SandboxId> aged;            // has waited longer than bypass_max, one for a pool
+  std::set<Place> line;                         // tenants with something waiting
+  std::set<std::pair<Time, NodeId>> lingering;  // by deadline
+  Amounts capacity;                             // of all nodes
+  std::map<PoolId, SandboxId> aged;             // has waited longer than bypass_max, one for a pool
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
   Round round;
-  Place resume_behind;                         // where the last round gave up; zero: at the start
+  Place resume_behind;  // where the last round gave up; zero: at the start
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count, next_ticket,
-               round, resume_behind, timers, wake)
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count,
+               next_ticket, round, resume_behind, timers, wake)
 };
 
 class Tenancy {

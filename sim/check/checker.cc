@@ -42,13 +42,15 @@ void Checker::started(Time now, const TrueNode& node, const LiveSandbox& sandbox
   const std::string where = "node " + std::to_string(sandbox.node) + ", sandbox " +
                             std::to_string(sandbox.sandbox.value) + ": ";
   if (node.last_owner && node.last_owner != sandbox.owner) {
-    broke(now, 8, where + "of owner " + to_text(sandbox.owner) + " on a node last held by owner " +
-                      to_text(node.last_owner) + ", with no scrub between");
+    broke(now, 8,
+          where + "of owner " + to_text(sandbox.owner) + " on a node last held by owner " +
+              to_text(node.last_owner) + ", with no scrub between");
   }
   apply(use, sandbox, +1);
   const auto within = [&](const char* what, std::int64_t used, std::int64_t capacity) {
     if (used > capacity) {
-      broke(now, 1, where + std::to_string(used) + " " + what + " in use of " + std::to_string(capacity));
+      broke(now, 1,
+            where + std::to_string(used) + " " + what + " in use of " + std::to_string(capacity));
     }
   };
   within("millicores", use.cpu_millicores, shape.cpu_millicores);
@@ -70,16 +72,17 @@ void Checker::ended(Time now, const TrueNode&, const LiveSandbox& sandbox) {
   if (sandbox.lifetime.nanos == 0 || sandbox.running == kNever) return;
   const Duration ran = now - sandbox.running;
   if (ran > sandbox.lifetime + limits_.stop) {
-    broke(now, 4, "sandbox " + std::to_string(sandbox.sandbox.value) + " ran " +
-                      std::to_string(ran.nanos) + " ns, its lifetime is " +
-                      std::to_string(sandbox.lifetime.nanos) + " ns");
+    broke(now, 4,
+          "sandbox " + std::to_string(sandbox.sandbox.value) + " ran " + std::to_string(ran.nanos) +
+              " ns, its lifetime is " + std::to_string(sandbox.lifetime.nanos) + " ns");
   }
 }
 
 void Checker::dispatched(Time now, GroupId group, const LiveSandbox* replica) {
   if (replica != nullptr && replica->group != group) {
-    broke(now, 2, "a call to group " + to_text(group) + " went to sandbox " +
-                      to_text(replica->sandbox) + " of group " + to_text(replica->group));
+    broke(now, 2,
+          "a call to group " + to_text(group) + " went to sandbox " + to_text(replica->sandbox) +
+              " of group " + to_text(replica->group));
   }
 }
 
@@ -89,8 +92,9 @@ void Checker::accepted(Time now, std::uint64_t request, SandboxId sandbox) {
   auto& known = accepted_[slot];
   if (request > known.first) known = {request, sandbox};  // a later request has the slot now
   if (request != known.first || known.second == sandbox) return;
-  broke(now, 3, "request " + std::to_string(request) + " got sandbox " + to_text(sandbox) +
-                    " after sandbox " + to_text(known.second));
+  broke(now, 3,
+        "request " + std::to_string(request) + " got sandbox " + to_text(sandbox) +
+            " after sandbox " + to_text(known.second));
 }
 
 void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
@@ -100,8 +104,9 @@ void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std:
   const CheckLimits::Replicas& limit = found->second;
   const std::string name = "group " + to_text(group);
   if (std::max(live, wanted) > limit.max) {
-    broke(now, 2, name + " has " + std::to_string(wanted) + " replicas ordered or running and " +
-                      std::to_string(live) + " live, its limit is " + std::to_string(limit.max));
+    broke(now, 2,
+          name + " has " + std::to_string(wanted) + " replicas ordered or running and " +
+              std::to_string(live) + " live, its limit is " + std::to_string(limit.max));
   }
   if (limit.slack_permille < 0) return;
   const std::uint32_t most = most_open_[group.value - 1];
@@ -112,9 +117,10 @@ void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std:
   const std::int64_t enough = std::max<std::int64_t>(limit.min, calls / limit.concurrency + 1);
   // Those that the gateway has been asked to drain are surplus on their way out.
   if (wanted > enough + stopping) {
-    broke(now, 6, name + " has " + std::to_string(wanted - stopping) + " replicas ordered or running, " +
-                      std::to_string(most) + " calls at once never needed more than " +
-                      std::to_string(enough));
+    broke(now, 6,
+          name + " has " + std::to_string(wanted - stopping) + " replicas ordered or running, " +
+              std::to_string(most) + " calls at once never needed more than " +
+              std::to_string(enough));
   }
 }
 
@@ -133,11 +139,11 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
     const bool known = known_node && record != nullptr && record->node == node.says_id;
     if (known && !record->stop_asked && live.group) ++live_of_group[live.group.value];
     if (!known && !live.killed && now - live.ordered > limits_.orphan_bound) {
-      broke(now, 3, "sandbox " + to_text(live.sandbox) + " lives on node " +
-                        std::to_string(live.node) + " since " + std::to_string(live.ordered.nanos) +
-                        " ns and control does not know " +
-                        (known_node ? "it" : "that boot of the node") + " (incarnation " +
-                        std::to_string(node.says_incarnation) + ", id " + to_text(node.says_id) + ")");
+      broke(now, 3,
+            "sandbox " + to_text(live.sandbox) + " lives on node " + std::to_string(live.node) +
+                " since " + std::to_string(live.ordered.nanos) + " ns and control does not know " +
+                (known_node ? "it" : "that boot of the node") + " (incarnation " +
+                std::to_string(node.says_incarnation) + ", id " + to_text(node.says_id) + ")");
     }
     if (live.lifetime.nanos != 0 && live.running != kNever &&
         now - live.running > live.lifetime + limits_.stop) {
@@ -159,15 +165,17 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
   for (const auto& [tenant, millicores] : asked) {
     const std::int64_t counted = control.tenancy().in_use(tenant).cpu_millicores;
     if (counted != millicores) {
-      broke(now, 7, "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
-                        " millicores, its sandboxes ask for " + std::to_string(millicores));
+      broke(now, 7,
+            "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
+                " millicores, its sandboxes ask for " + std::to_string(millicores));
     }
   }
 }
 
 void Checker::at_end(Time now, std::size_t unfinished, bool cut) {
   if (!cut && unfinished != 0) {
-    broke(now, 9, std::to_string(unfinished) + " calls or sandboxes were neither finished nor refused");
+    broke(now, 9,
+          std::to_string(unfinished) + " calls or sandboxes were neither finished nor refused");
   }
 }
 

@@ -15,13 +15,14 @@
 namespace chalk::sim {
 
 struct CheckLimits {
-  Duration stop;             // how long a kill takes
-  Duration orphan_bound;     // a sandbox that control does not know must be gone by then
+  Duration stop;          // how long a kill takes
+  Duration orphan_bound;  // a sandbox that control does not know must be gone by then
   struct Replicas {
     std::uint32_t max = 0;
     std::uint32_t min = 0;
     std::uint32_t concurrency = 1;
-    std::int64_t slack_permille = -1;  // more than calls ever needed; -1: the policy promises nothing
+    std::int64_t slack_permille =
+        -1;  // more than calls ever needed; -1: the policy promises nothing
   };
   std::map<std::uint64_t, Replicas> groups;  // by group
 };
@@ -76,7 +77,8 @@ class Checker {
 
   std::vector<Use> use_;
   std::vector<std::pair<std::uint64_t, SandboxId>> accepted_;  // request and its sandbox, by slot
-  std::vector<std::uint32_t> most_open_;  // calls at once, by group, where a policy promises something
+  std::vector<std::uint32_t>
+      most_open_;  // calls at once, by group, where a policy promises something
   Time last_;
   std::vector<std::string> broken_;
   std::uint64_t broken_count_ = 0;

@@ -23,8 +23,8 @@ struct LiveSandbox {
   std::uint32_t gpu_mask = 0;
   Duration lifetime;
   Time ordered;
-  Time running = kNever;    // since when
-  bool killed = false;      // a kill is on its way
+  Time running = kNever;  // since when
+  bool killed = false;    // a kill is on its way
 };
 
 // One real node. A crash ends what lives on it; a return is a new boot with the next incarnation.
@@ -36,14 +36,14 @@ struct TrueNode {
   std::uint64_t purchase = 0;
   std::uint64_t incarnation = 0;
   std::uint32_t epoch = 0;
-  NodeId id;                  // as control welcomed it last
-  NodeId says_id;             // who it says it is to control, and by which incarnation
+  NodeId id;       // as control welcomed it last
+  NodeId says_id;  // who it says it is to control, and by which incarnation
   std::uint64_t says_incarnation = 0;
   bool up = false;
   bool released = false;
   Time wake = kNever;
   Time up_since;
-  TenantId last_owner;        // who last had something here, until a scrub
+  TenantId last_owner;  // who last had something here, until a scrub
   std::vector<SandboxId> live;
 };
 
@@ -53,7 +53,8 @@ class Truth {
  public:
   LiveSandbox* find(std::uint32_t node, SandboxId sandbox) {
     const std::size_t slot = slot_of(sandbox);
-    if (slot < by_slot_.size() && by_slot_[slot].sandbox == sandbox && by_slot_[slot].node == node) {
+    if (slot < by_slot_.size() && by_slot_[slot].sandbox == sandbox &&
+        by_slot_[slot].node == node) {
       return &by_slot_[slot];
     }
     const auto found = apart_.find({sandbox, node});
@@ -88,7 +89,9 @@ class Truth {
   }
 
  private:
-  static std::size_t slot_of(SandboxId sandbox) { return SlotTable<SandboxId, int>::slot_of(sandbox); }
+  static std::size_t slot_of(SandboxId sandbox) {
+    return SlotTable<SandboxId, int>::slot_of(sandbox);
+  }
 
   std::vector<LiveSandbox> by_slot_;
   std::map<std::pair<SandboxId, std::uint32_t>, LiveSandbox> apart_;

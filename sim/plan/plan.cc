@@ -79,7 +79,8 @@ class Search {
 
   // One below and some above the answer: for the picture, and to see whether more ever harms.
   void look_around(std::int64_t answer) {
-    std::vector<std::int64_t> around = {answer - 1, answer + 1, answer + std::max<std::int64_t>(2, answer / 4),
+    std::vector<std::int64_t> around = {answer - 1, answer + 1,
+                                        answer + std::max<std::int64_t>(2, answer / 4),
                                         answer + std::max<std::int64_t>(3, answer / 2)};
     for (const std::int64_t value : around) {
       if (stopped()) return;
@@ -99,8 +100,9 @@ class Search {
     plan.interrupted = stopped();
     for (const auto& [value, point] : points_) {
       if (plan.found && value > holds && point.satisfied < question_.seeds.size()) {
-        plan.notes.push_back(question_.knob + "=" + std::to_string(value) +
-                             " fails although it is more: the answer depends on chance; use more seeds");
+        plan.notes.push_back(
+            question_.knob + "=" + std::to_string(value) +
+            " fails although it is more: the answer depends on chance; use more seeds");
       }
       plan.points.push_back(point);
     }

@@ -15,18 +15,19 @@
 namespace chalk::sim {
 
 struct PlanQuestion {
-  std::string knob;              // a.b.c
+  std::string knob;  // a.b.c
   std::int64_t low = 1;
   std::int64_t high = 1;
-  std::string condition;         // "wait_p99_ms<=500"
+  std::string condition;  // "wait_p99_ms<=500"
   std::vector<std::uint64_t> seeds;
-  std::uint32_t parallel = 2;    // runs at once, each in a process of its own
+  std::uint32_t parallel = 2;  // runs at once, each in a process of its own
 };
 
 // Runs one value with one seed; called in parallel processes. Its Result comes back as JSON.
 using PlanRun = std::function<Result(std::int64_t value, std::uint64_t seed)>;
 // Told before each value: how many runs are done, and about how many there will be.
-using PlanProgress = std::function<void(std::size_t done, std::size_t expected, std::int64_t value)>;
+using PlanProgress =
+    std::function<void(std::size_t done, std::size_t expected, std::int64_t value)>;
 
 PlanResult plan(const PlanQuestion& question, const PlanRun& run, const PlanProgress& progress,
                 const std::atomic<bool>* stop);

@@ -1,9 +1,10 @@
 #include "sim/report/embedded.h"
 
-#define CHALK_EMBED(name, path)                                                                  \
-  asm(".section .rodata\n.global chalk_" #name "_begin\n.global chalk_" #name "_end\n"           \
+#define CHALK_EMBED(name, path)                                                                    \
+  asm(".section .rodata\n.global chalk_" #name "_begin\n.global chalk_" #name                      \
+      "_end\n"                                                                                     \
       "chalk_" #name "_begin:\n.incbin \"" path "\"\nchalk_" #name "_end:\n.byte 0\n.previous\n"); \
-  extern "C" const char chalk_##name##_begin[];                                                  \
+  extern "C" const char chalk_##name##_begin[];                                                    \
   extern "C" const char chalk_##name##_end[];
 
 CHALK_EMBED(chart_js, CHALK_CHART_JS)

@@ -26,10 +26,14 @@ std::string escaped(const std::string& text) {
 std::string script_json(const nlohmann::json& json) {
   std::string out;
   for (const char c : json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)) {
-    if (c == '<') out += "\\u003c";
-    else if (c == '>') out += "\\u003e";
-    else if (c == '&') out += "\\u0026";
-    else out += c;
+    if (c == '<')
+      out += "\\u003c";
+    else if (c == '>')
+      out += "\\u003e";
+    else if (c == '&')
+      out += "\\u0026";
+    else
+      out += c;
   }
   return out;
 }
@@ -58,7 +62,8 @@ std::string facts_table(const Result& r) {
   std::string out = "<table class=\"facts\"><tbody>\n";
   out += row("requests", fmt::format("{}", r.requests));
   out += row("completed", fmt::format("{}", r.completed));
-  for (const auto& [rule, count] : r.refused) out += row("refused: " + rule, fmt::format("{}", count));
+  for (const auto& [rule, count] : r.refused)
+    out += row("refused: " + rule, fmt::format("{}", count));
   for (const auto& [why, count] : r.failed) out += row("failed: " + why, fmt::format("{}", count));
   out += row("cold starts", fmt::format("{}", r.cold_starts));
   out += row("sandboxes started", fmt::format("{}", r.replica_starts));
@@ -86,33 +91,41 @@ std::string page(const std::string& title, const std::string& shows,
   std::string out = fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>{}</title>\n<style>{}</style></head>\n<body><main>\n<h1>{}</h1>\n<p class=\"shows\">{}</p>\n"
+      "<title>{}</title>\n<style>{}</style></head>\n<body><main>\n<h1>{}</h1>\n<p "
+      "class=\"shows\">{}</p>\n"
       "<section class=\"answer\">\n",
       escaped(title), embedded_page_css(), escaped(title), escaped(shows));
   for (std::size_t i = 0; i < answers.size(); ++i) {
     const bool bad = answers[i].starts_with("DOES NOT") || answers[i].starts_with("BROKEN") ||
                      answers[i].starts_with("No value");
-    out += fmt::format("<p{}>{}</p>\n", bad ? " class=\"bad\"" : i == 0 ? " class=\"first\"" : "",
+    out += fmt::format("<p{}>{}</p>\n",
+                       bad      ? " class=\"bad\""
+                       : i == 0 ? " class=\"first\""
+                                : "",
                        escaped(answers[i]));
   }
   out += "</section>\n<section id=\"plots\"></section>\n" + body;
-  out += "<footer>Made by chalk-sim. Plots are drawn by Chart.js (MIT licence), which is inside this "
-         "file; nothing is fetched.</footer>\n</main>\n";
-  out += fmt::format("<script type=\"application/json\" id=\"data\">{}</script>\n", script_json(data));
-  out += fmt::format("<script>{}</script>\n<script>{}</script>\n</body></html>\n", embedded_chart_js(),
-                     embedded_page_js());
+  out +=
+      "<footer>Made by chalk-sim. Plots are drawn by Chart.js (MIT licence), which is inside this "
+      "file; nothing is fetched.</footer>\n</main>\n";
+  out +=
+      fmt::format("<script type=\"application/json\" id=\"data\">{}</script>\n", script_json(data));
+  out += fmt::format("<script>{}</script>\n<script>{}</script>\n</body></html>\n",
+                     embedded_chart_js(), embedded_page_js());
   return out;
 }
 
 }  // namespace
 
 std::string html_page(const Result& r) {
-  return page(r.scenario, r.shows, answer(r), times_table(r) + facts_table(r), {{"run", to_json(r)}});
+  return page(r.scenario, r.shows, answer(r), times_table(r) + facts_table(r),
+              {{"run", to_json(r)}});
 }
 
 std::string html_page(const PlanResult& p) {
   std::string body = "<h2>Values that were tried</h2>\n<table class=\"times\"><thead><tr><th>" +
-                     escaped(p.knob) + "</th><th>least</th><th>mean</th><th>most</th><th>seeds that meet it"
+                     escaped(p.knob) +
+                     "</th><th>least</th><th>mean</th><th>most</th><th>seeds that meet it"
                      "</th></tr></thead><tbody>\n";
   for (const PlanPoint& point : p.points) {
     double least = point.metrics.empty() ? 0 : point.metrics[0], most = least, total = 0;
@@ -121,18 +134,23 @@ std::string html_page(const PlanResult& p) {
       most = std::max(most, m);
       total += m;
     }
-    const double mean = point.metrics.empty() ? 0 : total / static_cast<double>(point.metrics.size());
-    body += fmt::format("<tr{}><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{} of {}</td></tr>\n",
-                        p.found && point.value == p.chosen ? " class=\"chosen\"" : "", number_text(point.value),
-                        number_text(least), number_text(mean), number_text(most), point.satisfied,
-                        p.seeds.size());
+    const double mean =
+        point.metrics.empty() ? 0 : total / static_cast<double>(point.metrics.size());
+    body += fmt::format(
+        "<tr{}><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{} of {}</td></tr>\n",
+        p.found && point.value == p.chosen ? " class=\"chosen\"" : "", number_text(point.value),
+        number_text(least), number_text(mean), number_text(most), point.satisfied, p.seeds.size());
   }
-  body += fmt::format("</tbody></table>\n<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
-                      escaped(p.knob), number_text(p.found ? p.chosen : p.high));
-  for (const std::string& line : answer(p.reference)) body += fmt::format("<p>{}</p>\n", escaped(line));
+  body +=
+      fmt::format("</tbody></table>\n<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
+                  escaped(p.knob), number_text(p.found ? p.chosen : p.high));
+  for (const std::string& line : answer(p.reference))
+    body += fmt::format("<p>{}</p>\n", escaped(line));
   body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
-  const std::string title = fmt::format("{}: the least {} for {}", p.reference.scenario, p.knob, p.condition);
-  return page(title, p.reference.shows, answer(p), body, {{"plan", to_json(p)}, {"run", to_json(p.reference)}});
+  const std::string title =
+      fmt::format("{}: the least {} for {}", p.reference.scenario, p.knob, p.condition);
+  return page(title, p.reference.shows, answer(p), body,
+              {{"plan", to_json(p)}, {"run", to_json(p.reference)}});
 }
 
 }  // namespace chalk::sim

@@ -18,8 +18,9 @@ namespace {
 using nlohmann::json;
 
 json times_json(const Times& t) {
-  return {{"count", t.count}, {"mean", t.mean}, {"p50", t.p50}, {"p90", t.p90}, {"p99", t.p99},
-          {"p999", t.p999},   {"min", t.min},   {"max", t.max}, {"cumulative", t.cumulative}};
+  return {{"count", t.count}, {"mean", t.mean}, {"p50", t.p50},
+          {"p90", t.p90},     {"p99", t.p99},   {"p999", t.p999},
+          {"min", t.min},     {"max", t.max},   {"cumulative", t.cumulative}};
 }
 
 Times times_from(const json& j) {
@@ -77,14 +78,16 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("requests", [d](const Result& r) { return d(r.requests); });
     number("completed", [d](const Result& r) { return d(r.completed); });
     number("refused", [d](const Result& r) { return d(sum(r.refused)); });
-    number("refused_ratio", [d](const Result& r) { return ratio(d(sum(r.refused)), d(r.requests)); });
+    number("refused_ratio",
+           [d](const Result& r) { return ratio(d(sum(r.refused)), d(r.requests)); });
     number("failed", [d](const Result& r) { return d(sum(r.failed)); });
     number("failed_ratio", [d](const Result& r) { return ratio(d(sum(r.failed)), d(r.requests)); });
     number("unfinished", [d](const Result& r) {
       return d(r.requests) - d(r.completed) - d(sum(r.refused)) - d(sum(r.failed));
     });
     number("cold_starts", [d](const Result& r) { return d(r.cold_starts); });
-    number("cold_start_ratio", [d](const Result& r) { return ratio(d(r.cold_starts), d(r.requests)); });
+    number("cold_start_ratio",
+           [d](const Result& r) { return ratio(d(r.cold_starts), d(r.requests)); });
     number("replica_starts", [d](const Result& r) { return d(r.replica_starts); });
     number("replicas_mean", [](const Result& r) { return r.replicas_mean; });
     number("starting_mean", [](const Result& r) { return r.starting_mean; });
@@ -180,23 +183,44 @@ Times times_of(const Histogram& h) {
 std::string hex_text(std::uint64_t digest) { return fmt::format("{:016x}", digest); }
 
 json to_json(const Result& r) {
-  json j = {{"scenario", r.scenario}, {"shows", r.shows}, {"seed", r.seed}, {"commit", r.commit},
-            {"scenario_hash", hex_text(r.scenario_hash)}, {"digest", hex_text(r.digest)},
-            {"interrupted", r.interrupted}, {"requests", r.requests}, {"completed", r.completed},
-            {"refused", r.refused}, {"failed", r.failed}, {"cold_starts", r.cold_starts},
-            {"replica_starts", r.replica_starts}, {"wait_ms", times_json(r.wait_ms)},
-            {"total_ms", times_json(r.total_ms)}, {"replicas_mean", r.replicas_mean},
-            {"starting_mean", r.starting_mean}, {"busy_mean", r.busy_mean},
-            {"nodes_mean", r.nodes_mean}, {"nodes_max", r.nodes_max}, {"node_hours", r.node_hours},
-            {"cost", r.cost}, {"utilisation", r.utilisation},
+  json j = {{"scenario", r.scenario},
+            {"shows", r.shows},
+            {"seed", r.seed},
+            {"commit", r.commit},
+            {"scenario_hash", hex_text(r.scenario_hash)},
+            {"digest", hex_text(r.digest)},
+            {"interrupted", r.interrupted},
+            {"requests", r.requests},
+            {"completed", r.completed},
+            {"refused", r.refused},
+            {"failed", r.failed},
+            {"cold_starts", r.cold_starts},
+            {"replica_starts", r.replica_starts},
+            {"wait_ms", times_json(r.wait_ms)},
+            {"total_ms", times_json(r.total_ms)},
+            {"replicas_mean", r.replicas_mean},
+            {"starting_mean", r.starting_mean},
+            {"busy_mean", r.busy_mean},
+            {"nodes_mean", r.nodes_mean},
+            {"nodes_max", r.nodes_max},
+            {"node_hours", r.node_hours},
+            {"cost", r.cost},
+            {"utilisation", r.utilisation},
             {"gpu_allocated_mean", r.gpu_allocated_mean},
-            {"image_bytes_pulled", r.image_bytes_pulled}, {"image_hit_ratio", r.image_hit_ratio},
-            {"simulated_seconds", r.simulated_seconds}, {"wall_seconds", r.wall_seconds},
+            {"image_bytes_pulled", r.image_bytes_pulled},
+            {"image_hit_ratio", r.image_hit_ratio},
+            {"simulated_seconds", r.simulated_seconds},
+            {"wall_seconds", r.wall_seconds},
             {"requests_per_second", r.requests_per_second},
-            {"events_per_second", r.events_per_second}, {"events", r.events},
-            {"peak_memory_bytes", r.peak_memory_bytes}, {"tenants", shares_json(r.tenants)},
-            {"zones", shares_json(r.zones)}, {"broken", r.broken}, {"notes", r.notes}};
-  j["series"] = {{"columns", r.series.columns}, {"step_seconds", r.series.step_seconds},
+            {"events_per_second", r.events_per_second},
+            {"events", r.events},
+            {"peak_memory_bytes", r.peak_memory_bytes},
+            {"tenants", shares_json(r.tenants)},
+            {"zones", shares_json(r.zones)},
+            {"broken", r.broken},
+            {"notes", r.notes}};
+  j["series"] = {{"columns", r.series.columns},
+                 {"step_seconds", r.series.step_seconds},
                  {"rows", r.series.rows}};
   j["assertions"] = json::array();
   for (const Assertion& a : r.assertions) {
@@ -256,12 +280,15 @@ Result result_from_json(const std::string& text) {
 json to_json(const PlanResult& p) {
   json points = json::array();
   for (const PlanPoint& point : p.points) {
-    points.push_back({{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied}});
+    points.push_back(
+        {{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied}});
   }
-  return {{"find", p.knob},   {"until", p.condition}, {"low", p.low},
-          {"high", p.high},   {"seeds", p.seeds},     {"found", p.found},
-          {"value", p.chosen}, {"interrupted", p.interrupted}, {"points", points},
-          {"confidence", confidence_text(p)}, {"notes", p.notes}, {"reference", to_json(p.reference)}};
+  return {{"find", p.knob},    {"until", p.condition},
+          {"low", p.low},      {"high", p.high},
+          {"seeds", p.seeds},  {"found", p.found},
+          {"value", p.chosen}, {"interrupted", p.interrupted},
+          {"points", points},  {"confidence", confidence_text(p)},
+          {"notes", p.notes},  {"reference", to_json(p.reference)}};
 }
 
 std::vector<std::string> metric_names() {
@@ -291,7 +318,8 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
     if (c != ' ') squeezed += c;
   }
   const auto at = squeezed.find_first_of("<>=");
-  const auto expected = std::string("expected METRIC<=NUMBER, also <, >=, > and ==, such as wait_p99_ms<=500");
+  const auto expected =
+      std::string("expected METRIC<=NUMBER, also <, >=, > and ==, such as wait_p99_ms<=500");
   if (at == std::string::npos || at == 0) {
     return std::unexpected(fmt::format("found \"{}\", {}", text, expected));
   }
@@ -310,9 +338,10 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
   }
   const auto names = metric_names();
   if (std::find(names.begin(), names.end(), condition.metric) == names.end()) {
-    const auto closest = std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
-      return edit_distance(a, condition.metric) < edit_distance(b, condition.metric);
-    });
+    const auto closest =
+        std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+          return edit_distance(a, condition.metric) < edit_distance(b, condition.metric);
+        });
     return std::unexpected(fmt::format(
         "found the metric \"{}\", expected one of docs/results.md; the closest is \"{}\"",
         condition.metric, *closest));

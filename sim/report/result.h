@@ -42,17 +42,17 @@ struct Result {
   std::uint64_t digest = 0;
   bool interrupted = false;
 
-  std::uint64_t requests = 0;   // calls and bare sandboxes that arrived
+  std::uint64_t requests = 0;  // calls and bare sandboxes that arrived
   std::uint64_t completed = 0;
   std::map<std::string, std::uint64_t> refused;  // by rule
   std::map<std::string, std::uint64_t> failed;   // by reason
   std::uint64_t cold_starts = 0;     // requests that waited for a start and were first on it
   std::uint64_t replica_starts = 0;  // sandboxes started on nodes
-  Times wait_ms;   // from arrival to the beginning of service
-  Times total_ms;  // from arrival to the end of service
-  double replicas_mean = 0;   // sandboxes on nodes, starting or running; over the arrivals' window
+  Times wait_ms;                     // from arrival to the beginning of service
+  Times total_ms;                    // from arrival to the end of service
+  double replicas_mean = 0;  // sandboxes on nodes, starting or running; over the arrivals' window
   double starting_mean = 0;
-  double busy_mean = 0;       // requests in service
+  double busy_mean = 0;  // requests in service
   double nodes_mean = 0;
   double nodes_max = 0;
   double node_hours = 0;
@@ -60,7 +60,7 @@ struct Result {
   std::map<std::string, double> utilisation;  // cpu, memory, disk, gpu: share of capacity allocated
   double gpu_allocated_mean = 0;              // GPUs
   double image_bytes_pulled = 0;
-  double image_hit_ratio = 1;                 // sandboxes whose image was on the node
+  double image_hit_ratio = 1;  // sandboxes whose image was on the node
   double simulated_seconds = 0;
   double wall_seconds = 0;
   double requests_per_second = 0;  // of wall time

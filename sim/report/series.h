@@ -31,8 +31,8 @@ class Level {
   std::int64_t since_ = 0;
 };
 
-// Rows of named columns at equal steps of time. When there are too many, neighbours are averaged and
-// the step doubles.
+// Rows of named columns at equal steps of time. When there are too many, neighbours are averaged
+// and the step doubles.
 struct Series {
   static constexpr std::size_t kRowsMax = 1024;
   std::vector<std::string> columns;

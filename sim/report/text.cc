@@ -9,7 +9,10 @@
 namespace chalk::sim {
 namespace {
 
-std::string count_text(double n) { return n == std::floor(n) && std::abs(n) < 1e15 ? fmt::format("{:L}", static_cast<long long>(n)) : number_text(n); }
+std::string count_text(double n) {
+  return n == std::floor(n) && std::abs(n) < 1e15 ? fmt::format("{:L}", static_cast<long long>(n))
+                                                  : number_text(n);
+}
 
 std::string ms_text(double ms) {
   if (ms >= 60'000) return fmt::format("{:.1f} min", ms / 60'000);
@@ -44,7 +47,8 @@ double total(const std::map<std::string, std::uint64_t>& counts) {
 std::string by_name(const std::map<std::string, std::uint64_t>& counts) {
   std::string text;
   for (const auto& [name, count] : counts) {
-    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count_text(static_cast<double>(count)), name);
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count_text(static_cast<double>(count)),
+                        name);
   }
   return text;
 }
@@ -55,33 +59,40 @@ std::vector<std::string> facts(const Result& r) {
   const double requests = static_cast<double>(r.requests);
   say.push_back(fmt::format(
       "Of {} requests half began service within {}, 99 % within {} and 99.9 % within {}.",
-      count_text(requests), ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99), ms_text(r.wait_ms.p999)));
-  say.push_back(fmt::format(
-      "{} of them ({:.3g} %) met a cold start; {} sandboxes were started, {:.1f} were there on average "
-      "and {:.1f} requests in service.",
-      count_text(static_cast<double>(r.cold_starts)),
-      requests > 0 ? 100 * static_cast<double>(r.cold_starts) / requests : 0,
-      count_text(static_cast<double>(r.replica_starts)), r.replicas_mean, r.busy_mean));
+      count_text(requests), ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99),
+      ms_text(r.wait_ms.p999)));
+  say.push_back(
+      fmt::format("{} of them ({:.3g} %) met a cold start; {} sandboxes were started, {:.1f} were "
+                  "there on average "
+                  "and {:.1f} requests in service.",
+                  count_text(static_cast<double>(r.cold_starts)),
+                  requests > 0 ? 100 * static_cast<double>(r.cold_starts) / requests : 0,
+                  count_text(static_cast<double>(r.replica_starts)), r.replicas_mean, r.busy_mean));
   const auto cpu = r.utilisation.find("cpu");
   const auto gpu = r.utilisation.find("gpu");
-  std::string use = fmt::format("{:.0f} % of the processors and {:.0f} % of the memory were allocated",
-                                cpu == r.utilisation.end() ? 0 : cpu->second * 100,
-                                r.utilisation.contains("memory") ? r.utilisation.at("memory") * 100 : 0);
+  std::string use =
+      fmt::format("{:.0f} % of the processors and {:.0f} % of the memory were allocated",
+                  cpu == r.utilisation.end() ? 0 : cpu->second * 100,
+                  r.utilisation.contains("memory") ? r.utilisation.at("memory") * 100 : 0);
   if (gpu != r.utilisation.end() && gpu->second > 0) {
     use += fmt::format(", and {:.1f} GPUs ({:.0f} %)", r.gpu_allocated_mean, gpu->second * 100);
   }
-  say.push_back(fmt::format("At most {} nodes ran at once, {:.1f} on average: {:.1f} node hours, costing {}. {}.",
-                            count_text(r.nodes_max), r.nodes_mean, r.node_hours, number_text(r.cost), use));
+  say.push_back(fmt::format(
+      "At most {} nodes ran at once, {:.1f} on average: {:.1f} node hours, costing {}. {}.",
+      count_text(r.nodes_max), r.nodes_mean, r.node_hours, number_text(r.cost), use));
   if (!r.refused.empty()) {
-    say.push_back(fmt::format("{} requests ({:.3g} %) were refused: {}.", count_text(total(r.refused)),
-                              100 * total(r.refused) / std::max(1.0, requests), by_name(r.refused)));
+    say.push_back(
+        fmt::format("{} requests ({:.3g} %) were refused: {}.", count_text(total(r.refused)),
+                    100 * total(r.refused) / std::max(1.0, requests), by_name(r.refused)));
   }
   if (!r.failed.empty()) {
-    say.push_back(fmt::format("{} requests failed: {}.", count_text(total(r.failed)), by_name(r.failed)));
+    say.push_back(
+        fmt::format("{} requests failed: {}.", count_text(total(r.failed)), by_name(r.failed)));
   }
   if (r.image_bytes_pulled > 0) {
-    say.push_back(fmt::format("Nodes pulled {} of images; {:.1f} % of the starts found theirs on the node.",
-                              bytes_of(r.image_bytes_pulled), r.image_hit_ratio * 100));
+    say.push_back(
+        fmt::format("Nodes pulled {} of images; {:.1f} % of the starts found theirs on the node.",
+                    bytes_of(r.image_bytes_pulled), r.image_hit_ratio * 100));
   }
   return say;
 }
@@ -110,27 +121,28 @@ std::string confidence_text(const PlanResult& plan) {
   const auto n = static_cast<double>(plan.seeds.size());
   // With no failure in n trials, the chance of success is above 0.05^(1/n) with 95 % confidence.
   return fmt::format(
-      "It held with {} of {} seeds: with 95 % confidence it holds in at least {:.0f} % of such runs.",
+      "It held with {} of {} seeds: with 95 % confidence it holds in at least {:.0f} % of such "
+      "runs.",
       plan.seeds.size(), plan.seeds.size(), 100 * std::pow(0.05, 1 / n));
 }
 
 std::vector<std::string> answer(const PlanResult& plan) {
   std::vector<std::string> say;
   if (!plan.found) {
-    say.push_back(fmt::format("No value of {} from {} to {} meets {} with every one of {} seeds.", plan.knob,
-                              number_text(plan.low), number_text(plan.high), plan.condition,
-                              plan.seeds.size()));
+    say.push_back(fmt::format("No value of {} from {} to {} meets {} with every one of {} seeds.",
+                              plan.knob, number_text(plan.low), number_text(plan.high),
+                              plan.condition, plan.seeds.size()));
   } else {
-    say.push_back(fmt::format("{} = {} is the least that meets {}.", plan.knob, number_text(plan.chosen),
-                              plan.condition));
+    say.push_back(fmt::format("{} = {} is the least that meets {}.", plan.knob,
+                              number_text(plan.chosen), plan.condition));
     say.push_back(confidence_text(plan));
   }
   for (const PlanPoint& point : plan.points) {
     if (point.value != plan.chosen && point.value != plan.chosen - 1) continue;
     const auto [least, most] = std::minmax_element(point.metrics.begin(), point.metrics.end());
     if (least == point.metrics.end()) continue;
-    say.push_back(fmt::format("With {} the measured value lies between {} and {}.", number_text(point.value),
-                              number_text(*least), number_text(*most)));
+    say.push_back(fmt::format("With {} the measured value lies between {} and {}.",
+                              number_text(point.value), number_text(*least), number_text(*most)));
   }
   if (plan.interrupted) say.push_back("The search was interrupted: this is what it knew by then.");
   say.insert(say.end(), plan.notes.begin(), plan.notes.end());
@@ -141,25 +153,27 @@ std::string summary(const Result& r) {
   std::string text = fmt::format("{}: {}\n\n", r.scenario, r.shows);
   for (const std::string& line : answer(r)) text += fmt::format("  {}\n", line);
   const auto row = [&](const char* name, const Times& t) {
-    text += fmt::format("  {:8} {:>10} {:>10} {:>10} {:>10} {:>10}\n", name, ms_text(t.mean), ms_text(t.p50),
-                        ms_text(t.p90), ms_text(t.p99), ms_text(t.p999));
+    text += fmt::format("  {:8} {:>10} {:>10} {:>10} {:>10} {:>10}\n", name, ms_text(t.mean),
+                        ms_text(t.p50), ms_text(t.p90), ms_text(t.p99), ms_text(t.p999));
   };
-  text += fmt::format("\n  {:8} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "", "mean", "p50", "p90", "p99", "p99.9");
+  text += fmt::format("\n  {:8} {:>10} {:>10} {:>10} {:>10} {:>10}\n", "", "mean", "p50", "p90",
+                      "p99", "p99.9");
   row("wait", r.wait_ms);
   row("total", r.total_ms);
   text += fmt::format(
       "\n  simulated {} in {:.2f} s: {:.3g} requests/s, {:.3g} events/s, {} of memory\n"
       "  seed {}, commit {}, scenario {}, digest {}\n",
       time_text(r.simulated_seconds), r.wall_seconds, r.requests_per_second, r.events_per_second,
-      bytes_of(static_cast<double>(r.peak_memory_bytes)), r.seed, r.commit, hex_text(r.scenario_hash),
-      hex_text(r.digest));
+      bytes_of(static_cast<double>(r.peak_memory_bytes)), r.seed, r.commit,
+      hex_text(r.scenario_hash), hex_text(r.digest));
   return text;
 }
 
 std::string plan_summary(const PlanResult& plan) {
   std::string text = "\n";
   for (const std::string& line : answer(plan)) text += fmt::format("  {}\n", line);
-  text += fmt::format("\n  {:>12} {:>12} {:>12} {:>12}  seeds that meet it\n", plan.knob, "least", "mean", "most");
+  text += fmt::format("\n  {:>12} {:>12} {:>12} {:>12}  seeds that meet it\n", plan.knob, "least",
+                      "mean", "most");
   for (const PlanPoint& point : plan.points) {
     double least = 0, most = 0, mean = 0;
     if (!point.metrics.empty()) {
@@ -169,7 +183,8 @@ std::string plan_summary(const PlanResult& plan) {
     }
     text += fmt::format("  {:>12} {:>12} {:>12} {:>12}  {} of {}{}\n", number_text(point.value),
                         number_text(least), number_text(mean), number_text(most), point.satisfied,
-                        plan.seeds.size(), plan.found && point.value == plan.chosen ? "  <- the answer" : "");
+                        plan.seeds.size(),
+                        plan.found && point.value == plan.chosen ? "  <- the answer" : "");
   }
   text += fmt::format("\nWith {} = {} (seed {}):\n\n", plan.knob,
                       number_text(plan.found ? plan.chosen : plan.high), plan.reference.seed);

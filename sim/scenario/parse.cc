@@ -26,7 +26,8 @@ class Parser {
     setup_.shows = root_.required_text("shows");
     setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, 1LL << 62));
     setup_.duration = root_.duration("duration", {});
-    setup_.requests_max = static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));
+    setup_.requests_max =
+        static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));
     setup_.drain = root_.duration("drain", setup_.drain);
     setup_.run_until_done = root_.flag("run_until_done", true);
     control();
@@ -43,11 +44,13 @@ class Parser {
     assertions();
     Reader output = root_.map("output");
     setup_.event_log = output.flag("event_log", true);
-    setup_.checkpoint_every = static_cast<std::uint64_t>(output.whole("checkpoint_every", 100'000, 1, 1LL << 40));
+    setup_.checkpoint_every =
+        static_cast<std::uint64_t>(output.whole("checkpoint_every", 100'000, 1, 1LL << 40));
     output.done();
     root_.done();
     if (!trace_ && setup_.duration.nanos == 0 && setup_.requests_max == 0 && !workload_ends()) {
-      root_.fail("duration", "nothing", "duration or requests, since a generator has no end of its own");
+      root_.fail("duration", "nothing",
+                 "duration or requests, since a generator has no end of its own");
     }
     return std::move(setup_);
   }
@@ -78,17 +81,21 @@ class Parser {
       Zone zone;
       zone.name = r.required_text("name");
       for (const Zone& other : setup_.zones) {
-        if (other.name == zone.name) r.fail("name", fmt::format("\"{}\" twice", zone.name), "each zone once");
+        if (other.name == zone.name)
+          r.fail("name", fmt::format("\"{}\" twice", zone.name), "each zone once");
       }
-      zone.registry_bytes_per_second = r.bandwidth("registry_bandwidth", zone.registry_bytes_per_second);
-      zone.backbone_bytes_per_second = r.bandwidth("backbone_bandwidth", zone.backbone_bytes_per_second);
+      zone.registry_bytes_per_second =
+          r.bandwidth("registry_bandwidth", zone.registry_bytes_per_second);
+      zone.backbone_bytes_per_second =
+          r.bandwidth("backbone_bandwidth", zone.backbone_bytes_per_second);
       zone.latency = r.duration("latency", zone.latency);
       zone.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 64, 1, 10'000));
       r.done();
       setup_.zones.push_back(zone);
     }
     if (setup_.zones.empty()) setup_.zones.push_back({.name = "a"});
-    if (setup_.zones.size() > 60) root_.fail("zones", fmt::format("{} zones", setup_.zones.size()), "at most 60");
+    if (setup_.zones.size() > 60)
+      root_.fail("zones", fmt::format("{} zones", setup_.zones.size()), "at most 60");
   }
 
   void pools() {
@@ -99,7 +106,8 @@ class Parser {
       Pool pool;
       pool.name = r.required_text("name");
       for (const Pool& other : setup_.pools) {
-        if (other.name == pool.name) r.fail("name", fmt::format("\"{}\" twice", pool.name), "each pool once");
+        if (other.name == pool.name)
+          r.fail("name", fmt::format("\"{}\" twice", pool.name), "each pool once");
       }
       for (const std::string& name : r.texts("zones")) pool.zones.push_back(zone_index(r, name));
       if (pool.zones.empty()) {
@@ -118,17 +126,20 @@ class Parser {
   static void pool_size(Reader& r, Pool& pool) {
     pool.elastic = r.has("nodes_max");
     if (pool.elastic) {
-      if (r.has("nodes")) r.fail("nodes", "nodes and nodes_max", "nodes, or nodes_min and nodes_max");
+      if (r.has("nodes"))
+        r.fail("nodes", "nodes and nodes_max", "nodes, or nodes_min and nodes_max");
       pool.nodes_max = static_cast<std::uint32_t>(r.whole("nodes_max", 0, 1, kNodesMax));
       pool.nodes_min = static_cast<std::uint32_t>(r.whole("nodes_min", 0, 0, kNodesMax));
       if (pool.nodes_min > pool.nodes_max) {
-        r.fail("nodes_min", std::to_string(pool.nodes_min), fmt::format("at most nodes_max, {}", pool.nodes_max));
+        r.fail("nodes_min", std::to_string(pool.nodes_min),
+               fmt::format("at most nodes_max, {}", pool.nodes_max));
       }
       pool.buffer_nodes = static_cast<std::uint32_t>(r.whole("buffer_nodes", 0, 0, pool.nodes_max));
       pool.idle_before_release = r.duration("idle_before_release", pool.idle_before_release);
       return;
     }
-    if (!r.has("nodes")) r.fail("nodes", "nothing", "nodes: how many, or nodes_max for an elastic pool");
+    if (!r.has("nodes"))
+      r.fail("nodes", "nothing", "nodes: how many, or nodes_max for an elastic pool");
     pool.nodes_min = static_cast<std::uint32_t>(r.whole("nodes", 0, 0, kNodesMax));
     pool.nodes_max = pool.nodes_min;
   }
@@ -143,19 +154,22 @@ class Parser {
     shape.disk_bytes = r.bytes("disk", 1LL << 40);
     shape.start_slots = static_cast<std::int32_t>(r.whole("start_slots", 8, 1, 100'000));
     shape.sandboxes_max = static_cast<std::int32_t>(r.whole("sandboxes_max", 1024, 1, 100'000));
-    if (shape.cpu_millicores == 0 || shape.memory_bytes == 0) r.fail("cpu", "zero cpu or memory", "a node that can run something");
+    if (shape.cpu_millicores == 0 || shape.memory_bytes == 0)
+      r.fail("cpu", "zero cpu or memory", "a node that can run something");
     if (r.has("gpu")) {
       const std::string text = r.text("gpu", "");
       const auto gpu = parse_gpu(text);
       if (!gpu || gpu->count > kGpusPerNodeMax) {
-        r.fail("gpu", fmt::format("\"{}\"", text), fmt::format("GPUs such as 8:nvidia-a100, at most {}", kGpusPerNodeMax));
+        r.fail("gpu", fmt::format("\"{}\"", text),
+               fmt::format("GPUs such as 8:nvidia-a100, at most {}", kGpusPerNodeMax));
       }
       shape.gpus = gpu->count;
       shape.gpu_model = gpu_index(r, gpu->model);
     }
     pool.image_cache_bytes = r.bytes("image_cache", shape.disk_bytes / 2);
     if (pool.image_cache_bytes > shape.disk_bytes) {
-      r.fail("image_cache", bytes_text(pool.image_cache_bytes), "at most the disk, " + bytes_text(shape.disk_bytes));
+      r.fail("image_cache", bytes_text(pool.image_cache_bytes),
+             "at most the disk, " + bytes_text(shape.disk_bytes));
     }
     pool.link_bytes_per_second = r.bandwidth("link", pool.link_bytes_per_second);
     pool.disk_bytes_per_second = r.bandwidth("disk_bandwidth", pool.disk_bytes_per_second);
@@ -209,7 +223,8 @@ class Parser {
       for (const Pool& pool : setup_.pools) {
         if (unpacked > pool.image_cache_bytes) {
           r.fail("size", bytes_text(unpacked) + " unpacked",
-                 fmt::format("at most the image cache of pool {}, {}", pool.name, bytes_text(pool.image_cache_bytes)));
+                 fmt::format("at most the image cache of pool {}, {}", pool.name,
+                             bytes_text(pool.image_cache_bytes)));
         }
       }
       setup_.images.push_back(image);
@@ -219,7 +234,8 @@ class Parser {
   void tenants() {
     Reader all = root_.map("tenant_default");
     setup_.tenant_default = tenant(all, {});
-    for (auto& [name, r] : root_.entries("tenants")) setup_.tenants[name] = tenant(r, setup_.tenant_default);
+    for (auto& [name, r] : root_.entries("tenants"))
+      setup_.tenants[name] = tenant(r, setup_.tenant_default);
   }
 
   Tenant tenant(Reader& r, Tenant tenant) {
@@ -230,7 +246,8 @@ class Parser {
     Reader quota = r.map("quota");
     tenant.quota.cpu_millicores = quota.millicores("cpu", tenant.quota.cpu_millicores);
     tenant.quota.memory_bytes = quota.bytes("memory", tenant.quota.memory_bytes);
-    tenant.quota.gpus = static_cast<std::int32_t>(quota.whole("gpus", tenant.quota.gpus, 0, 1'000'000));
+    tenant.quota.gpus =
+        static_cast<std::int32_t>(quota.whole("gpus", tenant.quota.gpus, 0, 1'000'000));
     tenant.quota_sandboxes = quota.whole("sandboxes", tenant.quota_sandboxes, 0, 1LL << 40);
     quota.done();
     r.done();
@@ -240,7 +257,8 @@ class Parser {
   void groups() {
     Reader all = root_.map("group_default");
     setup_.group_default = group(all, {});
-    for (auto& [name, r] : root_.entries("groups")) setup_.groups[name] = group(r, setup_.group_default);
+    for (auto& [name, r] : root_.entries("groups"))
+      setup_.groups[name] = group(r, setup_.group_default);
   }
 
   Group group(Reader& r, Group group) {
@@ -253,33 +271,42 @@ class Parser {
       group.gpu_millis = gpu.millis;
       group.gpu_models = gpu.models;
     } else {
-      group.gpu_millis = static_cast<std::int32_t>(r.whole("gpu_millis", group.gpu_millis, 1, 1000));
+      group.gpu_millis =
+          static_cast<std::int32_t>(r.whole("gpu_millis", group.gpu_millis, 1, 1000));
     }
     group.image = r.text("image", group.image);
     const bool known = std::any_of(setup_.images.begin(), setup_.images.end(),
                                    [&](const Image& image) { return image.name == group.image; });
-    if (!group.image.empty() && !known) r.fail("image", fmt::format("\"{}\"", group.image), "the name of an image in images:");
+    if (!group.image.empty() && !known)
+      r.fail("image", fmt::format("\"{}\"", group.image), "the name of an image in images:");
     group.pool = r.text("pool", group.pool);
     if (!group.pool.empty()) pool_exists(r, group.pool);
     group.policy = static_cast<ScalingPolicy>(
         r.choice("policy", static_cast<std::size_t>(group.policy), {"fixed", "kpa", "chalk"}));
-    group.concurrency = static_cast<std::uint32_t>(r.whole("concurrency", group.concurrency, 1, 100'000));
-    group.replicas_max = static_cast<std::uint32_t>(r.whole("replicas_max", group.replicas_max, 1, 1'000'000));
-    group.replicas_min = static_cast<std::uint32_t>(r.whole("replicas_min", group.replicas_min, 0, group.replicas_max));
-    group.queue_max = static_cast<std::uint32_t>(r.whole("queue_max", group.queue_max, 0, 100'000'000));
+    group.concurrency =
+        static_cast<std::uint32_t>(r.whole("concurrency", group.concurrency, 1, 100'000));
+    group.replicas_max =
+        static_cast<std::uint32_t>(r.whole("replicas_max", group.replicas_max, 1, 1'000'000));
+    group.replicas_min = static_cast<std::uint32_t>(
+        r.whole("replicas_min", group.replicas_min, 0, group.replicas_max));
+    group.queue_max =
+        static_cast<std::uint32_t>(r.whole("queue_max", group.queue_max, 0, 100'000'000));
     group.queue_timeout = r.duration("queue_timeout", group.queue_timeout);
     group.keep_alive = r.duration("keep_alive", group.keep_alive);
-    group.target_permille = static_cast<std::uint32_t>(r.whole("target_permille", group.target_permille, 1, 1000));
+    group.target_permille =
+        static_cast<std::uint32_t>(r.whole("target_permille", group.target_permille, 1, 1000));
     group.delayed_warm_start = r.flag("delayed_warm_start", group.delayed_warm_start);
     const auto holds = [&](const Pool& pool) {
       const bool model = group.gpus == 0 || (group.gpu_models >> pool.shape.gpu_model & 1);
-      return (group.pool.empty() || pool.name == group.pool) && group.cpu_millicores <= pool.shape.cpu_millicores &&
-             group.memory_bytes <= pool.shape.memory_bytes && group.disk_bytes <= pool.shape.disk_bytes &&
-             group.gpus <= pool.shape.gpus && model;
+      return (group.pool.empty() || pool.name == group.pool) &&
+             group.cpu_millicores <= pool.shape.cpu_millicores &&
+             group.memory_bytes <= pool.shape.memory_bytes &&
+             group.disk_bytes <= pool.shape.disk_bytes && group.gpus <= pool.shape.gpus && model;
     };
     if (std::none_of(setup_.pools.begin(), setup_.pools.end(), holds)) {
-      r.fail("cpu", fmt::format("a replica of {}m cpu, {} memory, {} GPUs", group.cpu_millicores,
-                                bytes_text(group.memory_bytes), group.gpus),
+      r.fail("cpu",
+             fmt::format("a replica of {}m cpu, {} memory, {} GPUs", group.cpu_millicores,
+                         bytes_text(group.memory_bytes), group.gpus),
              "one that a node of some pool can hold");
     }
     r.done();
@@ -287,9 +314,9 @@ class Parser {
   }
 
   void faults() {
-    const std::vector<const char*> kinds = {"message_loss", "message_duplicate", "message_delay", "heartbeat_lag",
-                                            "node_crash", "zone_loss", "slow_registry", "start_failure",
-                                            "late_supply", "control_restart"};
+    const std::vector<const char*> kinds = {
+        "message_loss", "message_duplicate", "message_delay", "heartbeat_lag", "node_crash",
+        "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart"};
     for (Reader& r : root_.list("faults")) {
       Fault fault;
       if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");
@@ -311,22 +338,27 @@ class Parser {
     const auto one_of = [&](std::initializer_list<K> kinds) {
       return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
     };
-    if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure, K::slow_registry}) &&
+    if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure,
+                K::slow_registry}) &&
         fault.permille == 0) {
       r.fail("permille", "nothing", "1 to 1000");
     }
     if (one_of({K::message_delay, K::heartbeat_lag, K::late_supply}) && fault.delay.nanos == 0) {
       r.fail("delay", "nothing", "a duration");
     }
-    if (fault.kind == K::zone_loss && fault.zone < 0) r.fail("zone", "nothing", "the name of a zone");
-    if (fault.kind == K::control_restart && fault.lasts.nanos == 0) r.fail("lasts", "nothing", "how long it is down");
+    if (fault.kind == K::zone_loss && fault.zone < 0)
+      r.fail("zone", "nothing", "the name of a zone");
+    if (fault.kind == K::control_restart && fault.lasts.nanos == 0)
+      r.fail("lasts", "nothing", "how long it is down");
   }
 
   void assertions() {
     setup_.assertions = root_.texts("assert");
     for (const std::string& text : setup_.assertions) {
       const auto condition = parse_condition(text);
-      if (!condition) throw ScenarioError(fmt::format("{}:{}: assert: {}", file_, line_of("assert"), condition.error()));
+      if (!condition)
+        throw ScenarioError(
+            fmt::format("{}:{}: assert: {}", file_, line_of("assert"), condition.error()));
     }
   }
 
@@ -336,7 +368,8 @@ class Parser {
     for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) {
       if (setup_.zones[i].name == name) return i;
     }
-    r.fail(r.has("zones") ? "zones" : "zone", fmt::format("\"{}\"", name), "the name of a zone in zones:");
+    r.fail(r.has("zones") ? "zones" : "zone", fmt::format("\"{}\"", name),
+           "the name of a zone in zones:");
   }
   void pool_exists(Reader& r, const std::string& name) {
     for (const Pool& pool : setup_.pools) {
@@ -346,8 +379,10 @@ class Parser {
   }
   std::int32_t gpu_index(Reader& r, const std::string& model) {
     const auto found = std::find(setup_.gpu_models.begin(), setup_.gpu_models.end(), model);
-    if (found != setup_.gpu_models.end()) return static_cast<std::int32_t>(found - setup_.gpu_models.begin());
-    if (setup_.gpu_models.size() >= kGpuModelsMax) r.fail("gpu", "too many models", fmt::format("at most {}", kGpuModelsMax));
+    if (found != setup_.gpu_models.end())
+      return static_cast<std::int32_t>(found - setup_.gpu_models.begin());
+    if (setup_.gpu_models.size() >= kGpuModelsMax)
+      r.fail("gpu", "too many models", fmt::format("at most {}", kGpuModelsMax));
     setup_.gpu_models.push_back(model);
     return static_cast<std::int32_t>(setup_.gpu_models.size() - 1);
   }
@@ -356,7 +391,8 @@ class Parser {
     bool all = true;
     for (Reader& r : root_.list("workload")) {
       const std::string kind = r.text("kind", "");
-      all = all && (kind == "trace" || kind == "azure_functions" || r.has("arrivals_max") || r.has("until"));
+      all = all && (kind == "trace" || kind == "azure_functions" || r.has("arrivals_max") ||
+                    r.has("until"));
     }
     return all;
   }
@@ -397,20 +433,24 @@ Setup load_scenario(const std::string& path, const std::vector<Override>& overri
     setup.scenario_hash = digest.value();
     return setup;
   } catch (const YAML::Exception& bad) {
-    throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", path, bad.mark.line + 1, bad.msg));
+    throw ScenarioError(
+        fmt::format("{}:{}: found text that is not YAML: {}", path, bad.mark.line + 1, bad.msg));
   }
 }
 
 std::vector<std::string> lint(const Setup& setup) {
   std::vector<std::string> warnings;
-  if (setup.assertions.empty()) warnings.push_back("assert: nothing is asserted, so this scenario cannot fail");
+  if (setup.assertions.empty())
+    warnings.push_back("assert: nothing is asserted, so this scenario cannot fail");
   for (const Pool& pool : setup.pools) {
-    if (pool.price_per_hour == 0) warnings.push_back("pools." + pool.name + ".price_per_hour: the cost will be 0");
+    if (pool.price_per_hour == 0)
+      warnings.push_back("pools." + pool.name + ".price_per_hour: the cost will be 0");
     if (pool.nodes_max == 0) warnings.push_back("pools." + pool.name + ": has no nodes");
   }
   for (const Fault& fault : setup.faults) {
     if (setup.duration.nanos > 0 && fault.from.nanos >= setup.duration.nanos) {
-      warnings.push_back("faults: one begins at " + duration_text({fault.from.nanos}) + ", after the last arrival");
+      warnings.push_back("faults: one begins at " + duration_text({fault.from.nanos}) +
+                         ", after the last arrival");
     }
   }
   return warnings;

@@ -1,5 +1,6 @@
-// Reads a scenario file, strictly: unknown keys, wrong units and impossible platforms are errors that
-// name the file, the line, what was found and what was expected. docs/scenarios.md has every key.
+// Reads a scenario file, strictly: unknown keys, wrong units and impossible platforms are errors
+// that name the file, the line, what was found and what was expected. docs/scenarios.md has every
+// key.
 #pragma once
 #include <optional>
 #include <stdexcept>

@@ -72,24 +72,28 @@ YAML::Node read_yaml(const std::string& file) {
   const auto size = std::filesystem::file_size(file, error);
   if (error) throw ScenarioError(fmt::format("{}: cannot read: {}", file, error.message()));
   if (size > kFileBytesMax) {
-    throw ScenarioError(fmt::format("{}: found {} bytes, expected at most {}", file, size, kFileBytesMax));
+    throw ScenarioError(
+        fmt::format("{}: found {} bytes, expected at most {}", file, size, kFileBytesMax));
   }
   std::ifstream in(file, std::ios::binary);
   std::stringstream text;
   text << in.rdbuf();
   try {
     YAML::Node root = YAML::Load(text.str());
-    if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected keys such as shows: and pools:");
+    if (!root.IsMap())
+      throw ScenarioError(file + ":1: found no map, expected keys such as shows: and pools:");
     refuse_repeated_keys(file, root, 0);
     return root;
   } catch (const YAML::Exception& bad) {
-    throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", file, bad.mark.line + 1, bad.msg));
+    throw ScenarioError(
+        fmt::format("{}:{}: found text that is not YAML: {}", file, bad.mark.line + 1, bad.msg));
   }
 }
 
 void apply_override(const std::string& file, YAML::Node root, const Override& one) {
   const auto fail = [&](const std::string& found, const std::string& expected) {
-    throw ScenarioError(fmt::format("{}: --set {}: found {}, expected {}", file, one.path, found, expected));
+    throw ScenarioError(
+        fmt::format("{}: --set {}: found {}, expected {}", file, one.path, found, expected));
   };
   std::vector<std::string> parts;
   std::stringstream path(one.path);
@@ -99,10 +103,12 @@ void apply_override(const std::string& file, YAML::Node root, const Override& on
     const bool last = i + 1 == parts.size();
     if (at.IsSequence()) {
       std::size_t index = at.size();
-      const auto [end, problem] = std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), index);
+      const auto [end, problem] =
+          std::from_chars(parts[i].data(), parts[i].data() + parts[i].size(), index);
       if (problem != std::errc() || end != parts[i].data() + parts[i].size()) {
         for (index = 0; index < at.size(); ++index) {
-          if (at[index].IsMap() && at[index]["name"] && at[index]["name"].Scalar() == parts[i]) break;
+          if (at[index].IsMap() && at[index]["name"] && at[index]["name"].Scalar() == parts[i])
+            break;
         }
       }
       if (index >= at.size()) {
@@ -135,8 +141,8 @@ Reader::Reader(std::string file, std::string path, YAML::Node node)
       path_(std::move(path)),
       node_(node.IsDefined() ? node : YAML::Node()) {  // an absent map is an empty one
   if (!node_.IsNull() && !node_.IsMap()) {
-    throw ScenarioError(fmt::format("{}:{}: {}: found a single value or a list, expected a map", file_,
-                                    line(), path_));
+    throw ScenarioError(fmt::format("{}:{}: {}: found a single value or a list, expected a map",
+                                    file_, line(), path_));
   }
 }
 
@@ -180,7 +186,8 @@ std::string Reader::required_text(const char* key) {
   return scalar(key, find(key), "text");
 }
 
-std::int64_t Reader::whole(const char* key, std::int64_t otherwise, std::int64_t least, std::int64_t most) {
+std::int64_t Reader::whole(const char* key, std::int64_t otherwise, std::int64_t least,
+                           std::int64_t most) {
   if (!has(key)) return otherwise;
   const std::string expected = fmt::format("a whole number from {} to {}", least, most);
   return parsed(key, expected.c_str(), [&](const std::string& text) -> std::optional<std::int64_t> {
@@ -244,12 +251,18 @@ double Reader::bandwidth(const char* key, double otherwise) {
   return parsed(key, "a bandwidth such as 10Gbps (bits) or 1.25GBps (bytes)",
                 [](const std::string& text) -> std::optional<double> {
                   double value = 0;
-                  const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+                  const auto [end, problem] =
+                      std::from_chars(text.data(), text.data() + text.size(), value);
                   if (problem != std::errc() || !(value > 0)) return {};
                   const std::string unit(end, text.data() + text.size());
-                  for (const auto& [name, factor] :
-                       {std::pair{"kbps", 125.0}, {"Mbps", 125e3}, {"Gbps", 125e6}, {"Tbps", 125e9},
-                        {"kBps", 1e3}, {"MBps", 1e6}, {"GBps", 1e9}, {"TBps", 1e12}}) {
+                  for (const auto& [name, factor] : {std::pair{"kbps", 125.0},
+                                                     {"Mbps", 125e3},
+                                                     {"Gbps", 125e6},
+                                                     {"Tbps", 125e9},
+                                                     {"kBps", 1e3},
+                                                     {"MBps", 1e6},
+                                                     {"GBps", 1e9},
+                                                     {"TBps", 1e12}}) {
                     if (unit == name) return value * factor;
                   }
                   return {};
@@ -276,7 +289,8 @@ Delay Reader::delay(const char* key, Delay otherwise) {
   return delay;
 }
 
-std::size_t Reader::choice(const char* key, std::size_t otherwise, const std::vector<const char*>& names) {
+std::size_t Reader::choice(const char* key, std::size_t otherwise,
+                           const std::vector<const char*>& names) {
   if (!has(key)) return otherwise;
   std::string expected = "one of";
   for (const char* name : names) expected += fmt::format(" {}", name);
@@ -307,7 +321,8 @@ std::vector<Reader> Reader::list(const char* key) {
   if (!node.IsDefined() || node.IsNull()) return out;
   if (!node.IsSequence()) fail(key, "no list", "a list");
   for (std::size_t i = 0; i < node.size(); ++i) {
-    out.emplace_back(file_, fmt::format("{}{}{}[{}]", path_, path_.empty() ? "" : ".", key, i), node[i]);
+    out.emplace_back(file_, fmt::format("{}{}{}[{}]", path_, path_.empty() ? "" : ".", key, i),
+                     node[i]);
   }
   return out;
 }
@@ -319,8 +334,9 @@ std::vector<std::pair<std::string, Reader>> Reader::entries(const char* key) {
   if (!node.IsMap()) fail(key, "no map", "a map of names");
   for (const auto& entry : node) {
     const std::string name = entry.first.Scalar();
-    out.emplace_back(name, Reader(file_, fmt::format("{}{}{}.{}", path_, path_.empty() ? "" : ".", key, name),
-                                  entry.second));
+    out.emplace_back(
+        name, Reader(file_, fmt::format("{}{}{}.{}", path_, path_.empty() ? "" : ".", key, name),
+                     entry.second));
   }
   return out;
 }
@@ -330,9 +346,11 @@ void Reader::done() {
   for (const auto& entry : node_) {
     const std::string key = entry.first.Scalar();
     if (known_.contains(key)) continue;
-    throw ScenarioError(fmt::format("{}:{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the closest is \"{}\"",
-                                    file_, entry.first.Mark().line + 1, path_, path_.empty() ? "" : ".", key,
-                                    closest(key, known_)));
+    throw ScenarioError(
+        fmt::format("{}:{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the "
+                    "closest is \"{}\"",
+                    file_, entry.first.Mark().line + 1, path_, path_.empty() ? "" : ".", key,
+                    closest(key, known_)));
   }
 }
 

@@ -19,7 +19,8 @@ class Reader {
   // Each answers `otherwise` when the key is absent, and throws when it is not of the form.
   std::string text(const char* key, const std::string& otherwise);
   std::string required_text(const char* key);
-  std::int64_t whole(const char* key, std::int64_t otherwise, std::int64_t least, std::int64_t most);
+  std::int64_t whole(const char* key, std::int64_t otherwise, std::int64_t least,
+                     std::int64_t most);
   double number(const char* key, double otherwise, double least, double most);
   bool flag(const char* key, bool otherwise);
   Duration duration(const char* key, Duration otherwise);
@@ -31,7 +32,7 @@ class Reader {
   std::size_t choice(const char* key, std::size_t otherwise, const std::vector<const char*>& names);
   std::vector<std::string> texts(const char* key);
   bool has(const char* key);
-  Reader map(const char* key);                    // empty when absent
+  Reader map(const char* key);  // empty when absent
   std::vector<Reader> list(const char* key);
   std::vector<std::pair<std::string, Reader>> entries(const char* key);  // a map with free keys
 

@@ -42,7 +42,8 @@ Requests read_requests(Reader& section) {
   work.function_skew = section.number("function_skew", 0, 0, 5);
   work.tenant_skew = section.number("tenant_skew", 0, 0, 5);
   work.image_skew = section.number("image_skew", 0, 0, 5);
-  work.service = to_distribution(section.delay("service", Delay{Delay::Kind::exponential, seconds(1), 0}));
+  work.service =
+      to_distribution(section.delay("service", Delay{Delay::Kind::exponential, seconds(1), 0}));
   work.cpu_millicores = section.millicores("cpu", 0);
   work.memory_bytes = section.bytes("memory", 0);
   work.prefix = section.text("prefix", "");
@@ -56,7 +57,8 @@ Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_mo
   work.tenant_skew = section.number("tenant_skew", 0, 0, 5);
   work.image_skew = section.number("image_skew", 0, 0, 5);
   work.lifetime = to_distribution(section.delay("lifetime", {}));
-  work.service = to_distribution(section.delay("runs", Delay{Delay::Kind::exponential, seconds(60), 0}));
+  work.service =
+      to_distribution(section.delay("runs", Delay{Delay::Kind::exponential, seconds(60), 0}));
   work.prefix = section.text("prefix", "");
   work.gpu_models = gpu_models;
   auto shapes = section.list("shapes");
@@ -82,7 +84,8 @@ AzureShape read_azure_shape(Reader& section) {
   shape.apps = static_cast<std::uint32_t>(section.whole("apps", shape.apps, 1, 1'000'000));
   shape.length = section.duration("length", shape.length);
   shape.rate_scale = section.number("rate_scale", 1, 1e-9, 1e6);
-  shape.app_calls_per_day_max = section.number("app_calls_per_day_max", shape.app_calls_per_day_max, 1, 1e12);
+  shape.app_calls_per_day_max =
+      section.number("app_calls_per_day_max", shape.app_calls_per_day_max, 1, 1e12);
   shape.service_max = section.duration("service_max", shape.service_max);
   shape.service_spread = section.number("service_spread", shape.service_spread, 0, 5);
   shape.memory_bytes_max = section.bytes("memory_max", shape.memory_bytes_max);
@@ -95,9 +98,11 @@ AzureShape read_azure_shape(Reader& section) {
 // One section: the generator it asks for, ended where it says.
 OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_models,
                           const TraceOptions& trace_options) {
-  const std::vector<const char*> kinds = {"poisson", "bursts", "daily", "closed_loop",
-                                          "azure_functions", "trace"};
-  if (!section.has("kind")) section.fail("kind", "nothing", "poisson, bursts, daily, closed_loop, azure_functions or trace");
+  const std::vector<const char*> kinds = {"poisson",     "bursts",          "daily",
+                                          "closed_loop", "azure_functions", "trace"};
+  if (!section.has("kind"))
+    section.fail("kind", "nothing",
+                 "poisson, bursts, daily, closed_loop, azure_functions or trace");
   const std::string kind = kinds[section.choice("kind", 0, kinds)];
   Cut end;
   const auto most = section.whole("arrivals_max", 0, 0, 1'000'000'000'000);
@@ -118,13 +123,15 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
   } else if (kind == "closed_loop") {
     ClosedLoop loop;
     loop.clients = static_cast<std::uint32_t>(section.whole("clients", 1, 1, 10'000'000));
-    loop.think = to_distribution(section.delay("think", Delay{Delay::Kind::exponential, seconds(1), 0}));
+    loop.think =
+        to_distribution(section.delay("think", Delay{Delay::Kind::exponential, seconds(1), 0}));
     const Requests work = read_requests(section);
     open = [loop, work](std::uint64_t seed) { return closed_loop(loop, work, seed); };
   } else {
     const Pace pace = read_pace(section, kind);
     const bool sandboxes = section.choice("of", 0, {"calls", "sandboxes"}) == 1;
-    const Work work = sandboxes ? Work{read_sandboxes(section, gpu_models)} : Work{read_requests(section)};
+    const Work work =
+        sandboxes ? Work{read_sandboxes(section, gpu_models)} : Work{read_requests(section)};
     open = [pace, work](std::uint64_t seed) { return open_loop(pace, work, seed); };
   }
   section.done();
@@ -139,19 +146,24 @@ GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
   if (!reader.has("gpu")) return ask;
   const std::string text = reader.text("gpu", "");
   const auto request = parse_gpu(text);
-  if (!request) reader.fail("gpu", fmt::format("\"{}\"", text), "a GPU such as A100, nvidia-l4 or 2:nvidia-a100");
+  if (!request)
+    reader.fail("gpu", fmt::format("\"{}\"", text),
+                "a GPU such as A100, nvidia-l4 or 2:nvidia-a100");
   const auto model = std::find(gpu_models.begin(), gpu_models.end(), request->model);
   if (model == gpu_models.end()) {
     std::string offered;
     for (const std::string& name : gpu_models) offered += (offered.empty() ? "" : ", ") + name;
-    reader.fail("gpu", fmt::format("\"{}\"", text),
-                offered.empty() ? "no GPU, since no pool has any" : "a model that a pool has: " + offered);
+    reader.fail(
+        "gpu", fmt::format("\"{}\"", text),
+        offered.empty() ? "no GPU, since no pool has any" : "a model that a pool has: " + offered);
   }
   if (request->count > kGpusPerNodeMax) {
-    reader.fail("gpu", fmt::format("\"{}\"", text), fmt::format("at most {} GPUs", kGpusPerNodeMax));
+    reader.fail("gpu", fmt::format("\"{}\"", text),
+                fmt::format("at most {} GPUs", kGpusPerNodeMax));
   }
   if (ask.millis < 1000 && request->count != 1) {
-    reader.fail("gpu_millis", fmt::format("{} with {} GPUs", ask.millis, request->count), "a share of one GPU");
+    reader.fail("gpu_millis", fmt::format("{} with {} GPUs", ask.millis, request->count),
+                "a share of one GPU");
   }
   ask.count = request->count;
   ask.models = 1u << (model - gpu_models.begin());
@@ -162,11 +174,14 @@ OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_mod
                            const std::optional<std::string>& trace) {
   TraceOptions options;
   Reader llm = root.map("llm");
-  options.prefill_tokens_per_second = llm.number("prefill_tokens_per_second", options.prefill_tokens_per_second, 1e-3, 1e9);
-  options.decode_tokens_per_second = llm.number("decode_tokens_per_second", options.decode_tokens_per_second, 1e-3, 1e9);
+  options.prefill_tokens_per_second =
+      llm.number("prefill_tokens_per_second", options.prefill_tokens_per_second, 1e-3, 1e9);
+  options.decode_tokens_per_second =
+      llm.number("decode_tokens_per_second", options.decode_tokens_per_second, 1e-3, 1e9);
   llm.done();
   std::vector<OpenWorkload> sections;
-  for (Reader& section : root.list("workload")) sections.push_back(read_section(section, gpu_models, options));
+  for (Reader& section : root.list("workload"))
+    sections.push_back(read_section(section, gpu_models, options));
   if (trace) {
     return [spec = *trace, options](std::uint64_t seed) {
       TraceOptions seeded = options;
@@ -178,7 +193,8 @@ OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_mod
   return [sections](std::uint64_t seed) {
     if (sections.size() == 1) return sections[0](seed);
     std::vector<std::unique_ptr<Source>> sources;
-    for (std::size_t i = 0; i < sections.size(); ++i) sources.push_back(sections[i](mix64(seed + i)));
+    for (std::size_t i = 0; i < sections.size(); ++i)
+      sources.push_back(sections[i](mix64(seed + i)));
     return merge(std::move(sources));
   };
 }

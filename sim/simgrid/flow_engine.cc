@@ -98,12 +98,9 @@ FlowEngine::~FlowEngine() {
 
 s4u::Host* FlowEngine::Body::endpoint(Endpoint end) const {
   switch (end.kind) {
-    case Endpoint::Kind::kHost:
-      return hosts[end.index];
-    case Endpoint::Kind::kRegistry:
-      return registries[end.index];
-    case Endpoint::Kind::kObjectStore:
-      return object_stores[end.index];
+    case Endpoint::Kind::kHost: return hosts[end.index];
+    case Endpoint::Kind::kRegistry: return registries[end.index];
+    case Endpoint::Kind::kObjectStore: return object_stores[end.index];
   }
   return nullptr;
 }

@@ -243,16 +243,14 @@ class AzureSource : public Source {
 
   static double first_gap(const AzureFunction& function, const State& state) {
     switch (function.pattern) {
-      case Pattern::periodic:
-        return periodic_phase(function, state);
+      case Pattern::periodic: return periodic_phase(function, state);
       case Pattern::regular: {  // one to four of the four stages are left
         double product = 1;
         auto stages = static_cast<std::uint64_t>(1 + 4 * draw(state, 5));
         for (std::uint64_t i = 0; i < stages; ++i) product *= draw(state, i);
         return -state.gap / 4 * portable_log(product);
       }
-      case Pattern::random:
-        return gap(function, state);
+      case Pattern::random: return gap(function, state);
       case Pattern::bursty:  // half of the time passes in long gaps
         return -state.gap * (draw(state, 1) < 0.5 ? kShortGap : kLongGap) *
                portable_log(draw(state, 0));
@@ -270,13 +268,11 @@ class AzureSource : public Source {
 
   static double gap(const AzureFunction& function, const State& state) {
     switch (function.pattern) {
-      case Pattern::periodic:
-        return state.gap;
+      case Pattern::periodic: return state.gap;
       case Pattern::regular:
         return -state.gap / 4 *
                portable_log(draw(state, 0) * draw(state, 1) * draw(state, 2) * draw(state, 3));
-      case Pattern::random:
-        return -state.gap * portable_log(draw(state, 0));
+      case Pattern::random: return -state.gap * portable_log(draw(state, 0));
       case Pattern::bursty:
         return -state.gap * (draw(state, 1) < kShortShare ? kShortGap : kLongGap) *
                portable_log(draw(state, 0));

@@ -16,20 +16,16 @@ void require(bool condition, const char* message) {
 
 Duration Distribution::sample(std::uint64_t bits) const {
   switch (kind_) {
-    case Kind::constant:
-      return from_nanos(first_);
-    case Kind::exponential:
-      return from_nanos(-first_ * portable_log(unit(bits)));
-    case Kind::uniform:
-      return from_nanos(first_ + (second_ - first_) * unit(bits));
+    case Kind::constant: return from_nanos(first_);
+    case Kind::exponential: return from_nanos(-first_ * portable_log(unit(bits)));
+    case Kind::uniform: return from_nanos(first_ + (second_ - first_) * unit(bits));
     case Kind::lognormal: {
       double nanos = portable_exp(first_ + second_ * normal_quantile(unit(bits)));
       Duration cap = from_nanos(segments_[0].low);
       Duration drawn = from_nanos(nanos);
       return drawn < cap ? drawn : cap;
     }
-    case Kind::percentiles:
-      return from_nanos(sample_percentiles(unit(bits)));
+    case Kind::percentiles: return from_nanos(sample_percentiles(unit(bits)));
   }
   return {0};
 }
@@ -37,12 +33,9 @@ Duration Distribution::sample(std::uint64_t bits) const {
 double Distribution::mean_nanos() const {
   switch (kind_) {
     case Kind::constant:
-    case Kind::exponential:
-      return first_;
-    case Kind::uniform:
-      return (first_ + second_) / 2;
-    case Kind::lognormal:
-      return portable_exp(first_ + second_ * second_ / 2);
+    case Kind::exponential: return first_;
+    case Kind::uniform: return (first_ + second_) / 2;
+    case Kind::lognormal: return portable_exp(first_ + second_ * second_ / 2);
     case Kind::percentiles: {
       double sum = 0;
       for (const Segment& s : segments_) {

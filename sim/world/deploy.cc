@@ -16,7 +16,8 @@ Distribution to_distribution(const Delay& delay) {
                                    from_nanos(mean * (1 + delay.spread)));
     case Delay::Kind::lognormal: {
       // The mean of a lognormal is exp(mu + sigma^2 / 2).
-      const double mu = portable_log(std::max(mean * 1e-9, 1e-12)) - delay.spread * delay.spread / 2;
+      const double mu =
+          portable_log(std::max(mean * 1e-9, 1e-12)) - delay.spread * delay.spread / 2;
       return Distribution::lognormal(mu, delay.spread);
     }
   }
@@ -61,8 +62,9 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
   Platform platform;
   hosts.assign(setup.pools.size(), {});
   for (const Zone& zone : setup.zones) {
-    platform.zones.push_back({zone.name, zone.registry_bytes_per_second, zone.backbone_bytes_per_second,
-                              zone.latency, zone.registry_bytes_per_second});
+    platform.zones.push_back({zone.name, zone.registry_bytes_per_second,
+                              zone.backbone_bytes_per_second, zone.latency,
+                              zone.registry_bytes_per_second});
     platform.concurrent_pulls_per_registry = zone.pulls_at_once;
   }
   platform.between_zones_latency = milliseconds(1);
@@ -72,9 +74,10 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
     const std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
     for (std::uint32_t n = 0; n < count; ++n) {
       hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
-      const auto cores = static_cast<std::uint32_t>(std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000));
-      platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores, pool.link_bytes_per_second,
-                                pool.disk_bytes_per_second});
+      const auto cores =
+          static_cast<std::uint32_t>(std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000));
+      platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores,
+                                pool.link_bytes_per_second, pool.disk_bytes_per_second});
     }
     std::reverse(hosts[i].begin(), hosts[i].end());
   }
@@ -95,7 +98,8 @@ fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t index) {
   return event;
 }
 
-tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
+tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue,
+                                  std::uint32_t index) {
   const auto named = setup.tenants.find(catalogue.tenants[index]);
   const Tenant& tenant = named == setup.tenants.end() ? setup.tenant_default : named->second;
   tenancy::TenantAdded event;
@@ -187,8 +191,8 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
 CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
   CheckLimits limits;
   limits.stop = setup.stop;
-  // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of which
-  // faults may lose or delay some times.
+  // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of
+  // which faults may lose or delay some times.
   limits.orphan_bound = setup.node_timeout + setup.heartbeat * 10 + setup.stop + seconds(600);
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
     const autoscaler::GroupPolicy policy = group_spec(setup, catalogue, i).policy;

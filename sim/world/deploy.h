@@ -19,9 +19,11 @@ node::Config node_config(const Setup& setup, const Pool& pool);
 // Every host that may ever be needed; hosts[pool] lists those of the pool, last one first.
 Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>& hosts);
 fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t pool);
-tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue, std::uint32_t tenant);
+tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue,
+                                  std::uint32_t tenant);
 ImageSpec image_spec(const Setup& setup, std::uint32_t image);
-control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, std::uint32_t function);
+control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue,
+                              std::uint32_t function);
 // Which of the setup's images a workload's image is: by name, else by position; -1 for none.
 int image_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t image);
 CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue);

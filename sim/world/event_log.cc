@@ -8,7 +8,8 @@ namespace chalk::sim {
 
 LogWriter::LogWriter(const std::string& path, const LogHeader& header)
     : path_(path), file_(std::fopen(path.c_str(), "wb")) {
-  if (file_ == nullptr) throw LogError(path + ": cannot write the event log: " + std::strerror(errno));
+  if (file_ == nullptr)
+    throw LogError(path + ": cannot write the event log: " + std::strerror(errno));
   std::setvbuf(file_, nullptr, _IOFBF, 1 << 20);
   std::fwrite(kLogMagic.data(), 1, kLogMagic.size(), file_);
   record_.push_back(static_cast<char>(RecordTag::header));
@@ -67,15 +68,15 @@ void LogWriter::close() {
   }
 }
 
-LogReader::LogReader(const std::string& path)
-    : path_(path), file_(std::fopen(path.c_str(), "rb")) {
+LogReader::LogReader(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "rb")) {
   if (file_ == nullptr) throw LogError(path + ": cannot open: " + std::strerror(errno));
   std::string magic(kLogMagic.size(), '\0');
   const bool read = std::fread(magic.data(), 1, magic.size(), file_) == magic.size();
   if (!read || magic != kLogMagic) {
     std::fclose(file_);
-    throw LogError(path + ": found a file that does not begin with \"chalk-log 1\", expected an event log "
-                          "written by `chalk-sim run --out`");
+    throw LogError(path +
+                   ": found a file that does not begin with \"chalk-log 1\", expected an event log "
+                   "written by `chalk-sim run --out`");
   }
   offset_ = magic.size();
   LogRecord first;
@@ -123,7 +124,8 @@ bool LogReader::next(LogRecord& record) {
   }
   record = {};
   record.tag = static_cast<RecordTag>(buffer_[0]);
-  if (record.tag > RecordTag::finished) fail("found tag " + std::to_string(buffer_[0]) + ", expected 0 to 5");
+  if (record.tag > RecordTag::finished)
+    fail("found tag " + std::to_string(buffer_[0]) + ", expected 0 to 5");
   std::string_view rest(buffer_);
   rest.remove_prefix(1);
   if (record.tag == RecordTag::header) {
@@ -145,7 +147,8 @@ bool LogReader::next(LogRecord& record) {
       good = good && rest.size() >= decoder.position() + 4;
       tail -= good ? 4 : 0;
       for (int byte = 0; good && byte < 4; ++byte) {
-        record.running_digest |= std::uint64_t{static_cast<unsigned char>(rest[tail + byte])} << byte * 8;
+        record.running_digest |= std::uint64_t{static_cast<unsigned char>(rest[tail + byte])}
+                                 << byte * 8;
       }
     }
     if (good) record.bytes = rest.substr(decoder.position(), tail - decoder.position());

@@ -67,9 +67,8 @@ void Machines::step(Time now, std::uint32_t index, const gateway::Event& event,
 void Machines::step(Time now, std::uint32_t index, const node::Event& event,
                     std::vector<node::Effect>& effects) {
   node::Node& machine = nodes_[index];
-  step_one(Root::node, index, now, machine, event, effects, [&](node::State state) {
-    machine = node::Node(machine.config(), std::move(state));
-  });
+  step_one(Root::node, index, now, machine, event, effects,
+           [&](node::State state) { machine = node::Node(machine.config(), std::move(state)); });
 }
 
 void Machines::restore_control(control::State state) {

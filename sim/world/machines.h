@@ -27,7 +27,8 @@ class Machines {
   void step(Time now, const control::Event& event, std::vector<control::Effect>& effects);
   void step(Time now, std::uint32_t gateway, const gateway::Event& event,
             std::vector<gateway::Effect>& effects);
-  void step(Time now, std::uint32_t node, const node::Event& event, std::vector<node::Effect>& effects);
+  void step(Time now, std::uint32_t node, const node::Event& event,
+            std::vector<node::Effect>& effects);
 
   bool has_control() const { return control_.has_value(); }
   const control::Control& control() const { return *control_; }
@@ -51,8 +52,9 @@ class Machines {
 
  private:
   template <class M, class Rebuild>
-  void step_one(Root root, std::uint32_t index, Time now, M& machine, const typename M::Event& event,
-                std::vector<typename M::Effect>& effects, Rebuild&& rebuild);
+  void step_one(Root root, std::uint32_t index, Time now, M& machine,
+                const typename M::Event& event, std::vector<typename M::Effect>& effects,
+                Rebuild&& rebuild);
   const node::Config& shared_config(const node::Config& config);
 
   LogWriter* log_;

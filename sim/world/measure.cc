@@ -20,15 +20,24 @@ void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
   tenant_sandboxes_.resize(tenant_names_.size());
   zone_cores_.resize(zone_names_.size());
   zone_sandboxes_.resize(zone_names_.size());
-  result_.series.columns = {"cores_allocated", "cores_capacity",      "sandboxes",
-                            "starting",        "in_service",          "waiting",
-                            "nodes",           "nodes_booting",       "image_hit_ratio",
-                            "arrivals_per_second", "finished_per_second", "gpus_allocated",
+  result_.series.columns = {"cores_allocated",
+                            "cores_capacity",
+                            "sandboxes",
+                            "starting",
+                            "in_service",
+                            "waiting",
+                            "nodes",
+                            "nodes_booting",
+                            "image_hit_ratio",
+                            "arrivals_per_second",
+                            "finished_per_second",
+                            "gpus_allocated",
                             "image_bytes_pulled"};
   // Doubled whenever there are too many rows, so a small start suits every length.
-  result_.series.step_seconds = setup.duration.nanos > 0
-                                    ? std::max(1e-3, static_cast<double>(setup.duration.nanos) * 1e-9 / 512)
-                                    : 1.0;
+  result_.series.step_seconds =
+      setup.duration.nanos > 0
+          ? std::max(1e-3, static_cast<double>(setup.duration.nanos) * 1e-9 / 512)
+          : 1.0;
 }
 
 void Measure::node_up(Time now, const Pool& pool) {
@@ -51,8 +60,8 @@ void Measure::node_down(Time now, const Pool& pool) {
   gpu_capacity_.add(t, -pool.shape.gpus);
 }
 
-void Measure::sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node, bool has_image,
-                              bool hit) {
+void Measure::sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node,
+                              bool has_image, bool hit) {
   const std::int64_t t = now.nanos;
   const Resources& r = sandbox.resources;
   const double cores = static_cast<double>(r.cpu_millicores) / 1000;
@@ -83,20 +92,23 @@ void Measure::sandbox_ended(Time now, const LiveSandbox& sandbox, const TrueNode
   memory_.add(t, -static_cast<double>(r.memory_bytes));
   disk_.add(t, -static_cast<double>(r.disk_bytes));
   gpu_.add(t, -(r.gpus * r.gpu_millis / 1000.0));
-  if (tenant_index(sandbox) < tenant_cores_.size()) tenant_cores_[tenant_index(sandbox)].add(t, -cores);
+  if (tenant_index(sandbox) < tenant_cores_.size())
+    tenant_cores_[tenant_index(sandbox)].add(t, -cores);
   zone_cores_[node.zone].add(t, -cores);
 }
 
 void Measure::sample(Time now, std::size_t waiting) {
   static_cast<void>(now);
   const double step = result_.series.step_seconds;
-  const double hits = image_starts_ == 0 ? 1
-                                         : static_cast<double>(image_hits_) / static_cast<double>(image_starts_);
+  const double hits = image_starts_ == 0
+                          ? 1
+                          : static_cast<double>(image_hits_) / static_cast<double>(image_starts_);
   result_.series.add({cpu_.value(), cpu_capacity_.value(), sandboxes_.value(), starting_.value(),
-                      in_service_.value(), static_cast<double>(waiting), nodes_.value(), booting_.value(),
-                      hits, static_cast<double>(result_.requests - sampled_arrivals_) / step,
-                      static_cast<double>(result_.completed - sampled_finished_) / step, gpu_.value(),
-                      result_.image_bytes_pulled});
+                      in_service_.value(), static_cast<double>(waiting), nodes_.value(),
+                      booting_.value(), hits,
+                      static_cast<double>(result_.requests - sampled_arrivals_) / step,
+                      static_cast<double>(result_.completed - sampled_finished_) / step,
+                      gpu_.value(), result_.image_bytes_pulled});
   sampled_arrivals_ = result_.requests;
   sampled_finished_ = result_.completed;
 }

@@ -1,5 +1,5 @@
-// What is measured while a world runs: in integers and levels that change at moments, in memory that
-// does not grow with the number of requests.
+// What is measured while a world runs: in integers and levels that change at moments, in memory
+// that does not grow with the number of requests.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -41,7 +41,8 @@ class Measure {
   void node_down(Time now, const Pool& pool);
   void node_bought(Time now) { booting_.add(now.nanos, 1); }
   void node_arrived(Time now) { booting_.add(now.nanos, -1); }
-  void sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node, bool has_image, bool hit);
+  void sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node, bool has_image,
+                       bool hit);
   void sandbox_running(Time now) { starting_.add(now.nanos, -1); }
   void sandbox_ended(Time now, const LiveSandbox& sandbox, const TrueNode& node);
   void pulled(std::int64_t bytes) { result_.image_bytes_pulled += static_cast<double>(bytes); }

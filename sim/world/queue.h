@@ -18,7 +18,7 @@ struct Scheduled {
   Time at;
   std::uint64_t sequence = 0;
   std::uint32_t kind = 0;
-  std::uint32_t index = 0;   // meaning depends on kind: a node, a gateway, a slot
+  std::uint32_t index = 0;  // meaning depends on kind: a node, a gateway, a slot
   std::uint64_t detail = 0;
 };
 
@@ -59,7 +59,8 @@ class Queue {
     }
     return first;
   }
-  // The entry `ahead` places behind the head of a lane, or nothing: to fetch memory before its turn.
+  // The entry `ahead` places behind the head of a lane, or nothing: to fetch memory before its
+  // turn.
   const Scheduled* soon(int lane, std::size_t ahead) const {
     return ahead < lanes_[lane].size() ? &lanes_[lane][ahead] : nullptr;
   }

@@ -22,7 +22,8 @@ class Replayer {
       case RecordTag::event: feed(record); break;
       case RecordTag::checkpoint: check(record); break;
       case RecordTag::restarted:  // the State is the same; nothing to do
-        if (record.root != Root::control || record.index != 0) reader_.fail("found a restart of no control plane");
+        if (record.root != Root::control || record.index != 0)
+          reader_.fail("found a restart of no control plane");
         break;
       case RecordTag::finished:
         report_.finished = true;
@@ -85,13 +86,15 @@ class Replayer {
         machines_.step(now_, event, control_effects_);
       });
     } else if (record.root == Root::gateway) {
-      if (record.index >= machines_.gateways()) reader_.fail("found an event of a gateway that was not created");
+      if (record.index >= machines_.gateways())
+        reader_.fail("found an event of a gateway that was not created");
       feed_one<gateway::Event>(record, [&](const gateway::Event& event) {
         gateway_effects_.clear();
         machines_.step(now_, record.index, event, gateway_effects_);
       });
     } else {
-      if (record.index >= machines_.nodes()) reader_.fail("found an event of a node that was not created");
+      if (record.index >= machines_.nodes())
+        reader_.fail("found an event of a node that was not created");
       feed_one<node::Event>(record, [&](const node::Event& event) {
         node_effects_.clear();
         machines_.step(now_, record.index, event, node_effects_);

@@ -11,11 +11,11 @@ namespace chalk::sim {
 struct ReplayReport {
   LogHeader header;
   std::uint64_t events = 0;
-  std::uint64_t checkpoints = 0;       // whose whole State was compared
+  std::uint64_t checkpoints = 0;  // whose whole State was compared
   std::uint64_t running_digest = 0;
-  bool finished = false;               // the log ends with its closing record
+  bool finished = false;  // the log ends with its closing record
   bool same = true;
-  std::string difference;              // the first one: record, event, what differs
+  std::string difference;  // the first one: record, event, what differs
 };
 
 // Throws LogError where the file is not a log. With `check_states` the whole State is digested at

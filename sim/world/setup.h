@@ -18,8 +18,8 @@ class Source;
 struct Delay {
   enum class Kind : std::uint8_t { constant, exponential, lognormal, uniform };
   Kind kind = Kind::constant;
-  Duration mean;       // of constant, exponential, lognormal; middle of uniform
-  double spread = 0;   // lognormal: sigma of the logarithm; uniform: half width as a share of mean
+  Duration mean;      // of constant, exponential, lognormal; middle of uniform
+  double spread = 0;  // lognormal: sigma of the logarithm; uniform: half width as a share of mean
 };
 
 struct Zone {
@@ -32,57 +32,57 @@ struct Zone {
 
 struct Pool {
   std::string name;
-  std::vector<std::uint32_t> zones;      // indexes; nodes are dealt to them in turn
+  std::vector<std::uint32_t> zones;  // indexes; nodes are dealt to them in turn
   NodeShape shape;
   double link_bytes_per_second = 1.25e9;
   double disk_bytes_per_second = 1e9;
-  std::int64_t image_cache_bytes = 0;    // part of the disk kept for images
-  std::uint32_t pulls_at_once = 3;       // per node
-  std::uint32_t nodes_min = 0;           // these are there from the start
+  std::int64_t image_cache_bytes = 0;  // part of the disk kept for images
+  std::uint32_t pulls_at_once = 3;     // per node
+  std::uint32_t nodes_min = 0;         // these are there from the start
   std::uint32_t nodes_max = 0;
-  bool elastic = false;                  // nodes are bought and given back between min and max
+  bool elastic = false;  // nodes are bought and given back between min and max
   std::uint32_t buffer_nodes = 0;
   Duration idle_before_release = seconds(600);
   Delay boot;
   double price_per_hour = 0;
-  std::string dedicated_tenant;          // empty: for everybody
+  std::string dedicated_tenant;  // empty: for everybody
 };
 
 struct Tenant {
   std::uint32_t weight = 1;
   bool shares_nodes = false;
-  Resources quota;             // zero in a dimension: unlimited; gpus counts whole GPUs
+  Resources quota;  // zero in a dimension: unlimited; gpus counts whole GPUs
   std::int64_t quota_sandboxes = 0;
-  std::string pool;            // dedicated pool, empty for none
+  std::string pool;  // dedicated pool, empty for none
 };
 
 struct Image {
   std::string name;
   struct Layer {
-    std::string name;          // layers of one name are shared between images
+    std::string name;  // layers of one name are shared between images
     std::int64_t bytes = 0;
     std::int64_t unpacked_bytes = 0;
   };
   std::vector<Layer> layers;
-  bool prewarmed = false;      // on every node from its first moment
+  bool prewarmed = false;  // on every node from its first moment
 };
 
 enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk };
-struct Group {                 // defaults for each function of the workload, or one by name
+struct Group {  // defaults for each function of the workload, or one by name
   std::int64_t cpu_millicores = 1000;
   std::int64_t memory_bytes = 1LL << 30;
   std::int64_t disk_bytes = 0;
   std::int32_t gpus = 0;
   std::int32_t gpu_millis = 1000;
   std::uint32_t gpu_models = 0;
-  std::string image;           // empty: the workload's, or none
-  std::string pool;            // empty: any that is not dedicated
+  std::string image;  // empty: the workload's, or none
+  std::string pool;   // empty: any that is not dedicated
   ScalingPolicy policy = ScalingPolicy::chalk;
   std::uint32_t concurrency = 1;
   std::uint32_t replicas_min = 0;
   std::uint32_t replicas_max = 1000;
   std::uint32_t queue_max = 10000;
-  Duration queue_timeout;      // 0: none
+  Duration queue_timeout;  // 0: none
   Duration keep_alive = seconds(600);
   std::uint32_t target_permille = 700;
   bool delayed_warm_start = true;
@@ -95,16 +95,16 @@ struct Fault {
     message_duplicate,  // permille
     message_delay,      // permille of messages that take `delay` more: reorders
     heartbeat_lag,      // heartbeats take `delay` more
-    node_crash,         // `count` random nodes (or of `zone`) at `from`; back after `lasts` (0: never)
-    zone_loss,          // all nodes of `zone` from `from` for `lasts`
-    slow_registry,      // registry of `zone` (or all) at `permille` of its speed
-    start_failure,      // permille of starts fail
-    late_supply,        // boots take `delay` more
-    control_restart     // control is down for `lasts`, then restored from its log
+    node_crash,      // `count` random nodes (or of `zone`) at `from`; back after `lasts` (0: never)
+    zone_loss,       // all nodes of `zone` from `from` for `lasts`
+    slow_registry,   // registry of `zone` (or all) at `permille` of its speed
+    start_failure,   // permille of starts fail
+    late_supply,     // boots take `delay` more
+    control_restart  // control is down for `lasts`, then restored from its log
   };
   Kind kind{};
   Time from;
-  Duration lasts;          // 0: to the end, or for ever
+  Duration lasts;  // 0: to the end, or for ever
   std::int32_t permille = 0;
   Duration delay;
   std::int32_t count = 1;
@@ -113,13 +113,13 @@ struct Fault {
 
 struct Setup {
   std::string name;
-  std::string shows;                     // the scenario's first line
+  std::string shows;  // the scenario's first line
   std::uint64_t seed = 1;
   std::uint64_t scenario_hash = 0;
-  Duration duration;                     // arrivals end after it; 0: when the workload ends
-  std::uint64_t requests_max = 0;        // arrivals end after so many; 0: no limit
-  Duration drain = seconds(86'400);      // bound on how long running work may go on afterwards
-  bool run_until_done = true;            // false: stop at `duration` sharp
+  Duration duration;                 // arrivals end after it; 0: when the workload ends
+  std::uint64_t requests_max = 0;    // arrivals end after so many; 0: no limit
+  Duration drain = seconds(86'400);  // bound on how long running work may go on afterwards
+  bool run_until_done = true;        // false: stop at `duration` sharp
 
   Duration message_latency = milliseconds(1);  // one way, between control and nodes or gateways
   Duration dispatch_latency;                   // gateway to replica
@@ -129,24 +129,24 @@ struct Setup {
 
   std::vector<Zone> zones;
   std::vector<Pool> pools;
-  std::vector<std::string> gpu_models;   // index = bit in gpu_models masks
+  std::vector<std::string> gpu_models;  // index = bit in gpu_models masks
   std::vector<Image> images;
-  std::map<std::string, Tenant> tenants; // by name
+  std::map<std::string, Tenant> tenants;  // by name
   Tenant tenant_default;
-  bool separate_tenants = true;          // tenants of different owners never share a node
-  Duration scrub = seconds(10);          // how long a node is wiped between owners
-  Duration stop = milliseconds(20);      // how long a kill takes
+  bool separate_tenants = true;      // tenants of different owners never share a node
+  Duration scrub = seconds(10);      // how long a node is wiped between owners
+  Duration stop = milliseconds(20);  // how long a kill takes
   Duration owner_linger = seconds(60);
   bool spread_zones = true;
   Group group_default;
-  std::map<std::string, Group> groups;   // by function name
-  Delay start;                           // create and start of a sandbox, image on the node
-  double start_core_seconds = 0;         // > 0: of it as work on the node's cores, under contention
-  bool shared_execution = false;         // calls run as SimGrid executions on shared cores
+  std::map<std::string, Group> groups;  // by function name
+  Delay start;                          // create and start of a sandbox, image on the node
+  double start_core_seconds = 0;        // > 0: of it as work on the node's cores, under contention
+  bool shared_execution = false;        // calls run as SimGrid executions on shared cores
   std::vector<Fault> faults;
-  std::vector<std::string> assertions;   // conditions such as "wait_p99_ms<=500"
+  std::vector<std::string> assertions;  // conditions such as "wait_p99_ms<=500"
 
-  bool event_log = true;                 // write what `replay` takes, when there is an --out
+  bool event_log = true;                     // write what `replay` takes, when there is an --out
   std::uint64_t checkpoint_every = 100'000;  // events between digests of the whole state
 
   // Opens the workload from its start; called once per run.

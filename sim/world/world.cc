@@ -98,8 +98,8 @@ void World::loop() {
   }
 }
 
-// What the next job needs lies all over a large fleet: each turn before it fetches one step further,
-// from the job to its node and sandbox and on to the node's machine.
+// What the next job needs lies all over a large fleet: each turn before it fetches one step
+// further, from the job to its node and sandbox and on to the node's machine.
 void World::fetch_ahead() {
   const Scheduled* next = queue_.soon_in_heap();
   if (next == nullptr || next->kind != kJobDone) return;
@@ -232,7 +232,8 @@ void World::arrive(const Arrival& arrival) {
     const RequestId request = calls_.insert(call);
     step_gateway(gateway, functions::RequestArrived{request, group});
     if (checker_ && checker_->counts_calls(group)) {
-      const functions::Group& now = machines_->gateway(gateway).functions().state().groups[arrival.function];
+      const functions::Group& now =
+          machines_->gateway(gateway).functions().state().groups[arrival.function];
       checker_->called(group, now.in_flight + now.queued);
     }
     return;
@@ -292,16 +293,20 @@ void World::obey(std::uint32_t, const functions::Dispatch& dispatch) {
   measure_.dispatched(now_, now_ - call.arrived, dispatch.cold);
   const auto place = SlotTable<SandboxId, int>::slot_of(dispatch.sandbox);
   if (setup_.shared_execution || checker_) {
-    const bool known = place < node_of_sandbox_.size() && node_of_sandbox_[place].first == dispatch.sandbox;
-    const LiveSandbox* live = known ? truth_.find(node_of_sandbox_[place].second, dispatch.sandbox) : nullptr;
+    const bool known =
+        place < node_of_sandbox_.size() && node_of_sandbox_[place].first == dispatch.sandbox;
+    const LiveSandbox* live =
+        known ? truth_.find(node_of_sandbox_[place].second, dispatch.sandbox) : nullptr;
     if (checker_) checker_->dispatched(now_, call.group, live);
     if (setup_.shared_execution && live != nullptr) {
       Job job;
       job.what = Job::What::call;
       job.request = dispatch.request;
-      const auto millis = static_cast<std::int32_t>(std::max<std::int64_t>(1, live->resources.cpu_millicores));
+      const auto millis =
+          static_cast<std::int32_t>(std::max<std::int64_t>(1, live->resources.cpu_millicores));
       const double work = static_cast<double>(call.service.nanos) * millis / 1000.0;
-      return model_->execute(jobs_.put(Job(job)), now_, nodes_[live->node].host, from_nanos(work), millis);
+      return model_->execute(jobs_.put(Job(job)), now_, nodes_[live->node].host, from_nanos(work),
+                             millis);
     }
   }
   const Time end = now_ + setup_.dispatch_latency + call.service;

@@ -35,11 +35,11 @@ struct Progress {
 
 struct RunOptions {
   std::uint64_t seed = 1;
-  std::string log_path;                   // empty: no event log
+  std::string log_path;  // empty: no event log
   std::string commit;
   bool restore_each_step = false;
-  bool check = true;                      // run the checkers
-  bool compare_each_step = false;         // truth and belief at every step of control, not now and then
+  bool check = true;               // run the checkers
+  bool compare_each_step = false;  // truth and belief at every step of control, not now and then
   std::function<void(const Progress&)> progress;  // about twice a second of wall time
   const std::atomic<bool>* stop = nullptr;        // ends the run cleanly with what there is
 };

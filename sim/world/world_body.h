@@ -20,16 +20,16 @@ namespace chalk::sim {
 // What a queue entry means. `index` and `detail` are given with each.
 enum Kind : std::uint32_t {
   kControlWake,
-  kGatewayWake,   // index: gateway
-  kNodeWake,      // index: node
-  kToControl,     // index: the node that sent it, detail: slot in control_mail_
-  kToGateway,     // index: gateway, detail: slot in gateway_mail_
-  kToNode,        // index: node, detail: slot in node_mail_
-  kCallDone,      // detail: RequestId
-  kJobDone,       // detail: slot in jobs_
-  kBoot,          // index: node
-  kAskAgain,      // detail: AskId; its client has no answer yet
-  kFaultBegins,   // detail: index of the fault
+  kGatewayWake,  // index: gateway
+  kNodeWake,     // index: node
+  kToControl,    // index: the node that sent it, detail: slot in control_mail_
+  kToGateway,    // index: gateway, detail: slot in gateway_mail_
+  kToNode,       // index: node, detail: slot in node_mail_
+  kCallDone,     // detail: RequestId
+  kJobDone,      // detail: slot in jobs_
+  kBoot,         // index: node
+  kAskAgain,     // detail: AskId; its client has no answer yet
+  kFaultBegins,  // detail: index of the fault
   kFaultEnds,
   kSample
 };
@@ -67,7 +67,7 @@ struct Job {
   SandboxId sandbox;
   images::PullId pull;
   RequestId request;
-  Duration then;      // start_work: how long the start goes on after it
+  Duration then;  // start_work: how long the start goes on after it
   bool good = true;
 };
 
@@ -188,8 +188,9 @@ class World {
   std::vector<std::uint32_t> node_of_slot_;              // NodeId's slot -> world's node
   SlotTable<RequestId, Call> calls_;
   SlotTable<AskId, Ask> asks_;
-  std::vector<std::pair<SandboxId, AskId>> ask_of_;      // by the slot of the SandboxId
-  std::vector<std::pair<SandboxId, std::uint32_t>> node_of_sandbox_;  // the same; who started it last
+  std::vector<std::pair<SandboxId, AskId>> ask_of_;  // by the slot of the SandboxId
+  std::vector<std::pair<SandboxId, std::uint32_t>>
+      node_of_sandbox_;  // the same; who started it last
   Mail<control::Event> control_mail_;
   Mail<gateway::Event> gateway_mail_;
   Mail<node::Event> node_mail_;

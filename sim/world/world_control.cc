@@ -81,8 +81,8 @@ void World::obey(const fleet::WelcomeNode& welcome) {
 
 void World::obey(const fleet::BuyNode& buy) {
   const auto pool = static_cast<std::uint32_t>(buy.pool.value - 1);
-  const std::uint32_t zone = buy.zone ? static_cast<std::uint32_t>(buy.zone.value - 1)
-                                      : setup_.pools[pool].zones.front();
+  const std::uint32_t zone =
+      buy.zone ? static_cast<std::uint32_t>(buy.zone.value - 1) : setup_.pools[pool].zones.front();
   const std::uint32_t node = add_node(pool, zone, buy.purchase);
   Duration takes = boots_[pool].sample(random_.next());
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {

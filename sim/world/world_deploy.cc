@@ -43,14 +43,16 @@ void World::deploy() {
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
     queue_.push(kHeap, setup_.faults[i].from, kFaultBegins, 0, i);
   }
-  queue_.push(kSampleLane, Time{static_cast<std::int64_t>(measure_.sample_step_nanos())}, kSample, 0, 0);
+  queue_.push(kSampleLane, Time{static_cast<std::int64_t>(measure_.sample_step_nanos())}, kSample,
+              0, 0);
 }
 
 void World::sample() {
   const std::size_t in_service = static_cast<std::size_t>(measure_.in_service());
   const std::size_t open = calls_.size() + asks_.size();
   measure_.sample(now_, open > in_service ? open - in_service : 0);
-  if (checker_ && ++samples_ % 16 == 0) checker_->compare(now_, truth_, nodes_, machines_->control());
+  if (checker_ && ++samples_ % 16 == 0)
+    checker_->compare(now_, truth_, nodes_, machines_->control());
   const auto step = static_cast<std::int64_t>(measure_.sample_step_nanos());
   queue_.push(kSampleLane, now_ + Duration{step}, kSample, 0, 0);
 }

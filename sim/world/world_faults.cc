@@ -48,7 +48,8 @@ void World::post_control(control::Event&& event, bool heartbeat, std::uint32_t s
   const Travel way = travel(heartbeat);
   if (way.lost) return;
   const Time at = now_ + latency_ + way.later;
-  if (way.twice) queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(control::Event(event)));
+  if (way.twice)
+    queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(control::Event(event)));
   queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(std::move(event)));
 }
 

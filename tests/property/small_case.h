@@ -1,5 +1,5 @@
-// A small world that a person can read: few nodes, few asks, few faults. RapidCheck makes and shrinks
-// it; the world of sim/ runs it with every checker watching every step.
+// A small world that a person can read: few nodes, few asks, few faults. RapidCheck makes and
+// shrinks it; the world of sim/ runs it with every checker watching every step.
 #pragma once
 #include <rapidcheck.h>
 
@@ -35,7 +35,7 @@ struct SmallCase {
   int start_slots = 0;  // less one
   bool shared = false;  // tenants may meet on a node
   bool elastic = false;
-  int policy = 0;  // ScalingPolicy, from the end: 0 is ours
+  int policy = 0;        // ScalingPolicy, from the end: 0 is ours
   int replicas_max = 0;  // less one
   int seed = 0;
   std::vector<SmallAsk> asks;
@@ -45,21 +45,30 @@ struct SmallCase {
 };
 
 inline constexpr std::pair<Fault::Kind, const char*> kFaults[] = {
-    {Fault::Kind::message_loss, "message_loss"},       {Fault::Kind::message_duplicate, "message_duplicate"},
-    {Fault::Kind::message_delay, "message_delay"},     {Fault::Kind::heartbeat_lag, "heartbeat_lag"},
-    {Fault::Kind::node_crash, "node_crash"},           {Fault::Kind::start_failure, "start_failure"},
-    {Fault::Kind::control_restart, "control_restart"}, {Fault::Kind::late_supply, "late_supply"}};
+    {Fault::Kind::message_loss, "message_loss"},
+    {Fault::Kind::message_duplicate, "message_duplicate"},
+    {Fault::Kind::message_delay, "message_delay"},
+    {Fault::Kind::heartbeat_lag, "heartbeat_lag"},
+    {Fault::Kind::node_crash, "node_crash"},
+    {Fault::Kind::start_failure, "start_failure"},
+    {Fault::Kind::control_restart, "control_restart"},
+    {Fault::Kind::late_supply, "late_supply"}};
 
 inline std::ostream& operator<<(std::ostream& out, const SmallCase& c) {
-  out << "\n" << c.nodes + 1 << (c.elastic ? " nodes bought when needed" : " nodes") << " of " << c.cores + 1
-      << " cores and " << c.start_slots + 1 << " start slots, tenants "
+  out << "\n"
+      << c.nodes + 1 << (c.elastic ? " nodes bought when needed" : " nodes") << " of "
+      << c.cores + 1 << " cores and " << c.start_slots + 1 << " start slots, tenants "
       << (c.shared ? "share them" : "kept apart") << ", at most " << c.replicas_max + 1
-      << " replicas, policy " << (c.policy == 0 ? "chalk" : c.policy == 1 ? "kpa" : "fixed") << ", seed "
-      << c.seed << "\n";
+      << " replicas, policy "
+      << (c.policy == 0   ? "chalk"
+          : c.policy == 1 ? "kpa"
+                          : "fixed")
+      << ", seed " << c.seed << "\n";
   for (const SmallAsk& ask : c.asks) {
     out << "  at " << ask.at / 10.0 << " s tenant " << ask.tenant + 1;
     if (ask.function == 0) {
-      out << " asks for a sandbox of " << ask.cores + 1 << " cores that runs " << ask.runs / 10.0 << " s";
+      out << " asks for a sandbox of " << ask.cores + 1 << " cores that runs " << ask.runs / 10.0
+          << " s";
       if (ask.lifetime != 0) out << ", lifetime " << ask.lifetime << " s";
     } else {
       out << " calls its function " << ask.function << " for " << ask.runs / 10.0 << " s";
@@ -67,8 +76,9 @@ inline std::ostream& operator<<(std::ostream& out, const SmallCase& c) {
     out << "\n";
   }
   for (const SmallFault& fault : c.faults) {
-    out << "  fault " << kFaults[fault.kind].second << " from " << fault.from << " s for " << fault.lasts + 1
-        << " s, " << fault.permille << " of 1000, delay " << fault.delay / 10.0 << " s\n";
+    out << "  fault " << kFaults[fault.kind].second << " from " << fault.from << " s for "
+        << fault.lasts + 1 << " s, " << fault.permille << " of 1000, delay " << fault.delay / 10.0
+        << " s\n";
   }
   return out;
 }
@@ -83,21 +93,26 @@ inline rc::Gen<SmallCase> small_cases() {
   using rc::gen::inRange;
   const auto asks = rc::gen::container<std::vector<SmallAsk>>(whole(rc::gen::build<SmallAsk>(
       rc::gen::set(&SmallAsk::at, inRange(0, 300)), rc::gen::set(&SmallAsk::tenant, inRange(0, 3)),
-      rc::gen::set(&SmallAsk::function, inRange(0, 3)), rc::gen::set(&SmallAsk::cores, inRange(0, 4)),
-      rc::gen::set(&SmallAsk::runs, inRange(1, 100)), rc::gen::set(&SmallAsk::lifetime, inRange(0, 8)))));
+      rc::gen::set(&SmallAsk::function, inRange(0, 3)),
+      rc::gen::set(&SmallAsk::cores, inRange(0, 4)), rc::gen::set(&SmallAsk::runs, inRange(1, 100)),
+      rc::gen::set(&SmallAsk::lifetime, inRange(0, 8)))));
   const auto faults = rc::gen::resize(
       3, rc::gen::container<std::vector<SmallFault>>(whole(rc::gen::build<SmallFault>(
              rc::gen::set(&SmallFault::kind, inRange<int>(0, std::size(kFaults))),
-             rc::gen::set(&SmallFault::from, inRange(0, 30)), rc::gen::set(&SmallFault::lasts, inRange(0, 60)),
+             rc::gen::set(&SmallFault::from, inRange(0, 30)),
+             rc::gen::set(&SmallFault::lasts, inRange(0, 60)),
              rc::gen::set(&SmallFault::permille, inRange(0, 1001)),
              rc::gen::set(&SmallFault::delay, inRange(0, 80))))));
-  return rc::gen::build<SmallCase>(
-      rc::gen::set(&SmallCase::nodes, whole(inRange(0, 4))), rc::gen::set(&SmallCase::cores, whole(inRange(0, 8))),
-      rc::gen::set(&SmallCase::start_slots, whole(inRange(0, 4))), rc::gen::set(&SmallCase::shared, rc::gen::arbitrary<bool>()),
-      rc::gen::set(&SmallCase::elastic, rc::gen::arbitrary<bool>()),
-      rc::gen::set(&SmallCase::policy, whole(inRange(0, 3))), rc::gen::set(&SmallCase::replicas_max, whole(inRange(0, 5))),
-      rc::gen::set(&SmallCase::seed, whole(inRange(0, 1000))), rc::gen::set(&SmallCase::asks, asks),
-      rc::gen::set(&SmallCase::faults, faults));
+  return rc::gen::build<SmallCase>(rc::gen::set(&SmallCase::nodes, whole(inRange(0, 4))),
+                                   rc::gen::set(&SmallCase::cores, whole(inRange(0, 8))),
+                                   rc::gen::set(&SmallCase::start_slots, whole(inRange(0, 4))),
+                                   rc::gen::set(&SmallCase::shared, rc::gen::arbitrary<bool>()),
+                                   rc::gen::set(&SmallCase::elastic, rc::gen::arbitrary<bool>()),
+                                   rc::gen::set(&SmallCase::policy, whole(inRange(0, 3))),
+                                   rc::gen::set(&SmallCase::replicas_max, whole(inRange(0, 5))),
+                                   rc::gen::set(&SmallCase::seed, whole(inRange(0, 1000))),
+                                   rc::gen::set(&SmallCase::asks, asks),
+                                   rc::gen::set(&SmallCase::faults, faults));
 }
 
 // The asks of a case as a workload: one function per tenant and number.
@@ -157,7 +172,9 @@ inline Setup setup_of(const SmallCase& c) {
   Pool pool;
   pool.name = "p";
   pool.zones = {0};
-  pool.shape = {.cpu_millicores = 1000 * (c.cores + 1), .memory_bytes = 64LL << 30, .disk_bytes = 64LL << 30,
+  pool.shape = {.cpu_millicores = 1000 * (c.cores + 1),
+                .memory_bytes = 64LL << 30,
+                .disk_bytes = 64LL << 30,
                 .start_slots = c.start_slots + 1};
   pool.nodes_max = static_cast<std::uint32_t>(c.nodes + 1);
   pool.nodes_min = c.elastic ? 0 : pool.nodes_max;

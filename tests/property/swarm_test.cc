@@ -1,5 +1,6 @@
-// Random worlds under random faults: no invariant breaks, nothing is left undone, and one seed gives
-// one digest, twice in one process and with every machine rebuilt from its bytes before every event.
+// Random worlds under random faults: no invariant breaks, nothing is left undone, and one seed
+// gives one digest, twice in one process and with every machine rebuilt from its bytes before every
+// event.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -26,13 +27,16 @@ Setup random_setup(std::uint64_t seed) {
   setup.scrub = seconds(1 + below(5));
   setup.gateways = 1 + below(3);
   setup.start = {Delay::Kind::exponential, milliseconds(200 + below(3000)), 0};
-  for (std::uint32_t i = 0; i <= below(3); ++i) setup.zones.push_back({.name = "z" + std::to_string(i)});
+  for (std::uint32_t i = 0; i <= below(3); ++i)
+    setup.zones.push_back({.name = "z" + std::to_string(i)});
   for (std::uint32_t i = 0; i <= below(2); ++i) {
     Pool pool;
     pool.name = "p" + std::to_string(i);
     for (std::uint32_t z = 0; z < setup.zones.size(); ++z) pool.zones.push_back(z);
-    pool.shape = {.cpu_millicores = 4000 + 4000 * below(4), .memory_bytes = 16LL << 30,
-                  .disk_bytes = 100LL << 30, .start_slots = static_cast<std::int32_t>(1 + below(6))};
+    pool.shape = {.cpu_millicores = 4000 + 4000 * below(4),
+                  .memory_bytes = 16LL << 30,
+                  .disk_bytes = 100LL << 30,
+                  .start_slots = static_cast<std::int32_t>(1 + below(6))};
     pool.elastic = below(2) != 0;
     pool.nodes_max = 6 + below(8);
     pool.nodes_min = pool.elastic ? below(3) : pool.nodes_max;
@@ -49,8 +53,9 @@ Setup random_setup(std::uint64_t seed) {
   using K = Fault::Kind;
   for (std::uint32_t i = 0; i < below(5); ++i) {
     Fault fault;
-    fault.kind = std::array{K::message_loss, K::message_duplicate, K::message_delay, K::heartbeat_lag,
-                            K::node_crash, K::start_failure, K::control_restart, K::late_supply}[below(8)];
+    fault.kind = std::array{K::message_loss,    K::message_duplicate, K::message_delay,
+                            K::heartbeat_lag,   K::node_crash,        K::start_failure,
+                            K::control_restart, K::late_supply}[below(8)];
     fault.from = from();
     fault.lasts = seconds(1 + below(60));
     fault.permille = static_cast<std::int32_t>(1 + below(300));
@@ -74,7 +79,8 @@ Setup random_setup(std::uint64_t seed) {
                     {1, {.cpu_millicores = 3000, .memory_bytes = 2LL << 30}}};
     std::vector<std::unique_ptr<Source>> sources;
     sources.push_back(cut(open_loop(Poisson{rate}, calls, workload_seed), {.arrivals_max = 1500}));
-    sources.push_back(cut(open_loop(Poisson{1.0}, boxes, workload_seed + 1), {.arrivals_max = 120}));
+    sources.push_back(
+        cut(open_loop(Poisson{1.0}, boxes, workload_seed + 1), {.arrivals_max = 120}));
     return merge(std::move(sources));
   };
   return setup;

@@ -36,7 +36,8 @@ Everything arbitrary() {
   for (const auto& item : value.items) value.by_number[item.number & 0xFF] = item;
   if (*rc::gen::arbitrary<bool>()) value.maybe = *rc::gen::arbitrary<std::int32_t>();
   if (*rc::gen::arbitrary<bool>()) value.one = Time{*rc::gen::arbitrary<std::int64_t>()};
-  for (const auto number : *rc::gen::arbitrary<std::vector<std::uint64_t>>()) value.line.push_back(number);
+  for (const auto number : *rc::gen::arbitrary<std::vector<std::uint64_t>>())
+    value.line.push_back(number);
   value.pair = {*rc::gen::arbitrary<std::int32_t>(), *rc::gen::arbitrary<std::int32_t>()};
   value.flag = *rc::gen::arbitrary<bool>();
   return value;

@@ -113,7 +113,8 @@ RC_GTEST_PROP(Link, DeliversEverythingOnceAndInOrder, (std::uint64_t key)) {
   int sent = 0;
   const auto deliver = [&](std::size_t i) {
     const auto [sequence, message] = network[i];
-    if (random.below(4) != 0) network.erase(network.begin() + static_cast<long>(i));  // else repeated
+    if (random.below(4) != 0)
+      network.erase(network.begin() + static_cast<long>(i));  // else repeated
     if (inbox.accept(sequence)) received.push_back(message);
   };
   for (int turn = 0; turn < 400; ++turn) {
@@ -121,8 +122,10 @@ RC_GTEST_PROP(Link, DeliversEverythingOnceAndInOrder, (std::uint64_t key)) {
     if (what < 3 && sent < 60) network.emplace_back(outbox.push(sent), sent), ++sent;
     if (what >= 3 && what < 7 && !network.empty()) {
       const auto i = random.below(network.size());
-      if (random.below(3) == 0) network.erase(network.begin() + static_cast<long>(i));
-      else deliver(i);
+      if (random.below(3) == 0)
+        network.erase(network.begin() + static_cast<long>(i));
+      else
+        deliver(i);
     }
     if (what == 7) outbox.resend([&](std::uint64_t s, int m) { network.emplace_back(s, m); });
     if (what == 8) outbox.acknowledge(inbox.received);

@@ -30,7 +30,8 @@ TEST(Resources, RefuseWhatIsNotOfTheNotation) {
                           "99999999999999999999"}) {
     EXPECT_FALSE(parse_cpu_millicores(bad)) << bad;
   }
-  for (const char* bad : {"", "16 gigs", "16Gib", "-1Gi", "1.0001", "99999999999Pi", "Gi", "0x10"}) {
+  for (const char* bad :
+       {"", "16 gigs", "16Gib", "-1Gi", "1.0001", "99999999999Pi", "Gi", "0x10"}) {
     EXPECT_FALSE(parse_bytes(bad)) << bad;
   }
   for (const char* bad : {"", "1", "h", "1m1h", "1h1h", "-1s", "1s ", "300000000000h", "1.5"}) {

@@ -27,8 +27,10 @@ PoolPolicy elastic(std::uint32_t least, std::uint32_t most) {
   return policy;
 }
 
-NodeRegistration registration(std::uint64_t key, std::uint64_t incarnation = 1, std::uint64_t purchase = 0) {
-  return {key, incarnation, purchase, {1}, {1}, {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}};
+NodeRegistration registration(std::uint64_t key, std::uint64_t incarnation = 1,
+                              std::uint64_t purchase = 0) {
+  return {key, incarnation, purchase,
+          {1}, {1},         {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}};
 }
 
 PendingDemand cores(std::int64_t millicores) {
@@ -49,12 +51,14 @@ TEST(Fleet, WelcomesANodeOnceAndAgainWhenTheAnswerWasLost) {
 TEST(Fleet, TakesANewBootOfANodeForTheLossOfTheOldOne) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, {}});
-  const NodeId old = said<WelcomeNode>(tell(fleet, at(0), NodeRegistered{registration(7, 1)}))[0].node;
+  const NodeId old =
+      said<WelcomeNode>(tell(fleet, at(0), NodeRegistered{registration(7, 1)}))[0].node;
   const auto second = tell(fleet, at(5), NodeRegistered{registration(7, 2)});
   ASSERT_EQ(said<NodeLost>(second).size(), 1u);
   EXPECT_EQ(said<NodeLost>(second)[0].node, old);
   EXPECT_FALSE(fleet.known(old, 1));
-  EXPECT_TRUE(tell(fleet, at(6), NodeRegistered{registration(7, 1)}).empty()) << "late, from the old boot";
+  EXPECT_TRUE(tell(fleet, at(6), NodeRegistered{registration(7, 1)}).empty())
+      << "late, from the old boot";
 }
 
 TEST(Fleet, BuysWhatPendingWorkNeedsAndNothingTwice) {
@@ -62,10 +66,12 @@ TEST(Fleet, BuysWhatPendingWorkNeedsAndNothingTwice) {
   tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
   EXPECT_EQ(said<BuyNode>(tell(fleet, at(1), cores(9000))).size(), 3u);
   EXPECT_TRUE(said<BuyNode>(tell(fleet, at(2), cores(9000))).empty()) << "three are on their way";
-  EXPECT_EQ(said<BuyNode>(tell(fleet, at(3), cores(1'000'000))).size(), 7u) << "never beyond nodes_max";
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(3), cores(1'000'000))).size(), 7u)
+      << "never beyond nodes_max";
   const auto more = said<BuyNode>(tell(fleet, at(4), PurchaseFailed{1}));
   EXPECT_TRUE(more.empty());
-  EXPECT_EQ(said<BuyNode>(tell(fleet, at(5), cores(1'000'000))).size(), 1u) << "the one that failed";
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(5), cores(1'000'000))).size(), 1u)
+      << "the one that failed";
 }
 
 TEST(Fleet, SpreadsPurchasesOverZones) {
@@ -83,14 +89,16 @@ TEST(Fleet, GivesBackWhatIsIdleButNothingThatIsBusyOrNeeded) {
   tell(fleet, at(0), cores(12'000));
   std::vector<NodeId> nodes;
   for (std::uint64_t p = 1; p <= 3; ++p) {
-    nodes.push_back(said<WelcomeNode>(tell(fleet, at(1), NodeRegistered{registration(p, 1, p)}))[0].node);
+    nodes.push_back(
+        said<WelcomeNode>(tell(fleet, at(1), NodeRegistered{registration(p, 1, p)}))[0].node);
   }
   tell(fleet, at(2), NodeBusy{nodes[0]});
   tell(fleet, at(2), cores(0));
   std::vector<NodeId> released;
   for (std::int64_t s = 10; s <= 300; s += 10) {
     for (const NodeId node : nodes) tell(fleet, at(s), HeartbeatSeen{node});
-    for (const auto& release : said<ReleaseNode>(tell(fleet, at(s), Woken{}))) released.push_back(release.node);
+    for (const auto& release : said<ReleaseNode>(tell(fleet, at(s), Woken{})))
+      released.push_back(release.node);
   }
   EXPECT_EQ(released.size(), 2u);
   EXPECT_EQ(std::count(released.begin(), released.end(), nodes[0]), 0);
@@ -107,8 +115,8 @@ TEST(Fleet, TakesNoSilenceOfItsOwnForALoss) {
   EXPECT_EQ(said<NodeLost>(tell(fleet, at(140), Woken{})).size(), 1u);
 }
 
-// Heartbeats in any order: each silent node is declared lost once, not before its time, and not later
-// than the wake-up that was asked for. The oracle keeps every node's last heartbeat.
+// Heartbeats in any order: each silent node is declared lost once, not before its time, and not
+// later than the wake-up that was asked for. The oracle keeps every node's last heartbeat.
 RC_GTEST_PROP(Fleet, DeclaresASilentNodeLostOnceAndInTime, (std::uint64_t key)) {
   Config config;
   config.heartbeat_timeout = seconds(40);

@@ -22,18 +22,22 @@ SandboxId sandbox(std::uint64_t n) { return {n}; }
 
 Tenancy with_tenants(std::uint64_t count, Config config = {}) {
   Tenancy tenancy(config);
-  for (std::uint64_t t = 1; t <= count; ++t) tell(tenancy, kNow, TenantAdded{{t}, {}, 1, false, {}});
+  for (std::uint64_t t = 1; t <= count; ++t)
+    tell(tenancy, kNow, TenantAdded{{t}, {}, 1, false, {}});
   return tenancy;
 }
 
 TEST(Tenancy, RefusesWithRuleAndNumbersBeyondAQuota) {
   Tenancy tenancy(Config{});
   tell(tenancy, kNow, TenantAdded{{1}, {.cpu_millicores = 1500}, 1, false, {}});
-  EXPECT_EQ(said<TryPlace>(tell(tenancy, kNow, SandboxAsked{sandbox(1), {1}, kOne, {}})).size(), 1u);
-  const auto refused = said<RefuseSandbox>(tell(tenancy, kNow, SandboxAsked{sandbox(2), {1}, kOne, {}}));
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, kNow, SandboxAsked{sandbox(1), {1}, kOne, {}})).size(),
+            1u);
+  const auto refused =
+      said<RefuseSandbox>(tell(tenancy, kNow, SandboxAsked{sandbox(2), {1}, kOne, {}}));
   ASSERT_EQ(refused.size(), 1u);
   EXPECT_EQ(refused[0], (RefuseSandbox{sandbox(2), Rule::quota_cpu, 1000, 1000, 1500}));
-  const auto unknown = said<RefuseSandbox>(tell(tenancy, kNow, SandboxAsked{sandbox(3), {9}, kOne, {}}));
+  const auto unknown =
+      said<RefuseSandbox>(tell(tenancy, kNow, SandboxAsked{sandbox(3), {9}, kOne, {}}));
   ASSERT_EQ(unknown.size(), 1u);
   EXPECT_EQ(unknown[0].rule, Rule::unknown_tenant);
 }
@@ -123,14 +127,16 @@ TEST(Tenancy, LetsNobodyPassALargeAskThatHasWaitedLong) {
   const auto at = [](std::int64_t s) { return kNow + seconds(s); };
   tell(tenancy, at(0), SandboxAsked{sandbox(1), {1}, {.cpu_millicores = 4000}, {}});
   tell(tenancy, at(0), NotPlaced{sandbox(1)});
-  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(30), SandboxAsked{sandbox(2), {2}, kOne, {}})).size(), 1u);
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(30), SandboxAsked{sandbox(2), {2}, kOne, {}})).size(),
+            1u);
   tell(tenancy, at(30), SandboxPlaced{sandbox(2), {}, false});
   tell(tenancy, at(61), CapacityFreed{});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(61), NextAttempt{})).at(0).sandbox, sandbox(1));
   tell(tenancy, at(61), NotPlaced{sandbox(1)});
   tell(tenancy, at(61), NextAttempt{});
   EXPECT_FALSE(tenancy.round_open());
-  EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(62), SandboxAsked{sandbox(3), {2}, kOne, {}})).empty());
+  EXPECT_TRUE(
+      said<TryPlace>(tell(tenancy, at(62), SandboxAsked{sandbox(3), {2}, kOne, {}})).empty());
   tell(tenancy, at(63), SandboxEnded{sandbox(2)});
   tell(tenancy, at(63), CapacityFreed{});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(63), NextAttempt{})).at(0).sandbox, sandbox(1));
@@ -142,12 +148,13 @@ TEST(Tenancy, LetsNobodyPassALargeAskThatHasWaitedLong) {
 // tenant to the first in line. The oracle looks at all tenants every time.
 RC_GTEST_PROP(Tenancy, ServesTheLeastDominantShareFirst, ()) {
   Cluster cluster{with_tenants(4)};
-  tell(cluster.tenancy, kNow, NodeJoined{{1}, {.cpu_millicores = 1'000'000, .memory_bytes = 1LL << 40}, {}});
+  tell(cluster.tenancy, kNow,
+       NodeJoined{{1}, {.cpu_millicores = 1'000'000, .memory_bytes = 1LL << 40}, {}});
   std::map<std::uint64_t, std::vector<std::uint64_t>> waiting;
   std::map<std::uint64_t, std::uint64_t> held;
   std::uint64_t next = 1;
-  for (const auto tenant : *rc::gen::container<std::vector<std::uint64_t>>(
-           rc::gen::inRange<std::uint64_t>(1, 5))) {
+  for (const auto tenant :
+       *rc::gen::container<std::vector<std::uint64_t>>(rc::gen::inRange<std::uint64_t>(1, 5))) {
     waiting[tenant].push_back(next);
     cluster.hear(tell(cluster.tenancy, kNow, SandboxAsked{sandbox(next++), {tenant}, kOne, {}}));
   }
@@ -174,7 +181,8 @@ RC_GTEST_PROP(Tenancy, CountsWhatIsHeldAndNothingElse, (std::uint64_t key)) {
   Tenancy tenancy(config);
   constexpr std::int64_t kQuota = 6;
   for (std::uint64_t t = 1; t <= 3; ++t) {
-    tell(tenancy, kNow, TenantAdded{{t}, {.sandboxes = kQuota}, static_cast<std::uint32_t>(t), t == 3, {}});
+    tell(tenancy, kNow,
+         TenantAdded{{t}, {.sandboxes = kQuota}, static_cast<std::uint32_t>(t), t == 3, {}});
   }
   std::map<std::uint64_t, std::uint64_t> tenant_of;
   Random random{key, 0};
@@ -192,16 +200,21 @@ RC_GTEST_PROP(Tenancy, CountsWhatIsHeldAndNothingElse, (std::uint64_t key)) {
         break;
       }
       case 2: effects = tell(tenancy, kNow, SandboxEnded{some}), tenant_of.erase(some.value); break;
-      case 3: effects = tell(tenancy, kNow, SandboxCancelled{some}), tenant_of.erase(some.value); break;
+      case 3:
+        effects = tell(tenancy, kNow, SandboxCancelled{some}), tenant_of.erase(some.value);
+        break;
       case 4: effects = tell(tenancy, kNow, CapacityFreed{}); break;
       default: effects = tell(tenancy, kNow, NextAttempt{});
     }
     for (const auto& attempt : said<TryPlace>(effects)) {
-      if (random.below(2) == 0) tell(tenancy, kNow, NotPlaced{attempt.sandbox});
-      else tell(tenancy, kNow, SandboxPlaced{attempt.sandbox, {}, false});
+      if (random.below(2) == 0)
+        tell(tenancy, kNow, NotPlaced{attempt.sandbox});
+      else
+        tell(tenancy, kNow, SandboxPlaced{attempt.sandbox, {}, false});
     }
     for (std::uint64_t t = 1; t <= 3; ++t) {
-      const auto count = std::count_if(tenant_of.begin(), tenant_of.end(), [&](const auto& one) { return one.second == t; });
+      const auto count = std::count_if(tenant_of.begin(), tenant_of.end(),
+                                       [&](const auto& one) { return one.second == t; });
       RC_ASSERT(tenancy.in_use({t}).sandboxes == count);
       RC_ASSERT(count <= kQuota);
     }

@@ -54,38 +54,62 @@ TEST(Scenario, ReadsWhatItDescribes) {
 }
 
 TEST(Scenario, NamesFileLineFoundAndExpected) {
-  EXPECT_EQ(error_of(kGood, "duration:", "durations:"),
-            "parse_test.yaml:2: durations: found an unknown key, expected one of docs/scenarios.md; the closest is \"duration\"");
+  EXPECT_EQ(
+      error_of(kGood, "duration:", "durations:"),
+      "parse_test.yaml:2: durations: found an unknown key, expected one of docs/scenarios.md; the "
+      "closest is \"duration\"");
   EXPECT_EQ(error_of(kGood, "8Gi", "8 gigs"),
-            "parse_test.yaml:6: pools[0].node.memory: found \"8 gigs\", expected a size such as 512Mi or 16Gi");
+            "parse_test.yaml:6: pools[0].node.memory: found \"8 gigs\", expected a size such as "
+            "512Mi or 16Gi");
   EXPECT_EQ(error_of(kGood, "nodes: 2", "nodes: 1000000000"),
-            "parse_test.yaml:5: pools[0].nodes: found \"1000000000\", expected a whole number from 0 to 100000");
+            "parse_test.yaml:5: pools[0].nodes: found \"1000000000\", expected a whole number from "
+            "0 to 100000");
   EXPECT_EQ(error_of(kGood, "10s", "ten"),
-            "parse_test.yaml:2: duration: found \"ten\", expected a duration such as 250ms, 10s or 1h30m");
+            "parse_test.yaml:2: duration: found \"ten\", expected a duration such as 250ms, 10s or "
+            "1h30m");
   EXPECT_EQ(error_of(kGood, "per_second: 1", "per_second: -1"),
-            "parse_test.yaml:9: workload[0].per_second: found \"-1\", expected a number from 1e-09 to 10000000");
-  EXPECT_EQ(error_of(kGood, "kind: poisson", "kind: fish"),
-            "parse_test.yaml:8: workload[0].kind: found \"fish\", expected one of poisson bursts daily closed_loop azure_functions trace");
+            "parse_test.yaml:9: workload[0].per_second: found \"-1\", expected a number from 1e-09 "
+            "to 10000000");
+  EXPECT_EQ(
+      error_of(kGood, "kind: poisson", "kind: fish"),
+      "parse_test.yaml:8: workload[0].kind: found \"fish\", expected one of poisson bursts daily "
+      "closed_loop azure_functions trace");
   EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
             "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
-  EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""), std::string::npos);
-  EXPECT_NE(error_of(kGood, "    nodes: 2\n", "").find("pools[0].nodes: found nothing"), std::string::npos);
-  EXPECT_NE(error_of(kGood, "shows: A test.\n", "").find("shows: found nothing"), std::string::npos);
-  EXPECT_NE(error_of(kGood, "duration: 10s\n", "").find("expected duration or requests"), std::string::npos);
+  EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""),
+            std::string::npos);
+  EXPECT_NE(error_of(kGood, "    nodes: 2\n", "").find("pools[0].nodes: found nothing"),
+            std::string::npos);
+  EXPECT_NE(error_of(kGood, "shows: A test.\n", "").find("shows: found nothing"),
+            std::string::npos);
+  EXPECT_NE(error_of(kGood, "duration: 10s\n", "").find("expected duration or requests"),
+            std::string::npos);
 }
 
 TEST(Scenario, RefusesPlatformsThatCannotBe) {
-  const auto with = [](const std::string& more) { return error_of(kGood, "workload:", more + "\nworkload:"); };
-  EXPECT_NE(with("group_default: {cpu: \"64\"}").find("expected one that a node of some pool can hold"), std::string::npos);
-  EXPECT_NE(with("group_default: {gpu: A100}").find("expected no GPU, since no pool has any"), std::string::npos);
-  EXPECT_NE(with("images: [{name: huge, size: 900Gi}]").find("expected at most the image cache of pool cpu"), std::string::npos);
-  EXPECT_NE(with("faults: [{kind: zone_loss, zone: nowhere, from: 1s}]").find("expected the name of a zone"), std::string::npos);
-  EXPECT_NE(with("control: {heartbeat: 10s, node_timeout: 5s}").find("expected more than heartbeat"), std::string::npos);
+  const auto with = [](const std::string& more) {
+    return error_of(kGood, "workload:", more + "\nworkload:");
+  };
+  EXPECT_NE(
+      with("group_default: {cpu: \"64\"}").find("expected one that a node of some pool can hold"),
+      std::string::npos);
+  EXPECT_NE(with("group_default: {gpu: A100}").find("expected no GPU, since no pool has any"),
+            std::string::npos);
+  EXPECT_NE(with("images: [{name: huge, size: 900Gi}]")
+                .find("expected at most the image cache of pool cpu"),
+            std::string::npos);
+  EXPECT_NE(with("faults: [{kind: zone_loss, zone: nowhere, from: 1s}]")
+                .find("expected the name of a zone"),
+            std::string::npos);
+  EXPECT_NE(
+      with("control: {heartbeat: 10s, node_timeout: 5s}").find("expected more than heartbeat"),
+      std::string::npos);
 }
 
 TEST(Scenario, TellsABadOverrideByItsPath) {
-  for (const Override& bad : {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},
-                              Override{"duration.x", "1"}, Override{"nonsense", "1"}, Override{"seed", "[1"}}) {
+  for (const Override& bad :
+       {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},
+        Override{"duration.x", "1"}, Override{"nonsense", "1"}, Override{"seed", "[1"}}) {
     EXPECT_THROW(load_scenario(file_of(kGood), {bad}, {}), ScenarioError) << bad.path;
   }
 }

@@ -258,21 +258,11 @@ std::string random_run(std::uint64_t seed, int polls) {
     const auto amount = static_cast<std::int64_t>(random.below(200'000'000));
     switch (random.below(9)) {
       case 0:
-      case 1:
-        model.pull(key, now, host, other % 2, amount, amount / 2);
-        break;
-      case 2:
-        model.transfer(key, now, host, other, amount);
-        break;
-      case 3:
-        model.fetch_object(key, now, host, amount);
-        break;
-      case 4:
-        model.store_object(key, now, host, amount);
-        break;
-      case 5:
-        model.cancel(key - random.below(5), now);
-        break;
+      case 1: model.pull(key, now, host, other % 2, amount, amount / 2); break;
+      case 2: model.transfer(key, now, host, other, amount); break;
+      case 3: model.fetch_object(key, now, host, amount); break;
+      case 4: model.store_object(key, now, host, amount); break;
+      case 5: model.cancel(key - random.below(5), now); break;
       case 6:
         model.set_registry_speed(host % 2, now, static_cast<std::int32_t>(random.below(1000)) + 1);
         break;

@@ -23,20 +23,13 @@ std::string mutated(std::string_view valid, Random& random) {
     char byte = random.below(4) == 0 ? static_cast<char>(random.below(256))
                                      : kLikely[random.below(kLikely.size())];
     switch (random.below(6)) {
-      case 0:
-        text.insert(at, 1, byte);
-        break;
-      case 1:
-        text.erase(at, 1 + random.below(8));
-        break;
-      case 2:
-        text.resize(at);
-        break;
+      case 0: text.insert(at, 1, byte); break;
+      case 1: text.erase(at, 1 + random.below(8)); break;
+      case 2: text.resize(at); break;
       case 3:
         text.insert(at, std::string(text, random.below(text.size()), random.below(40)));
         break;
-      default:
-        text[at] = byte;
+      default: text[at] = byte;
     }
   }
   return text;

@@ -18,7 +18,8 @@ class Replay : public testing::Test {
  protected:
   void SetUp() override {
     log_ = testing::TempDir() + "replay_test.log";
-    const auto setup = load_scenario("scenarios/fast/tenants_apart.yaml", {{"output.checkpoint_every", "500"}}, {});
+    const auto setup = load_scenario("scenarios/fast/tenants_apart.yaml",
+                                     {{"output.checkpoint_every", "500"}}, {});
     RunOptions options;
     options.log_path = log_;
     result_ = run_world(setup, options);
@@ -27,9 +28,7 @@ class Replay : public testing::Test {
     text << in.rdbuf();
     bytes_ = text.str();
   }
-  void write(const std::string& bytes) {
-    std::ofstream(log_, std::ios::binary) << bytes;
-  }
+  void write(const std::string& bytes) { std::ofstream(log_, std::ios::binary) << bytes; }
   std::string log_;
   std::string bytes_;
   Result result_;
@@ -49,12 +48,14 @@ TEST_F(Replay, NamesThePlaceOfAnyTampering) {
   int differences = 0;
   for (int i = 0; i < 300; ++i) {
     std::string tampered = bytes_;
-    const std::size_t at = kLogMagic.size() + 200 + random.below(bytes_.size() - kLogMagic.size() - 220);
+    const std::size_t at =
+        kLogMagic.size() + 200 + random.below(bytes_.size() - kLogMagic.size() - 220);
     tampered[at] = static_cast<char>(tampered[at] ^ (1 << random.below(8)));
     write(tampered);
     try {
       const ReplayReport report = replay(log_, true);
-      EXPECT_FALSE(report.same) << "byte " << at << " of " << bytes_.size() << ": " << int(bytes_[at]) << " -> " << int(tampered[at]);
+      EXPECT_FALSE(report.same) << "byte " << at << " of " << bytes_.size() << ": "
+                                << int(bytes_[at]) << " -> " << int(tampered[at]);
       EXPECT_NE(report.difference.find("record "), std::string::npos);
       ++differences;
     } catch (const LogError& error) {

@@ -1,0 +1,178 @@
+#include "model/images/cache.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+
+#include "tests/support/said.h"
+
+namespace chalk::images {
+namespace {
+
+using test::said;
+using test::tell;
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+
+// An image of layers of 10 bytes (25 unpacked), each named by its number.
+ImageSpec image(std::uint64_t id, std::vector<std::uint64_t> layers) {
+  ImageSpec spec;
+  spec.image = {id};
+  for (const std::uint64_t layer : layers) spec.layers.push_back({{layer}, 10, 25});
+  return spec;
+}
+PullFinished done(const PullLayers& pull, bool good = true) { return {pull.pull, good}; }
+
+TEST(Cache, PullsWhatIsMissingAndAnswersEveryWaiter) {
+  Cache cache(CacheConfig{});
+  const auto pulls = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}));
+  ASSERT_EQ(pulls.size(), 1u);
+  EXPECT_EQ(pulls[0].bytes, 20);
+  EXPECT_EQ(pulls[0].unpacked_bytes, 50);
+  EXPECT_TRUE(tell(cache, at(1), Wanted{image(1, {1, 2}), {8}}).empty()) << "it is on its way";
+  const auto arrived = tell(cache, at(2), done(pulls[0]));
+  const std::vector<ImageReady> both{{{1}, {7}, false}, {{1}, {8}, false}};
+  EXPECT_EQ(said<ImageReady>(arrived), both);
+  EXPECT_EQ(said<ImageChanged>(arrived).size(), 1u);
+  const auto third = said<ImageReady>(tell(cache, at(3), Wanted{image(1, {1, 2}), {9}}));
+  EXPECT_EQ(third, (std::vector<ImageReady>{{{1}, {9}, true}}));
+}
+
+TEST(Cache, PullsASharedLayerOnce) {
+  Cache cache(CacheConfig{});
+  const auto first = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}));
+  const auto second = said<PullLayers>(tell(cache, at(0), Wanted{image(2, {1, 3}), {8}}));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].layers, (std::vector<LayerId>{{3}}));
+  EXPECT_TRUE(said<ImageReady>(tell(cache, at(1), done(second[0]))).empty())
+      << "layer 1 is not here yet";
+  EXPECT_EQ(said<ImageReady>(tell(cache, at(2), done(first[0]))).size(), 2u);
+}
+
+TEST(Cache, RunsNoMorePullsAtOnceThanAllowed) {
+  CacheConfig config;
+  config.pulls_at_once = 1;
+  Cache cache(config);
+  const auto first = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_TRUE(said<PullLayers>(tell(cache, at(0), Wanted{image(2, {2}), {8}})).empty());
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(1), done(first[0]))).size(), 1u);
+}
+
+TEST(Cache, TriesAPullAgainLaterAndLaterAndThenGivesUpWithTheNumbers) {
+  CacheConfig config;
+  config.attempts = 3;
+  config.retry = seconds(1);
+  Cache cache(config);
+  auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  ASSERT_EQ(said<WakeAt>(tell(cache, at(0), done(pull[0], false))), (std::vector<WakeAt>{{at(1)}}));
+  pull = said<PullLayers>(tell(cache, at(1), Woken{}));
+  ASSERT_EQ(said<WakeAt>(tell(cache, at(1), done(pull[0], false))), (std::vector<WakeAt>{{at(3)}}));
+  pull = said<PullLayers>(tell(cache, at(3), Woken{}));
+  const auto refused = said<ImageUnavailable>(tell(cache, at(3), done(pull[0], false)));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0], (ImageUnavailable{{1}, {7}, Unavailable::pull_failed, 3, 3}));
+  EXPECT_EQ(cache.state().bytes, 0);
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(9), Wanted{image(1, {1}), {8}})).size(), 1u)
+      << "planned anew";
+}
+
+TEST(Cache, EvictsWhatWasUsedLongestAgoAndNothingThatIsInUse) {
+  CacheConfig config;
+  config.capacity_bytes = 75;
+  Cache cache(config);
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(i, {i}), {i}}))[0]));
+  }
+  tell(cache, at(1), LetGo{{2}});
+  tell(cache, at(2), LetGo{{1}});
+  const auto wanted = tell(cache, at(3), Wanted{image(4, {4}), {4}});
+  EXPECT_EQ(said<EvictLayers>(wanted), (std::vector<EvictLayers>{{25, {{2}}}}));
+  EXPECT_EQ(said<ImageChanged>(wanted), (std::vector<ImageChanged>{{{2}, false}}));
+  const auto too_much = said<ImageUnavailable>(tell(cache, at(4), Wanted{image(5, {5, 6}), {5}}));
+  ASSERT_EQ(too_much.size(), 1u) << "image 3 is in use and image 4 on its way";
+  EXPECT_EQ(too_much[0].rule, Unavailable::no_room);
+  EXPECT_EQ(too_much[0].needed, 50);
+}
+
+TEST(Cache, KeepsAWarmImageWithoutAnybodyThatHoldsIt) {
+  Cache cache(CacheConfig{});
+  const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {}}));
+  tell(cache, at(1), done(pull[0]));
+  EXPECT_TRUE(tell(cache, at(2), Wanted{image(1, {1}), {}}).empty());
+  EXPECT_TRUE(said<ImageReady>(tell(cache, at(3), Wanted{image(1, {1}), {5}}))[0].hit);
+}
+
+// Whatever comes in whatever order: bytes stay within the capacity and equal what the layers say,
+// nobody is answered twice, and once all pulls have ended everybody who still holds was answered.
+RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
+  CacheConfig config;
+  config.capacity_bytes = *rc::gen::inRange(25, 150);
+  config.pulls_at_once = *rc::gen::inRange(1u, 3u);
+  config.attempts = 2;
+  Cache cache(config);
+  std::map<SandboxId, int> answers;  // of those that want and have not let go
+  std::map<PullId, std::int64_t> running;
+  std::uint64_t next_sandbox = 1;
+  std::int64_t second = 0;
+  const auto hear = [&](const std::vector<CacheEffect>& effects) {
+    for (const auto& pull : said<PullLayers>(effects)) running[pull.pull] = pull.bytes;
+    for (const auto& ready : said<ImageReady>(effects)) {
+      if (ready.sandbox) RC_ASSERT(++answers.at(ready.sandbox) == 1);
+    }
+    for (const auto& missing : said<ImageUnavailable>(effects)) {
+      if (missing.sandbox) RC_ASSERT(++answers.at(missing.sandbox) == 1);
+    }
+    std::int64_t bytes = 0;
+    for (const auto& [id, layer] : cache.state().layers) bytes += layer.unpacked_bytes;
+    RC_ASSERT(bytes == cache.state().bytes);
+    RC_ASSERT(bytes <= config.capacity_bytes);
+    RC_ASSERT(running.size() <= config.pulls_at_once);
+  };
+  const auto finish = [&](PullId pull, bool good) {
+    running.erase(pull);
+    hear(tell(cache, at(second), PullFinished{pull, good}));
+  };
+  for (const int draw : *rc::gen::container<std::vector<int>>(
+           rc::gen::resize(rc::kNominalSize, rc::gen::inRange(0, 10'000)))) {
+    ++second;
+    const int what = draw % 10;
+    const int which = draw / 10;
+    if (what < 4) {
+      std::vector<std::uint64_t> layers;
+      for (std::uint64_t layer = 1; layer <= 5; ++layer) {
+        if ((which % 31 + 1) >> (layer - 1) & 1) layers.push_back(layer);
+      }
+      const SandboxId sandbox{next_sandbox++};
+      answers[sandbox] = 0;
+      hear(tell(cache, at(second),
+                Wanted{image(static_cast<std::uint64_t>(which % 31 + 1), layers), sandbox}));
+    } else if (what < 7 && !running.empty()) {
+      auto pull = running.begin();
+      std::advance(pull, which % static_cast<int>(running.size()));
+      finish(pull->first, what != 6);
+    } else if (what == 7 && !answers.empty()) {
+      auto gone = answers.begin();
+      std::advance(gone, which % static_cast<int>(answers.size()));
+      const SandboxId sandbox = gone->first;
+      answers.erase(gone);
+      hear(tell(cache, at(second), LetGo{sandbox}));
+    } else if (what == 8) {
+      hear(tell(cache, at(second),
+                PullFinished{{static_cast<std::uint64_t>(which)}, true}));  // of nobody
+      running.erase(PullId{static_cast<std::uint64_t>(which)});
+    } else {
+      hear(tell(cache, at(second), Woken{}));
+    }
+  }
+  for (int turn = 0; turn < 1000 && !cache.state().pulls.empty(); ++turn) {
+    second += 10;
+    hear(tell(cache, at(second), Woken{}));
+    if (!running.empty()) finish(running.begin()->first, true);
+  }
+  for (const auto& [sandbox, count] : answers) RC_ASSERT(count == 1);
+}
+
+}  // namespace
+}  // namespace chalk::images
