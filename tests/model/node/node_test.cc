@@ -1,0 +1,287 @@
+#include "model/node/node.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+#include "model/core/codec.h"
+#include "tests/support/said.h"
+
+namespace chalk::node {
+namespace {
+
+using test::said;
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+
+constexpr std::int64_t kGi = 1LL << 30;
+const NodeShape kShape{.cpu_millicores = 4000,
+                       .memory_bytes = 8 * kGi,
+                       .disk_bytes = 20 * kGi,
+                       .gpus = 2,
+                       .start_slots = 2,
+                       .sandboxes_max = 4};
+
+StartOrder order(std::uint64_t sandbox, std::uint64_t owner, Resources resources) {
+  StartOrder start;
+  start.sandbox = {sandbox};
+  start.owner = {owner};
+  start.resources = resources;
+  return start;
+}
+constexpr Resources kOne{.cpu_millicores = 1000, .memory_bytes = kGi};
+
+// A node that control has welcomed; orders get their sequence numbers here, and what it reports is
+// taken out of its envelopes.
+struct Rig {
+  Config config;
+  Node node;
+  std::uint64_t sent = 0;
+  std::uint64_t incarnation = 1;
+  Inbox received{};
+  std::vector<NodeReport> reports{};
+
+  Rig() : config(), node(config, {7, 1, 0, {1}, {1}, kShape}) {
+    tell(at(0), Booted{});
+    tell(at(0), Welcomed{1, {3}});
+  }
+  std::vector<Effect> tell(Time now, const Event& event) {
+    std::vector<Effect> effects;
+    node.step(now, event, effects);
+    for (const auto& message : said<ToControl>(effects)) {
+      if (!message.envelope.message || !received.accept(message.envelope.sequence)) continue;
+      reports.push_back(*message.envelope.message);
+    }
+    return effects;
+  }
+  std::vector<Effect> give(Time now, NodeOrder one) {
+    return tell(now, FromControl{{incarnation, ++sent, 0, std::move(one)}});
+  }
+  template <class T>
+  std::vector<T> reported() const {
+    return said<T>(reports);
+  }
+};
+
+TEST(Node, ChecksEveryDimensionAgainAndSaysWhatWasLeft) {
+  const auto refusal = [](Resources ask, std::uint32_t gpu_mask = 0) {
+    Rig rig;
+    rig.give(
+        at(1),
+        order(1, 5, {.cpu_millicores = 3000, .memory_bytes = 6 * kGi, .disk_bytes = 15 * kGi}));
+    StartOrder second = order(2, 5, ask);
+    second.gpu_mask = gpu_mask;
+    rig.give(at(1), second);
+    const auto refused = rig.reported<RefusedReport>();
+    return refused.empty() ? RefusedReport{} : refused[0];
+  };
+  EXPECT_EQ(refusal(kOne), RefusedReport{}) << "it fits";
+  EXPECT_EQ(refusal({.cpu_millicores = 1001}), (RefusedReport{{2}, NodeRefusal::cpu, 1001, 1000}));
+  EXPECT_EQ(refusal({.memory_bytes = 3 * kGi}),
+            (RefusedReport{{2}, NodeRefusal::memory, 3 * kGi, 2 * kGi}));
+  EXPECT_EQ(refusal({.disk_bytes = 6 * kGi}),
+            (RefusedReport{{2}, NodeRefusal::disk, 6 * kGi, 5 * kGi}));
+  EXPECT_EQ(refusal({.gpus = 1, .gpu_millis = 1000}, 0b100),
+            (RefusedReport{{2}, NodeRefusal::gpu, 1000, 0}));
+  EXPECT_EQ(refusal({.cpu_millicores = -1}).rule, NodeRefusal::cpu);
+}
+
+TEST(Node, RefusesMoreStartsAtOnceThanItHasSlotsAndTheSameSandboxTwice) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.give(at(1), order(2, 5, kOne));
+  rig.give(at(1), order(3, 5, kOne));
+  rig.give(at(1), order(1, 5, kOne));
+  const auto refused = rig.reported<RefusedReport>();
+  ASSERT_EQ(refused.size(), 2u);
+  EXPECT_EQ(refused[0].rule, NodeRefusal::start_slots);
+  EXPECT_EQ(refused[1].rule, NodeRefusal::duplicate);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  rig.give(at(2), order(4, 5, kOne));
+  EXPECT_EQ(rig.reported<RefusedReport>().size(), 2u) << "a slot has come free";
+}
+
+TEST(Node, LetsNoOtherOwnerInBeforeItHasBeenScrubbed) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.give(at(1), order(2, 6, kOne));
+  ASSERT_EQ(rig.reported<RefusedReport>().size(), 1u);
+  EXPECT_EQ(rig.reported<RefusedReport>()[0].rule, NodeRefusal::owner);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  EXPECT_TRUE(said<Scrub>(rig.give(at(3), ScrubOrder{})).empty()) << "somebody lives there";
+  rig.tell(at(4), SandboxExited{{1}, false});
+  rig.give(at(5), order(3, 6, kOne));
+  EXPECT_EQ(rig.reported<RefusedReport>().size(), 2u) << "empty, but not clean";
+  EXPECT_EQ(said<Scrub>(rig.give(at(6), ScrubOrder{})).size(), 1u);
+  rig.give(at(6), order(4, 5, kOne));
+  EXPECT_EQ(rig.reported<RefusedReport>().size(), 3u) << "while it is wiped nobody may start";
+  rig.tell(at(8), ScrubFinished{});
+  EXPECT_EQ(rig.reported<ScrubbedReport>().size(), 1u);
+  EXPECT_EQ(said<StartSandbox>(rig.give(at(9), order(5, 6, kOne))).size(), 1u);
+}
+
+TEST(Node, EndsALifetimeWithoutAWordFromControl) {
+  Rig rig;
+  StartOrder start = order(1, 5, kOne);
+  start.lifetime = seconds(30);
+  rig.give(at(1), start);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  EXPECT_TRUE(said<KillSandbox>(rig.tell(at(31), Woken{})).empty());
+  const auto kills = said<KillSandbox>(rig.tell(at(32), Woken{}));
+  ASSERT_EQ(kills.size(), 1u);
+  EXPECT_EQ(kills[0], (KillSandbox{{1}, EndReason::lifetime_reached}));
+  rig.tell(at(33), SandboxKilled{{1}});
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::lifetime_reached}}));
+}
+
+TEST(Node, StopsASandboxInEachPhaseOfItsLife) {
+  Rig rig;
+  StartOrder pulling = order(1, 5, kOne);
+  pulling.image = {{1}, {{{9}, 10, 20}}};
+  const auto pulls = said<images::PullLayers>(rig.give(at(1), pulling));
+  ASSERT_EQ(pulls.size(), 1u);
+  EXPECT_TRUE(said<KillSandbox>(rig.give(at(2), StopOrder{{1}})).empty()) << "nothing runs yet";
+  EXPECT_EQ(rig.reported<EndedReport>().size(), 1u);
+  rig.tell(at(2), images::PullFinished{pulls[0].pull, true});
+
+  rig.give(at(3), order(2, 5, kOne));
+  EXPECT_EQ(said<KillSandbox>(rig.give(at(3), StopOrder{{2}})).size(), 1u) << "it is starting";
+  EXPECT_TRUE(said<KillSandbox>(rig.give(at(3), StopOrder{{2}})).empty()) << "once is enough";
+  rig.tell(at(4), SandboxStarted{{2}, true});
+  EXPECT_EQ(rig.reported<StartedReport>().size(), 0u);
+  rig.tell(at(4), SandboxKilled{{2}});
+  EXPECT_EQ(rig.reported<EndedReport>().size(), 2u);
+  rig.give(at(5), StopOrder{{77}});
+  EXPECT_EQ(rig.reported<EndedReport>().size(), 2u) << "unknown";
+}
+
+TEST(Node, TakesEnvelopesOnceAndInOrder) {
+  Rig rig;
+  EXPECT_TRUE(rig.tell(at(1), FromControl{{1, 2, 0, order(2, 5, kOne)}}).empty())
+      << "the first is missing";
+  const FromControl first{{1, 1, 0, order(1, 5, kOne)}};
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(1), first)).size(), 1u);
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(1), first)).empty()) << "repeated";
+  EXPECT_TRUE(rig.tell(at(1), FromControl{{9, 2, 0, order(3, 5, kOne)}}).empty())
+      << "of another boot";
+}
+
+TEST(Node, SendsReportsAgainUntilTheyAreAcknowledged) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  const auto resent = [&](std::int64_t second) {
+    std::size_t count = 0;
+    for (const auto& message : said<ToControl>(rig.tell(at(second), Woken{}))) {
+      count += message.envelope.message.has_value();
+    }
+    return count;
+  };
+  EXPECT_EQ(resent(20), 0u) << "it was under way at the last heartbeat";
+  EXPECT_EQ(resent(40), 1u);
+  EXPECT_EQ(resent(60), 1u);
+  rig.tell(at(61), FromControl{{1, 0, 1, {}}});
+  EXPECT_EQ(resent(80), 0u);
+}
+
+TEST(Node, EndsAndWipesEverythingBeforeItRegistersAnew) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  const auto told = rig.tell(at(3), Unknown{1});
+  EXPECT_EQ(said<KillSandbox>(told).size(), 1u);
+  EXPECT_TRUE(said<Register>(told).empty());
+  const auto killed = rig.tell(at(4), SandboxKilled{{1}});
+  EXPECT_EQ(said<Scrub>(killed).size(), 1u);
+  EXPECT_TRUE(said<Register>(killed).empty());
+  const auto clean = said<Register>(rig.tell(at(5), ScrubFinished{}));
+  ASSERT_EQ(clean.size(), 1u);
+  EXPECT_EQ(clean[0].registration.incarnation, 2u);
+  EXPECT_TRUE(rig.tell(at(6), Unknown{1}).empty()) << "about the earlier boot";
+}
+
+// Random orders and answers of the runtime: what is admitted is the sum of the orders, within the
+// shape, of one owner; each admitted sandbox ends in exactly one report; rebuilt from its bytes at
+// every step it says the same.
+RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
+  Rig rig;
+  std::map<std::uint64_t, StartOrder> live;  // admitted
+  std::map<std::uint64_t, int> ends;
+  std::vector<SandboxId> killing;
+  std::vector<SandboxId> starting;
+  std::uint64_t next = 1;
+  std::int64_t second = 1;
+  std::size_t heard = 0;
+  const auto hear = [&](const std::vector<Effect>& effects) {
+    for (const auto& start : said<StartSandbox>(effects)) starting.push_back(start.order.sandbox);
+    for (const auto& kill : said<KillSandbox>(effects)) killing.push_back(kill.sandbox);
+    for (; heard < rig.reports.size(); ++heard) {
+      if (const auto* ended = std::get_if<EndedReport>(&rig.reports[heard])) {
+        RC_ASSERT(live.erase(ended->sandbox.value) == 1);
+        RC_ASSERT(++ends[ended->sandbox.value] == 1);
+      }
+      if (const auto* refused = std::get_if<RefusedReport>(&rig.reports[heard])) {
+        live.erase(refused->sandbox.value);
+      }
+    }
+    Resources sum;
+    for (const auto& [id, one] : live) {
+      sum.cpu_millicores += one.resources.cpu_millicores;
+      sum.memory_bytes += one.resources.memory_bytes;
+      RC_ASSERT(one.owner == live.begin()->second.owner);
+    }
+    RC_ASSERT(sum.cpu_millicores <= kShape.cpu_millicores);
+    RC_ASSERT(sum.memory_bytes <= kShape.memory_bytes);
+    RC_ASSERT(live.size() <= static_cast<std::size_t>(kShape.sandboxes_max));
+    State copy;
+    RC_ASSERT(decode(encode(rig.node.state()), copy));
+    rig.node = Node(rig.config, copy);
+  };
+  const auto pick = [](std::vector<SandboxId>& from, int which) {
+    const auto place = from.begin() + which % static_cast<int>(from.size());
+    const SandboxId id = *place;
+    from.erase(place);
+    return id;
+  };
+  const auto draws = *rc::gen::container<std::vector<int>>(
+      rc::gen::resize(rc::kNominalSize, rc::gen::inRange(0, 10'000)));
+  for (const int draw : draws) {
+    ++second;
+    const int which = draw / 10;
+    switch (draw % 10) {
+      case 0:
+      case 1:
+      case 2: {
+        StartOrder start =
+            order(next, 1 + which % 2,
+                  {.cpu_millicores = 500 + which % 2000, .memory_bytes = (1 + which % 4) * kGi});
+        start.lifetime = seconds(which % 20);
+        live[next++] = start;
+        hear(rig.give(at(second), start));
+        break;
+      }
+      case 3:
+      case 4:
+        if (!starting.empty()) {
+          hear(rig.tell(at(second), SandboxStarted{pick(starting, which), which % 5 != 0}));
+        }
+        break;
+      case 5: hear(rig.give(at(second), StopOrder{{1 + which % next}})); break;
+      case 6:
+        if (!killing.empty()) hear(rig.tell(at(second), SandboxKilled{pick(killing, which)}));
+        break;
+      case 7: hear(rig.tell(at(second), SandboxExited{{1 + which % next}, which % 2 == 0})); break;
+      case 8:
+        hear(rig.give(at(second), ScrubOrder{}));
+        hear(rig.tell(at(second), ScrubFinished{}));
+        break;
+      default: hear(rig.tell(at(second), Woken{})); break;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace chalk::node
