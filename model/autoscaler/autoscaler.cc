@@ -271,6 +271,8 @@ void Autoscaler::scale(GroupId id, Group& group, Wish wish, Effects& effects) {
       effects.push_back(StartReplicas{id, start, wish.why, wish.concurrency_milli, desired});
     }
   } else if (desired < staying) {
+    // What is too much is still starting, and what is ready serves those that wait for it.
+    if (group.policy.kind == Kind::chalk && group.last.queued != 0) return;
     const std::uint32_t stoppable = group.ready - std::min(group.stopping, group.ready);
     const std::uint32_t stop = std::min(staying - desired, stoppable);
     if (stop == 0) return;

@@ -40,7 +40,7 @@ void Gateway::drive(Time now, const One& event, Effects& effects) {
         [&](const auto& one) {
           using T = std::remove_cvref_t<decltype(one)>;
           if constexpr (std::same_as<T, functions::ReportDemand>) {
-            send(one.demand, effects);
+            send_demand(one.demand, effects);
           } else if constexpr (std::same_as<T, functions::ReturnReplica>) {
             send(ReplicaReturned{one.group, one.sandbox}, effects);
           } else if constexpr (std::same_as<T, WakeAt>) {
@@ -58,6 +58,10 @@ void Gateway::on(Time now, const FromControl& from, Effects& effects) {
   const auto& envelope = from.envelope;
   if (envelope.incarnation != config_.incarnation) return;  // for who we were before a restart
   state_.reports.acknowledge(envelope.acknowledged);
+  while (!state_.late.empty() && state_.reports.size() < config_.reports_max) {
+    send(state_.late.begin()->second, effects);
+    state_.late.erase(state_.late.begin());
+  }
   if (!envelope.message) return;
   if (!state_.orders.accept(envelope.sequence)) return;
   std::visit([&](const auto& order) { drive(now, order, effects); }, *envelope.message);
@@ -75,6 +79,14 @@ void Gateway::on(Time now, const Woken& woken, Effects& effects) {
   });
   effects.push_back(ToControl{{config_.incarnation, 0, state_.orders.received, {}}});
   state_.heartbeat_at = now + config_.heartbeat;
+}
+
+void Gateway::send_demand(const Demand& demand, Effects& effects) {
+  if (state_.reports.size() < config_.reports_max) return send(demand, effects);
+  Demand& newest = state_.late[demand.group];
+  const std::uint32_t peak = std::max(newest.peak, demand.peak);
+  newest = demand;
+  newest.peak = peak;
 }
 
 void Gateway::send(GatewayReport report, Effects& effects) {

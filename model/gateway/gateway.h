@@ -1,11 +1,12 @@
 // The root of one gateway shard: calls in, dispatches out, and a reliable link to control.
 //
 // In: calls and their ends, envelopes of control, waking. Out: what functions decides, envelopes to
-// control. Demand is a total that only grows, so of what waits for acknowledgement only the newest
-// demand of a group counts; replicas given back are always delivered.
+// control. Demand is a total that only grows, so while control does not answer only the newest of a
+// group is kept beyond `reports_max` messages; replicas given back are always delivered.
 // Invariant: what control said is taken once and in order, whatever the network does.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <variant>
 #include <vector>
 
@@ -19,9 +20,10 @@ namespace chalk::gateway {
 struct Config {
   GatewayId gateway;
   std::uint64_t incarnation = 1;
-  Duration heartbeat = seconds(1);  // carries acknowledgements; what was lost is sent again
+  Duration heartbeat = seconds(1);   // carries acknowledgements; what was lost is sent again
+  std::uint32_t reports_max = 1024;  // unacknowledged; beyond it a newer demand replaces an older
   functions::Config functions;
-  CHALK_FIELDS(Config, gateway, incarnation, heartbeat, functions)
+  CHALK_FIELDS(Config, gateway, incarnation, heartbeat, reports_max, functions)
 };
 
 struct FromControl {
@@ -41,11 +43,12 @@ using Effect = std::variant<functions::Dispatch, functions::RefuseRequest, funct
 struct State {
   functions::State functions;
   Outbox<GatewayReport> reports;
+  std::map<GroupId, Demand> late;  // the newest of a group, not in `reports` yet
   Inbox orders;
   Time functions_wake = kNever;
   Time heartbeat_at;  // the first wake begins it
   Time wake = kNever;
-  CHALK_FIELDS(State, functions, reports, orders, functions_wake, heartbeat_at, wake)
+  CHALK_FIELDS(State, functions, reports, late, orders, functions_wake, heartbeat_at, wake)
 };
 
 class Gateway {
@@ -73,6 +76,7 @@ class Gateway {
   template <class One>
   void drive(Time now, const One& event, Effects& effects);
   void send(GatewayReport report, Effects& effects);
+  void send_demand(const Demand& demand, Effects& effects);
 
   Config config_;
   State state_;  // its `functions` is empty: the machine owns that part
