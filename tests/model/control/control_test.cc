@@ -1,0 +1,191 @@
+// The root as its driver sees it: requests and envelopes in, envelopes and replies out.
+#include "model/control/control.h"
+
+#include <gtest/gtest.h>
+
+#include "model/core/codec.h"
+#include "tests/support/said.h"
+
+namespace chalk::control {
+namespace {
+
+using test::said;
+using test::tell;
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+constexpr NodeShape kShape{
+    .cpu_millicores = 4000, .memory_bytes = 16LL << 30, .disk_bytes = 1LL << 40};
+
+NodeRegistration registration(std::uint64_t key) { return {key, 1, 0, {1}, {1}, kShape}; }
+SandboxRequested request(std::uint64_t reply_to, std::int64_t millicores = 1000) {
+  SandboxRequested one;
+  one.reply_to = reply_to;
+  one.tenant = {1};
+  one.resources = {.cpu_millicores = millicores};
+  return one;
+}
+template <class Order>
+std::vector<Order> orders(const std::vector<Effect>& effects) {
+  std::vector<Order> out;
+  for (const auto& message : said<ToNode>(effects)) {
+    if (!message.envelope.message) continue;
+    if (const auto* one = std::get_if<Order>(&*message.envelope.message)) out.push_back(*one);
+  }
+  return out;
+}
+
+// A control plane with one pool, one tenant and a gateway; nodes answer in sequence.
+struct Rig {
+  Control control{Config{}};
+  std::map<NodeId, std::uint64_t> sent{};
+
+  Rig() {
+    fleet::PoolAdded pool;
+    pool.pool = {1};
+    pool.policy.shape = kShape;
+    pool.policy.zones = {{1}};
+    tell(control, at(0), pool);
+    tenancy::TenantAdded tenant;
+    tenant.tenant = {1};
+    tenant.quota.cpu_millicores = 6000;
+    tell(control, at(0), tenant);
+    tell(control, at(0), GatewayJoined{{1}, 1});
+  }
+  NodeId join(std::int64_t second, std::uint64_t key) {
+    return said<fleet::WelcomeNode>(tell(control, at(second), registration(key)))[0].node;
+  }
+  std::vector<Effect> report(std::int64_t second, NodeId node, NodeReport one) {
+    return tell(control, at(second), FromNode{node, {1, ++sent[node], 0, std::move(one)}});
+  }
+};
+
+TEST(Control, TakesASandboxFromItsRequestToItsEnd) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  const auto asked = tell(rig.control, at(2), request(11));
+  ASSERT_EQ(said<sandbox::Accepted>(asked).size(), 1u);
+  const SandboxId id = said<sandbox::Accepted>(asked)[0].sandbox;
+  const auto starts = orders<StartOrder>(asked);
+  ASSERT_EQ(starts.size(), 1u);
+  EXPECT_EQ(starts[0].sandbox, id);
+  EXPECT_EQ(starts[0].owner, TenantId{1});
+  const auto running = said<sandbox::Running>(rig.report(3, node, StartedReport{id}));
+  ASSERT_EQ(running.size(), 1u);
+  EXPECT_EQ(running[0].reply_to, 11u);
+  EXPECT_EQ(running[0].took, seconds(1));
+  EXPECT_EQ(orders<StopOrder>(tell(rig.control, at(4), sandbox::TerminateRequested{id})).size(),
+            1u);
+  const auto gone =
+      said<sandbox::Gone>(rig.report(5, node, EndedReport{id, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(rig.control.tenancy().in_use({1}), tenancy::Amounts{});
+}
+
+TEST(Control, RefusesWithTheRuleWhatIsBeyondAQuotaOrFitsNoNode) {
+  Rig rig;
+  rig.join(1, 7);
+  const auto huge = said<sandbox::Refused>(tell(rig.control, at(1), request(1, 5000)));
+  ASSERT_EQ(huge.size(), 1u);
+  EXPECT_EQ(huge[0].rule, sandbox::Refusal::never_fits);
+  tell(rig.control, at(1), request(2, 4000));
+  const auto beyond = said<sandbox::Refused>(tell(rig.control, at(1), request(3, 3000)));
+  ASSERT_EQ(beyond.size(), 1u);
+  EXPECT_EQ(beyond[0].rule, sandbox::Refusal::admission);
+  EXPECT_EQ(beyond[0].admission_rule, static_cast<std::uint8_t>(tenancy::Rule::quota_cpu));
+  EXPECT_EQ(beyond[0].in_use, 4000);
+  EXPECT_EQ(beyond[0].limit, 6000);
+}
+
+TEST(Control, PlacesWhatWaitsWhenRoomComesFree) {
+  Rig rig;
+  const auto asked = tell(rig.control, at(1), request(1, 3000));
+  EXPECT_TRUE(orders<StartOrder>(asked).empty()) << "there is no node yet";
+  EXPECT_EQ(orders<StartOrder>(tell(rig.control, at(2), registration(7))).size(), 1u);
+  const NodeId node{1};
+  const SandboxId first = said<sandbox::Accepted>(asked)[0].sandbox;
+  EXPECT_TRUE(orders<StartOrder>(tell(rig.control, at(3), request(2, 3000))).empty());
+  rig.report(3, node, StartedReport{first});
+  EXPECT_EQ(orders<StartOrder>(rig.report(4, node, EndedReport{first, EndReason::exited})).size(),
+            1u);
+}
+
+TEST(Control, TriesTheStartElsewhereWhenANodeFallsSilent) {
+  Rig rig;
+  const NodeId first = rig.join(1, 7);
+  const auto asked = tell(rig.control, at(2), request(1));
+  const SandboxId id = said<sandbox::Accepted>(asked)[0].sandbox;
+  const NodeId second = rig.join(30, 8);
+  const auto silent = tell(rig.control, at(41), Woken{});
+  const auto starts = orders<StartOrder>(silent);
+  ASSERT_EQ(starts.size(), 1u);
+  EXPECT_EQ(starts[0].sandbox, id);
+  EXPECT_EQ(said<ToNode>(silent)[0].node, second);
+  const auto late = rig.report(42, first, StartedReport{id});
+  EXPECT_EQ(said<UnknownNode>(late).size(), 1u) << "it is told to end everything and come back";
+  EXPECT_TRUE(said<sandbox::Running>(late).empty());
+}
+
+TEST(Control, TakesAReportOnceHoweverOftenItCame) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  const SandboxId id = said<sandbox::Accepted>(tell(rig.control, at(2), request(1)))[0].sandbox;
+  rig.report(3, node, StartedReport{id});
+  const FromNode again{node, {1, 1, 0, NodeReport{StartedReport{id}}}};
+  EXPECT_TRUE(said<sandbox::Running>(tell(rig.control, at(4), again)).empty());
+  const FromNode early{node, {1, 3, 0, NodeReport{EndedReport{id, EndReason::exited}}}};
+  EXPECT_TRUE(said<sandbox::Gone>(tell(rig.control, at(4), early)).empty())
+      << "report 2 is missing";
+}
+
+TEST(Control, SendsAnOrderAgainUntilTheNodeHasIt) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  tell(rig.control, at(2), request(1));
+  const auto beat = [&](std::int64_t second, std::uint64_t acknowledged) {
+    return orders<StartOrder>(
+        tell(rig.control, at(second), FromNode{node, {1, 0, acknowledged, {}}}));
+  };
+  EXPECT_TRUE(beat(3, 0).empty()) << "it may still be on its way";
+  EXPECT_EQ(beat(13, 0).size(), 1u);
+  EXPECT_TRUE(beat(23, 1).empty());
+}
+
+TEST(Control, KeepsTheMinimumOfAGroupAndTellsItsGateway) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  GroupSpec spec;
+  spec.group = {1};
+  spec.tenant = {1};
+  spec.resources = {.cpu_millicores = 1000};
+  spec.gateway = {1};
+  spec.routing.group = {1};
+  spec.policy.min_replicas = 2;
+  const auto deployed = tell(rig.control, at(2), GroupDeployed{spec});
+  const auto starts = orders<StartOrder>(deployed);
+  ASSERT_EQ(starts.size(), 2u);
+  EXPECT_EQ(starts[0].group, GroupId{1});
+  const auto ready = said<ToGateway>(rig.report(3, node, StartedReport{starts[0].sandbox}));
+  ASSERT_EQ(ready.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<ReplicaReady>(*ready[0].envelope.message));
+  const auto ended = rig.report(4, node, EndedReport{starts[0].sandbox, EndReason::exited});
+  EXPECT_TRUE(std::holds_alternative<ReplicaGone>(*said<ToGateway>(ended)[0].envelope.message));
+  EXPECT_EQ(orders<StartOrder>(tell(rig.control, at(6), Woken{})).size(), 1u)
+      << "replaced at the next look";
+}
+
+TEST(Control, DecidesTheSameFromItsSnapshot) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  const SandboxId id = said<sandbox::Accepted>(tell(rig.control, at(2), request(1)))[0].sandbox;
+  tell(rig.control, at(2), request(2, 4000));
+  State state;
+  ASSERT_TRUE(decode(encode(rig.control.state()), state));
+  Control restored(Config{}, std::move(state));
+  EXPECT_EQ(restored.digest(), rig.control.digest());
+  const FromNode ended{node, {1, 1, 0, NodeReport{EndedReport{id, EndReason::start_failed}}}};
+  EXPECT_EQ(tell(restored, at(3), ended), tell(rig.control, at(3), ended));
+  EXPECT_EQ(restored.digest(), rig.control.digest());
+}
+
+}  // namespace
+}  // namespace chalk::control
