@@ -24,11 +24,16 @@ class Outbox {
       ++first_;
     }
   }
-  // Called once per heartbeat: visit(sequence, message) for what was already out at the last call.
+  // Called once per heartbeat: when the first was already out at the last call it may be lost, and
+  // the peer has dropped all that came after it: visit(sequence, message) for everything. Sending
+  // only the old ones again would leave a steady stream one heartbeat behind for ever.
   template <class Visit>
   void resend(Visit&& visit) {
-    for (std::uint64_t s = first_; s < resend_below_; ++s) visit(s, unacknowledged_[s - first_]);
-    resend_below_ = first_ + unacknowledged_.size();
+    const std::uint64_t end = first_ + unacknowledged_.size();
+    if (first_ < resend_below_) {
+      for (std::uint64_t s = first_; s < end; ++s) visit(s, unacknowledged_[s - first_]);
+    }
+    resend_below_ = end;
   }
   std::size_t size() const { return unacknowledged_.size(); }
   bool empty() const { return unacknowledged_.empty(); }
