@@ -103,7 +103,7 @@ bool Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool col
 
 void Functions::on(Time now, const RequestAbandoned& abandoned, Effects&) {
   Group* group = find(abandoned.group);
-  if (group == nullptr) return;
+  if (group == nullptr || !abandoned.request) return;
   for (std::size_t i = 0; i < group->queue.size(); ++i) {
     if (group->queue[i].request != abandoned.request) continue;
     changed(now, *group, static_cast<std::uint32_t>(abandoned.group.value - 1));
@@ -115,7 +115,7 @@ void Functions::on(Time now, const RequestAbandoned& abandoned, Effects&) {
 
 // ---- what control says
 
-void Functions::on(Time now, const GroupRouting& routing, Effects&) {
+void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (!routing.group || routing.group.value > config_.groups_max) return;
   const auto index = static_cast<std::uint32_t>(routing.group.value - 1);
   if (state_.groups.size() <= index) state_.groups.resize(index + 1);
@@ -128,6 +128,12 @@ void Functions::on(Time now, const GroupRouting& routing, Effects&) {
   }
   if (!group.known) group.changed = now;
   group.known = true;
+  if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
+    while (group.first != 0 && take_queued(now, group, group.first - 1, false, effects)) continue;
+  }
+  group.reap_at = group.patience_at = kNever;  // what was armed may be too late for the new times
+  arm_reap(group, index);
+  arm_patience(group, index);
 }
 
 void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {

@@ -1,11 +1,6 @@
 #include "model/functions/functions.h"
 
 #include <gtest/gtest.h>
-#include <rapidcheck/gtest.h>
-
-#include <algorithm>
-#include <map>
-#include <set>
 
 #include "tests/support/said.h"
 
@@ -15,245 +10,321 @@ namespace {
 using test::said;
 using test::tell;
 
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-Time ms(std::int64_t m) { return {milliseconds(m).nanos}; }
 constexpr GroupId kGroup{1};
+constexpr Time at(std::int64_t s) { return Time{seconds(s).nanos}; }
+RequestId call(std::uint64_t n) { return {n}; }
+SandboxId sandbox(std::uint64_t n) { return {n}; }
 
-GroupRouting routing(std::uint32_t concurrency = 1) {
-  GroupRouting one;
-  one.group = kGroup;
-  one.concurrency = concurrency;
-  one.report_interval = seconds(2);
-  return one;
+GroupRouting routing() {
+  GroupRouting out;
+  out.group = kGroup;
+  out.report_interval = seconds(1);
+  return out;
+}
+Functions with(const GroupRouting& routing, std::uint64_t replicas = 0, Config config = {}) {
+  Functions functions(config);
+  tell(functions, at(0), routing);
+  for (std::uint64_t n = 1; n <= replicas; ++n) {
+    tell(functions, at(0), ReplicaReady{kGroup, sandbox(n)});
+  }
+  return functions;
+}
+std::vector<Effect> arrive(Functions& functions, Time now, std::uint64_t n) {
+  return tell(functions, now, RequestArrived{call(n), kGroup});
+}
+// The call must be dispatched at once.
+Dispatch serve(Functions& functions, Time now, std::uint64_t n) {
+  const auto dispatched = said<Dispatch>(arrive(functions, now, n));
+  EXPECT_EQ(dispatched.size(), 1u);
+  return dispatched.empty() ? Dispatch{} : dispatched[0];
+}
+std::vector<Effect> finish(Functions& functions, Time now, const Dispatch& dispatched) {
+  return tell(functions, now, RequestFinished{dispatched.replica});
+}
+// Wakes the machine at everything it asked for, up to `end`.
+std::vector<Effect> run_until(Functions& functions, Time end) {
+  std::vector<Effect> effects;
+  while (functions.state().wake <= end) {
+    functions.step(functions.state().wake, Woken{}, effects);
+  }
+  return effects;
+}
+std::vector<std::uint64_t> returned(const std::vector<Effect>& effects) {
+  std::vector<std::uint64_t> out;
+  for (const auto& one : said<ReturnReplica>(effects)) out.push_back(one.sandbox.value);
+  return out;
+}
+using Sandboxes = std::vector<std::uint64_t>;
+
+TEST(Functions, ChoosesTheReplicaUsedMostRecently) {
+  Functions functions = with(routing(), 3);
+  const Dispatch a = serve(functions, at(1), 1);
+  const Dispatch b = serve(functions, at(1), 2);
+  EXPECT_EQ(a.sandbox, sandbox(3));
+  EXPECT_EQ(b.sandbox, sandbox(2));
+  EXPECT_FALSE(a.cold);
+  finish(functions, at(2), a);
+  finish(functions, at(3), b);
+  EXPECT_EQ(serve(functions, at(4), 3).sandbox, sandbox(2));
+  EXPECT_EQ(serve(functions, at(4), 4).sandbox, sandbox(3));
+  EXPECT_EQ(serve(functions, at(4), 5).sandbox, sandbox(1));
 }
 
-TEST(Functions, QueuesACallUntilAReplicaIsReadyAndSaysSoAtOnce) {
-  Functions functions(Config{});
-  tell(functions, at(0), routing());
-  const auto arrived = tell(functions, at(1), RequestArrived{{1}, kGroup});
-  ASSERT_EQ(said<ReportDemand>(arrived).size(), 1u);
-  EXPECT_EQ(said<ReportDemand>(arrived)[0].demand.queued, 1u);
-  EXPECT_TRUE(said<Dispatch>(arrived).empty());
-  const auto ready = said<Dispatch>(tell(functions, at(2), ReplicaReady{kGroup, {9}}));
-  ASSERT_EQ(ready.size(), 1u);
-  EXPECT_TRUE(ready[0].cold);
-  EXPECT_EQ(ready[0].sandbox, SandboxId{9});
+TEST(Functions, FillsOneReplicaToItsConcurrencyBeforeTheNext) {
+  GroupRouting two = routing();
+  two.concurrency = 2;
+  Functions functions = with(two, 2);
+  EXPECT_EQ(serve(functions, at(1), 1).sandbox, sandbox(2));
+  EXPECT_EQ(serve(functions, at(1), 2).sandbox, sandbox(2));
+  EXPECT_EQ(serve(functions, at(1), 3).sandbox, sandbox(1));
+  EXPECT_EQ(serve(functions, at(1), 4).sandbox, sandbox(1));
+  EXPECT_TRUE(said<Dispatch>(arrive(functions, at(1), 5)).empty());
 }
 
-TEST(Functions, GivesACallToTheReplicaThatWasUsedLast) {
-  Functions functions(Config{});
-  tell(functions, at(0), routing());
-  for (std::uint64_t s = 1; s <= 3; ++s) tell(functions, at(1), ReplicaReady{kGroup, {s}});
-  const auto first = said<Dispatch>(tell(functions, at(2), RequestArrived{{1}, kGroup}));
-  const auto second = said<Dispatch>(tell(functions, at(2), RequestArrived{{2}, kGroup}));
-  ASSERT_EQ(first.size() + second.size(), 2u);
-  EXPECT_NE(first[0].sandbox, second[0].sandbox);
-  tell(functions, at(3), RequestFinished{second[0].replica});
-  tell(functions, at(4), RequestFinished{first[0].replica});
-  const auto third = said<Dispatch>(tell(functions, at(5), RequestArrived{{3}, kGroup}));
-  EXPECT_EQ(third[0].sandbox, first[0].sandbox);
-  EXPECT_FALSE(third[0].cold);
+TEST(Functions, DoesNotLowerTheConcurrencyOfRunningReplicas) {
+  GroupRouting two = routing();
+  two.concurrency = 2;
+  Functions functions = with(two, 1);
+  two.concurrency = 1;
+  tell(functions, at(1), two);
+  serve(functions, at(1), 1);
+  serve(functions, at(1), 2);
 }
 
-TEST(Functions, RefusesWithTheNumbers) {
-  Functions functions(Config{});
-  GroupRouting one = routing();
-  one.queue_max = 1;
-  one.queue_timeout = seconds(5);
-  tell(functions, at(0), one);
-  tell(functions, at(1), RequestArrived{{1}, kGroup});
-  EXPECT_EQ(said<RefuseRequest>(tell(functions, at(2), RequestArrived{{2}, kGroup})),
-            (std::vector<RefuseRequest>{{{2}, kGroup, Rule::queue_full, 1, 1}}));
-  EXPECT_TRUE(said<RefuseRequest>(tell(functions, ms(5'999), Woken{})).empty());
-  EXPECT_EQ(said<RefuseRequest>(tell(functions, at(6), Woken{})),
-            (std::vector<RefuseRequest>{
-                {{1}, kGroup, Rule::queue_timeout, seconds(5).nanos, seconds(5).nanos}}));
-  EXPECT_EQ(said<RefuseRequest>(tell(functions, at(7), RequestArrived{{3}, {8}}))[0].rule,
-            Rule::unknown_group);
+TEST(Functions, RefusesAnUnknownGroup) {
+  Functions functions = with(routing());
+  for (const std::uint64_t group : {0u, 2u}) {
+    const auto said_so =
+        said<RefuseRequest>(tell(functions, at(1), RequestArrived{call(7), {group}}));
+    ASSERT_EQ(said_so.size(), 1u);
+    EXPECT_EQ(said_so[0], (RefuseRequest{call(7), {group}, Rule::unknown_group, 0, 0}));
+  }
 }
 
-TEST(Functions, WithoutDelayedWarmStartsACallWaitsForAStartOfItsOwnButNotForEver) {
+TEST(Functions, RefusesBeyondTheQueueWithItsNumbers) {
+  GroupRouting small = routing();
+  small.queue_max = 2;
+  Functions functions = with(small);
+  EXPECT_TRUE(said<RefuseRequest>(arrive(functions, at(1), 1)).empty());
+  EXPECT_TRUE(said<RefuseRequest>(arrive(functions, at(1), 2)).empty());
+  const auto refused = said<RefuseRequest>(arrive(functions, at(1), 3));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0], (RefuseRequest{call(3), kGroup, Rule::queue_full, 2, 2}));
+  tell(functions, at(1), RequestAbandoned{call(1), kGroup});
+  EXPECT_TRUE(said<RefuseRequest>(arrive(functions, at(1), 4)).empty());
+}
+
+TEST(Functions, RefusesWhatHasWaitedTooLongWithItsNumbers) {
+  GroupRouting timed = routing();
+  timed.queue_timeout = seconds(5);
+  Functions functions = with(timed);
+  arrive(functions, at(1), 1);
+  arrive(functions, at(3), 2);
+  EXPECT_TRUE(said<RefuseRequest>(run_until(functions, at(6) - nanoseconds(1))).empty());
+  const auto first = said<RefuseRequest>(run_until(functions, at(6)));
+  ASSERT_EQ(first.size(), 1u);
+  const std::int64_t limit = seconds(5).nanos;
+  EXPECT_EQ(first[0], (RefuseRequest{call(1), kGroup, Rule::queue_timeout, limit, limit}));
+  const auto second = said<RefuseRequest>(run_until(functions, at(8)));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].request, call(2));
+  EXPECT_TRUE(said<Dispatch>(tell(functions, at(9), ReplicaReady{kGroup, sandbox(1)})).empty());
+}
+
+TEST(Functions, GivesANewReplicaToTheFirstInLineAndCallsItCold) {
+  GroupRouting two = routing();
+  two.concurrency = 2;
+  Functions functions = with(two);
+  for (std::uint64_t n = 1; n <= 4; ++n) arrive(functions, at(1), n);
+  tell(functions, at(2), RequestAbandoned{call(2), kGroup});
+  const auto taken = said<Dispatch>(tell(functions, at(3), ReplicaReady{kGroup, sandbox(1)}));
+  ASSERT_EQ(taken.size(), 2u);
+  EXPECT_EQ(taken[0].request, call(1));
+  EXPECT_TRUE(taken[0].cold);
+  EXPECT_EQ(taken[1].request, call(3));
+  EXPECT_FALSE(taken[1].cold);
+  EXPECT_TRUE(tell(functions, at(3), ReplicaReady{kGroup, sandbox(1)}).empty());  // said twice
+}
+
+TEST(Functions, WithDelayedWarmStartAWaitingCallTakesTheFirstReplicaThatFallsFree) {
+  Functions functions = with(routing(), 1);
+  const Dispatch running = serve(functions, at(1), 1);
+  arrive(functions, at(2), 2);
+  const auto next = said<Dispatch>(finish(functions, at(3), running));
+  ASSERT_EQ(next.size(), 1u);
+  EXPECT_EQ(next[0].request, call(2));
+  EXPECT_FALSE(next[0].cold);
+}
+
+TEST(Functions, WithoutDelayedWarmStartAWaitingCallWaitsForItsOwnStart) {
+  GroupRouting strict = routing();
+  strict.delayed_warm_start = false;
+  Functions functions = with(strict, 1);
+  const Dispatch running = serve(functions, at(1), 1);
+  arrive(functions, at(2), 2);
+  EXPECT_TRUE(said<Dispatch>(finish(functions, at(3), running)).empty());
+  EXPECT_EQ(serve(functions, at(4), 3).sandbox, sandbox(1));  // a new call takes the free replica
+  const auto own = said<Dispatch>(tell(functions, at(5), ReplicaReady{kGroup, sandbox(2)}));
+  ASSERT_EQ(own.size(), 1u);
+  EXPECT_EQ(own[0].request, call(2));
+  EXPECT_TRUE(own[0].cold);
+}
+
+TEST(Functions, ACallThatHasLostPatienceTakesAnyReplica) {
+  GroupRouting strict = routing();
+  strict.delayed_warm_start = false;
   Config config;
   config.patience = seconds(10);
-  Functions functions(config);
-  GroupRouting one = routing();
-  one.delayed_warm_start = false;
-  tell(functions, at(0), one);
-  tell(functions, at(0), ReplicaReady{kGroup, {1}});
-  const auto busy = said<Dispatch>(tell(functions, at(1), RequestArrived{{1}, kGroup}));
-  tell(functions, at(1), RequestArrived{{2}, kGroup});
-  EXPECT_TRUE(said<Dispatch>(tell(functions, at(2), RequestFinished{busy[0].replica})).empty());
-  const auto patience = said<Dispatch>(tell(functions, at(11), Woken{}));
-  ASSERT_EQ(patience.size(), 1u) << "its start never came";
-  EXPECT_EQ(patience[0].request, RequestId{2});
-
-  one.delayed_warm_start = true;
-  Functions delayed(config);
-  tell(delayed, at(0), one);
-  tell(delayed, at(0), ReplicaReady{kGroup, {1}});
-  const auto first = said<Dispatch>(tell(delayed, at(1), RequestArrived{{1}, kGroup}));
-  tell(delayed, at(1), RequestArrived{{2}, kGroup});
-  EXPECT_EQ(said<Dispatch>(tell(delayed, at(2), RequestFinished{first[0].replica})).size(), 1u);
+  Functions functions = with(strict, 1, config);
+  const Dispatch running = serve(functions, at(1), 1);
+  arrive(functions, at(2), 2);
+  arrive(functions, at(3), 3);
+  EXPECT_TRUE(said<Dispatch>(run_until(functions, at(12))).empty());  // no replica is free
+  finish(functions, at(13), running);
+  EXPECT_TRUE(said<Dispatch>(run_until(functions, at(22) - nanoseconds(1))).empty());
+  const auto taken = said<Dispatch>(run_until(functions, at(22)));
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_EQ(taken[0].request, call(2));
 }
 
-TEST(Functions, ReturnsIdleReplicasAfterKeepAliveButNotBelowTheMinimum) {
-  Functions functions(Config{});
-  GroupRouting one = routing();
-  one.keep_alive = seconds(60);
-  one.min_replicas = 1;
-  tell(functions, at(0), one);
-  tell(functions, at(0), ReplicaReady{kGroup, {1}});
-  tell(functions, at(10), ReplicaReady{kGroup, {2}});
-  EXPECT_TRUE(said<ReturnReplica>(tell(functions, at(59), Woken{})).empty());
-  EXPECT_EQ(said<ReturnReplica>(tell(functions, at(60), Woken{})),
-            (std::vector<ReturnReplica>{{kGroup, {1}}}));
-  EXPECT_TRUE(said<ReturnReplica>(tell(functions, at(500), Woken{})).empty());
+TEST(Functions, ADrainedReplicaGetsNothingAndIsReturnedWhenIdle) {
+  GroupRouting two = routing();
+  two.concurrency = 2;
+  Functions functions = with(two, 1);
+  const Dispatch running = serve(functions, at(1), 1);
+  EXPECT_TRUE(returned(tell(functions, at(2), DrainReplicas{kGroup, 1})).empty());
+  EXPECT_TRUE(said<Dispatch>(arrive(functions, at(3), 2)).empty());
+  const auto last = finish(functions, at(4), running);
+  EXPECT_EQ(returned(last), Sandboxes{1});
+  EXPECT_TRUE(said<Dispatch>(last).empty());
+  EXPECT_TRUE(tell(functions, at(5), ReplicaGone{kGroup, sandbox(1)}).empty());
 }
 
-TEST(Functions, DrainsIdleReplicasFirstAndLetsTheOthersFinish) {
-  Functions functions(Config{});
-  tell(functions, at(0), routing(2));
-  tell(functions, at(0), ReplicaReady{kGroup, {1}});
-  const auto call = said<Dispatch>(tell(functions, at(1), RequestArrived{{1}, kGroup}));
-  tell(functions, at(2), ReplicaReady{kGroup, {2}});
-  const auto drained = said<ReturnReplica>(tell(functions, at(3), DrainReplicas{kGroup, 2}));
-  EXPECT_EQ(drained, (std::vector<ReturnReplica>{{kGroup, {2}}}));
-  EXPECT_TRUE(said<Dispatch>(tell(functions, at(4), RequestArrived{{2}, kGroup})).empty());
-  EXPECT_EQ(said<ReturnReplica>(tell(functions, at(5), RequestFinished{call[0].replica})),
-            (std::vector<ReturnReplica>{{kGroup, {1}}}));
+TEST(Functions, DrainsTheIdleAndLeastRecentlyUsedFirstAndLeavesTheFull) {
+  GroupRouting two = routing();
+  two.concurrency = 2;
+  Functions functions = with(two, 4);
+  serve(functions, at(1), 1), serve(functions, at(1), 2);  // 4 is full
+  serve(functions, at(1), 3);                              // 3 has one call
+  EXPECT_EQ(returned(tell(functions, at(2), DrainReplicas{kGroup, 1})), Sandboxes{1});
+  EXPECT_EQ(returned(tell(functions, at(2), DrainReplicas{kGroup, 9})), Sandboxes{2});
+  const auto& state = functions.state();
+  EXPECT_EQ(state.groups[0].ready, 1u);
+  EXPECT_TRUE(state.replicas.at(state.by_sandbox.at(sandbox(3))).draining);
+  EXPECT_FALSE(state.replicas.at(state.by_sandbox.at(sandbox(4))).draining);
 }
 
-TEST(Functions, TellsHowManyCallsALostReplicaHad) {
-  Functions functions(Config{});
-  tell(functions, at(0), routing(3));
-  tell(functions, at(0), ReplicaReady{kGroup, {1}});
-  const auto call = said<Dispatch>(tell(functions, at(1), RequestArrived{{1}, kGroup}));
-  tell(functions, at(1), RequestArrived{{2}, kGroup});
-  const auto gone = said<AbortReplica>(tell(functions, at(2), ReplicaGone{kGroup, {1}}));
+TEST(Functions, NeverDrainsBelowTheMinimum) {
+  GroupRouting kept = routing();
+  kept.min_replicas = 2;
+  Functions functions = with(kept, 3);
+  EXPECT_EQ(returned(tell(functions, at(1), DrainReplicas{kGroup, 3})), Sandboxes{1});
+}
+
+TEST(Functions, ReturnsReplicasIdleForKeepAliveButNotBelowTheMinimum) {
+  GroupRouting kept = routing();
+  kept.keep_alive = seconds(60);
+  kept.min_replicas = 1;
+  Functions functions = with(kept, 3);
+  const Dispatch used = serve(functions, at(30), 1);
+  EXPECT_EQ(used.sandbox, sandbox(3));
+  finish(functions, at(40), used);
+  EXPECT_EQ(returned(run_until(functions, at(60) - nanoseconds(1))), Sandboxes{});
+  EXPECT_EQ(returned(run_until(functions, at(60))), (Sandboxes{1, 2}));
+  EXPECT_EQ(returned(run_until(functions, at(1000))), Sandboxes{});
+  EXPECT_EQ(serve(functions, at(1000), 2).sandbox, sandbox(3));
+}
+
+TEST(Functions, DoesNotReturnABusyReplicaHoweverLongItsCall) {
+  GroupRouting kept = routing();
+  kept.keep_alive = seconds(60);
+  Functions functions = with(kept, 1);
+  const Dispatch used = serve(functions, at(1), 1);
+  EXPECT_EQ(returned(run_until(functions, at(500))), Sandboxes{});
+  finish(functions, at(500), used);
+  EXPECT_EQ(returned(run_until(functions, at(560) - nanoseconds(1))), Sandboxes{});
+  EXPECT_EQ(returned(run_until(functions, at(560))), Sandboxes{1});
+}
+
+TEST(Functions, AbortsTheCallsOfAReplicaThatIsGoneAndCountsThem) {
+  GroupRouting three = routing();
+  three.concurrency = 3;
+  Functions functions = with(three, 1);
+  const Dispatch running = serve(functions, at(1), 1);
+  serve(functions, at(1), 2);
+  const auto gone = said<AbortReplica>(tell(functions, at(2), ReplicaGone{kGroup, sandbox(1)}));
   ASSERT_EQ(gone.size(), 1u);
-  EXPECT_EQ(gone[0].in_flight, 2u);
-  EXPECT_TRUE(tell(functions, at(3), RequestFinished{call[0].replica}).empty()) << "late";
-  EXPECT_TRUE(tell(functions, at(3), ReplicaGone{kGroup, {1}}).empty()) << "repeated";
+  EXPECT_EQ(gone[0], (AbortReplica{running.replica, sandbox(1), 2}));
+  EXPECT_TRUE(said<Dispatch>(finish(functions, at(3), running)).empty());  // late
+  EXPECT_TRUE(tell(functions, at(3), ReplicaGone{kGroup, sandbox(1)}).empty());
+  tell(functions, at(4), ReplicaReady{kGroup, sandbox(2)});
+  EXPECT_TRUE(said<AbortReplica>(tell(functions, at(5), ReplicaGone{kGroup, sandbox(2)})).empty());
 }
 
-// Random calls, ends, hang-ups and replicas that come and go: every call is dispatched once,
-// refused once or still queued; no replica has more than `concurrency`, none gets a call after its
-// drain; the totals that are reported are those that a naive count gives.
-RC_GTEST_PROP(Functions, ServesEveryCallOnceWithinConcurrency, ()) {
+TEST(Functions, ReportsAtOnceWhenACallWaitsAndZeroWhenAllIsDone) {
+  Functions functions = with(routing(), 1);
+  run_until(functions, at(100));
+  const Dispatch running = serve(functions, at(100), 1);
+  const auto held = said<ReportDemand>(arrive(functions, at(100), 2));
+  ASSERT_EQ(held.size(), 1u);
+  EXPECT_EQ(held[0].demand, (Demand{kGroup, at(100), 0, 2, 0, 1, 2, 1, 1, 1}));
+  EXPECT_TRUE(said<ReportDemand>(arrive(functions, at(100), 3)).empty());  // a crowd: soon, not now
+  const auto crowd = said<ReportDemand>(run_until(functions, at(100) + milliseconds(100)));
+  ASSERT_EQ(crowd.size(), 1u);
+  EXPECT_EQ(crowd[0].demand.holds, 2u);
+  finish(functions, at(102), running);
+  finish(functions, at(103), running);
+  finish(functions, at(104), running);
+  const auto last = said<ReportDemand>(run_until(functions, at(200)));
+  ASSERT_FALSE(last.empty());
+  // Three calls for two seconds, two for one, one for one.
+  EXPECT_EQ(last.back().demand.concurrency_ns, seconds(3 * 2 + 2 + 1).nanos);
+  EXPECT_EQ(last.back().demand.in_flight + last.back().demand.queued, 0u);
+  EXPECT_TRUE(said<ReportDemand>(run_until(functions, at(300))).empty());
+}
+
+TEST(Functions, ReturnsAReplicaThatItHasNoRoomFor) {
   Config config;
-  config.patience = seconds(5);
-  Functions functions(config);
-  GroupRouting one = routing(*rc::gen::inRange(1u, 4u));
-  one.queue_max = *rc::gen::inRange(0u, 6u);
-  one.queue_timeout = seconds(*rc::gen::inRange(0, 10));
-  one.keep_alive = seconds(*rc::gen::inRange(0, 10));
-  one.delayed_warm_start = *rc::gen::arbitrary<bool>();
-  tell(functions, ms(0), one);
-  struct Replica {
-    std::multiset<ReplicaSlot> calls;
-    bool draining = false;
-  };
-  std::map<SandboxId, Replica> replicas;
-  std::set<RequestId> queued;
-  std::uint64_t next_call = 1;
-  std::uint64_t next_sandbox = 1;
-  std::uint64_t arrivals = 0;
-  std::uint64_t refusals = 0;
-  std::int64_t now = 0;
-  std::int64_t area = 0;  // calls open x milliseconds
-  const auto open = [&] {
-    std::size_t calls = queued.size();
-    for (const auto& [id, replica] : replicas) calls += replica.calls.size();
-    return static_cast<std::int64_t>(calls);
-  };
-  const auto hear = [&](const std::vector<Effect>& effects) {
-    for (const Effect& effect : effects) {
-      if (const auto* gone = std::get_if<AbortReplica>(&effect)) {
-        RC_ASSERT(gone->in_flight == replicas.at(gone->sandbox).calls.size());
-      } else if (const auto* dispatch = std::get_if<Dispatch>(&effect)) {
-        RC_ASSERT(queued.erase(dispatch->request) == 1);
-        Replica& replica = replicas.at(dispatch->sandbox);
-        RC_ASSERT(!replica.draining);
-        replica.calls.insert(dispatch->replica);
-        RC_ASSERT(replica.calls.size() <= one.concurrency);
-      } else if (const auto* refused = std::get_if<RefuseRequest>(&effect)) {
-        RC_ASSERT(queued.erase(refused->request) == 1);
-        ++refusals;
-      } else if (const auto* back = std::get_if<ReturnReplica>(&effect)) {
-        RC_ASSERT(replicas.at(back->sandbox).calls.empty());
-        replicas.erase(back->sandbox);
-      } else if (const auto* report = std::get_if<ReportDemand>(&effect)) {
-        RC_ASSERT(report->demand.arrivals == arrivals);
-        RC_ASSERT(report->demand.refused == refusals);
-        RC_ASSERT(report->demand.queued == queued.size());
-        RC_ASSERT(report->demand.in_flight + report->demand.queued ==
-                  static_cast<std::size_t>(open()));
-        RC_ASSERT(report->demand.concurrency_ns == area * 1'000'000);
-      }
-    }
-  };
-  const auto draws = *rc::gen::container<std::vector<int>>(
-      rc::gen::resize(rc::kNominalSize, rc::gen::inRange(0, 10'000)));
-  for (const int draw : draws) {
-    const int which = draw / 10;
-    const std::int64_t later = which % 7 * 250;
-    area += open() * later;
-    now += later;
-    switch (draw % 10) {
-      case 0:
-      case 1:
-      case 2:
-      case 3: {
-        const RequestId call{next_call++};
-        queued.insert(call);
-        ++arrivals;
-        hear(tell(functions, ms(now), RequestArrived{call, kGroup}));
-        break;
-      }
-      case 4:
-      case 5:
-        for (auto& [id, replica] : replicas) {
-          if (replica.calls.empty()) continue;
-          const ReplicaSlot slot = *replica.calls.begin();
-          replica.calls.erase(replica.calls.begin());
-          hear(tell(functions, ms(now), RequestFinished{slot}));
-          break;
-        }
-        break;
-      case 6: {
-        const SandboxId sandbox{next_sandbox++};
-        replicas[sandbox];
-        hear(tell(functions, ms(now), ReplicaReady{kGroup, sandbox}));
-        break;
-      }
-      case 7:
-        if (!replicas.empty()) {
-          auto gone = replicas.begin();
-          std::advance(gone, which % static_cast<int>(replicas.size()));
-          const SandboxId sandbox = gone->first;
-          const auto effects = tell(functions, ms(now), ReplicaGone{kGroup, sandbox});
-          RC_ASSERT(said<AbortReplica>(effects).size() == (gone->second.calls.empty() ? 0u : 1u));
-          if (!gone->second.calls.empty()) {
-            RC_ASSERT(said<AbortReplica>(effects)[0].in_flight == gone->second.calls.size());
-          }
-          replicas.erase(gone);
-        }
-        break;
-      case 8: hear(tell(functions, ms(now), Woken{})); break;
-      default:
-        if (which % 2 == 0 && !queued.empty()) {
-          const RequestId call = *queued.begin();
-          queued.erase(call);
-          hear(tell(functions, ms(now), RequestAbandoned{call, kGroup}));
-        } else {
-          hear(tell(functions, ms(now), DrainReplicas{kGroup, 1}));
-          for (const auto& [id, slot] : functions.state().by_sandbox) {
-            replicas.at(id).draining = functions.state().replicas.at(slot).draining;
-          }
-        }
-    }
-  }
-  RC_ASSERT(functions.state().groups[0].queued == queued.size());
+  config.replicas_max = 1;
+  Functions functions = with(routing(), 1, config);
+  EXPECT_EQ(returned(tell(functions, at(1), ReplicaReady{kGroup, sandbox(2)})), Sandboxes{2});
+}
+
+TEST(Functions, AChangedKeepAliveHoldsForReplicasThatAreIdleAlready) {
+  Functions functions = with(routing(), 1);  // control decides
+  GroupRouting kept = routing();
+  kept.keep_alive = seconds(60);
+  tell(functions, at(10), kept);
+  EXPECT_EQ(returned(run_until(functions, at(60))), Sandboxes{1});
+}
+
+TEST(Functions, AChangedQueueTimeoutHoldsForCallsThatWaitAlready) {
+  Functions functions = with(routing());
+  arrive(functions, at(1), 1);
+  GroupRouting timed = routing();
+  timed.queue_timeout = seconds(5);
+  tell(functions, at(2), timed);
+  EXPECT_EQ(said<RefuseRequest>(run_until(functions, at(6))).size(), 1u);
+}
+
+TEST(Functions, NobodyWaitsBesideAFreeReplicaWhenDelayedWarmStartIsTurnedOn) {
+  GroupRouting strict = routing();
+  strict.delayed_warm_start = false;
+  Functions functions = with(strict, 1);
+  const Dispatch running = serve(functions, at(1), 1);
+  arrive(functions, at(2), 2);
+  finish(functions, at(3), running);
+  const auto taken = said<Dispatch>(tell(functions, at(4), routing()));
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_EQ(taken[0].request, call(2));
+}
+
+TEST(Functions, AHangUpOfNobodyChangesNothing) {
+  Functions functions = with(routing());
+  arrive(functions, at(1), 1);
+  tell(functions, at(2), RequestAbandoned{call(1), kGroup});
+  for (const std::uint64_t n : {0u, 1u, 9u}) tell(functions, at(2), RequestAbandoned{{n}, kGroup});
+  EXPECT_EQ(functions.state().groups[0].queued, 0u);
 }
 
 }  // namespace
