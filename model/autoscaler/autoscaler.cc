@@ -5,6 +5,8 @@
 namespace chalk::autoscaler {
 namespace {
 
+__extension__ using Wide = __int128;  // for products of nanoseconds
+
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Largest r with r * r <= n.
@@ -42,15 +44,19 @@ void Autoscaler::on(Time now, const GroupAdded& added, Effects& effects) {
 void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
   const Demand& demand = report.demand;
   Group* group = find(demand.group);
-  if (group == nullptr || demand.at < group->last.at) return;  // late: a newer one has been seen
-  if (demand.arrivals < group->last.arrivals) {  // a gateway that started again counts from zero
+  if (group == nullptr) return;
+  const Demand& last = group->last;
+  const bool fewer = demand.arrivals < last.arrivals || demand.holds < last.holds ||
+                     demand.concurrency_ns < last.concurrency_ns;
+  // Late: a newer one has been seen. Two of one nanosecond differ by their totals.
+  if (demand.at < last.at || (demand.at == last.at && fewer)) return;
+  if (fewer) {  // a gateway that started again counts from zero
     group->samples = {};
     group->holds_answered = 0;
   }
   group->last = demand;
-  // Of those asked to stop only what the gateway has taken out of use is still on its way.
-  const std::uint32_t out_of_use = group->ready - std::min(group->ready, demand.ready);
-  group->stopping = std::min(group->stopping, out_of_use);
+  // A report that may be older than the order's arrival says nothing about it.
+  if (demand.at >= group->stop_asked + config_.tick) settle_stops(*group);
   if (group->policy.kind != Kind::fixed) {
     const Time from = now - config_.stable_window;
     while (group->samples.size() > 1 && group->samples[1].at <= from) group->samples.pop_front();
@@ -94,18 +100,25 @@ void Autoscaler::on(Time now, const Woken&, Effects& effects) {
   }
 }
 
+// Of those asked to stop only what the gateway has taken out of use is still on its way.
+void Autoscaler::settle_stops(Group& group) const {
+  const std::uint32_t out_of_use = group.ready - std::min(group.ready, group.last.ready);
+  group.stopping = std::min(group.stopping, out_of_use);
+}
+
 void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {
+  // An idle gateway reports no more, also not that it had nothing to spare.
+  if (now >= group.stop_asked + config_.tick * 5) settle_stops(group);
   switch (group.policy.kind) {
     case Kind::fixed: answer_holds(id, group, effects); break;
-    case Kind::kpa: scale(id, group, wish_of_kpa(now, group), effects); break;
-    case Kind::chalk: scale(id, group, wish_of_chalk(now, group), effects); break;
+    case Kind::kpa: scale(now, id, group, wish_of_kpa(now, group), effects); break;
+    case Kind::chalk: scale(now, id, group, wish_of_chalk(now, group), effects); break;
   }
   arm(now, id, group);
 }
 
 // A group is looked at again while it has anything to stop or to wait for.
 void Autoscaler::arm(Time now, GroupId id, Group& group) {
-  if (group.look_at != kNever) return;
   const std::uint32_t have = group.ready + group.starting;
   const bool waits = group.last.queued != 0 || have < group.policy.min_replicas;
   const bool may_stop = group.policy.kind != Kind::fixed && have > group.policy.min_replicas;
@@ -115,6 +128,7 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
     // Idle: nothing can change before a part of the trailing window has passed.
     later = std::max(later, Duration{group.policy.keep_alive.nanos / kBuckets});
   }
+  if (group.look_at <= now + later) return;
   group.look_at = now + later;
   state_.timers.arm(group.look_at, id);
 }
@@ -173,7 +187,8 @@ Autoscaler::Wish Autoscaler::wish_of_kpa(Time now, Group& group) const {
   } else {
     if (group.zero_since == kNever) group.zero_since = now;
     const bool grace_over = group.zero_since + config_.scale_to_zero_grace <= now;
-    wish.replicas = grace_over ? 0 : std::max(1u, wish.replicas);
+    // The last one goes after the grace; the others went before, at their rate and out of panic.
+    wish.replicas = grace_over && wish.replicas <= 1 ? 0 : std::max(1u, wish.replicas);
   }
   return wish;
 }
@@ -232,7 +247,7 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
   const Sample& end = group.samples[group.samples.size() - 1];
   const std::int64_t level = std::int64_t{group.last.in_flight} + group.last.queued;
   const std::int64_t since = (now - end.at).nanos;
-  std::int64_t total = end.concurrency_ns - begin->concurrency_ns + level * since;
+  Wide total = Wide{end.concurrency_ns - begin->concurrency_ns} + Wide{level} * since;
   std::int64_t span = (now - begin->at).nanos;
   if (begin->at < from && end.at >= from && end.at > begin->at) {
     // The part of the first interval that lies before the window, at that interval's mean.
@@ -241,23 +256,19 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
     const Sample& after = group.samples[next];
     const std::int64_t interval = (after.at - begin->at).nanos;
     const std::int64_t before = (from - begin->at).nanos;
-    if (interval > 0) {
-      const std::int64_t mean_milli = (after.concurrency_ns - begin->concurrency_ns) /
-                                      std::max<std::int64_t>(1, interval / 1000);
-      total -= mean_milli * (before / 1000);
-    }
+    total -= Wide{after.concurrency_ns - begin->concurrency_ns} * before / interval;
     span -= before;
   } else if (end.at < from) {
-    total = level * window.nanos;
+    total = Wide{level} * window.nanos;
     span = window.nanos;
   }
   if (span <= 0) return level * 1000;
-  return std::max<std::int64_t>(0, total / std::max<std::int64_t>(1, span / 1000));
+  return static_cast<std::int64_t>(std::max<Wide>(0, total * 1000 / span));
 }
 
 // ---- acting
 
-void Autoscaler::scale(GroupId id, Group& group, Wish wish, Effects& effects) {
+void Autoscaler::scale(Time now, GroupId id, Group& group, Wish wish, Effects& effects) {
   const std::uint32_t desired =
       std::clamp(wish.replicas, group.policy.min_replicas, group.policy.max_replicas);
   if (desired > wish.replicas) wish.why = Why::minimum;
@@ -270,13 +281,14 @@ void Autoscaler::scale(GroupId id, Group& group, Wish wish, Effects& effects) {
     if (start != 0) {
       effects.push_back(StartReplicas{id, start, wish.why, wish.concurrency_milli, desired});
     }
-  } else if (desired < staying) {
-    // What is too much is still starting, and what is ready serves those that wait for it.
-    if (group.policy.kind == Kind::chalk && group.last.queued != 0) return;
-    const std::uint32_t stoppable = group.ready - std::min(group.stopping, group.ready);
-    const std::uint32_t stop = std::min(staying - desired, stoppable);
-    if (stop == 0) return;
+    return;
+  }
+  // What only starts is no use yet: as many as are wanted stay ready until it has started.
+  const std::uint32_t usable = group.ready - std::min(group.stopping, group.ready);
+  if (desired < usable) {
+    const std::uint32_t stop = usable - desired;
     group.stopping += stop;
+    group.stop_asked = now;
     effects.push_back(StopReplicas{id, stop, wish.why, wish.concurrency_milli, desired});
   }
 }

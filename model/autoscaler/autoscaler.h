@@ -119,6 +119,7 @@ struct Group {
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
   std::uint32_t stopping = 0;        // asked of the gateway, not yet ended
+  Time stop_asked;                   // the last time that any were asked to stop
   Demand last;                       // the newest report
   std::uint64_t holds_answered = 0;  // fixed
   Fifo<Sample> samples;              // kpa, chalk: back to the start of the stable window
@@ -129,8 +130,8 @@ struct Group {
   std::array<std::uint32_t, kBuckets> peaks{};  // chalk: most calls at once, by part of the window
   std::int64_t bucket = 0;
   Time look_at = kNever;
-  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, last, holds_answered, samples,
-               panic, panic_until, panic_desired, zero_since, peaks, bucket, look_at)
+  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
+               samples, panic, panic_until, panic_desired, zero_since, peaks, bucket, look_at)
 };
 struct State {
   std::vector<Group> groups;  // by group - 1
@@ -174,7 +175,8 @@ class Autoscaler {
   Wish wish_of_chalk(Time, Group&) const;
   std::int64_t average_milli(Time, const Group&, Duration window) const;
   void turn_buckets(Time, Group&) const;
-  void scale(GroupId, Group&, Wish, Effects&);
+  void scale(Time, GroupId, Group&, Wish, Effects&);
+  void settle_stops(Group&) const;
   void arm(Time, GroupId, Group&);
 
   Config config_;

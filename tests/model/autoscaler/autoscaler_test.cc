@@ -1,218 +1,272 @@
 #include "model/autoscaler/autoscaler.h"
 
 #include <gtest/gtest.h>
-#include <rapidcheck/gtest.h>
 
 #include <algorithm>
 
+#include "tests/model/autoscaler/group_world.h"
 #include "tests/support/said.h"
 
 namespace chalk::autoscaler {
 namespace {
 
 using test::said;
+using test::tell;
 
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-constexpr GroupId kGroup{1};
-
-// A group under demand given second by second. Replicas start after `start` seconds and serve at
-// once; those that are asked to stop end at the next second.
-struct Rig {
-  Autoscaler scaler{Config{}};
-  std::int64_t start = 1;
-  std::int64_t second = 0;
-  std::uint32_t ready = 0;
-  std::vector<std::int64_t> starting{};  // when each will be ready
-  std::uint32_t ordered = 0;             // starts, in all
-  std::uint32_t stopped = 0;
-  std::uint32_t most = 0;  // ready and starting
-  Demand demand{};
-
-  explicit Rig(GroupPolicy policy) {
-    demand.group = kGroup;
-    tell(GroupAdded{kGroup, policy});
-  }
-  void tell(const Event& event) {
-    std::vector<Effect> effects;
-    scaler.step(at(second), event, effects);
-    for (const Effect& effect : effects) {
-      if (const auto* more = std::get_if<StartReplicas>(&effect)) {
-        for (std::uint32_t i = 0; i < more->count; ++i) {
-          starting.push_back(second + start);
-          ++ordered;
-          tell(ReplicaStarting{kGroup});
-        }
-      } else if (const auto* less = std::get_if<StopReplicas>(&effect)) {
-        for (std::uint32_t i = 0; i < less->count; ++i) {
-          --ready;
-          ++stopped;
-          tell(ReplicaEnded{kGroup, true});
-        }
-      }
-    }
-    most = std::max(most, replicas());
-  }
-  std::uint32_t replicas() const { return ready + static_cast<std::uint32_t>(starting.size()); }
-  // One second with so many calls open the whole time.
-  void pass(std::uint32_t open) {
-    ++second;
-    for (auto one = starting.begin(); one != starting.end();) {
-      if (*one > second) {
-        ++one;
-        continue;
-      }
-      one = starting.erase(one);
-      ++ready;
-      tell(ReplicaStarted{kGroup, seconds(start)});
-    }
-    demand.at = at(second);
-    demand.concurrency_ns += std::int64_t{open} * seconds(1).nanos;
-    const std::uint32_t served = std::min(open, ready);
-    if (open > demand.in_flight + demand.queued) {
-      demand.arrivals += open - (demand.in_flight + demand.queued);
-      demand.holds += open > ready ? open - std::max(ready, demand.in_flight + demand.queued) : 0;
-    }
-    demand.in_flight = served;
-    demand.queued = open - served;
-    demand.peak = open;
-    demand.ready = ready;
-    tell(DemandReported{demand});
-    tell(Woken{});
-  }
-};
-
-GroupPolicy policy(Kind kind, std::uint32_t min = 0, std::uint32_t max = 1000) {
-  GroupPolicy one;
-  one.kind = kind;
-  one.min_replicas = min;
-  one.max_replicas = max;
-  one.keep_alive = seconds(60);
-  return one;
+Demand demand(Time now, std::uint64_t holds, std::uint32_t queued) {
+  Demand out;
+  out.group = kGroup;
+  out.at = now;
+  out.arrivals = out.holds = holds;
+  out.queued = out.peak = queued;
+  return out;
+}
+GroupPolicy policy(Kind kind) {
+  GroupPolicy out;
+  out.kind = kind;
+  return out;
+}
+std::uint32_t started(const std::vector<Effect>& effects) {
+  std::uint32_t sum = 0;
+  for (const auto& one : said<StartReplicas>(effects)) sum += one.count;
+  return sum;
 }
 
-TEST(Autoscaler, KeepsTheMinimumWithoutAnyDemand) {
+TEST(Autoscaler, FixedStartsOneReplicaForEachHeldCall) {
+  GroupWorld world(policy(Kind::fixed));
+  world.give(DemandReported{demand(world.now, 3, 3)});
+  EXPECT_EQ(world.starts, 3u);
+  world.give(DemandReported{demand(world.now, 3, 3)});  // repeated
+  EXPECT_EQ(world.starts, 3u);
+  world.now = at(2);
+  world.give(DemandReported{demand(at(2), 5, 5)});
+  EXPECT_EQ(world.starts, 5u);
+  world.give(DemandReported{demand(at(1), 4, 4)});  // overtaken
+  EXPECT_EQ(world.starts, 5u);
+}
+
+// Two calls that are held in one nanosecond are two reports of that nanosecond.
+TEST(Autoscaler, AReportOvertakenWithinItsNanosecondIsNotANewGateway) {
+  GroupWorld world(policy(Kind::fixed));
+  world.give(DemandReported{demand(world.now, 2, 2)});
+  world.give(DemandReported{demand(world.now, 1, 1)});
+  world.give(DemandReported{demand(world.now, 2, 2)});
+  EXPECT_EQ(world.starts, 2u);
+}
+
+TEST(Autoscaler, AGatewayThatStartedAgainCountsFromZero) {
+  GroupWorld world(policy(Kind::fixed));
+  world.give(DemandReported{demand(world.now, 5, 5)});
+  world.now = at(60);
+  world.give(DemandReported{demand(at(60), 1, 1)});
+  EXPECT_EQ(world.starts, 6u);
+  world.now = at(120);
+  Demand busy = demand(at(120), 0, 0);
+  busy.arrivals = 9;  // more than before, but its holds say that it began again
+  world.give(DemandReported{busy});
+  EXPECT_EQ(world.starts, 6u);
+}
+
+TEST(Autoscaler, FixedStartsAgainForWhoeverWaitsWhenAStartFailed) {
+  GroupWorld world(policy(Kind::fixed));
+  world.give(DemandReported{demand(world.now, 1, 1)});
+  world.fail();
+  EXPECT_EQ(world.starts, 1u);  // not at once
+  world.run_until(at(10));
+  EXPECT_EQ(world.starts, 2u);
+}
+
+TEST(Autoscaler, StartsTheMinimumAndNeverMoreThanTheMaximum) {
   for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::chalk}) {
-    Rig rig(policy(kind, 2));
-    for (int i = 0; i < 300; ++i) rig.pass(0);
-    EXPECT_EQ(rig.replicas(), 2u);
-    EXPECT_EQ(rig.ordered, 2u);
+    GroupPolicy bounded = policy(kind);
+    bounded.min_replicas = 2;
+    bounded.max_replicas = 4;
+    GroupWorld world(bounded);
+    EXPECT_EQ(world.starts, 2u);
+    world.give(DemandReported{demand(world.now, 50, 50)});
+    EXPECT_EQ(world.starts, 4u);
+    world.run_until(at(30));
+    EXPECT_EQ(world.starts, 4u);
   }
 }
 
-TEST(Autoscaler, NeverOrdersBeyondTheMaximum) {
+TEST(Autoscaler, RestoresTheMinimumSoonAlsoInAnIdleGroup) {
+  GroupPolicy kept = policy(Kind::chalk);
+  kept.min_replicas = 2;
+  GroupWorld world(kept);
+  world.finish_starts();
+  world.give(ReplicaStarting{kGroup}), world.give(ReplicaStarted{kGroup, {}});
+  world.run_until(at(3));
+  EXPECT_GT(world.autoscaler.group(kGroup)->look_at, at(20));  // nothing to do for long
+  for (int i = 0; i < 3; ++i) world.give(ReplicaEnded{kGroup, true});
+  world.run_until(at(6));
+  EXPECT_EQ(world.starts, 4u);
+}
+
+TEST(Autoscaler, ASlowStartIsNotAnsweredByMoreStarts) {
   for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::chalk}) {
-    Rig rig(policy(kind, 0, 5));
-    rig.start = 30;
-    for (std::uint32_t i = 0; i < 200; ++i) rig.pass(i % 90);
-    EXPECT_EQ(rig.most, 5u);
+    GroupWorld world(policy(kind));
+    world.set_queued(10);
+    world.report();
+    const std::uint32_t first = world.starts;
+    EXPECT_GE(first, 10u);
+    for (int s = 1; s <= 300; ++s) world.run_until(at(s)), world.report();
+    EXPECT_EQ(world.starts, first);
+    EXPECT_EQ(world.stops, 0u);
   }
 }
 
-// Knative serving #3153, #6743: with constant load there is nothing to decide.
-TEST(Autoscaler, ChangesNothingUnderConstantLoad) {
-  Rig rig(policy(Kind::chalk));
-  for (int i = 0; i < 120; ++i) rig.pass(10);
-  const auto ordered = rig.ordered;
-  EXPECT_GE(rig.ready, 10u);
-  for (int i = 0; i < 1800; ++i) rig.pass(10);
-  EXPECT_EQ(rig.ordered, ordered);
-  EXPECT_EQ(rig.stopped, 0u);
+TEST(Autoscaler, ChalkScalesToZeroAfterTheWindowAndComesBack) {
+  GroupPolicy brief = policy(Kind::chalk);
+  brief.keep_alive = seconds(120);
+  GroupWorld world(brief);
+  world.set_queued(4);
+  world.report();
+  EXPECT_EQ(world.starts, 6u);  // four and the root of four
+  world.finish_starts();
+  world.set_busy(4);
+  for (int s = 1; s <= 20; ++s) world.run_until(at(s)), world.report();
+  world.set_busy(0);
+  world.report();
+  world.run_until(at(120));
+  EXPECT_GE(world.ready(), 4u);  // what the window needed is kept
+  for (int s = 121; s <= 300; ++s) world.run_until(at(s)), world.drain();
+  EXPECT_EQ(world.ready(), 0u);
+  EXPECT_EQ(world.autoscaler.state().wake > at(1000), true);
+  const std::uint32_t before = world.starts;
+  world.set_queued(1);
+  world.report();
+  EXPECT_GE(world.starts, before + 1);
 }
 
-// Knative serving #9121, #10275: replicas that take long to start are ordered once.
-TEST(Autoscaler, DoesNotOrderAgainWhatIsStillStarting) {
-  Rig slow(policy(Kind::chalk));
-  slow.start = 120;
-  for (int i = 0; i < 119; ++i) slow.pass(10);
-  EXPECT_GE(slow.replicas(), 10u);
-  EXPECT_LE(slow.replicas(), 14u) << "10 and their root, not one more order with every report";
-  EXPECT_EQ(slow.stopped, 0u);
+TEST(Autoscaler, KpaScalesToZeroAfterItsGraceAndComesBack) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(1);
+  world.report();
+  world.finish_starts();
+  world.set_queued(0);
+  world.now = at(1);
+  world.report();
+  world.run_until(at(30));
+  EXPECT_GE(world.ready(), 1u);
+  for (int s = 31; s <= 200; ++s) world.run_until(at(s)), world.drain();
+  EXPECT_EQ(world.ready(), 0u);
+  world.set_queued(1);
+  world.report();
+  EXPECT_GE(world.starting(), 1u);
 }
 
-// Knative serving #13284: what demand of the window needed stays, also when calls come in bursts.
-TEST(Autoscaler, KeepsWhatTheTrailingWindowNeededAndLetsItGoAfterwards) {
-  Rig rig(policy(Kind::chalk));
-  for (int i = 0; i < 10; ++i) rig.pass(20);
-  for (int i = 0; i < 50; ++i) {
-    rig.pass(0);
-    EXPECT_GE(rig.ready, 20u) << "second " << rig.second;
+// 7 calls at 70 % need 10 replicas. Panic begins where twice what is ready would be needed.
+TEST(Autoscaler, KpaPanicsAtTwiceWhatIsReadyAndDoesNotScaleDownInPanic) {
+  GroupPolicy kpa = policy(Kind::kpa);
+  kpa.min_replicas = 5;
+  GroupWorld world(kpa);
+  world.finish_starts();
+  world.set_busy(6);
+  for (int s = 1; s <= 70; ++s) world.run_until(at(s)), world.report();
+  EXPECT_FALSE(world.autoscaler.group(kGroup)->panic);  // ceil(6 / 0.7) = 9 of 5
+  EXPECT_EQ(world.ready() + world.starting(), 9u);
+  world.set_busy(7);
+  for (int s = 71; s <= 80; ++s) world.run_until(at(s)), world.report();
+  EXPECT_TRUE(world.autoscaler.group(kGroup)->panic);
+  EXPECT_EQ(world.ready() + world.starting(), 10u);
+  world.finish_starts();
+  world.set_busy(1);
+  for (int s = 81; s <= 130; ++s) {
+    world.run_until(at(s)), world.report();
+    EXPECT_TRUE(world.autoscaler.group(kGroup)->panic);
+    EXPECT_EQ(world.stops, 0u);
   }
-  for (int i = 0; i < 120; ++i) rig.pass(0);
-  EXPECT_EQ(rig.replicas(), 0u);
+  for (int s = 131; s <= 200; ++s) world.run_until(at(s)), world.report(), world.drain();
+  EXPECT_FALSE(world.autoscaler.group(kGroup)->panic);
+  EXPECT_EQ(world.ready(), 5u);
 }
 
-TEST(Autoscaler, FixedAnswersEachHeldCallWithOneStart) {
-  Rig rig(policy(Kind::fixed));
-  rig.pass(3);
-  EXPECT_EQ(rig.ordered, 3u);
-  for (int i = 0; i < 20; ++i) rig.pass(3);
-  EXPECT_EQ(rig.ordered, 3u);
-  rig.pass(5);
-  EXPECT_EQ(rig.ordered, 5u);
+TEST(Autoscaler, KpaKeepsHalfOfWhatIsReadyInOneLook) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(14);
+  world.report();
+  EXPECT_EQ(world.starts, 20u);
+  world.finish_starts();
+  world.set_queued(0);
+  for (int s = 1; s <= 200 && world.stops == 0; ++s) world.run_until(at(s)), world.report();
+  EXPECT_LE(world.stops, 10u);
+  EXPECT_GT(world.stops, 0u);
 }
 
-TEST(Autoscaler, KpaPanicsAtTwiceWhatIsReadyAndStopsNothingInPanic) {
-  Rig rig(policy(Kind::kpa));
-  for (int i = 0; i < 100; ++i) rig.pass(7);
-  EXPECT_EQ(rig.ready, 10u) << "7 calls at 70 %";
-  EXPECT_FALSE(rig.scaler.state().groups[0].panic);
-  for (int i = 0; i < 7; ++i) rig.pass(21);
-  EXPECT_TRUE(rig.scaler.state().groups[0].panic);
-  EXPECT_GE(rig.replicas(), 30u) << "the average of 6 s, not of 60";
-  const auto stopped = rig.stopped;
-  for (int i = 0; i < 50; ++i) rig.pass(1);
-  EXPECT_EQ(rig.stopped, stopped) << "no scaling down in panic";
-  for (int i = 0; i < 200; ++i) rig.pass(1);
-  EXPECT_LE(rig.ready, 2u);
+// What starts is no use yet: as many as are wanted stay ready, however many are on their way.
+TEST(Autoscaler, DoesNotStopReadyReplicasForThoseThatOnlyStart) {
+  GroupPolicy brief = policy(Kind::chalk);
+  brief.keep_alive = {};
+  brief.z_permille = 0;
+  GroupWorld world(brief);
+  world.set_queued(10);
+  world.report();
+  world.finish_starts();
+  world.set_busy(10);
+  for (int s = 1; s <= 100; ++s) world.run_until(at(s)), world.report();
+  world.set_queued(40);
+  world.report();
+  EXPECT_EQ(world.starting(), 40u);
+  world.set_queued(0);
+  for (int s = 101; s <= 300; ++s) world.run_until(at(s)), world.report();
+  EXPECT_EQ(world.stops, 0u);
+  world.finish_starts();
+  for (int s = 301; s <= 310; ++s) world.run_until(at(s)), world.report(), world.drain();
+  EXPECT_EQ(world.ready(), 10u);
 }
 
-TEST(Autoscaler, KpaGoesToZeroOnlyAfterTheGrace) {
-  Rig rig(policy(Kind::kpa));
-  for (int i = 0; i < 70; ++i) rig.pass(1);
-  for (int i = 0; i < 80; ++i) {
-    rig.pass(0);
-    EXPECT_GE(rig.ready, 1u) << "60 s of average and 30 s of grace";
-  }
-  for (int i = 0; i < 60; ++i) rig.pass(0);
-  EXPECT_EQ(rig.ready, 0u);
+// A report can be on its way while the order to drain is: it says nothing about that order.
+TEST(Autoscaler, AReportSentBeforeTheDrainArrivedDoesNotStopAsManyAgain) {
+  GroupPolicy brief = policy(Kind::chalk);
+  brief.keep_alive = seconds(60);
+  GroupWorld world(brief);
+  world.set_queued(16);
+  world.report();
+  EXPECT_EQ(world.starts, 20u);
+  world.finish_starts();
+  world.set_busy(1);
+  int second = 1;
+  for (; world.stops == 0; ++second) world.run_until(at(second)), world.report();
+  const std::uint32_t asked = world.stops;
+  Demand unaware = world.demand();
+  unaware.at = world.now = world.now + milliseconds(1);
+  unaware.concurrency_ns += milliseconds(1).nanos;
+  unaware.ready = 20;
+  world.give(DemandReported{unaware});
+  EXPECT_EQ(world.stops, asked);
+  // One sent long after it does: these replicas were busy and stay, so they may be asked for again.
+  world.now = unaware.at = unaware.at + seconds(10);
+  unaware.concurrency_ns += seconds(10).nanos;
+  world.give(DemandReported{unaware});
+  EXPECT_GT(world.stops, asked);
 }
 
-TEST(Autoscaler, IgnoresReportsThatAreRepeatedOrLate) {
-  Rig rig(policy(Kind::chalk));
-  for (int i = 0; i < 30; ++i) rig.pass(4);
-  const auto before = rig.scaler.state().groups[0].last;
-  const auto ordered = rig.ordered;
-  Demand late = rig.demand;
-  late.at = at(3);
-  late.queued = 500;
-  rig.tell(DemandReported{late});
-  EXPECT_EQ(rig.scaler.state().groups[0].last, before);
-  rig.tell(DemandReported{rig.demand});
-  EXPECT_EQ(rig.ordered, ordered);
+// The replica was busy when the order to drain came, and its group fell idle just after: no report
+// comes any more to say that the replica stayed.
+TEST(Autoscaler, AsksAgainForWhatTheGatewayCouldNotSpareThoughItReportsNoMore) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(1);
+  world.report();
+  world.finish_starts();
+  world.set_queued(0);
+  world.run_until(at(1));
+  world.report();
+  while (world.stops == 0) world.run_until(world.now + seconds(1));
+  world.draining = 0;  // declined
+  world.run_until(world.now + milliseconds(900));
+  world.report();
+  world.run_until(world.now + seconds(60));
+  EXPECT_GT(world.draining, 0u);
+  world.drain();
+  EXPECT_EQ(world.ready(), 0u);
 }
 
-// Invariants 2 and 6 under any demand, start time and limit: never beyond the maximum, no order
-// while what is there and starting covers what calls ever needed, and no stop while calls wait.
-RC_GTEST_PROP(Autoscaler, NeverOrdersMoreThanCallsEverNeededNorStopsWhileSomeWait, ()) {
-  const auto max = *rc::gen::inRange(1u, 40u);
-  Rig rig(policy(Kind::chalk, 0, max));
-  rig.start = *rc::gen::inRange(1, 60);
-  std::uint32_t peak = 0;
-  const auto steps = *rc::gen::container<std::vector<std::pair<std::uint32_t, int>>>(
-      rc::gen::pair(rc::gen::inRange(0u, 30u), rc::gen::inRange(1, 40)));
-  for (const auto& [open, lasts] : steps) {
-    peak = std::max(peak, open);
-    for (int i = 0; i < lasts; ++i) {
-      const std::uint32_t waited = rig.demand.queued;
-      const std::uint32_t stopped = rig.stopped;
-      rig.pass(open);
-      RC_ASSERT(rig.replicas() <= max);
-      std::uint32_t root = 0;
-      while (root * root < peak) ++root;
-      RC_ASSERT(rig.replicas() <= peak + root + 1);
-      if (waited != 0 && rig.demand.queued != 0) RC_ASSERT(rig.stopped == stopped);
-    }
-  }
+TEST(Autoscaler, IgnoresWhatConcernsNoGroup) {
+  Autoscaler autoscaler(Config{});
+  EXPECT_TRUE(tell(autoscaler, at(1), DemandReported{demand(at(1), 5, 5)}).empty());
+  EXPECT_TRUE(tell(autoscaler, at(1), ReplicaEnded{kGroup, true}).empty());
+  EXPECT_EQ(started(tell(autoscaler, at(1), GroupAdded{{}, policy(Kind::chalk)})), 0u);
 }
 
 }  // namespace

@@ -1,0 +1,131 @@
+// Random demand against bounds that hold whatever it is.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+
+#include "model/core/codec.h"
+#include "model/core/random.h"
+#include "tests/model/autoscaler/group_world.h"
+
+namespace chalk::autoscaler {
+namespace {
+
+GroupPolicy any_policy() {
+  GroupPolicy out;
+  out.kind = *rc::gen::element(Kind::fixed, Kind::kpa, Kind::chalk);
+  out.min_replicas = *rc::gen::inRange(0u, 4u);
+  out.max_replicas = out.min_replicas + *rc::gen::inRange(1u, 30u);
+  out.concurrency = *rc::gen::inRange(1u, 4u);
+  out.keep_alive = seconds(*rc::gen::element(0, 10, 600));
+  return out;
+}
+
+// Random calls, starts that take long or fail, reports that are lost, repeated or overtaken: never
+// more than max_replicas, never a stop below min_replicas, and the machine's counts are the truth.
+RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t key)) {
+  const GroupPolicy policy = any_policy();
+  GroupWorld world(policy);
+  Random random{key, 0};
+  std::uint32_t starting = world.starts;
+  std::uint32_t ready = 0;
+  std::vector<Demand> old;
+  for (int i = 0; i < 200; ++i) {
+    const std::uint32_t starts = world.starts;
+    const std::uint32_t stops = world.stops;
+    const std::uint32_t level = static_cast<std::uint32_t>(random.below(40));
+    switch (random.below(9)) {
+      case 0: world.set_queued(level); break;
+      case 1: world.set_busy(std::min(level, ready * policy.concurrency)); break;
+      case 2:
+        world.report();
+        old.push_back(world.totals);
+        break;
+      case 3:
+        if (!old.empty()) world.give(DemandReported{old[random.below(old.size())]});
+        break;
+      case 4:
+        if (starting == 0) break;
+        --starting, ++ready;
+        world.give(ReplicaStarted{kGroup, {}});
+        break;
+      case 5:
+        if (starting == 0) break;
+        --starting;
+        world.give(ReplicaEnded{kGroup, false});
+        break;
+      case 6:
+        if (ready == 0) break;
+        --ready, world.draining -= world.draining > 0;
+        world.give(ReplicaEnded{kGroup, true});
+        break;
+      default:
+        world.run_until(world.now + milliseconds(static_cast<std::int64_t>(random.below(9000))));
+    }
+    starting += world.starts - starts;
+    RC_ASSERT(world.ready() == ready && world.starting() == starting);
+    RC_ASSERT(ready + starting <= policy.max_replicas);
+    if (world.stops != stops) {
+      RC_ASSERT(policy.kind != Kind::fixed);
+      RC_ASSERT(world.stops - stops + policy.min_replicas <= ready);
+    }
+    if (i % 50 != 0) continue;
+    State state;
+    RC_ASSERT(decode(encode(world.autoscaler.state()), state));
+    RC_ASSERT(state == world.autoscaler.state());
+    world.autoscaler = Autoscaler(Config{}, state);
+  }
+  // With no more failures the minimum is there in a few looks.
+  world.run_until(world.now + seconds(10));
+  RC_ASSERT(world.ready() + world.starting() >= policy.min_replicas);
+}
+
+// Under demand that does not change there is enough for it, and never a step back: not while starts
+// are slow, whenever the reports come.
+RC_GTEST_PROP(Autoscaler, ChalkNeverTurnsBackUnderConstantDemand, (std::uint64_t key)) {
+  Random random{key, 0};
+  GroupPolicy policy;
+  policy.concurrency = *rc::gen::inRange(1u, 4u);
+  policy.max_replicas = 1'000'000;
+  const std::uint32_t root = *rc::gen::inRange(1u, 20u);  // squares are where rounding shows
+  const std::uint32_t level = *rc::gen::arbitrary<bool>() ? root * root : root * 7;
+  GroupWorld world(policy);
+  world.set_queued(level);
+  world.report();
+  const std::uint32_t first = world.starts;
+  RC_ASSERT(first * policy.concurrency >= level);
+  std::int64_t slack = 0;
+  while ((slack + 1) * (slack + 1) <= level) ++slack;
+  RC_ASSERT(first <= (level + slack + 1 + policy.concurrency) / policy.concurrency);
+  for (int i = 0; i < 200; ++i) {
+    const bool soon = random.below(3) == 0;
+    const std::uint64_t most = soon ? 3'000 : 3'000'000'000;
+    world.run_until(world.now + nanoseconds(1 + static_cast<std::int64_t>(random.below(most))));
+    if (random.below(2) == 0) world.report();
+    if (random.below(4) == 0 && world.starting() != 0) world.give(ReplicaStarted{kGroup, {}});
+  }
+  RC_ASSERT(world.starts == first);
+  RC_ASSERT(world.stops == 0u);
+}
+
+// While demand persists and starts are under way, what is desired does not fall: for all kinds.
+RC_GTEST_PROP(Autoscaler, DesiredDoesNotFallWhileDemandAndStartsPersist, (std::uint64_t key)) {
+  Random random{key, 0};
+  GroupPolicy policy;
+  policy.kind = *rc::gen::element(Kind::kpa, Kind::chalk);
+  policy.keep_alive = seconds(*rc::gen::element(0, 600));
+  GroupWorld world(policy);
+  std::uint32_t level = 0;
+  for (int i = 0; i < 100; ++i) {
+    level += static_cast<std::uint32_t>(random.below(3));  // demand that only grows
+    world.set_queued(level);
+    world.report();
+    world.run_until(world.now + milliseconds(static_cast<std::int64_t>(random.below(2500))));
+    if (random.below(8) == 0 && world.starting() > 1) world.give(ReplicaStarted{kGroup, {}});
+    RC_ASSERT(world.stops == 0u);
+  }
+  if (policy.kind == Kind::chalk) RC_ASSERT(world.ready() + world.starting() >= level);
+}
+
+}  // namespace
+}  // namespace chalk::autoscaler
