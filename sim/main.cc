@@ -86,6 +86,15 @@ void show_progress(const Progress& p) {
                static_cast<double>(p.events) * 1e-6, left.c_str());
 }
 
+void make_folder(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) {
+    throw std::runtime_error("--out " + path + ": the folder cannot be made: " + error.message() +
+                             "; choose one that you may write to");
+  }
+}
+
 bool wants_progress(const Options& options) { return !options.quiet && isatty(STDERR_FILENO) != 0; }
 void clear_progress(const Options& options) {
   if (wants_progress(options)) std::fprintf(stderr, "\r\033[K");
@@ -99,7 +108,7 @@ int run(const Options& options) {
   run_options.stop = &g_stop;
   run_options.restore_each_step = options.restore_each_step;
   if (!options.out.empty()) {
-    std::filesystem::create_directories(options.out);
+    make_folder(options.out);
     if (setup.event_log) run_options.log_path = options.out + "/events.log";
   }
   if (wants_progress(options)) run_options.progress = show_progress;
@@ -158,7 +167,7 @@ int plan_command(const Options& options) {
   };
   const PlanResult result = plan(question, run_one, progress, &g_stop);
   if (!options.out.empty()) {
-    std::filesystem::create_directories(options.out);
+    make_folder(options.out);
     write_plan(options.out, result);
   }
   if (options.json) {
