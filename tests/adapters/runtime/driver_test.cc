@@ -1,0 +1,193 @@
+// The control plane's machine under its driver: what was acknowledged survives kill -9, a full disk
+// and a second server; the log replays to the same State.
+#include "adapters/runtime/driver.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <set>
+
+#include "model/control/control.h"
+#include "model/core/random.h"
+
+namespace chalk::runtime {
+namespace {
+
+using control::Control;
+
+struct Folder {
+  std::string path = testing::TempDir() + "driver_" + std::to_string(getpid());
+  Folder() {
+    std::filesystem::remove_all(path);
+    std::filesystem::create_directories(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string file() const { return path + "/log.db"; }
+};
+
+tenancy::TenantAdded tenant() {
+  tenancy::TenantAdded one;
+  one.tenant = {1};
+  return one;
+}
+fleet::PoolAdded pool() {
+  fleet::PoolAdded one;
+  one.pool = {1};
+  one.policy.shape = {.cpu_millicores = 4000, .memory_bytes = 16LL << 30};
+  return one;
+}
+control::SandboxRequested request(std::uint64_t number) {
+  control::SandboxRequested one;
+  one.reply_to = number;
+  one.key = "r" + std::to_string(number);
+  one.tenant = {1};
+  one.resources = {.cpu_millicores = 1000};
+  return one;
+}
+const Driver<Control>::Interpret kNobody = [](std::uint64_t, Time, const control::Effect&) {};
+
+TEST(Driver, AnswersFromItsThreadAndRemembersAfterItsEnd) {
+  Folder folder;
+  std::atomic<int> accepted = 0;
+  std::uint64_t digest = 0;
+  {
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(control::Config{}, log, [&](auto, auto, const control::Effect& effect) {
+      accepted += std::holds_alternative<sandbox::Accepted>(effect);
+    });
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    for (std::uint64_t i = 1; i <= 100; ++i) EXPECT_TRUE(driver.post(request(i)));
+    driver.stop();
+    EXPECT_EQ(accepted, 100);
+    EXPECT_FALSE(driver.post(request(101)));
+    digest = driver.running_digest();
+  }
+  log::EventLog log(folder.file(), 1);
+  Driver<Control> driver(control::Config{}, log, kNobody);
+  EXPECT_EQ(driver.running_digest(), digest);
+  EXPECT_EQ(driver.machine().sandboxes().state().sandboxes.size(), 100u);
+}
+
+TEST(Driver, WakesTheMachineAtTheTimeItAskedFor) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  control::Config config;
+  config.sandbox.key_retention = milliseconds(50);
+  Driver<Control> driver(config, log, kNobody);
+  driver.start();
+  driver.post(tenant());
+  driver.post(pool());
+  driver.post(request(1));
+  driver.post(sandbox::TerminateRequested{{1}});
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  driver.stop();
+  EXPECT_TRUE(driver.machine().sandboxes().state().keys.empty()) << "its retention is over";
+}
+
+TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {
+  Folder folder;
+  std::uint64_t digest = 0;
+  {
+    log::EventLog log(folder.file(), 1);
+    DriverOptions options;
+    options.snapshot_every = 50;
+    options.batch_max = 7;
+    Driver<Control> driver(control::Config{}, log, kNobody, options);
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    for (std::uint64_t i = 1; i <= 500; ++i) driver.post(request(i));
+    driver.stop();
+    digest = driver.running_digest();
+    EXPECT_GT(log.first(), 400u);
+  }
+  log::EventLog log(folder.file(), 1);
+  Driver<Control> driver(control::Config{}, log, kNobody);
+  EXPECT_EQ(driver.running_digest(), digest);
+  EXPECT_EQ(driver.machine().sandboxes().state().sandboxes.size(), 500u);
+}
+
+TEST(Driver, EndsWhenAnotherServerHasTakenTheLog) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1), other(folder.file(), 1);
+  std::string said;
+  DriverOptions options;
+  options.failed = [&](const std::string& what) { said = what; };
+  Driver<Control> driver(control::Config{}, log, kNobody, options);
+  other.append(1, std::vector<std::string>{"of the other"});
+  driver.start();
+  driver.post(tenant());
+  for (int i = 0; i < 200 && !driver.fenced(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(driver.fenced());
+  EXPECT_FALSE(driver.post(pool()));
+  driver.stop();
+  EXPECT_NE(said.find("another process writes this log"), std::string::npos) << said;
+}
+
+// A child runs the driver under load and writes the number of each request that was accepted to a
+// pipe; it is killed at a random moment, again and again on the same log.
+TEST(Driver, LosesNothingThatWasAcknowledgedWhenItIsKilled) {
+  Folder folder;
+  Random random = Random{static_cast<std::uint64_t>(getpid()), 0}.stream(1);
+  std::set<std::uint64_t> acknowledged;
+  for (std::uint64_t round = 0; round < 25; ++round) {
+    int pipes[2];
+    ASSERT_EQ(pipe(pipes), 0);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      close(pipes[0]);
+      log::EventLog log(folder.file(), 1);
+      DriverOptions options;
+      options.snapshot_every = 300;
+      Driver<Control> driver(
+          control::Config{}, log,
+          [&](auto, auto, const control::Effect& effect) {
+            const auto* yes = std::get_if<sandbox::Accepted>(&effect);
+            if (yes == nullptr) return;
+            if (write(pipes[1], &yes->reply_to, 8) != 8) _exit(1);
+          },
+          options);
+      driver.start();
+      driver.post(tenant());
+      driver.post(pool());
+      for (std::uint64_t i = 1;; ++i) {
+        driver.post(request(round * 1'000'000 + i));
+        if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    }
+    close(pipes[1]);
+    std::thread killer([&, wait = 20 + random.below(80)] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(wait));
+      kill(child, SIGKILL);
+    });
+    std::uint64_t number = 0;
+    while (read(pipes[0], &number, 8) == 8) acknowledged.insert(number);
+    killer.join();
+    close(pipes[0]);
+    waitpid(child, nullptr, 0);
+
+    log::EventLog log(folder.file(), 1);
+    const Driver<Control> driver(control::Config{}, log, kNobody);
+    const auto& keys = driver.machine().sandboxes().state().keys;
+    std::set<SandboxId> ids;
+    for (const auto& [key, sandbox] : keys) EXPECT_TRUE(ids.insert(sandbox).second) << key.text;
+    for (const std::uint64_t one : acknowledged) {
+      ASSERT_TRUE(keys.contains({{1}, "r" + std::to_string(one)})) << "round " << round;
+    }
+    const Driver<Control> again(control::Config{}, log, kNobody);
+    EXPECT_EQ(again.running_digest(), driver.running_digest());
+    EXPECT_EQ(again.machine().digest(), driver.machine().digest());
+  }
+  EXPECT_GT(acknowledged.size(), 100u);
+}
+
+}  // namespace
+}  // namespace chalk::runtime
