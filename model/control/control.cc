@@ -96,6 +96,29 @@ void Control::prefetch(SandboxId sandbox) const {
   const auto* record = reinterpret_cast<const char*>(&table.in_slot(slot));
   for (std::size_t at = 0; at < sizeof(sandbox::Record); at += 64)
     __builtin_prefetch(record + at, 1);
+  tenancy_.state().held.prefetch(sandbox);
+  const scheduler::State& placed = scheduler_.state();
+  if (slot >= placed.reservations.size()) return;
+  __builtin_prefetch(&placed.reservations[slot], 1);
+  __builtin_prefetch(&placed.links[slot], 1);
+}
+
+void Control::prefetch_around(SandboxId sandbox) const {
+  const sandbox::Record* record = sandboxes_.find(sandbox);
+  if (record == nullptr || !record->node) return;
+  const auto& table = sandboxes_.state().sandboxes;
+  for (const SandboxId beside : {record->previous_on_node, record->next_on_node}) {
+    const std::uint32_t slot = SlotTable<SandboxId, int>::slot_of(beside);
+    if (slot < table.slots()) __builtin_prefetch(&table.in_slot(slot).previous_on_node, 1);
+  }
+  tenancy_.state().nodes.prefetch(record->node);
+  const scheduler::State& placed = scheduler_.state();
+  const std::uint32_t slot = slot_of(record->node);
+  if (slot < placed.nodes.size()) {
+    __builtin_prefetch(&placed.nodes[slot], 1);
+    __builtin_prefetch(&placed.infos[slot], 1);
+  }
+  prefetch(record->node);
 }
 
 // ---- what comes from outside

@@ -173,6 +173,7 @@ class Control {
   // decide nothing.
   void prefetch(NodeId node) const;
   void prefetch(SandboxId sandbox) const;
+  void prefetch_around(SandboxId sandbox) const;  // a while after prefetch
 
   const sandbox::Sandboxes& sandboxes() const { return sandboxes_; }
   const scheduler::Scheduler& scheduler() const { return scheduler_; }

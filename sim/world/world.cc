@@ -107,7 +107,7 @@ void World::fetch_ahead() {
     fetched_ = next->sequence;
     fetch_stage_ = 0;
   }
-  if (fetch_stage_ > 2) return;
+  if (fetch_stage_ > 3) return;
   const Job& job = jobs_[next->detail];
   switch (fetch_stage_++) {
     case 0: return __builtin_prefetch(&job);
@@ -115,7 +115,10 @@ void World::fetch_ahead() {
       truth_.prefetch(job.sandbox);
       machines_->control().prefetch(job.sandbox);
       return __builtin_prefetch(&nodes_[job.node]);
-    default: return machines_->prefetch_node(nodes_[job.node].machine);
+    case 2:
+      machines_->control().prefetch_around(job.sandbox);
+      return machines_->prefetch_node(nodes_[job.node].machine, 10);
+    default: __builtin_prefetch(nodes_[job.node].live.data());
   }
 }
 
@@ -141,7 +144,7 @@ void World::take(const Scheduled& entry) {
     case kNodeWake: {
       TrueNode& node = nodes_[entry.index];
       if (const Scheduled* next = queue_.soon(kNodeWakeLane, 6)) {
-        machines_->prefetch_node(nodes_[next->index].machine);
+        machines_->prefetch_node(nodes_[next->index].machine, 5);
       }
       if (const Scheduled* later = queue_.soon(kNodeWakeLane, 12)) {
         __builtin_prefetch(&nodes_[later->index]);

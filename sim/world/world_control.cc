@@ -41,7 +41,7 @@ void World::obey(const control::ToNode& message) {
   const Travel way = travel(!message.envelope.message.has_value());
   if (way.lost) return;
   const Time at = now_ + latency_ + way.later;
-  machines_->prefetch_node(nodes_[index].machine);
+  machines_->prefetch_node(nodes_[index].machine, 10);
   for (int copy = 0; copy < (way.twice ? 2 : 1); ++copy) {
     queue_.push(kMessageLane, at, kToNode, index,
                 node_mail_.put(node::FromControl{message.envelope}));

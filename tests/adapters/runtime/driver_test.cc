@@ -3,11 +3,13 @@
 #include "adapters/runtime/driver.h"
 
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "model/control/control.h"
@@ -129,6 +131,49 @@ TEST(Driver, EndsWhenAnotherServerHasTakenTheLog) {
   EXPECT_FALSE(driver.post(pool()));
   driver.stop();
   EXPECT_NE(said.find("another process writes this log"), std::string::npos) << said;
+}
+
+// A request is answered once there is room for it on the disk, and not before.
+TEST(Driver, WaitsForRoomOnAFullDiskAndThenAnswers) {
+  Folder folder;
+  if (mount("chalk-test", folder.path.c_str(), "tmpfs", 0, "size=512k") != 0) {
+    GTEST_SKIP() << "a small disk cannot be mounted here (needs root)";
+  }
+  {
+    std::ofstream(folder.path + "/ballast") << std::string(256 << 10, 'x');
+    log::EventLog log(folder.file(), 1);
+    std::atomic<std::uint64_t> answered = 0;
+    std::atomic<bool> failed = false;
+    DriverOptions options;
+    options.retry = std::chrono::milliseconds(20);
+    options.batch_max = 16;
+    options.failed = [&](const std::string&) { failed = true; };
+    Driver<Control> driver(
+        control::Config{}, log,
+        [&](auto, auto, const control::Effect& effect) {
+          answered += std::holds_alternative<sandbox::Accepted>(effect);
+        },
+        options);
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    std::uint64_t asked = 0;
+    while (!failed && asked < 20'000) {
+      driver.post(request(++asked));
+      if (asked % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    ASSERT_TRUE(failed);
+    const std::uint64_t before = answered;
+    EXPECT_LT(before, asked);
+    std::filesystem::remove(folder.path + "/ballast");
+    for (int i = 0; i < 500 && answered < asked; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    driver.stop();
+    EXPECT_GT(answered, before);
+    EXPECT_EQ(driver.machine().sandboxes().state().sandboxes.size(), answered);
+  }
+  EXPECT_EQ(umount(folder.path.c_str()), 0);
 }
 
 // A child runs the driver under load and writes the number of each request that was accepted to a
