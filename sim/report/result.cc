@@ -10,6 +10,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "sim/report/closest.h"
 #include "sim/report/html.h"
 
 namespace chalk::sim {
@@ -110,21 +111,6 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     return m;
   }();
   return all;
-}
-
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t corner = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
-      corner = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row.back();
 }
 
 // Written beside its place and renamed, so a reader never sees half a file.
@@ -338,13 +324,9 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
   }
   const auto names = metric_names();
   if (std::find(names.begin(), names.end(), condition.metric) == names.end()) {
-    const auto closest =
-        std::min_element(names.begin(), names.end(), [&](const auto& a, const auto& b) {
-          return edit_distance(a, condition.metric) < edit_distance(b, condition.metric);
-        });
     return std::unexpected(fmt::format(
         "found the metric \"{}\", expected one of docs/results.md; the closest is \"{}\"",
-        condition.metric, *closest));
+        condition.metric, closest(condition.metric, {names.begin(), names.end()})));
   }
   return condition;
 }

@@ -8,25 +8,17 @@
 #include <fstream>
 #include <sstream>
 
+#include "sim/report/closest.h"
+
 namespace chalk::sim {
 namespace {
 
 constexpr std::uintmax_t kFileBytesMax = 4 << 20;
 constexpr int kDepthMax = 32;
 
-std::size_t edits(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t corner = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t change = corner + (a[i - 1] == b[j - 1] ? 0 : 1);
-      corner = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-    }
-  }
-  return row.back();
+// Keys that --set has put there stand on no line.
+std::string place(const std::string& file, int line) {
+  return line > 0 ? fmt::format("{}:{}", file, line) : file + " with --set";
 }
 
 // yaml-cpp keeps the first of two equal keys and says nothing.
@@ -54,18 +46,6 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
 }
 
 }  // namespace
-
-std::string closest(const std::string& word, const std::set<std::string>& names) {
-  std::string best;
-  std::size_t fewest = ~std::size_t{0};
-  for (const std::string& name : names) {
-    if (edits(word, name) < fewest) {
-      fewest = edits(word, name);
-      best = name;
-    }
-  }
-  return best;
-}
 
 YAML::Node read_yaml(const std::string& file) {
   std::error_code error;
@@ -160,7 +140,7 @@ void Reader::fail(const char* key, const std::string& found, const std::string& 
     const YAML::Node value = static_cast<const YAML::Node&>(node_)[key];
     if (value.IsDefined() && value.Mark().line >= 0) at = value.Mark().line + 1;
   }
-  throw ScenarioError(fmt::format("{}:{}: {}{}{}: found {}, expected {}", file_, at, path_,
+  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", place(file_, at), path_,
                                   path_.empty() ? "" : ".", key, found, expected));
 }
 
@@ -347,9 +327,9 @@ void Reader::done() {
     const std::string key = entry.first.Scalar();
     if (known_.contains(key)) continue;
     throw ScenarioError(
-        fmt::format("{}:{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the "
+        fmt::format("{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the "
                     "closest is \"{}\"",
-                    file_, entry.first.Mark().line + 1, path_, path_.empty() ? "" : ".", key,
+                    place(file_, entry.first.Mark().line + 1), path_, path_.empty() ? "" : ".", key,
                     closest(key, known_)));
   }
 }

@@ -55,7 +55,5 @@ class Reader {
 // Throws ScenarioError for a file that is no YAML map, or has a key twice.
 YAML::Node read_yaml(const std::string& file);
 void apply_override(const std::string& file, YAML::Node root, const Override& override_one);
-// The name among `names` that is fewest edits away.
-std::string closest(const std::string& word, const std::set<std::string>& names);
 
 }  // namespace chalk::sim
