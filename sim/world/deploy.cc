@@ -178,7 +178,9 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
   if (fixed) spec.routing.keep_alive = group.keep_alive;
   spec.routing.report_interval = fixed ? seconds(10) : seconds(2);
   spec.routing.min_replicas = group.replicas_min;
-  spec.routing.delayed_warm_start = group.delayed_warm_start;
+  // Only `fixed` starts a replica for each call that waits; with the others no start is anybody's
+  // own.
+  spec.routing.delayed_warm_start = group.delayed_warm_start || !fixed;
   spec.policy.kind = static_cast<autoscaler::Kind>(group.policy);
   spec.policy.min_replicas = group.replicas_min;
   spec.policy.max_replicas = group.replicas_max;
