@@ -186,7 +186,12 @@ void Control::on(const SandboxRequested& asked) {
 
 void Control::on(const sandbox::TerminateRequested& asked) {
   const sandbox::Record* record = sandboxes_.find(asked.sandbox);
-  if (record != nullptr && record->phase == sandbox::Phase::accepted) count_pending(*record, -1);
+  if (record != nullptr && record->phase == sandbox::Phase::accepted) {
+    count_pending(*record, -1);
+  } else if (record != nullptr && record->group && !record->stop_asked) {
+    // Counted as ended here, since its Gone will say that somebody had asked for it.
+    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{record->group, record->ran});
+  }
   drive(sandboxes_, sandbox_scratch_, asked);
 }
 
@@ -245,7 +250,7 @@ void Control::on(const GatewayJoined& joined) {
   const std::size_t index = joined.gateway.value - 1;
   if (routing_.gateways.size() <= index) routing_.gateways.resize(index + 1);
   GatewayLink& link = routing_.gateways[index];
-  if (link.joined && link.incarnation == joined.incarnation) return;
+  if (link.joined && joined.incarnation <= link.incarnation) return;  // repeated, or late
   link = GatewayLink{};
   link.joined = true;
   link.incarnation = joined.incarnation;

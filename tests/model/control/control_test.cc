@@ -173,6 +173,38 @@ TEST(Control, KeepsTheMinimumOfAGroupAndTellsItsGateway) {
       << "replaced at the next look";
 }
 
+GroupSpec one_replica() {
+  GroupSpec spec;
+  spec.group = {1};
+  spec.tenant = {1};
+  spec.resources = {.cpu_millicores = 1000};
+  spec.gateway = {1};
+  spec.routing.group = {1};
+  spec.policy.min_replicas = 1;
+  return spec;
+}
+
+TEST(Control, ReplacesAReplicaThatSomebodyTerminated) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  const auto starts = orders<StartOrder>(tell(rig.control, at(2), GroupDeployed{one_replica()}));
+  ASSERT_EQ(starts.size(), 1u);
+  rig.report(3, node, StartedReport{starts[0].sandbox});
+  tell(rig.control, at(4), sandbox::TerminateRequested{starts[0].sandbox});
+  rig.report(5, node, EndedReport{starts[0].sandbox, EndReason::terminated});
+  EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 0u);
+  for (std::int64_t s = 6; s <= 12; ++s) tell(rig.control, at(s), Woken{});
+  EXPECT_EQ(rig.control.sandboxes().state().sandboxes.size(), 1u);
+}
+
+TEST(Control, IgnoresAGatewayThatJoinsLateFromAnEarlierBoot) {
+  Rig rig;
+  tell(rig.control, at(1), GatewayJoined{{1}, 3});
+  EXPECT_TRUE(tell(rig.control, at(2), GatewayJoined{{1}, 2}).empty());
+  const FromGateway beat{{1}, {3, 0, 0, {}}};
+  EXPECT_EQ(said<ToGateway>(tell(rig.control, at(3), beat)).size(), 1u) << "still the one it knows";
+}
+
 TEST(Control, DecidesTheSameFromItsSnapshot) {
   Rig rig;
   const NodeId node = rig.join(1, 7);
