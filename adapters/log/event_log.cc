@@ -25,6 +25,7 @@ EventLog::EventLog(const std::string& path, std::int64_t logic_version) : path_(
     run("CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)");
     run("CREATE TABLE IF NOT EXISTS records (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
     run("CREATE TABLE IF NOT EXISTS snapshots (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
+    run("CREATE TABLE IF NOT EXISTS digests (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL)");
     check_version("format_version", kFormatVersion);
     check_version("logic_version", logic_version);
   });
@@ -106,13 +107,15 @@ void EventLog::transaction(Work&& work) {
   }
 }
 
-void EventLog::append(std::uint64_t expected, std::span<const std::string> batch) {
+void EventLog::append(std::uint64_t expected, std::span<const std::string> batch,
+                      std::span<const std::uint32_t> digests) {
   if (expected != next_) {
     throw LogError(LogError::Kind::conflict, path_ + ": the next index is " +
                                                  std::to_string(next_) + ", not " +
                                                  std::to_string(expected));
   }
   transaction([&] {
+    insert_digests(expected, digests);
     std::uint64_t index = expected;
     for (const std::string& record : batch) {
       if (record.size() > kRecordBytesMax) {
@@ -129,6 +132,44 @@ void EventLog::append(std::uint64_t expected, std::span<const std::string> batch
     }
   });
   next_ += batch.size();
+}
+
+void EventLog::put_digests(std::uint64_t next, std::span<const std::uint32_t> digests) {
+  transaction([&] { insert_digests(next, digests); });
+}
+
+// One row for a batch: its bytes are the digests, four each, low byte first.
+void EventLog::insert_digests(std::uint64_t next, std::span<const std::uint32_t> digests) {
+  if (digests.empty()) return;
+  std::string bytes;
+  for (const std::uint32_t digest : digests) {
+    for (int byte = 0; byte < 4; ++byte) bytes.push_back(static_cast<char>(digest >> byte * 8));
+  }
+  const Statement insert = prepare("INSERT OR REPLACE INTO digests (idx, bytes) VALUES (?1, ?2)");
+  sqlite3_bind_int64(insert.get(), 1, static_cast<std::int64_t>(next - digests.size()));
+  sqlite3_bind_blob64(insert.get(), 2, bytes.data(), bytes.size(), SQLITE_STATIC);
+  check(sqlite3_step(insert.get()), "keep digests");
+}
+
+void EventLog::read_digests(std::uint64_t from,
+                            const std::function<void(std::uint64_t, std::uint32_t)>& visit) {
+  const Statement select = prepare(
+      "SELECT idx, bytes FROM digests WHERE idx >= (SELECT coalesce(max(idx), 0) FROM digests WHERE "
+      "idx <= ?1) ORDER BY idx");
+  sqlite3_bind_int64(select.get(), 1, static_cast<std::int64_t>(from));
+  while (true) {
+    const int code = sqlite3_step(select.get());
+    check(code, "read digests");
+    if (code != SQLITE_ROW) return;
+    auto index = static_cast<std::uint64_t>(sqlite3_column_int64(select.get(), 0));
+    const auto* bytes = static_cast<const unsigned char*>(sqlite3_column_blob(select.get(), 1));
+    const int size = sqlite3_column_bytes(select.get(), 1);
+    for (int at = 0; at + 4 <= size; at += 4, ++index) {
+      std::uint32_t digest = 0;
+      for (int byte = 0; byte < 4; ++byte) digest |= std::uint32_t{bytes[at + byte]} << byte * 8;
+      if (index >= from) visit(index, digest);
+    }
+  }
 }
 
 void EventLog::read(std::uint64_t from,
@@ -176,7 +217,12 @@ void EventLog::trim(std::uint64_t index) {
   const std::int64_t covered = number("SELECT coalesce(max(idx), 0) FROM snapshots");
   const std::uint64_t until = std::min(index, static_cast<std::uint64_t>(covered));
   if (until <= first_) return;
-  transaction([&] { run(("DELETE FROM records WHERE idx < " + std::to_string(until)).c_str()); });
+  transaction([&] { 
+    run(("DELETE FROM records WHERE idx < " + std::to_string(until)).c_str());
+    run(("DELETE FROM digests WHERE idx < (SELECT max(idx) FROM digests WHERE idx <= " +
+         std::to_string(until) + ")")
+            .c_str());
+  });
   first_ = until;
 }
 

@@ -41,7 +41,7 @@ struct Snapshot {
 
 class EventLog {
  public:
-  static constexpr std::int64_t kFormatVersion = 1;
+  static constexpr std::int64_t kFormatVersion = 2;
   static constexpr std::size_t kRecordBytesMax = 64u << 20;
 
   // Opens the log at `path`, or begins one. `logic_version` is that of the machines that write it;
@@ -54,8 +54,15 @@ class EventLog {
   std::uint64_t first() const { return first_; }  // index of the oldest record kept
   std::uint64_t next() const { return next_; }    // index that the next record will have
 
-  // All of the batch at `expected` and after it, or nothing.
-  void append(std::uint64_t expected, std::span<const std::string> batch);
+  // All of the batch at `expected` and after it, or nothing. `digests` are what stepping the records
+  // before `expected` gave, the last ones first appended: they are known only after their append,
+  // and so are kept with the next.
+  void append(std::uint64_t expected, std::span<const std::string> batch,
+              std::span<const std::uint32_t> digests = {});
+  void put_digests(std::uint64_t next, std::span<const std::uint32_t> digests);
+  // The digests kept of records from `from` on, in order; those of the newest may be missing.
+  void read_digests(std::uint64_t from,
+                    const std::function<void(std::uint64_t index, std::uint32_t digest)>& visit);
   // Records from `from` on, in order; `from` must not lie before first().
   void read(std::uint64_t from,
             const std::function<void(std::uint64_t index, std::string_view bytes)>& visit);
@@ -79,6 +86,7 @@ class EventLog {
   void transaction(Work&& work);
   std::int64_t number(const char* sql);
   void check_version(const char* name, std::int64_t ours);
+  void insert_digests(std::uint64_t next, std::span<const std::uint32_t> digests);
 
   std::string path_;
   std::unique_ptr<sqlite3, Close> database_;

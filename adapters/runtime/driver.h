@@ -3,15 +3,19 @@
 // Any thread posts events. The stepping thread takes what has come in, appends it to the log as one
 // batch and one sync (group commit), then steps the machine and hands its effects, in order, to the
 // interpreter. So an effect leaves only after its event is on disk, and who was answered is
-// remembered. A restart rebuilds the State from snapshot and log, with the effects dropped: what
-// had not been answered is asked again by links and clients, which repeat themselves. Invariant:
-// State is a function of Config and log; the digest over both is the simulator's.
+// remembered. A restart rebuilds the State from snapshot and log: the observer sees every record
+// again, the interpreter none; what had not been answered is asked again by links, clients and a
+// Resumed event. Invariant: State is a function of Config and log. The digest of each step is kept
+// with the log, so a program that decides differently is found at its start, not later.
 #pragma once
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <future>
+#include <limits>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -20,18 +24,26 @@
 #include <vector>
 
 #include "adapters/log/event_log.h"
+#include "adapters/runtime/logged.h"
 #include "model/core/codec.h"
 #include "model/core/digest.h"
 #include "model/core/machine.h"
+#include "model/protocol/log_record.h"
 
 namespace chalk::runtime {
 
 struct DriverOptions {
-  std::size_t inbox_max = 100'000;                 // events that wait; more are refused
-  std::size_t batch_max = 1'024;                   // events in one sync
-  std::uint64_t snapshot_every = 100'000;          // events; the log before a snapshot is trimmed
-  std::chrono::milliseconds retry{1'000};          // after a disk that failed
+  Root root = Root::control;
+  std::size_t inbox_max = 100'000;            // events that wait; more are refused
+  std::size_t batch_max = 1'024;              // events in one sync
+  std::uint64_t snapshot_every = 100'000;     // events
+  std::uint64_t records_kept = 5'000'000;     // before a snapshot; older ones are trimmed
+  std::chrono::milliseconds retry{1'000};     // after a disk that failed
   std::function<void(const std::string&)> failed;  // told of each failure of the log
+  // Up to where a view of the log that others keep is durable: nothing after it is trimmed.
+  std::function<std::uint64_t()> viewed = [] { return std::numeric_limits<std::uint64_t>::max(); };
+  // After each batch: how many events, and how long the disk and the steps took, in seconds.
+  std::function<void(std::size_t events, double append_s, double step_s)> measured;
 };
 
 template <class M>
@@ -39,16 +51,21 @@ class Driver {
  public:
   using Event = typename M::Event;
   using Effect = typename M::Effect;
-  // On the stepping thread, in the order of the log. It must not wait for the driver.
+  using Effects = std::vector<Effect>;
+  // Both on the stepping thread, in the order of the log. They must not wait for the driver.
   using Interpret = std::function<void(std::uint64_t index, Time now, const Effect& effect)>;
+  using Observe = std::function<void(std::uint64_t index, Time now, const Event& event,
+                                     const Effects& effects)>;
 
   // Recovers the State from the log. Throws LogError where it cannot.
-  Driver(typename M::Config config, log::EventLog& log, Interpret interpret,
+  Driver(typename M::Config config, log::EventLog& log, Interpret interpret, Observe observe = {},
          DriverOptions options = {})
       : log_(log),
         interpret_(std::move(interpret)),
+        observe_(std::move(observe)),
         options_(std::move(options)),
-        machine_(recover(config)) {}
+        config_(std::move(config)),
+        machine_(recover()) {}
   ~Driver() { stop(); }
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -75,6 +92,28 @@ class Driver {
     came_.notify_one();
     return true;
   }
+  // Runs `look` with the machine between two steps and waits for it. False when the driver has
+  // stopped. Not from the stepping thread.
+  bool look(const std::function<void(const M&)>& look) {
+    std::packaged_task<void(const M&)> task(look);
+    std::future<void> done = task.get_future();
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_ || fenced_) return false;
+      looks_.push_back(std::move(task));
+    }
+    came_.notify_one();
+    try {
+      done.get();
+      return true;
+    } catch (const std::future_error&) {
+      return false;
+    }
+  }
+  std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return inbox_.size();
+  }
   // Another process writes the log now: this one has ended for good.
   bool fenced() const {
     const std::lock_guard lock(mutex_);
@@ -84,32 +123,25 @@ class Driver {
   // Before start() and after stop() only.
   const M& machine() const { return machine_; }
   std::uint64_t running_digest() const { return running_.value(); }
+  bool recovered() const { return recovered_; }  // there was a log
 
  private:
-  struct Logged {  // a record
-    Time at;
-    Event event;
-    CHALK_FIELDS(Logged, at, event)
-  };
-  struct Kept {  // a snapshot
-    Time at;
-    std::uint64_t running = 0;
-    Time wake = kNever;
-    typename M::State state;
-    CHALK_FIELDS(Kept, at, running, wake, state)
-  };
+  using Record = Logged<M>;
+  using Happened = logged::Happened<M>;
+  using Configured = logged::Configured<M>;
 
-  M recover(const typename M::Config& config) {
-    typename M::State state{};
+  M recover() {
+    std::optional<M> machine;
     std::uint64_t from = log_.first();
     if (const auto snapshot = log_.newest_snapshot()) {
-      Kept kept;
+      logged::Kept<M> kept;
       if (!decode(snapshot->bytes, kept)) {
         throw log::LogError(log::LogError::Kind::format, "the snapshot before record " +
                                                              std::to_string(snapshot->index) +
                                                              " is not of this machine");
       }
-      state = std::move(kept.state);
+      machine.emplace(kept.config, std::move(kept.state));
+      logged_config_ = std::move(kept.config);
       last_ = kept.at;
       wake_ = kept.wake;
       running_ = Digest(kept.running);
@@ -119,29 +151,71 @@ class Driver {
           log::LogError::Kind::format,
           "the log begins at record " + std::to_string(from) + " and there is no snapshot");
     }
-    M machine(config, std::move(state));
-    log_.read(from, [&](std::uint64_t index, std::string_view bytes) {
-      Logged record;
-      if (!decode(bytes, record)) {
-        throw log::LogError(log::LogError::Kind::format,
-                            "record " + std::to_string(index) + " is not an event of this machine");
-      }
-      take(machine, index, record, nullptr);
-    });
+    recovered_ = machine.has_value() || log_.next() != from;
+    replay(machine, from);
+    if (!machine || logged_config_ != config_) {
+      append_config(machine);
+    }
     snapshot_at_ = log_.next() + options_.snapshot_every;
-    return machine;
+    return std::move(*machine);
   }
 
-  void take(M& machine, std::uint64_t index, const Logged& record, const Interpret* interpret) {
+  void replay(std::optional<M>& machine, std::uint64_t from) {
+    std::map<std::uint64_t, std::uint32_t> wanted;
+    log_.read_digests(from, [&](std::uint64_t index, std::uint32_t d) { wanted[index] = d; });
+    log_.read(from, [&](std::uint64_t index, std::string_view bytes) {
+      Record record;
+      if (!decode(bytes, record)) {
+        throw log::LogError(log::LogError::Kind::format,
+                            "record " + std::to_string(index) + " is not of this machine");
+      }
+      if (auto* configured = std::get_if<Configured>(&record)) {
+        configure(machine, std::move(configured->config));
+      } else if (machine) {
+        take(*machine, index, std::get<Happened>(record), nullptr);
+      } else {
+        throw log::LogError(log::LogError::Kind::format,
+                            "record " + std::to_string(index) + " comes before a configuration");
+      }
+      const auto found = wanted.find(index);
+      if (found != wanted.end() && found->second != low()) {
+        throw log::LogError(log::LogError::Kind::format,
+                            "record " + std::to_string(index) +
+                                " was decided differently when it was logged: open the log with "
+                                "the Chalk that wrote it");
+      }
+      if (found == wanted.end()) digests_.push_back(low());  // appended and never answered for
+    });
+  }
+
+  void configure(std::optional<M>& machine, typename M::Config config) {
+    if (machine) {
+      typename M::State state = machine->state();
+      machine.emplace(config, std::move(state));
+    } else {
+      machine.emplace(config);
+    }
+    running_.add(config);
+    logged_config_ = std::move(config);
+  }
+
+  void append_config(std::optional<M>& machine) {
+    log_.append(log_.next(), std::vector{encode(Record{Configured{config_}})}, digests_);
+    digests_.clear();
+    configure(machine, config_);
+    digests_.push_back(low());
+  }
+
+  std::uint32_t low() const { return static_cast<std::uint32_t>(running_.value()); }
+
+  void take(M& machine, std::uint64_t index, const Happened& record, const Interpret* interpret) {
     effects_.clear();
     last_ = record.at;
     if (std::holds_alternative<Woken>(record.event)) wake_ = kNever;
     machine.step(record.at, record.event, effects_);
-    running_.add(record.at.nanos);
-    running_.add(record.event);
-    running_.add_word(effects_.size());
+    add_step(running_, options_.root, 0, record.at, record.event, effects_);
+    if (observe_) observe_(index, record.at, record.event, effects_);
     for (const Effect& effect : effects_) {
-      running_.add(effect);
       if (const auto* wake = std::get_if<WakeAt>(&effect)) {
         wake_ = wake->at;
       } else if (interpret != nullptr) {
@@ -159,23 +233,39 @@ class Driver {
   }
 
   void loop() {
-    std::vector<Logged> batch;
+    std::vector<Record> batch;
     std::vector<std::string> bytes;
-    while (gather(batch)) {
-      bytes.clear();
-      for (const Logged& record : batch) bytes.push_back(encode(record));
-      if (!append(bytes)) return;
-      std::uint64_t index = log_.next() - batch.size();
-      for (const Logged& record : batch) take(machine_, index++, record, &interpret_);
-      if (log_.next() >= snapshot_at_) keep_snapshot();
+    std::vector<std::packaged_task<void(const M&)>> looks;
+    while (gather(batch, looks)) {
+      if (!batch.empty()) {
+        const auto began = std::chrono::steady_clock::now();
+        bytes.clear();
+        for (const Record& record : batch) bytes.push_back(encode(record));
+        if (!append(bytes)) break;
+        const auto appended = std::chrono::steady_clock::now();
+        std::uint64_t index = log_.next() - batch.size();
+        for (const Record& record : batch) {
+          take(machine_, index++, std::get<Happened>(record), &interpret_);
+          digests_.push_back(low());
+        }
+        if (options_.measured) {
+          const auto ended = std::chrono::steady_clock::now();
+          options_.measured(batch.size(), std::chrono::duration<double>(appended - began).count(),
+                            std::chrono::duration<double>(ended - appended).count());
+        }
+        if (log_.next() >= snapshot_at_) keep_snapshot();
+      }
+      for (auto& look : looks) look(machine_);
+      looks.clear();
     }
+    close();
   }
 
   // What has come in since the last time, stamped with the time; false at the end.
-  bool gather(std::vector<Logged>& batch) {
+  bool gather(std::vector<Record>& batch, std::vector<std::packaged_task<void(const M&)>>& looks) {
     batch.clear();
     std::unique_lock lock(mutex_);
-    while (inbox_.empty() && !stopping_ && clock() < wake_) {
+    while (inbox_.empty() && looks_.empty() && !stopping_ && clock() < wake_) {
       if (wake_ == kNever) {
         came_.wait(lock);
       } else {
@@ -183,18 +273,20 @@ class Driver {
       }
     }
     const Time now = clock();
-    if (wake_ <= now && !stopping_) batch.push_back({now, Event{Woken{}}});
+    if (wake_ <= now && !stopping_) batch.push_back(Happened{now, Event{Woken{}}});
     const std::size_t count = std::min(inbox_.size(), options_.batch_max);
-    for (std::size_t i = 0; i < count; ++i) batch.push_back({now, std::move(inbox_[i])});
+    for (std::size_t i = 0; i < count; ++i) batch.push_back(Happened{now, std::move(inbox_[i])});
     inbox_.erase(inbox_.begin(), inbox_.begin() + static_cast<std::ptrdiff_t>(count));
-    return !batch.empty();
+    looks.swap(looks_);
+    return !batch.empty() || !looks.empty();
   }
 
   // A disk that is full may have room again; a log that somebody else writes is lost for us.
   bool append(const std::vector<std::string>& bytes) {
     while (true) {
       try {
-        log_.append(log_.next(), bytes);
+        log_.append(log_.next(), bytes, digests_);
+        digests_.clear();
         return true;
       } catch (const log::LogError& error) {
         if (options_.failed) options_.failed(error.what());
@@ -208,12 +300,30 @@ class Driver {
 
   void keep_snapshot() {
     try {
-      log_.put_snapshot(log_.next(), encode(Kept{last_, running_.raw(), wake_, machine_.state()}));
-      log_.trim(log_.next());
+      log_.put_snapshot(log_.next(), encode(logged::Kept<M>{last_, running_.raw(), wake_,
+                                                            logged_config_, machine_.state()}));
+      const std::uint64_t end = std::min(log_.next(), options_.viewed());
+      log_.trim(end > options_.records_kept ? end - options_.records_kept : 1);
       snapshot_at_ = log_.next() + options_.snapshot_every;
     } catch (const log::LogError& error) {  // the log itself is enough; tried again later
       if (options_.failed) options_.failed(error.what());
       snapshot_at_ = log_.next() + std::max<std::uint64_t>(1, options_.snapshot_every / 10);
+    }
+  }
+
+  // Whoever waits is let go, and what was decided last is kept with the log.
+  void close() {
+    std::vector<std::packaged_task<void(const M&)>> looks;
+    {
+      const std::lock_guard lock(mutex_);
+      looks.swap(looks_);
+    }
+    if (fenced()) return;
+    try {
+      log_.put_digests(log_.next(), digests_);
+      digests_.clear();
+    } catch (const log::LogError& error) {
+      if (options_.failed) options_.failed(error.what());
     }
   }
 
@@ -222,17 +332,23 @@ class Driver {
 
   log::EventLog& log_;
   Interpret interpret_;
+  Observe observe_;
   DriverOptions options_;
-  std::vector<Effect> effects_;
+  typename M::Config config_;
+  typename M::Config logged_config_;
+  Effects effects_;
   Digest running_;
+  std::vector<std::uint32_t> digests_;  // of records that are in the log without theirs
   Time last_;
   Time wake_ = kNever;
   std::uint64_t snapshot_at_ = 0;
+  bool recovered_ = false;
   M machine_;  // after what recover() writes
 
   mutable std::mutex mutex_;
   std::condition_variable came_;
   std::vector<Event> inbox_;
+  std::vector<std::packaged_task<void(const M&)>> looks_;
   bool stopping_ = false;
   bool fenced_ = false;
   std::thread thread_;

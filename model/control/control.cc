@@ -267,13 +267,13 @@ void Control::on(const GatewayJoined& joined) {
 // ---- reports of nodes and gateways
 
 void Control::report(NodeId node, const StartedReport& started) {
-  drive(sandboxes_, sandbox_scratch_, sandbox::Started{started.sandbox, node});
+  drive(sandboxes_, sandbox_scratch_, sandbox::Started{started.sandbox, node, started.note});
 }
 void Control::report(NodeId node, const RefusedReport& refused) {
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeRefused{refused.sandbox, node, refused.rule});
 }
 void Control::report(NodeId node, const EndedReport& ended) {
-  drive(sandboxes_, sandbox_scratch_, sandbox::Ended{ended.sandbox, node, ended.reason});
+  drive(sandboxes_, sandbox_scratch_, sandbox::Ended{ended.sandbox, node, ended.reason, ended.note});
 }
 void Control::report(NodeId node, const ImageReport& image) {
   drive(catalogue_, catalogue_scratch_, images::ImageCached{node, image.image, image.cached});
@@ -290,7 +290,7 @@ void Control::report(GatewayId, const ReplicaReturned& returned) {
   const sandbox::Record* record = sandboxes_.find(returned.sandbox);
   if (record == nullptr || record->group != returned.group || record->stop_asked) return;
   drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{returned.group, record->ran});
-  drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox});
+  drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox, {}});
 }
 
 // ---- effects of sandbox
@@ -323,7 +323,9 @@ void Control::handle(const sandbox::SendStart& start) {
   send(start.node, std::move(order));
 }
 
-void Control::handle(const sandbox::SendStop& stop) { send(stop.node, StopOrder{stop.sandbox}); }
+void Control::handle(const sandbox::SendStop& stop) { 
+  send(stop.node, StopOrder{stop.sandbox, stop.grace});
+}
 
 void Control::handle(const sandbox::StartSettled& settled) {
   drive(scheduler_, scheduler_scratch_, scheduler::StartFinished{settled.sandbox});

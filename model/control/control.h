@@ -66,7 +66,8 @@ struct SandboxRequested {
   ImageId image;
   PoolId pool;
   Duration lifetime;
-  CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime)
+  std::string payload = {};  // for the node's runtime, see StartOrder; kept by who reads the log
+  CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime, payload)
 };
 struct FromNode {
   NodeId node;

@@ -43,7 +43,7 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
   if (!pull.layers.empty()) {
     if (!make_room(pull.unpacked_bytes, effects)) {
       return refuse(id, Unavailable::no_room, pull.unpacked_bytes,
-                    config_.capacity_bytes - state_.bytes, effects);
+                    config_.capacity_bytes - state_.bytes, {}, effects);
     }
     state_.bytes += pull.unpacked_bytes;
     for (const LayerSpec& layer : image.layers) {
@@ -84,7 +84,7 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
   } else {
     Pull failed = std::move(pull);
     state_.pulls.erase(found);
-    give_up(std::move(failed), effects);
+    give_up(std::move(failed), finished.note, effects);
   }
   start_pulls(effects);
 }
@@ -108,6 +108,13 @@ void Cache::on(Time now, const Woken&, Effects& effects) {
     state_.line.insert(timer.key);
   }
   start_pulls(effects);
+}
+
+void Cache::on(Time, const Resumed&, Effects& effects) {
+  for (const auto& [number, pull] : state_.pulls) {
+    if (!pull.running) continue;
+    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers});
+  }
 }
 
 void Cache::start_pulls(Effects& effects) {
@@ -139,14 +146,14 @@ void Cache::arrived(LayerId id, Effects& effects) {
 }
 
 // Every image that counted on one of these layers is refused to those who wait for it.
-void Cache::give_up(Pull pull, Effects& effects) {
+void Cache::give_up(Pull pull, const std::string& note, Effects& effects) {
   std::set<ImageId> images;
   for (const LayerId id : pull.layers) {
     const Layer& layer = state_.layers.at(id);
     images.insert(layer.images.begin(), layer.images.end());
   }
   for (const ImageId image : images) {
-    refuse(image, Unavailable::pull_failed, pull.attempt, config_.attempts, effects);
+    refuse(image, Unavailable::pull_failed, pull.attempt, config_.attempts, note, effects);
   }
   for (const LayerId id : pull.layers) {
     state_.bytes -= state_.layers.at(id).unpacked_bytes;
@@ -156,12 +163,12 @@ void Cache::give_up(Pull pull, Effects& effects) {
 
 // Nobody can hold an image that has never been whole, so all its holders wait and are answered.
 void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64_t limit,
-                   Effects& effects) {
+                   const std::string& note, Effects& effects) {
   Image& image = state_.images.at(id);
   const std::vector<SandboxId> waiting = std::move(image.waiting);
   image.waiting.clear();
   for (const SandboxId sandbox : waiting) {
-    effects.push_back(ImageUnavailable{id, sandbox, rule, needed, limit});
+    effects.push_back(ImageUnavailable{id, sandbox, rule, needed, limit, note});
     state_.holds.erase(sandbox);
     unhold(image);
   }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -37,13 +38,17 @@ struct Wanted {
 struct PullFinished {
   PullId pull;
   bool good = true;
-  CHALK_FIELDS(PullFinished, pull, good)
+  std::string note = {};  // why not, in words
+  CHALK_FIELDS(PullFinished, pull, good, note)
 };
 struct LetGo {  // the sandbox ended, or does not want its image any more
   SandboxId sandbox;
   CHALK_FIELDS(LetGo, sandbox)
 };
-using CacheEvent = std::variant<Wanted, PullFinished, LetGo, Woken>;
+struct Resumed {  // the agent was restarted: pulls that were under way begin again
+  CHALK_FIELDS(Resumed)
+};
+using CacheEvent = std::variant<Wanted, PullFinished, LetGo, Woken, Resumed>;
 
 struct PullLayers {
   PullId pull;
@@ -71,7 +76,8 @@ struct ImageUnavailable {
   Unavailable rule{};
   std::int64_t needed = 0;  // attempts made, or bytes
   std::int64_t limit = 0;
-  CHALK_FIELDS(ImageUnavailable, image, sandbox, rule, needed, limit)
+  std::string note = {};
+  CHALK_FIELDS(ImageUnavailable, image, sandbox, rule, needed, limit, note)
 };
 struct ImageChanged {
   ImageId image;
@@ -140,6 +146,7 @@ class Cache {
  private:
   void on(Time, const Wanted&, Effects&);
   void on(Time, const PullFinished&, Effects&);
+  void on(Time, const Resumed&, Effects&);
   void on(Time, const LetGo&, Effects&);
   void on(Time, const Woken&, Effects&);
 
@@ -148,8 +155,9 @@ class Cache {
   bool make_room(std::int64_t bytes, Effects&);
   void evict(LayerId, Effects&);
   void start_pulls(Effects&);
-  void give_up(Pull, Effects&);
-  void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit, Effects&);
+  void give_up(Pull, const std::string& note, Effects&);
+  void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
+              const std::string& note, Effects&);
   void arrived(LayerId, Effects&);
   void forget(ImageId);
 

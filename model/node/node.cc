@@ -51,7 +51,8 @@ void Node::on(Time now, const Woken& woken, Effects& effects) {
     const auto found = state_.sandboxes.find(timer.key);
     if (found == state_.sandboxes.end() || found->second.must_end != timer.at) continue;
     if (found->second.phase != Phase::stopping) {
-      stop(now, timer.key, found->second, EndReason::lifetime_reached, effects);
+      stop(now, timer.key, found->second, EndReason::lifetime_reached, config_->lifetime_grace,
+           effects);
     }
   }
   if (state_.cache_wake <= now) {
@@ -107,11 +108,21 @@ void Node::on(Time now, const Unknown& unknown, Effects& effects) {
   for (auto place = state_.sandboxes.begin(); place != state_.sandboxes.end();) {
     const auto next = std::next(place);
     if (place->second.phase != Phase::stopping) {
-      stop(now, place->first, place->second, EndReason::terminated, effects);
+      stop(now, place->first, place->second, EndReason::terminated, {}, effects);
     }
     place = next;
   }
   announce(now, effects);
+}
+
+void Node::on(Time now, const Resumed&, Effects& effects) {
+  for (const auto& [id, sandbox] : state_.sandboxes) {
+    if (sandbox.phase == Phase::starting) effects.push_back(StartSandbox{sandbox.order});
+    if (sandbox.phase == Phase::stopping) effects.push_back(KillSandbox{id, sandbox.end, {}});
+  }
+  drive_cache(now, images::Resumed{}, effects);
+  if (state_.scrubbing) effects.push_back(Scrub{});
+  state_.beat_at = now;  // control has not heard from us for a while
 }
 
 void Node::on(Time now, const FromControl& from, Effects& effects) {
@@ -183,7 +194,7 @@ void Node::order(Time now, const StopOrder& order, Effects& effects) {
   const auto found = state_.sandboxes.find(order.sandbox);
   // Ended before the order came, or never admitted: the report of that is on its way.
   if (found == state_.sandboxes.end() || found->second.phase == Phase::stopping) return;
-  stop(now, order.sandbox, found->second, EndReason::terminated, effects);
+  stop(now, order.sandbox, found->second, EndReason::terminated, order.grace, effects);
 }
 
 void Node::order(Time now, const WarmOrder& warm, Effects& effects) {
@@ -221,55 +232,60 @@ void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
   Sandbox& sandbox = found->second;
   if (sandbox.phase == Phase::stopping) {
     sandbox.start_under_way = false;
-    if (!started.good) ended(now, started.sandbox, sandbox.end, effects);
+    if (!started.good) ended(now, started.sandbox, sandbox.end, started.note, effects);
     return;  // else the kill that was ordered will be reported
   }
   if (sandbox.phase != Phase::starting) return;
-  if (!started.good) return ended(now, started.sandbox, EndReason::start_failed, effects);
+  if (!started.good) {
+    return ended(now, started.sandbox, EndReason::start_failed, started.note, effects);
+  }
   sandbox.phase = Phase::running;
   --state_.use.starting;
   if (sandbox.order.lifetime.nanos > 0) {
     sandbox.must_end = now + sandbox.order.lifetime;
     state_.lifetimes.arm(sandbox.must_end, started.sandbox);
   }
-  report(StartedReport{started.sandbox}, effects);
+  report(StartedReport{started.sandbox, started.note}, effects);
 }
 
 void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
   const auto found = state_.sandboxes.find(exited.sandbox);
   if (found == state_.sandboxes.end()) return;
   const Phase phase = found->second.phase;
-  if (phase == Phase::stopping) return ended(now, exited.sandbox, found->second.end, effects);
+  if (phase == Phase::stopping) {
+    return ended(now, exited.sandbox, found->second.end, exited.note, effects);
+  }
   if (phase != Phase::running) return;
   ended(now, exited.sandbox, exited.out_of_memory ? EndReason::out_of_memory : EndReason::exited,
-        effects);
+        exited.note, effects);
 }
 
 void Node::on(Time now, const SandboxKilled& killed, Effects& effects) {
   const auto found = state_.sandboxes.find(killed.sandbox);
   if (found == state_.sandboxes.end() || found->second.phase != Phase::stopping) return;
-  ended(now, killed.sandbox, found->second.end, effects);
+  ended(now, killed.sandbox, found->second.end, killed.note, effects);
 }
 
-void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Effects& effects) {
-  if (sandbox.phase == Phase::pulling) return ended(now, id, why, effects);
+void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Duration grace,
+                Effects& effects) {
+  if (sandbox.phase == Phase::pulling) return ended(now, id, why, {}, effects);
   if (sandbox.phase == Phase::starting) {
     sandbox.start_under_way = true;
     --state_.use.starting;
   }
   sandbox.phase = Phase::stopping;
   sandbox.end = why;
-  effects.push_back(KillSandbox{id, why});
+  effects.push_back(KillSandbox{id, why, grace});
 }
 
-void Node::ended(Time now, SandboxId id, EndReason reason, Effects& effects) {
+void Node::ended(Time now, SandboxId id, EndReason reason, std::string note, Effects& effects) {
   const auto found = state_.sandboxes.find(id);
   const Sandbox sandbox = std::move(found->second);
   state_.sandboxes.erase(found);
   if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) --state_.use.starting;
   take(sandbox.order, -1);
   if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
-  report(EndedReport{id, reason}, effects);
+  report(EndedReport{id, reason, std::move(note)}, effects);
   if (!state_.id && state_.sandboxes.empty()) announce(now, effects);
 }
 
@@ -306,7 +322,7 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
     } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
       const auto found = state_.sandboxes.find(missing->sandbox);
       if (found != state_.sandboxes.end())
-        ended(now, missing->sandbox, EndReason::pull_failed, effects);
+        ended(now, missing->sandbox, EndReason::pull_failed, missing->note, effects);
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
       report(ImageReport{changed->image, changed->cached}, effects);
     } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {

@@ -24,8 +24,9 @@ struct Config {  // the same for all nodes of a pool
   images::CacheConfig cache;
   Duration heartbeat = seconds(10);
   Duration register_retry = seconds(5);
+  Duration lifetime_grace = seconds(5);   // between asking and killing, at the end of a lifetime
   std::uint32_t reports_max = 100'000;  // unacknowledged; no more starts are admitted beyond it
-  CHALK_FIELDS(Config, cache, heartbeat, register_retry, reports_max)
+  CHALK_FIELDS(Config, cache, heartbeat, register_retry, lifetime_grace, reports_max)
 };
 // What makes one node: its configuration and who it is.
 struct Birth {
@@ -54,22 +55,30 @@ struct FromControl {
 struct SandboxStarted {
   SandboxId sandbox;
   bool good = true;
-  CHALK_FIELDS(SandboxStarted, sandbox, good)
+  std::string note = {};
+  CHALK_FIELDS(SandboxStarted, sandbox, good, note)
 };
 struct SandboxExited {  // by itself
   SandboxId sandbox;
   bool out_of_memory = false;
-  CHALK_FIELDS(SandboxExited, sandbox, out_of_memory)
+  std::string note = {};
+  CHALK_FIELDS(SandboxExited, sandbox, out_of_memory, note)
 };
 struct SandboxKilled {  // as ordered
   SandboxId sandbox;
-  CHALK_FIELDS(SandboxKilled, sandbox)
+  std::string note = {};
+  CHALK_FIELDS(SandboxKilled, sandbox, note)
+};
+// The agent was restarted and its State restored from its log: what was ordered of the runtime and
+// not answered is ordered again. What runs was found running, or its end follows as an event.
+struct Resumed {
+  CHALK_FIELDS(Resumed)
 };
 struct ScrubFinished {
   CHALK_FIELDS(ScrubFinished)
 };
 using Event = std::variant<Woken, FromControl, SandboxStarted, SandboxExited, SandboxKilled,
-                           images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished>;
+                           images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished, Resumed>;
 
 // ---- effects
 struct Register {
@@ -88,7 +97,8 @@ struct StartSandbox {
 struct KillSandbox {
   SandboxId sandbox;
   EndReason why{};
-  CHALK_FIELDS(KillSandbox, sandbox, why)
+  Duration grace = {};
+  CHALK_FIELDS(KillSandbox, sandbox, why, grace)
 };
 struct Scrub {
   CHALK_FIELDS(Scrub)
@@ -165,6 +175,7 @@ class Node {
   void on(Time, const Welcomed&, Effects&);
   void on(Time, const Unknown&, Effects&);
   void on(Time, const ScrubFinished&, Effects&);
+  void on(Time, const Resumed&, Effects&);
   void order(Time, const StartOrder&, Effects&);
   void order(Time, const StopOrder&, Effects&);
   void order(Time, const WarmOrder&, Effects&);
@@ -174,8 +185,8 @@ class Node {
   void announce(Time, Effects&);
   void drive_cache(Time, const images::CacheEvent&, Effects&);
   void image_ready(Time, SandboxId, Effects&);
-  void stop(Time, SandboxId, Sandbox&, EndReason, Effects&);
-  void ended(Time, SandboxId, EndReason, Effects&);
+  void stop(Time, SandboxId, Sandbox&, EndReason, Duration grace, Effects&);
+  void ended(Time, SandboxId, EndReason, std::string note, Effects&);
   void take(const StartOrder&, int sign);
   void report(NodeReport, Effects&);
 

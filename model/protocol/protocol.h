@@ -37,11 +37,15 @@ struct StartOrder {
   ImageSpec image;
   Duration lifetime;  // from start; 0 for none
   GroupId group;      // 0 for a bare sandbox
-  CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group)
+  // What the node's runtime needs and no machine looks at: command, environment, layers' digests.
+  // Control leaves it empty; who carries the order to the node fills it in.
+  std::string payload = {};
+  CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group, payload)
 };
 struct StopOrder {
   SandboxId sandbox;
-  CHALK_FIELDS(StopOrder, sandbox)
+  Duration grace = {};  // between asking the workload to end and killing it
+  CHALK_FIELDS(StopOrder, sandbox, grace)
 };
 struct WarmOrder {  // have the image on the node before anyone asks
   ImageSpec image;
@@ -74,9 +78,11 @@ enum class EndReason : std::uint8_t {
   node_lost,       // said by control, never by a node
   agent_restarted  // found gone when the node came back
 };
+// A note says what the runtime saw and no machine looks at: exit code, times of the start, words.
 struct StartedReport {  // running
   SandboxId sandbox;
-  CHALK_FIELDS(StartedReport, sandbox)
+  std::string note = {};
+  CHALK_FIELDS(StartedReport, sandbox, note)
 };
 struct RefusedReport {  // the node's own admission said no; nothing was started
   SandboxId sandbox;
@@ -88,7 +94,8 @@ struct RefusedReport {  // the node's own admission said no; nothing was started
 struct EndedReport {  // gone from the node, its resources are free
   SandboxId sandbox;
   EndReason reason{};
-  CHALK_FIELDS(EndedReport, sandbox, reason)
+  std::string note = {};
+  CHALK_FIELDS(EndedReport, sandbox, reason, note)
 };
 struct ImageReport {
   ImageId image;

@@ -87,7 +87,7 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   Record* record = placed_on(started.sandbox, started.node);
   if (record == nullptr) {
     // Late: it was given up here or placed elsewhere since. The node must not keep it.
-    effects.push_back(SendStop{started.node, started.sandbox});
+    effects.push_back(SendStop{started.node, started.sandbox, {}});
     return;
   }
   if (record->phase != Phase::placed) return;  // repeated, or already ending
@@ -96,23 +96,23 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   record->start_deadline = kNever;
   effects.push_back(StartSettled{started.sandbox});
   effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
-                            now - record->requested});
+                            now - record->requested, started.note});
 }
 
 void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {
   Record* record = placed_on(refused.sandbox, refused.node);
   if (record == nullptr || record->ran) return;
-  try_again_or_end(now, refused.sandbox, *record, EndReason::start_failed, effects);
+  try_again_or_end(now, refused.sandbox, *record, EndReason::start_failed, {}, effects);
 }
 
 void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   Record* record = placed_on(ended.sandbox, ended.node);
   if (record == nullptr) return;  // repeated, or the node had been given up for lost
   if (!record->ran && !record->stop_asked) {
-    return try_again_or_end(now, ended.sandbox, *record, ended.reason, effects);
+    return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
   unplace(ended.sandbox, *record, effects);
-  end(now, ended.sandbox, ended.reason, effects);
+  end(now, ended.sandbox, ended.reason, ended.note, effects);
 }
 
 void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) {
@@ -120,12 +120,12 @@ void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) 
   if (record == nullptr || record->stop_asked) return;  // gone or already on its way
   if (record->phase == Phase::accepted) {
     effects.push_back(Unplace{asked.sandbox, {}});
-    return end(now, asked.sandbox, EndReason::terminated, effects);
+    return end(now, asked.sandbox, EndReason::terminated, {}, effects);
   }
   record->stop_asked = true;
   record->phase = Phase::ending;
   record->start_deadline = kNever;
-  effects.push_back(SendStop{record->node, asked.sandbox});
+  effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
 }
 
 // Cost: the sandboxes on that node, not all there are.
@@ -139,10 +139,10 @@ void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
     next = record.next_on_node;
     if (record.node != lost.node) continue;
     if (!record.ran && !record.stop_asked) {
-      try_again_or_end(now, id, record, EndReason::node_lost, effects);
+      try_again_or_end(now, id, record, EndReason::node_lost, {}, effects);
     } else {
       unplace(id, record, effects);
-      end(now, id, EndReason::node_lost, effects);
+      end(now, id, EndReason::node_lost, {}, effects);
     }
   }
 }
@@ -157,7 +157,7 @@ void Sandboxes::on(Time now, const Woken&, Effects& effects) {
     // The node is told to stop it and answers; only then is the placement given back, and another
     // node tried.
     record->phase = Phase::ending;
-    effects.push_back(SendStop{record->node, id});
+    effects.push_back(SendStop{record->node, id, {}});
   }
 }
 
@@ -196,19 +196,20 @@ void Sandboxes::unplace(SandboxId id, Record& record, Effects& effects) {
 }
 
 void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReason reason,
-                                 Effects& effects) {
+                                 const std::string& note, Effects& effects) {
   unplace(id, record, effects);
   if (record.attempts >= config_.start_attempts || record.stop_asked) {
-    return end(now, id, reason, effects);
+    return end(now, id, reason, note, effects);
   }
   record.phase = Phase::accepted;
   record.start_deadline = kNever;
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
 
-void Sandboxes::end(Time now, SandboxId id, EndReason reason, Effects& effects) {
+void Sandboxes::end(Time now, SandboxId id, EndReason reason, const std::string& note,
+                    Effects& effects) {
   Record& record = state_.sandboxes.at(id);
-  effects.push_back(Gone{record.reply_to, id, record.group, reason, record.ran, record.stop_asked});
+  effects.push_back(Gone{record.reply_to, id, record.group, reason, record.ran, record.stop_asked, note});
   if (!record.key.empty()) {
     state_.retentions.arm(now + config_.key_retention, Key{record.tenant, record.key});
   }

@@ -68,7 +68,8 @@ struct Placed {
 struct Started {
   SandboxId sandbox;
   NodeId node;
-  CHALK_FIELDS(Started, sandbox, node)
+  std::string note = {};
+  CHALK_FIELDS(Started, sandbox, node, note)
 };
 struct NodeRefused {
   SandboxId sandbox;
@@ -80,11 +81,13 @@ struct Ended {
   SandboxId sandbox;
   NodeId node;
   EndReason reason{};
-  CHALK_FIELDS(Ended, sandbox, node, reason)
+  std::string note = {};
+  CHALK_FIELDS(Ended, sandbox, node, reason, note)
 };
 struct TerminateRequested {
   SandboxId sandbox;
-  CHALK_FIELDS(TerminateRequested, sandbox)
+  Duration grace = {};  // between asking the workload to end and killing it
+  CHALK_FIELDS(TerminateRequested, sandbox, grace)
 };
 struct NodeLost {
   NodeId node;
@@ -134,7 +137,8 @@ struct SendStart {
 struct SendStop {
   NodeId node;
   SandboxId sandbox;
-  CHALK_FIELDS(SendStop, node, sandbox)
+  Duration grace = {};
+  CHALK_FIELDS(SendStop, node, sandbox, grace)
 };
 struct StartSettled {  // its start slot is free
   SandboxId sandbox;
@@ -151,7 +155,8 @@ struct Running {
   NodeId node;
   GroupId group;
   Duration took;  // since the request
-  CHALK_FIELDS(Running, reply_to, sandbox, node, group, took)
+  std::string note = {};
+  CHALK_FIELDS(Running, reply_to, sandbox, node, group, took, note)
 };
 struct Gone {
   std::uint64_t reply_to = 0;
@@ -160,7 +165,8 @@ struct Gone {
   EndReason reason{};
   bool was_running = false;
   bool stop_asked = false;  // somebody had asked for its end
-  CHALK_FIELDS(Gone, reply_to, sandbox, group, reason, was_running, stop_asked)
+  std::string note = {};
+  CHALK_FIELDS(Gone, reply_to, sandbox, group, reason, was_running, stop_asked, note)
 };
 using Effect = std::variant<Accepted, Refused, AskAdmission, SendStart, SendStop, StartSettled,
                             Unplace, Running, Gone, WakeAt>;
@@ -233,8 +239,8 @@ class Sandboxes {
   void link(SandboxId, Record&);
   void unlink(Record&);
   void unplace(SandboxId, Record&, Effects&);
-  void try_again_or_end(Time, SandboxId, Record&, EndReason, Effects&);
-  void end(Time, SandboxId, EndReason, Effects&);
+  void try_again_or_end(Time, SandboxId, Record&, EndReason, const std::string& note, Effects&);
+  void end(Time, SandboxId, EndReason, const std::string& note, Effects&);
 
   Config config_;
   State state_;

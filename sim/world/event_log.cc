@@ -12,50 +12,30 @@ LogWriter::LogWriter(const std::string& path, const LogHeader& header)
     throw LogError(path + ": cannot write the event log: " + std::strerror(errno));
   std::setvbuf(file_, nullptr, _IOFBF, 1 << 20);
   std::fwrite(kLogMagic.data(), 1, kLogMagic.size(), file_);
-  record_.push_back(static_cast<char>(RecordTag::header));
-  encoder_.put(header);
-  finish();
+  write(encoder_.header(header));
 }
 
 LogWriter::~LogWriter() {
   if (file_ != nullptr) std::fclose(file_);
 }
 
-void LogWriter::begin(RecordTag tag, Root root, std::uint32_t index) {
-  record_.push_back(static_cast<char>(tag));
-  record_.push_back(static_cast<char>(root));
-  encoder_.put(index);
-}
-
-void LogWriter::finish() {
-  std::string length;
-  Encoder(length).word(record_.size());
-  if (std::fwrite(length.data(), 1, length.size(), file_) != length.size() ||
-      std::fwrite(record_.data(), 1, record_.size(), file_) != record_.size()) {
+void LogWriter::write(std::string_view record) {
+  if (std::fwrite(record.data(), 1, record.size(), file_) != record.size()) {
     throw LogError(path_ + ": cannot write the event log: " + std::strerror(errno) +
                    "; free some space or run with --set output.event_log=false");
   }
-  record_.clear();
 }
 
 void LogWriter::checkpoint(std::uint64_t events, std::uint64_t state, std::uint64_t running) {
-  record_.push_back(static_cast<char>(RecordTag::checkpoint));
-  encoder_.put(events);
-  encoder_.put(state);
-  encoder_.put(running);
-  finish();
+  write(encoder_.checkpoint(events, state, running));
 }
 
 void LogWriter::restarted(Root root, std::uint32_t index) {
-  begin(RecordTag::restarted, root, index);
-  finish();
+  write(encoder_.restarted(root, index));
 }
 
 void LogWriter::finished(std::uint64_t events, std::uint64_t running) {
-  record_.push_back(static_cast<char>(RecordTag::finished));
-  encoder_.put(events);
-  encoder_.put(running);
-  finish();
+  write(encoder_.finished(events, running));
 }
 
 void LogWriter::close() {
@@ -124,8 +104,8 @@ bool LogReader::next(LogRecord& record) {
   }
   record = {};
   record.tag = static_cast<RecordTag>(buffer_[0]);
-  if (record.tag > RecordTag::finished)
-    fail("found tag " + std::to_string(buffer_[0]) + ", expected 0 to 5");
+  if (record.tag > RecordTag::exported)
+    fail("found tag " + std::to_string(buffer_[0]) + ", expected 0 to 7");
   std::string_view rest(buffer_);
   rest.remove_prefix(1);
   if (record.tag == RecordTag::header) {
@@ -137,6 +117,8 @@ bool LogReader::next(LogRecord& record) {
   if (record.tag == RecordTag::checkpoint) {
     good = decoder.get(record.events) && decoder.get(record.state_digest) &&
            decoder.get(record.running_digest);
+  } else if (record.tag == RecordTag::exported) {
+    good = decoder.get(record.events);
   } else if (record.tag == RecordTag::finished) {
     good = decoder.get(record.events) && decoder.get(record.running_digest);
   } else {

@@ -1,14 +1,5 @@
-// The event log of a run: everything that `replay` needs and nothing that a scenario decides.
-//
-// A file is the line "chalk-log 1\n", then records: a varint length, then that many bytes. A record
-// is a tag and its fields in the encoding of model/core/codec.h:
-//   created     root, index, the machine's Config       (a control plane, gateway or node begins)
-//   event       root, index, nanoseconds since the record before, the Event, running digest
-//   checkpoint  events so far, digest over the State of every machine, running digest
-//   restarted   root, index                              (restored from its log; State unchanged)
-//   finished    events, running digest
-// The running digest covers every event and effect so far; each event record carries its low 32
-// bits, so the first record that was changed is the first that does not agree.
+// The event log of a run, in the format of model/protocol/log_record.h: everything that `replay`
+// needs and nothing that a scenario decides.
 #pragma once
 #include <cstdint>
 #include <cstdio>
@@ -16,26 +7,11 @@
 #include <string>
 #include <string_view>
 
-#include "model/core/codec.h"
-#include "model/core/time.h"
+#include "model/protocol/log_record.h"
 
 namespace chalk::sim {
 
-inline constexpr std::string_view kLogMagic = "chalk-log 1\n";
-inline constexpr std::uint64_t kLogicVersion = 1;  // raised when a machine decides differently
 inline constexpr std::uint64_t kRecordBytesMax = 64 << 20;
-
-enum class Root : std::uint8_t { control, gateway, node };
-enum class RecordTag : std::uint8_t { header, created, event, checkpoint, restarted, finished };
-
-struct LogHeader {
-  std::uint64_t logic_version = kLogicVersion;
-  std::string commit;
-  std::string scenario;
-  std::uint64_t scenario_hash = 0;
-  std::uint64_t seed = 0;
-  CHALK_FIELDS(LogHeader, logic_version, commit, scenario, scenario_hash, seed)
-};
 
 struct LogRecord {
   RecordTag tag{};
@@ -63,18 +39,11 @@ class LogWriter {
 
   template <class Config>
   void created(Root root, std::uint32_t index, const Config& config) {
-    begin(RecordTag::created, root, index);
-    encoder_.put(config);
-    finish();
+    write(encoder_.created(root, index, config));
   }
   template <class Event>
   void event(Root root, std::uint32_t index, Time now, const Event& event, std::uint64_t running) {
-    begin(RecordTag::event, root, index);
-    encoder_.put(now.nanos - last_.nanos);
-    last_ = now;
-    encoder_.put(event);
-    for (int byte = 0; byte < 4; ++byte) record_.push_back(static_cast<char>(running >> byte * 8));
-    finish();
+    write(encoder_.event(root, index, now, event, running));
   }
   void checkpoint(std::uint64_t events, std::uint64_t state, std::uint64_t running);
   void restarted(Root root, std::uint32_t index);
@@ -83,14 +52,11 @@ class LogWriter {
   void close();
 
  private:
-  void begin(RecordTag tag, Root root, std::uint32_t index);
-  void finish();
+  void write(std::string_view record);
 
   std::string path_;
   std::FILE* file_;
-  std::string record_;
-  Encoder encoder_{record_};
-  Time last_;
+  RecordEncoder encoder_;
 };
 
 class LogReader {

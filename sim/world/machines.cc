@@ -43,11 +43,7 @@ void Machines::step_one(Root root, std::uint32_t index, Time now, M& machine,
   }
   machine.step(now, event, effects);
   ++events_;
-  running_.add_word(static_cast<std::uint64_t>(root) << 32 | index);
-  running_.add(now.nanos);
-  running_.add(event);
-  running_.add_word(effects.size());
-  for (const auto& effect : effects) running_.add(effect);
+  add_step(running_, root, index, now, event, effects);
   if (log_ != nullptr) log_->event(root, index, now, event, running_.value());
 }
 
@@ -71,6 +67,17 @@ void Machines::step(Time now, std::uint32_t index, const node::Event& event,
            [&](node::State state) { machine = node::Node(machine.config(), std::move(state)); });
 }
 
+void Machines::reconfigure_control(const control::Config& config) {
+  control_config_ = config;
+  control_.emplace(config, control_->state());
+  running_.add(config);
+}
+
+void Machines::reconfigure_node(std::uint32_t index, const node::Birth& birth) {
+  nodes_[index] = node::Node(shared_config(birth.config), nodes_[index].state());
+  running_.add(birth);
+}
+
 void Machines::restore_control(control::State state) {
   control_.emplace(control_config_, std::move(state));
   if (log_ != nullptr) log_->restarted(Root::control, 0);
@@ -78,7 +85,7 @@ void Machines::restore_control(control::State state) {
 
 std::uint64_t Machines::state_digest() const {
   Digest digest;
-  digest.add_word(control_->digest());
+  if (control_) digest.add_word(control_->digest());
   for (const auto& gateway : gateways_) digest.add_word(gateway.digest());
   for (const auto& node : nodes_) digest.add_word(node.digest());
   return digest.value();

@@ -24,6 +24,10 @@ class Machines {
   std::uint32_t create_gateway(const gateway::Config& config);
   std::uint32_t create_node(const node::Birth& birth);
 
+  // A real process that came back with another configuration; its State stays.
+  void reconfigure_control(const control::Config& config);
+  void reconfigure_node(std::uint32_t index, const node::Birth& birth);
+
   void step(Time now, const control::Event& event, std::vector<control::Effect>& effects);
   void step(Time now, std::uint32_t gateway, const gateway::Event& event,
             std::vector<gateway::Effect>& effects);

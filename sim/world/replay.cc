@@ -20,11 +20,18 @@ class Replayer {
       case RecordTag::header: reader_.fail("found a second header, expected one");
       case RecordTag::created: create(record); break;
       case RecordTag::event: feed(record); break;
+      case RecordTag::reconfigured: reconfigure(record); break;
       case RecordTag::checkpoint: check(record); break;
       case RecordTag::restarted:  // the State is the same; nothing to do
-        if (record.root != Root::control || record.index != 0)
-          reader_.fail("found a restart of no control plane");
+        need_machine(record);
         break;
+      case RecordTag::exported:
+        report_.finished = true;
+        if (record.events != report_.events) {
+          differ("the log says that it has " + std::to_string(record.events) + " events, found " +
+                 std::to_string(report_.events));
+        }
+        return false;
       case RecordTag::finished:
         report_.finished = true;
         if (record.events != report_.events) {
@@ -61,6 +68,27 @@ class Replayer {
     }
   }
 
+  // Events and restarts name machines that were created.
+  void need_machine(const LogRecord& record) {
+    const std::size_t count = record.root == Root::control   ? machines_.has_control()
+                              : record.root == Root::gateway ? machines_.gateways()
+                                                             : machines_.nodes();
+    if (record.index >= count) reader_.fail("found a " + name(record) + " that was not created");
+  }
+
+  void reconfigure(const LogRecord& record) {
+    need_machine(record);
+    if (record.root == Root::control) {
+      machines_.reconfigure_control(
+          decoded<control::Config>(record, "a control plane's configuration"));
+    } else if (record.root == Root::node) {
+      machines_.reconfigure_node(record.index,
+                                 decoded<node::Birth>(record, "a node's configuration"));
+    } else {
+      reader_.fail("found a gateway that was reconfigured, expected a control plane or a node");
+    }
+  }
+
   template <class Event, class Step>
   void feed_one(const LogRecord& record, Step&& step) {
     const auto event = decoded<Event>(record, "an event of this machine");
@@ -77,24 +105,18 @@ class Replayer {
   void feed(const LogRecord& record) {
     now_ = now_ + Duration{record.nanos_later};
     if (record.nanos_later < 0) reader_.fail("found time going back, expected it to grow");
+    need_machine(record);
     if (record.root == Root::control) {
-      if (!machines_.has_control() || record.index != 0) {
-        reader_.fail("found an event of a control plane that was not created");
-      }
       feed_one<control::Event>(record, [&](const control::Event& event) {
         control_effects_.clear();
         machines_.step(now_, event, control_effects_);
       });
     } else if (record.root == Root::gateway) {
-      if (record.index >= machines_.gateways())
-        reader_.fail("found an event of a gateway that was not created");
       feed_one<gateway::Event>(record, [&](const gateway::Event& event) {
         gateway_effects_.clear();
         machines_.step(now_, record.index, event, gateway_effects_);
       });
     } else {
-      if (record.index >= machines_.nodes())
-        reader_.fail("found an event of a node that was not created");
       feed_one<node::Event>(record, [&](const node::Event& event) {
         node_effects_.clear();
         machines_.step(now_, record.index, event, node_effects_);

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <set>
 
+#include "adapters/runtime/export_log.h"
 #include "model/control/control.h"
 #include "model/core/random.h"
 
@@ -99,7 +100,8 @@ TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {
     DriverOptions options;
     options.snapshot_every = 50;
     options.batch_max = 7;
-    Driver<Control> driver(control::Config{}, log, kNobody, options);
+    options.records_kept = 0;
+    Driver<Control> driver(control::Config{}, log, kNobody, {}, options);
     driver.start();
     driver.post(tenant());
     driver.post(pool());
@@ -116,12 +118,13 @@ TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {
 
 TEST(Driver, EndsWhenAnotherServerHasTakenTheLog) {
   Folder folder;
-  log::EventLog log(folder.file(), 1), other(folder.file(), 1);
+  log::EventLog log(folder.file(), 1);
   std::string said;
   DriverOptions options;
   options.failed = [&](const std::string& what) { said = what; };
-  Driver<Control> driver(control::Config{}, log, kNobody, options);
-  other.append(1, std::vector<std::string>{"of the other"});
+  Driver<Control> driver(control::Config{}, log, kNobody, {}, options);
+  log::EventLog other(folder.file(), 1);
+  other.append(log.next(), std::vector<std::string>{"of the other"});
   driver.start();
   driver.post(tenant());
   for (int i = 0; i < 200 && !driver.fenced(); ++i) {
@@ -131,6 +134,112 @@ TEST(Driver, EndsWhenAnotherServerHasTakenTheLog) {
   EXPECT_FALSE(driver.post(pool()));
   driver.stop();
   EXPECT_NE(said.find("another process writes this log"), std::string::npos) << said;
+}
+
+TEST(Driver, ShowsEveryRecordToItsObserverLiveAndAgainAfterARestart) {
+  Folder folder;
+  std::vector<std::string> live, again;
+  const auto keep = [](std::vector<std::string>& into) {
+    return [&into](std::uint64_t index, Time, const control::Event& event,
+                   const std::vector<control::Effect>& effects) {
+      into.push_back(std::to_string(index) + encode(event) + encode(effects));
+    };
+  };
+  {
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(control::Config{}, log, kNobody, keep(live));
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    for (std::uint64_t i = 1; i <= 20; ++i) driver.post(request(i));
+    driver.stop();
+  }
+  log::EventLog log(folder.file(), 1);
+  const Driver<Control> driver(control::Config{}, log, kNobody, keep(again));
+  EXPECT_EQ(live.size(), 22u);
+  EXPECT_EQ(again, live);
+}
+
+TEST(Driver, LooksAtTheMachineBetweenTwoSteps) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  Driver<Control> driver(control::Config{}, log, kNobody);
+  driver.start();
+  driver.post(tenant());
+  driver.post(pool());
+  driver.post(request(1));
+  std::size_t seen = 0;
+  for (int i = 0; i < 1000 && seen == 0; ++i) {
+    EXPECT_TRUE(driver.look(
+        [&](const Control& c) { seen = c.sandboxes().state().sandboxes.size(); }));
+  }
+  EXPECT_EQ(seen, 1u);
+  driver.stop();
+  EXPECT_FALSE(driver.look([](const Control&) {}));
+}
+
+TEST(Driver, KeepsItsStateUnderAnotherConfiguration) {
+  Folder folder;
+  std::uint64_t digest = 0;
+  for (const std::uint32_t sandboxes_max : {100u, 1u, 1u}) {
+    control::Config config;
+    config.sandbox.sandboxes_max = sandboxes_max;
+    log::EventLog log(folder.file(), 1);
+    std::atomic<int> accepted = 0, refused = 0;
+    Driver<Control> driver(config, log, [&](auto, auto, const control::Effect& effect) {
+      accepted += std::holds_alternative<sandbox::Accepted>(effect);
+      refused += std::holds_alternative<sandbox::Refused>(effect);
+    });
+    EXPECT_EQ(driver.recovered(), sandboxes_max == 1);
+    if (digest != 0 && driver.running_digest() == digest) continue;  // the third: nothing new
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    driver.post(request(driver.recovered() ? 2 : 1));
+    driver.stop();
+    EXPECT_EQ(accepted, driver.recovered() ? 0 : 1);
+    EXPECT_EQ(refused, driver.recovered() ? 1 : 0);
+    digest = driver.running_digest();
+  }
+}
+
+TEST(Driver, RefusesALogThatAnotherProgramDecided) {
+  Folder folder;
+  {
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(control::Config{}, log, kNobody);
+    driver.start();
+    driver.post(tenant());
+    driver.stop();
+  }
+  log::EventLog log(folder.file(), 1);
+  log.put_digests(log.next(), std::vector<std::uint32_t>{1});  // as if it had decided otherwise
+  EXPECT_THROW((Driver<Control>{control::Config{}, log, kNobody}), log::LogError);
+}
+
+TEST(ExportLog, WritesEachDecidedEventAndStopsAtThoseWithoutADigest) {
+  Folder folder;
+  {
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(control::Config{}, log, kNobody);
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    for (std::uint64_t i = 1; i <= 10; ++i) driver.post(request(i));
+    driver.stop();
+  }
+  log::EventLog log(folder.file(), 1);
+  const std::string out = folder.path + "/out.log";
+  const auto written = export_log<Control>(log, Root::control, out, LogHeader{});
+  ASSERT_TRUE(written.has_value()) << written.error().message;
+  EXPECT_EQ(*written, 12u);
+  // An event that was appended when the program was killed was decided by nobody yet.
+  log.append(log.next(), std::vector{encode(Logged<Control>{logged::Happened<Control>{
+                             Time{1}, control::Event{tenant()}}})});
+  EXPECT_EQ(export_log<Control>(log, Root::control, out, LogHeader{}).value_or(0), 12u);
+  const auto refused = export_log<Control>(log, Root::control, "/nowhere/x", LogHeader{});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("/nowhere/x"), std::string::npos);
 }
 
 // A request is answered once there is room for it on the disk, and not before.
@@ -153,7 +262,7 @@ TEST(Driver, WaitsForRoomOnAFullDiskAndThenAnswers) {
         [&](auto, auto, const control::Effect& effect) {
           answered += std::holds_alternative<sandbox::Accepted>(effect);
         },
-        options);
+        {}, options);
     driver.start();
     driver.post(tenant());
     driver.post(pool());
@@ -199,7 +308,7 @@ TEST(Driver, LosesNothingThatWasAcknowledgedWhenItIsKilled) {
             if (yes == nullptr) return;
             if (write(pipes[1], &yes->reply_to, 8) != 8) _exit(1);
           },
-          options);
+          {}, options);
       driver.start();
       driver.post(tenant());
       driver.post(pool());

@@ -100,8 +100,8 @@ RC_GTEST_PROP(Digest, ChangesWithAnyField, (std::int64_t number, const std::stri
 }
 
 TEST(Print, NamesEveryField) {
-  EXPECT_EQ(to_text(StopOrder{SandboxId{7}}), "StopOrder{sandbox=7}");
-  EXPECT_EQ(to_text(NodeOrder{StopOrder{SandboxId{7}}}), "StopOrder{sandbox=7}");
+  EXPECT_EQ(to_text(StopOrder{SandboxId{7}}), "StopOrder{sandbox=7 grace=Duration{nanos=0}}");
+  EXPECT_EQ(to_text(NodeOrder{StopOrder{SandboxId{7}}}), "StopOrder{sandbox=7 grace=Duration{nanos=0}}");
   EXPECT_EQ(to_text(Inner{1, "a"}), "Inner{number=1 text=\"a\"}");
 }
 

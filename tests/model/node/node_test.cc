@@ -131,7 +131,7 @@ TEST(Node, EndsALifetimeWithoutAWordFromControl) {
   EXPECT_TRUE(said<KillSandbox>(rig.tell(at(31), Woken{})).empty());
   const auto kills = said<KillSandbox>(rig.tell(at(32), Woken{}));
   ASSERT_EQ(kills.size(), 1u);
-  EXPECT_EQ(kills[0], (KillSandbox{{1}, EndReason::lifetime_reached}));
+  EXPECT_EQ(kills[0], (KillSandbox{{1}, EndReason::lifetime_reached, seconds(5)}));
   rig.tell(at(33), SandboxKilled{{1}});
   EXPECT_EQ(rig.reported<EndedReport>(),
             (std::vector<EndedReport>{{{1}, EndReason::lifetime_reached}}));

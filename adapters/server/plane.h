@@ -1,0 +1,96 @@
+// The control plane in one process: the log, the driver with the machine, the view for readers, and
+// the way to the nodes. What is asked of it is durable when it answers.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/error.h"
+#include "adapters/records/records.h"
+#include "model/control/control.h"
+
+namespace chalk::server {
+
+// What carries orders to nodes; the NodeHub.
+struct NodeSender {
+  std::function<void(NodeId, Envelope<NodeOrder>)> order;
+  std::function<void(std::uint64_t key, std::uint64_t incarnation, NodeId)> welcome;
+  std::function<void(NodeId, std::uint64_t incarnation)> unknown;
+};
+
+struct PlaneOptions {
+  std::string data;  // directory; made when absent
+  control::Config config;
+  std::vector<fleet::PoolAdded> pools;
+};
+
+struct SandboxAsk {
+  std::string key;  // idempotency key; empty: none
+  TenantId tenant;
+  Resources resources;
+  ImageId image;
+  PoolId pool;
+  Duration lifetime;
+  std::string payload;
+};
+
+struct NodeView {  // what control knows of a node
+  NodeId node;
+  std::uint64_t key = 0;
+  NodeShape shape;
+  PoolId pool;
+  ZoneId zone;
+  bool draining = false;
+  std::uint32_t sandboxes = 0;
+  std::int64_t cpu_millicores_used = 0, memory_bytes_used = 0, disk_bytes_used = 0;
+  TenantId owner;
+};
+
+class Plane {
+ public:
+  // Recovers. Throws std::runtime_error (log::LogError among them) with what to do.
+  Plane(PlaneOptions options);
+  ~Plane();
+  Plane(const Plane&) = delete;
+  Plane& operator=(const Plane&) = delete;
+
+  void start(NodeSender sender);  // steps from now on
+  void stop();
+
+  // Accepted and durable, or refused: the error carries the rule and the numbers behind it
+  // (exhausted, invalid, or unavailable where the server cannot take it now).
+  Result<SandboxId> create(const SandboxAsk& ask);
+  // Asks for its end; answers at once. Ending twice is fine.
+  Result<void> terminate(SandboxId sandbox, Duration grace);
+  void add_tenant(TenantId tenant);  // idempotent
+  void add_image(const ImageSpec& image);
+  Result<void> drain(NodeId node);
+
+  // From the nodes: into the log, in order.
+  void registered(const NodeRegistration& registration);
+  void reported(NodeId node, Envelope<NodeReport> envelope);
+
+  std::vector<NodeView> nodes();
+  std::size_t pending();
+  records::Records& records();
+
+  struct LogState {
+    std::uint64_t first = 0, next = 0;
+    bool fenced = false;
+  };
+  LogState log_state();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// One sentence for people: "quota of cpu: 3000 asked, 7000 in use, 8000 allowed".
+std::string refusal_text(const sandbox::Refused& refused);
+std::string end_reason_text(EndReason reason);
+
+}  // namespace chalk::server
