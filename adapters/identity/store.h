@@ -91,8 +91,11 @@ class Store {
   Result<NewNodeToken> create_node_token(std::uint32_t uses = 1, UnixSeconds life = 3600);
   Result<void> revoke_node_token(const std::string& id);
   // Spends one use and writes the node down, in one transaction. key 0: one is drawn. A key that
-  // has joined before is refused, so that no token lets a machine take another one's place.
-  Result<std::uint64_t> redeem_node_token(std::string_view token, std::uint64_t key);
+  // has joined before is refused, so that no token lets a machine take another one's place. The
+  // same token with the same `public_key` (any digest of it) again gives the same node and costs
+  // nothing: the first answer may have been lost.
+  Result<std::uint64_t> redeem_node_token(std::string_view token, std::uint64_t key,
+                                          std::string_view public_key);
   Result<NodeRecord> node(std::uint64_t key);
   Result<std::vector<NodeRecord>> list_nodes();
   Result<void> revoke_node(std::uint64_t key);
@@ -120,7 +123,10 @@ class Store {
   class Query;
   template <class Work>
   auto transaction(Work&& work) -> decltype(work());
-  Result<std::uint32_t> next_tenant();
+  template <class Work>
+  auto reading(Work&& work) -> decltype(work());
+  void make_tables();
+  void insert_signing_key();
   void changed() { version_.fetch_add(1); }
 
   std::string path_;
@@ -128,7 +134,7 @@ class Store {
   std::unique_ptr<sqlite3, Close> database_;
   std::atomic<std::uint64_t> version_{1};
   std::atomic<std::int64_t> looked_{0};  // when another process's writes were last asked for
-  std::int64_t data_version_ = 0;
+  std::atomic<std::int64_t> data_version_{0};
 };
 
 }  // namespace chalk::identity
