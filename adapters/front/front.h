@@ -99,7 +99,7 @@ class Front {
   Front(const Front&) = delete;
   Front& operator=(const Front&) = delete;
 
-  std::uint16_t port() const;
+  std::uint16_t port() const { return port_; }
 
   // Before start(). A path that ends in '/' stands for all paths below it, others for themselves;
   // the longest one wins. Routes win over Connect. HEAD is answered by GET's handler, bodiless.
@@ -130,9 +130,11 @@ class Front {
   };
   Counters counters() const;
 
+  struct State;  // internal
+
  private:
-  struct State;
   std::shared_ptr<State> state_;
+  std::uint16_t port_ = 0;
 };
 
 }  // namespace chalk::front
