@@ -1,0 +1,373 @@
+#include "adapters/images/store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "adapters/images/digest.h"
+#include "adapters/images/tree.h"
+
+namespace chalk::images {
+namespace {
+
+using nlohmann::json;
+constexpr std::size_t kMaxRecord = 64 << 10;
+
+struct Entry {
+  std::int64_t bytes = 0;
+  std::int64_t whiteouts = 0;
+  int pins = 0;
+};
+
+// A pull under way; others who want the same layer wait for its end.
+struct Flight {
+  std::string source;  // whose failure it would be
+  bool done = false;
+  bool stopped = false;
+  Result<void> result;
+};
+
+std::string source_of(const Reference& repository, const Layer& layer) {
+  return repository.registry + "/" + repository.repository + "@" + layer.digest;
+}
+
+// A layer's record beside its files, written last.
+Result<void> write_record(int directory, const Unpacked& unpacked, const Layer& layer) {
+  const std::string text = json{
+      {"bytes", unpacked.bytes},
+      {"entries", unpacked.entries},
+      {"whiteouts", unpacked.whiteouts},
+      {"skipped", unpacked.skipped},
+      {"blob", layer.digest}}.dump();
+  const File file(openat(directory, "layer.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!file) return system_error("layer.json", errno);
+  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return system_error("layer.json", errno);
+  return {};
+}
+
+bool read_record(int layers, const std::string& hex, Entry& entry) {
+  const File file(openat(layers, (hex + "/layer.json").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file) return false;
+  std::string text(kMaxRecord, '\0');
+  const ssize_t size = read(file.get(), text.data(), text.size());
+  if (size <= 0) return false;
+  const json record = json::parse(text.substr(0, static_cast<std::size_t>(size)), nullptr, false);
+  if (!record.is_object()) return false;
+  for (auto [key, to] : {std::pair{"bytes", &entry.bytes}, {"whiteouts", &entry.whiteouts}}) {
+    const auto found = record.find(key);
+    if (found == record.end() || !found->is_number_integer() || *found < 0) return false;
+    *to = found->get<std::int64_t>();
+  }
+  return true;
+}
+
+Result<File> make_directory(int parent, const std::string& name) {
+  if (mkdirat(parent, name.c_str(), 0711) != 0 && errno != EEXIST)
+    return system_error("make directory " + name, errno);
+  File directory = open_directory(parent, name);
+  if (!directory) return system_error("open directory " + name, errno);
+  return directory;
+}
+
+std::vector<std::string> names_in(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path, ignored))
+    names.push_back(entry.path().filename().string());
+  return names;
+}
+
+}  // namespace
+
+struct Store::Impl {
+  StoreOptions options;
+  File lock;
+  File layers;
+  File temporary;
+  mutable std::mutex mutex;
+  std::condition_variable_any ended;
+  std::map<std::string, Entry> entries;  // by hex
+  std::map<std::string, std::shared_ptr<Flight>> flights;
+  std::uint64_t next_name = 0;
+
+  Result<void> load() {
+    for (const std::string& name : names_in(options.root + "/tmp"))
+      if (auto removed = remove_tree(temporary.get(), name); !removed) return removed;
+    for (const std::string& hex : names_in(options.root + "/layers")) {
+      Entry entry;
+      if (valid_digest("sha256:" + hex) && read_record(layers.get(), hex, entry))
+        entries[hex] = entry;
+      else if (auto removed = remove_tree(layers.get(), hex); !removed)
+        return removed;
+    }
+    return {};
+  }
+
+  std::int64_t room() const {
+    struct statvfs about {};
+    if (fstatvfs(layers.get(), &about) != 0) return 0;
+    return static_cast<std::int64_t>(about.f_bavail) * static_cast<std::int64_t>(about.f_frsize) -
+           options.keep_free_bytes;
+  }
+
+  std::string temporary_name() {
+    const std::scoped_lock guard(mutex);
+    return std::to_string(next_name++);
+  }
+
+  // Downloads and unpacks below tmp/<name>/, which the caller removes after an error.
+  Result<void> fetch_into(const std::string& name, const Registry& registry,
+                          const Reference& repository, const Layer& layer,
+                          const Registry::Received& received, std::stop_token stop) {
+    const auto compression = layer_compression(layer.media_type);
+    if (!compression) return std::unexpected(compression.error());
+    const std::int64_t free = room();
+    if (free < layer.size + estimated_unpacked_bytes(layer))
+      return fail(Error::Kind::exhausted,
+                  options.root + ": room for " + std::to_string(free) + " bytes, layer " +
+                      layer.digest + " needs " + std::to_string(layer.size) + " and about " +
+                      std::to_string(estimated_unpacked_bytes(layer)) + " unpacked");
+    const auto place = make_directory(temporary.get(), name);
+    if (!place) return std::unexpected(place.error());
+    const File blob(openat(place->get(), "blob", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+    if (!blob) return system_error("blob", errno);
+    unlinkat(place->get(), "blob", 0);  // it lives as long as its descriptor
+    if (auto got = registry.download(repository, layer, blob.get(), received, stop); !got)
+      return got;
+    const auto root = make_directory(place->get(), "fs");
+    if (!root) return std::unexpected(root.error());
+    fchmod(root->get(), 0755);
+    UnpackLimits limits = options.limits;
+    limits.bytes = std::min(limits.bytes, std::max<std::int64_t>(room(), 0));
+    const auto unpacked =
+        unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
+    if (!unpacked) return std::unexpected(unpacked.error());
+    if (auto written = write_record(place->get(), *unpacked, layer); !written) return written;
+    // One call for all files: a layer has many, and each on its own costs a journal commit.
+    if (syncfs(place->get()) != 0) return system_error("sync", errno);
+    return install(name, std::string(digest_hex(layer.diff_id)),
+                   {unpacked->bytes, unpacked->whiteouts, 0});
+  }
+
+  Result<void> install(const std::string& name, const std::string& hex, const Entry& entry) {
+    if (renameat(temporary.get(), name.c_str(), layers.get(), hex.c_str()) != 0)
+      return system_error("rename to layers/" + hex, errno);
+    fsync(layers.get());
+    const std::scoped_lock guard(mutex);
+    entries[hex] = entry;
+    return {};
+  }
+
+  Result<void> fetch(const Registry& registry, const Reference& repository, const Layer& layer,
+                     const Registry::Received& received, std::stop_token stop) {
+    const std::string name = temporary_name();
+    auto fetched = fetch_into(name, registry, repository, layer, received, stop);
+    if (!fetched) {
+      fetched.error().message =
+          to_string(repository) + ": layer " + layer.digest + ": " + fetched.error().message;
+      static_cast<void>(remove_tree(temporary.get(), name));  // else the next start does
+    }
+    return fetched;
+  }
+};
+
+Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Store::~Store() = default;
+
+Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
+  std::error_code error;
+  std::filesystem::create_directories(options.root, error);
+  char resolved[PATH_MAX];
+  if (error || !realpath(options.root.c_str(), resolved))
+    return fail(Error::Kind::failed, options.root + ": cannot be made: " +
+                                         (error ? error.message() : std::strerror(errno)));
+  auto impl = std::make_unique<Impl>();
+  impl->options = std::move(options);
+  impl->options.root = resolved;
+  impl->options.parallel_layers = std::clamp(impl->options.parallel_layers, 1, 64);
+  const std::string& root = impl->options.root;
+  const File top(::open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!top) return system_error(root, errno);
+  impl->lock = File(openat(top.get(), "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!impl->lock) return system_error(root + "/lock", errno);
+  if (flock(impl->lock.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(Error::Kind::unavailable, root + ": another process uses this store");
+  for (auto [name, to] : {std::pair{"layers", &impl->layers}, {"tmp", &impl->temporary}}) {
+    auto made = make_directory(top.get(), name);
+    if (!made) return std::unexpected(made.error());
+    *to = std::move(*made);
+  }
+  if (auto loaded = impl->load(); !loaded) return std::unexpected(loaded.error());
+  return std::unique_ptr<Store>(new Store(std::move(impl)));
+}
+
+Result<void> Store::pull_layer(const Registry& registry, const Reference& repository,
+                               const Layer& layer, const Registry::Received& received,
+                               std::stop_token stop) {
+  if (!valid_digest(layer.diff_id))
+    return fail(Error::Kind::invalid, to_string(repository) + ": a layer without a diff id");
+  const std::string hex(digest_hex(layer.diff_id));
+  const std::string source = source_of(repository, layer);
+  std::unique_lock lock(impl_->mutex);
+  while (true) {
+    if (impl_->entries.contains(hex)) return {};
+    const auto found = impl_->flights.find(hex);
+    if (found == impl_->flights.end()) break;
+    const std::shared_ptr<Flight> flight = found->second;
+    if (!impl_->ended.wait(lock, stop, [&] { return flight->done; }))
+      return fail(Error::Kind::unavailable, to_string(repository) + ": stopped");
+    // Its failure is ours too, unless it was another registry's or its own caller's wish.
+    if (!flight->result && !flight->stopped && flight->source == source) return flight->result;
+  }
+  const auto flight = std::make_shared<Flight>();
+  flight->source = source;
+  impl_->flights[hex] = flight;
+  lock.unlock();
+  auto result = impl_->fetch(registry, repository, layer, received, stop);
+  lock.lock();
+  flight->result = result;
+  flight->stopped = stop.stop_requested();
+  flight->done = true;
+  impl_->flights.erase(hex);
+  impl_->ended.notify_all();
+  return result;
+}
+
+Result<void> Store::pull(const Registry& registry, const Image& image, const Progressed& progressed,
+                         std::stop_token stop) {
+  std::stop_source ours;  // the first failure stops the other layers
+  const std::stop_callback passed_on(stop, [&] { ours.request_stop(); });
+  std::mutex mutex;
+  Progress progress{0, image.layers.size(), 0, transfer_bytes(image)};
+  std::vector<std::int64_t> received(image.layers.size(), 0);
+  auto told = std::chrono::steady_clock::now();
+  Result<void> result;
+  std::atomic<std::size_t> next = 0;
+  const auto report = [&](std::size_t layer, std::int64_t bytes, bool done) {
+    const std::scoped_lock guard(mutex);
+    progress.bytes_received += bytes - received[layer];
+    received[layer] = bytes;
+    if (done) ++progress.layers_done;
+    const auto now = std::chrono::steady_clock::now();
+    if (!progressed || (!done && now - told < std::chrono::milliseconds(250))) return;
+    told = now;
+    progressed(progress);
+  };
+  const auto work = [&] {
+    for (std::size_t i = next++; i < image.layers.size(); i = next++) {
+      const Layer& layer = image.layers[i];
+      const auto pulled = pull_layer(
+          registry, image.reference, layer,
+          [&](std::int64_t bytes, std::int64_t) { report(i, bytes, false); }, ours.get_token());
+      if (pulled) {
+        report(i, layer.size, true);
+        continue;
+      }
+      const std::scoped_lock guard(mutex);
+      if (result) result = pulled;
+      ours.request_stop();
+      return;
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    const auto count =
+        std::min(static_cast<std::size_t>(impl_->options.parallel_layers), image.layers.size());
+    for (std::size_t i = 1; i < count; ++i) threads.emplace_back(work);
+    work();
+  }
+  return result;
+}
+
+bool Store::has(const std::string& diff_id) const { return find(diff_id).has_value(); }
+
+bool Store::has(const Image& image) const {
+  return std::ranges::all_of(image.layers,
+                             [this](const Layer& layer) { return has(layer.diff_id); });
+}
+
+Result<StoredLayer> Store::find(const std::string& diff_id) const {
+  if (!valid_digest(diff_id)) return fail(Error::Kind::not_found, "a layer needs a sha256 digest");
+  const std::scoped_lock guard(impl_->mutex);
+  const auto found = impl_->entries.find(std::string(digest_hex(diff_id)));
+  if (found == impl_->entries.end())
+    return fail(Error::Kind::not_found, "layer " + diff_id + " is not in " + impl_->options.root);
+  const Entry& entry = found->second;
+  return StoredLayer{diff_id, entry.bytes, entry.whiteouts, entry.pins > 0};
+}
+
+Result<std::int64_t> Store::bytes(const std::string& diff_id) const {
+  const auto found = find(diff_id);
+  if (!found) return std::unexpected(found.error());
+  return found->bytes;
+}
+
+std::vector<StoredLayer> Store::list() const {
+  const std::scoped_lock guard(impl_->mutex);
+  std::vector<StoredLayer> all;
+  for (const auto& [hex, entry] : impl_->entries)
+    all.push_back({"sha256:" + hex, entry.bytes, entry.whiteouts, entry.pins > 0});
+  return all;
+}
+
+Result<void> Store::remove(const std::string& diff_id) {
+  if (auto found = find(diff_id); !found) return std::unexpected(found.error());
+  const std::string hex(digest_hex(diff_id));
+  const std::string name = impl_->temporary_name();
+  {
+    const std::scoped_lock guard(impl_->mutex);
+    const auto found = impl_->entries.find(hex);
+    if (found == impl_->entries.end())
+      return fail(Error::Kind::not_found, "layer " + diff_id + " is gone already");
+    if (found->second.pins > 0)
+      return fail(Error::Kind::denied, "layer " + diff_id + " is in use " +
+                                           std::to_string(found->second.pins) + " times");
+    if (renameat(impl_->layers.get(), hex.c_str(), impl_->temporary.get(), name.c_str()) != 0)
+      return system_error("layers/" + hex, errno);
+    impl_->entries.erase(found);
+  }
+  return remove_tree(impl_->temporary.get(), name);
+}
+
+Result<void> Store::pin(const std::string& diff_id) {
+  if (!valid_digest(diff_id)) return fail(Error::Kind::not_found, "a layer needs a sha256 digest");
+  const std::scoped_lock guard(impl_->mutex);
+  const auto found = impl_->entries.find(std::string(digest_hex(diff_id)));
+  if (found == impl_->entries.end())
+    return fail(Error::Kind::not_found, "layer " + diff_id + " is not in " + impl_->options.root);
+  ++found->second.pins;
+  return {};
+}
+
+void Store::unpin(const std::string& diff_id) {
+  if (!valid_digest(diff_id)) return;
+  const std::scoped_lock guard(impl_->mutex);
+  const auto found = impl_->entries.find(std::string(digest_hex(diff_id)));
+  if (found != impl_->entries.end() && found->second.pins > 0) --found->second.pins;
+}
+
+std::string Store::layer_path(const std::string& diff_id) const {
+  return impl_->options.root + "/layers/" +
+         (valid_digest(diff_id) ? std::string(digest_hex(diff_id)) : "invalid") + "/fs";
+}
+
+const std::string& Store::root() const { return impl_->options.root; }
+
+}  // namespace chalk::images
