@@ -2,8 +2,8 @@
 // what was asked for and what became of it. It decides nothing and can be made again from the log.
 //
 // observe() is called by the driver for every record, at recovery and live; it changes memory only.
-// A thread of its own writes to SQLite; durable() says up to which record that is done, and the log
-// is not trimmed beyond it. Readers get copies. Ended sandboxes are kept for a while, and no more
+// A thread of its own writes to SQLite; flush() waits until all that was observed is on disk, which
+// the driver asks for before a snapshot. Readers get copies. Ended sandboxes are kept for a while, and no more
 // than a number, the oldest go first.
 #pragma once
 #include <condition_variable>
@@ -43,7 +43,7 @@ struct Sandbox {
   NodeId node;              // where it is or was last
   Time created, placed, running, ended;  // 0: not yet
   std::string started_note, ended_note;  // node.v1.SandboxNote
-  std::string refusal;                   // the rule and the numbers, in words
+  std::string refusal;                   // refused: the rule and the numbers, in words
   CHALK_FIELDS(Sandbox, sandbox, tenant, id, name, payload, resources, lifetime, status, reason,
                stop_asked, ran, node, created, placed, running, ended, started_note, ended_note,
                refusal)
@@ -71,7 +71,8 @@ class Records {
 
   void observe(std::uint64_t index, Time now, const control::Event& event,
                const std::vector<control::Effect>& effects);
-  std::uint64_t durable() const;  // the first record that is not in the file yet
+  // Waits until what has been observed so far is in the file; false when that takes over 10 s.
+  bool flush();
   // After the driver's recovery: what the log does not know as live any more is marked as ended.
   void settle(const control::Control& control);
 

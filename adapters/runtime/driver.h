@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <future>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -40,8 +39,9 @@ struct DriverOptions {
   std::uint64_t records_kept = 5'000'000;     // before a snapshot; older ones are trimmed
   std::chrono::milliseconds retry{1'000};     // after a disk that failed
   std::function<void(const std::string&)> failed;  // told of each failure of the log
-  // Up to where a view of the log that others keep is durable: nothing after it is trimmed.
-  std::function<std::uint64_t()> viewed = [] { return std::numeric_limits<std::uint64_t>::max(); };
+  // Makes durable what an observer keeps of the records so far; false: it could not, and there is
+  // no snapshot now, since a recovery shows the observer only what comes after the snapshot.
+  std::function<bool()> flush_view;
   // After each batch: how many events, and how long the disk and the steps took, in seconds.
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
 };
@@ -299,11 +299,14 @@ class Driver {
   }
 
   void keep_snapshot() {
+    if (options_.flush_view && !options_.flush_view()) {
+      snapshot_at_ = log_.next() + std::max<std::uint64_t>(1, options_.snapshot_every / 10);
+      return;
+    }
     try {
       log_.put_snapshot(log_.next(), encode(logged::Kept<M>{last_, running_.raw(), wake_,
                                                             logged_config_, machine_.state()}));
-      const std::uint64_t end = std::min(log_.next(), options_.viewed());
-      log_.trim(end > options_.records_kept ? end - options_.records_kept : 1);
+      log_.trim(log_.next() > options_.records_kept ? log_.next() - options_.records_kept : 1);
       snapshot_at_ = log_.next() + options_.snapshot_every;
     } catch (const log::LogError& error) {  // the log itself is enough; tried again later
       if (options_.failed) options_.failed(error.what());

@@ -5,15 +5,13 @@
 
 #include "adapters/error.h"
 #include "adapters/images/image.h"
+#include "adapters/images/layer_id.h"
 #include "adapters/images/registries.h"
 #include "model/protocol/protocol.h"
 
 namespace chalk::server {
 
 class Plane;
-
-// A layer's id in the model: 63 bits of its diff_id, so that server and node agree without a table.
-LayerId layer_id(const std::string& diff_id);
 
 struct KnownImage {
   ImageId id;

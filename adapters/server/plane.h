@@ -11,6 +11,7 @@
 
 #include "adapters/error.h"
 #include "adapters/records/records.h"
+#include "adapters/records/words.h"
 #include "model/control/control.h"
 
 namespace chalk::server {
@@ -26,6 +27,9 @@ struct PlaneOptions {
   std::string data;  // directory; made when absent
   control::Config config;
   std::vector<fleet::PoolAdded> pools;
+  records::ReadLabel label;
+  std::function<void(const std::string&)> log_failed;  // told of each failure of the disk
+  std::function<void(std::size_t events, double append_s, double step_s)> measured;
 };
 
 struct SandboxAsk {
@@ -89,8 +93,7 @@ class Plane {
   std::unique_ptr<State> state_;
 };
 
-// One sentence for people: "quota of cpu: 3000 asked, 7000 in use, 8000 allowed".
-std::string refusal_text(const sandbox::Refused& refused);
-std::string end_reason_text(EndReason reason);
+using records::end_reason_text;
+using records::refusal_text;
 
 }  // namespace chalk::server

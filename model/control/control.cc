@@ -196,6 +196,18 @@ void Control::on(const sandbox::TerminateRequested& asked) {
 }
 
 void Control::on(const NodeRegistration& registration) {
+  const std::uint64_t pool = registration.pool.value;
+  if (pool != 0 && pool <= routing_.pools.size()) {
+    NodeShape& largest = routing_.pools[pool - 1].largest;
+    const NodeShape& shape = registration.shape;
+    largest.cpu_millicores = std::max(largest.cpu_millicores, shape.cpu_millicores);
+    largest.memory_bytes = std::max(largest.memory_bytes, shape.memory_bytes);
+    largest.disk_bytes = std::max(largest.disk_bytes, shape.disk_bytes);
+    if (shape.gpus > largest.gpus) {
+      largest.gpus = shape.gpus;
+      largest.gpu_model = shape.gpu_model;
+    }
+  }
   drive(fleet_, fleet_scratch_, fleet::NodeRegistered{registration});
 }
 
@@ -528,15 +540,17 @@ PoolId Control::pool_of(const sandbox::Record& record) const {
   return {};
 }
 
-// Whether waiting could ever help: some pool that it may use has nodes large enough. A pool whose
-// shape was not given says nothing.
+// Whether waiting could ever help: some pool that it may use has nodes large enough. Where a pool's
+// shape was not given the largest node it ever had stands for it, and a pool that never had any
+// says nothing.
 bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask) const {
   const PoolId only = asked ? asked : dedicated_pool(tenant);
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.demand.pool) continue;
     if (only ? pool.demand.pool != only : routing_.dedicated_tenants.contains(pool.demand.pool))
       continue;
-    if (pool.policy.shape == NodeShape{} || fits(pool.policy.shape, ask)) return true;
+    const NodeShape& shape = pool.policy.shape == NodeShape{} ? pool.largest : pool.policy.shape;
+    if (shape == NodeShape{} || fits(shape, ask)) return true;
   }
   return false;
 }

@@ -129,7 +129,8 @@ struct PoolPending {
   fleet::PendingDemand demand;  // pool 0: no such pool
   std::map<TenantId, std::int64_t> owners;
   bool changed = false;
-  CHALK_FIELDS(PoolPending, policy, demand, owners, changed)
+  NodeShape largest;  // seen in each dimension, where the pool does not say its shape
+  CHALK_FIELDS(PoolPending, policy, demand, owners, changed, largest)
 };
 
 // What the root itself keeps; the machines keep the rest.

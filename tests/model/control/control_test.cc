@@ -205,6 +205,43 @@ TEST(Control, IgnoresAGatewayThatJoinsLateFromAnEarlierBoot) {
   EXPECT_EQ(said<ToGateway>(tell(rig.control, at(3), beat)).size(), 1u) << "still the one it knows";
 }
 
+// Where the operator gave no shape, the largest node that ever came says what can be had.
+TEST(Control, RefusesWhatNoNodeOfAPoolCouldEverHold) {
+  Rig rig;
+  fleet::PoolAdded pool;
+  pool.pool = {1};
+  pool.policy.zones = {{1}};
+  tell(rig.control, at(0), pool);
+  SandboxRequested gpu = request(1);
+  gpu.resources.gpus = 1;
+  gpu.resources.gpu_millis = 1000;
+  EXPECT_TRUE(said<sandbox::Refused>(tell(rig.control, at(1), gpu)).empty())
+      << "no node has come yet: it waits";
+  rig.join(2, 7);
+  gpu.reply_to = 2;
+  const auto refused = said<sandbox::Refused>(tell(rig.control, at(3), gpu));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].rule, sandbox::Refusal::never_fits);
+  EXPECT_TRUE(said<sandbox::Refused>(tell(rig.control, at(3), request(3, 4000))).empty());
+  EXPECT_EQ(said<sandbox::Refused>(tell(rig.control, at(3), request(4, 4001))).size(), 1u);
+}
+
+TEST(Control, PassesGraceDownAndNotesUp) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  const SandboxId id = said<sandbox::Accepted>(tell(rig.control, at(2), request(1)))[0].sandbox;
+  const auto running = said<sandbox::Running>(rig.report(3, node, StartedReport{id, "started"}));
+  ASSERT_EQ(running.size(), 1u);
+  EXPECT_EQ(running[0].note, "started");
+  const auto stops =
+      orders<StopOrder>(tell(rig.control, at(4), sandbox::TerminateRequested{id, seconds(9)}));
+  EXPECT_EQ(stops, (std::vector<StopOrder>{{id, seconds(9)}}));
+  const auto gone =
+      said<sandbox::Gone>(rig.report(5, node, EndedReport{id, EndReason::terminated, "ended"}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].note, "ended");
+}
+
 TEST(Control, DecidesTheSameFromItsSnapshot) {
   Rig rig;
   const NodeId node = rig.join(1, 7);

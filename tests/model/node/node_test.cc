@@ -158,6 +158,67 @@ TEST(Node, StopsASandboxInEachPhaseOfItsLife) {
   EXPECT_EQ(rig.reported<EndedReport>().size(), 2u) << "unknown";
 }
 
+TEST(Node, OrdersAgainWhatWasUnderWayWhenItsAgentIsResumed) {
+  Rig rig;
+  StartOrder pulling = order(1, 5, kOne);
+  pulling.image = {{1}, {{{9}, 10, 20}}};
+  const auto pulls = said<images::PullLayers>(rig.give(at(1), pulling));
+  StartOrder starting = order(2, 5, kOne);
+  starting.payload = "what the runtime needs";
+  rig.give(at(1), starting);
+  const auto again = rig.tell(at(9), Resumed{});
+  EXPECT_EQ(said<images::PullLayers>(again), pulls);
+  EXPECT_EQ(said<StartSandbox>(again), (std::vector<StartSandbox>{{starting}}));
+  EXPECT_TRUE(said<KillSandbox>(again).empty());
+  ASSERT_EQ(said<WakeAt>(again).size(), 1u);
+  EXPECT_EQ(said<WakeAt>(again)[0].at, at(9)) << "control hears from it at once";
+
+  rig.tell(at(10), SandboxStarted{{2}, true});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(11), Resumed{})).empty()) << "it runs";
+  rig.give(at(12), StopOrder{{2}, seconds(3)});
+  const auto kills = said<KillSandbox>(rig.tell(at(13), Resumed{}));
+  ASSERT_EQ(kills.size(), 1u);
+  EXPECT_EQ(kills[0].why, EndReason::terminated);
+  rig.tell(at(14), SandboxKilled{{2}, "how it ended"});
+  EXPECT_EQ(rig.reported<EndedReport>().back(),
+            (EndedReport{{2}, EndReason::terminated, "how it ended"}));
+  EXPECT_TRUE(said<Scrub>(rig.tell(at(15), Resumed{})).empty());
+}
+
+TEST(Node, WipesAgainWhenItsAgentWasKilledInTheMiddleOfIt) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  rig.tell(at(3), SandboxExited{{1}, false});
+  EXPECT_EQ(said<Scrub>(rig.give(at(4), ScrubOrder{})).size(), 1u);
+  EXPECT_EQ(said<Scrub>(rig.tell(at(5), Resumed{})).size(), 1u);
+}
+
+TEST(Node, PassesGraceToTheRuntimeAndNotesToControl) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.tell(at(2), SandboxStarted{{1}, true, "started"});
+  const auto kills = said<KillSandbox>(rig.give(at(3), StopOrder{{1}, seconds(7)}));
+  ASSERT_EQ(kills.size(), 1u);
+  EXPECT_EQ(kills[0], (KillSandbox{{1}, EndReason::terminated, seconds(7)}));
+  rig.tell(at(4), SandboxExited{{1}, false, "ended"});
+  EXPECT_EQ(rig.reported<StartedReport>(), (std::vector<StartedReport>{{{1}, "started"}}));
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::terminated, "ended"}}));
+
+  StartOrder pulling = order(2, 5, kOne);
+  pulling.image = {{1}, {{{9}, 10, 20}}};
+  for (int second = 10; rig.reported<EndedReport>().size() < 2 && second < 100; second += 10) {
+    auto pulls = said<images::PullLayers>(second == 10 ? rig.give(at(second), pulling)
+                                                       : rig.tell(at(second), Woken{}));
+    for (const auto& pull : pulls) {
+      rig.tell(at(second), images::PullFinished{pull.pull, false, "no such layer"});
+    }
+  }
+  EXPECT_EQ(rig.reported<EndedReport>().back(),
+            (EndedReport{{2}, EndReason::pull_failed, "no such layer"}));
+}
+
 TEST(Node, TakesEnvelopesOnceAndInOrder) {
   Rig rig;
   EXPECT_TRUE(rig.tell(at(1), FromControl{{1, 2, 0, order(2, 5, kOne)}}).empty())

@@ -1,0 +1,268 @@
+#include "adapters/server/plane.h"
+
+#include <filesystem>
+#include <future>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "adapters/log/event_log.h"
+#include "adapters/runtime/driver.h"
+
+namespace chalk::server {
+namespace {
+
+using control::Control;
+using Answer = Result<SandboxId>;
+
+constexpr std::chrono::seconds kAnswerMax{30};  // a disk that is full may get room again
+
+std::string made(const std::string& directory) {
+  std::filesystem::create_directories(directory);
+  std::filesystem::permissions(directory, std::filesystem::perms::owner_all);
+  return directory;
+}
+
+Error::Kind kind_of(sandbox::Refusal rule) {
+  switch (rule) {
+    case sandbox::Refusal::sandboxes_limit:
+    case sandbox::Refusal::keys_limit:
+    case sandbox::Refusal::admission: return Error::Kind::exhausted;
+    default: return Error::Kind::invalid;
+  }
+}
+
+}  // namespace
+
+struct Plane::State {
+  PlaneOptions options;
+  log::EventLog log;
+  records::Records records;
+  runtime::Driver<Control> driver;
+  NodeSender sender;
+
+  std::mutex mutex;
+  std::map<std::uint64_t, std::promise<Answer>> asked;  // by reply_to
+  std::uint64_t next_reply;
+  std::set<TenantId> tenants;
+  std::set<ImageId> images;
+
+  explicit State(PlaneOptions given)
+      : options(std::move(given)),
+        log(made(options.data) + "/control.db", static_cast<std::int64_t>(kLogicVersion)),
+        records(options.data + "/records.db", options.label),
+        driver(
+            options.config, log,
+            [this](std::uint64_t, Time, const control::Effect& effect) { obey(effect); },
+            [this](std::uint64_t index, Time now, const control::Event& event,
+                   const std::vector<control::Effect>& effects) {
+              records.observe(index, now, event, effects);
+              answer(event, effects);
+            },
+            driver_options()) {
+    const auto boot = std::chrono::system_clock::now().time_since_epoch();
+    next_reply = static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(boot).count());
+  }
+
+  runtime::DriverOptions driver_options() {
+    runtime::DriverOptions driver;
+    driver.root = Root::control;
+    driver.failed = options.log_failed;
+    driver.measured = options.measured;
+    driver.flush_view = [this] { return records.flush(); };
+    return driver;
+  }
+
+  void obey(const control::Effect& effect);
+  void answer(const control::Event& event, const std::vector<control::Effect>& effects);
+  Result<void> told(control::Event event);
+};
+
+// ---- effects
+
+void Plane::State::obey(const control::Effect& effect) {
+  if (const auto* to = std::get_if<control::ToNode>(&effect)) {
+    Envelope<NodeOrder> envelope = to->envelope;
+    if (envelope.message) {
+      if (auto* start = std::get_if<StartOrder>(&*envelope.message)) {
+        const auto known = records.find(start->sandbox);
+        if (known) start->payload = known->payload;
+      }
+    }
+    sender.order(to->node, std::move(envelope));
+  } else if (const auto* welcome = std::get_if<fleet::WelcomeNode>(&effect)) {
+    sender.welcome(welcome->key, welcome->incarnation, welcome->node);
+  } else if (const auto* unknown = std::get_if<control::UnknownNode>(&effect)) {
+    sender.unknown(unknown->node, unknown->incarnation);
+  }
+  // Accepted, Refused, Running and Gone reach clients through the records. Purchases of nodes are
+  // for a cloud's adapter: a pool here is static.
+}
+
+// The request is on disk by now. A refusal may follow its acceptance within the same step.
+void Plane::State::answer(const control::Event& event,
+                          const std::vector<control::Effect>& effects) {
+  const auto* request = std::get_if<control::SandboxRequested>(&event);
+  if (request == nullptr) return;
+  Answer said = fail(Error::Kind::failed, "the control plane did not answer");
+  for (const control::Effect& effect : effects) {
+    if (const auto* accepted = std::get_if<sandbox::Accepted>(&effect)) {
+      if (accepted->reply_to == request->reply_to) said = accepted->sandbox;
+    } else if (const auto* refused = std::get_if<sandbox::Refused>(&effect)) {
+      if (refused->reply_to != request->reply_to) continue;
+      said = fail(kind_of(refused->rule), refusal_text(*refused));
+      break;
+    }
+  }
+  const std::lock_guard lock(mutex);
+  const auto waiting = asked.find(request->reply_to);
+  if (waiting == asked.end()) return;
+  waiting->second.set_value(std::move(said));
+  asked.erase(waiting);
+}
+
+// Posts it and waits until it is on disk and stepped.
+Result<void> Plane::State::told(control::Event event) {
+  if (!driver.post(std::move(event))) {
+    return fail(Error::Kind::unavailable, driver.fenced()
+                                              ? "another server has taken over the log"
+                                              : "the server is busy or stopping; try again");
+  }
+  // A batch takes the whole inbox as it was, so one look after it comes after the event, unless
+  // more waits than one batch holds.
+  do {
+    if (!driver.look([](const Control&) {})) {
+      return fail(Error::Kind::unavailable, "the server is stopping");
+    }
+  } while (driver.waiting() > 0);
+  return {};
+}
+
+// ---- the plane
+
+Plane::Plane(PlaneOptions options) : state_(std::make_unique<State>(std::move(options))) {
+  state_->records.settle(state_->driver.machine());
+}
+
+Plane::~Plane() { stop(); }
+
+void Plane::start(NodeSender sender) {
+  state_->sender = std::move(sender);
+  const bool recovered = state_->driver.recovered();
+  state_->driver.start();
+  if (recovered) state_->driver.post(fleet::Resumed{});
+  for (const fleet::PoolAdded& pool : state_->options.pools) state_->driver.post(pool);
+}
+
+void Plane::stop() { state_->driver.stop(); }
+
+Result<SandboxId> Plane::create(const SandboxAsk& ask) {
+  State& s = *state_;
+  control::SandboxRequested request;
+  request.key = ask.key;
+  request.tenant = ask.tenant;
+  request.resources = ask.resources;
+  request.image = ask.image;
+  request.pool = ask.pool;
+  request.lifetime = ask.lifetime;
+  request.payload = ask.payload;
+  std::future<Answer> answer;
+  {
+    const std::lock_guard lock(s.mutex);
+    request.reply_to = s.next_reply++;
+    answer = s.asked[request.reply_to].get_future();
+  }
+  const std::uint64_t reply_to = request.reply_to;
+  const bool taken = s.driver.post(std::move(request));
+  if (taken && answer.wait_for(kAnswerMax) == std::future_status::ready) return answer.get();
+  const std::lock_guard lock(s.mutex);
+  s.asked.erase(reply_to);
+  if (!taken) return fail(Error::Kind::unavailable, "the server is busy or stopping; try again");
+  return fail(Error::Kind::unavailable,
+              "the server cannot write its log; whether the sandbox was created is not known");
+}
+
+Result<void> Plane::terminate(SandboxId sandbox, Duration grace) {
+  return state_->told(sandbox::TerminateRequested{sandbox, grace});
+}
+
+void Plane::add_tenant(TenantId tenant) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->tenants.contains(tenant)) return;
+  }
+  tenancy::TenantAdded added;
+  added.tenant = tenant;
+  if (!state_->told(added)) return;
+  const std::lock_guard lock(state_->mutex);
+  state_->tenants.insert(tenant);
+}
+
+void Plane::add_image(const ImageSpec& image) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->images.contains(image.image)) return;
+  }
+  if (!state_->told(image)) return;
+  const std::lock_guard lock(state_->mutex);
+  state_->images.insert(image.image);
+}
+
+Result<void> Plane::drain(NodeId node) { return state_->told(fleet::DrainAsked{node}); }
+
+void Plane::registered(const NodeRegistration& registration) {
+  state_->driver.post(registration);
+}
+
+void Plane::reported(NodeId node, Envelope<NodeReport> envelope) {
+  state_->driver.post(control::FromNode{node, std::move(envelope)});
+}
+
+std::vector<NodeView> Plane::nodes() {
+  std::vector<NodeView> out;
+  state_->driver.look([&](const Control& control) {
+    const auto& infos = control.scheduler().state().infos;
+    const auto& free = control.scheduler().state().nodes;
+    control.fleet().state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
+      NodeView view;
+      view.node = id;
+      view.key = node.key;
+      view.pool = PoolId{node.pool + 1ULL};
+      view.zone = node.zone;
+      view.draining = node.draining;
+      const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(id);
+      if (slot < infos.size() && infos[slot].id == id) {
+        view.shape = infos[slot].shape;
+        view.cpu_millicores_used = view.shape.cpu_millicores - free[slot].cpu;
+        view.memory_bytes_used = view.shape.memory_bytes - free[slot].memory;
+        view.disk_bytes_used = view.shape.disk_bytes - free[slot].disk;
+        view.sandboxes =
+            static_cast<std::uint32_t>(view.shape.sandboxes_max - infos[slot].sandboxes_free);
+        view.owner = infos[slot].owner;
+      }
+      out.push_back(view);
+    });
+  });
+  return out;
+}
+
+std::size_t Plane::pending() {
+  std::size_t count = 0;
+  state_->driver.look([&](const Control& control) { count = control.tenancy().pending_count(); });
+  return count;
+}
+
+records::Records& Plane::records() { return state_->records; }
+
+Plane::LogState Plane::log_state() {
+  LogState out;
+  out.fenced = state_->driver.fenced();
+  state_->driver.look([&](const Control&) {
+    out.first = state_->log.first();
+    out.next = state_->log.next();
+  });
+  return out;
+}
+
+}  // namespace chalk::server

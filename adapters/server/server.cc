@@ -1,0 +1,376 @@
+#include "adapters/server/server.h"
+
+#include <fcntl.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <thread>
+
+#include "adapters/agent/agent.h"
+#include "adapters/agent/options.h"
+#include "adapters/api/translate.h"
+#include "adapters/front/front.h"
+#include "adapters/identity/authority.h"
+#include "adapters/identity/store.h"
+#include "adapters/identity/tokens.h"
+#include "adapters/server/admin_service.h"
+#include "adapters/server/detail_service.h"
+#include "adapters/server/images.h"
+#include "adapters/server/node_hub.h"
+#include "adapters/server/plane.h"
+#include "adapters/server/public_services.h"
+#include "adapters/server/telemetry.h"
+
+namespace chalk::server {
+namespace {
+
+constexpr int kMessageBytesMax = 100 << 20;
+constexpr const char* kDefaultEnvironment = "default";
+
+template <class T>
+T must(Result<T> result, const std::string& doing) {
+  if (!result) throw std::runtime_error(doing + ": " + result.error().message);
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+struct Address {
+  std::string host;
+  std::uint16_t port = 0;
+};
+Address parse_address(const std::string& text, const char* option) {
+  const auto colon = text.rfind(':');
+  Address out;
+  int port = -1;
+  if (colon != std::string::npos) {
+    const char* end = text.data() + text.size();
+    const auto read = std::from_chars(text.data() + colon + 1, end, port);
+    if (read.ec != std::errc() || read.ptr != end) port = -1;
+  }
+  if (port < 0 || port > 65535 || colon == 0) {
+    throw std::runtime_error(std::string(option) + ": found \"" + text +
+                             "\", expected ADDRESS:PORT such as 127.0.0.1:8080");
+  }
+  out.host = text.substr(0, colon);
+  if (out.host.size() > 2 && out.host.front() == '[') {
+    out.host = out.host.substr(1, out.host.size() - 2);
+  }
+  out.port = static_cast<std::uint16_t>(port);
+  return out;
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error(path + ": cannot read: " + std::strerror(errno));
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Whole or not at all, and for its owner only: it holds secrets.
+void write_secret_file(const std::string& path, const std::string& text) {
+  const std::string fresh = path + ".new";
+  const int file = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const bool good = file >= 0 && write(file, text.data(), text.size()) ==
+                                     static_cast<ssize_t>(text.size()) && fsync(file) == 0;
+  const int error = errno;
+  if (file >= 0) close(file);
+  if (!good || rename(fresh.c_str(), path.c_str()) != 0) {
+    throw std::runtime_error(path + ": cannot write: " + std::strerror(good ? errno : error));
+  }
+}
+
+// One server for a data directory, held until the process ends.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const std::string& data) {
+    std::filesystem::create_directories(data);
+    std::filesystem::permissions(data, std::filesystem::perms::owner_all);
+    const std::string path = data + "/lock";
+    file_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (file_ < 0 || flock(file_, LOCK_EX | LOCK_NB) != 0) {
+      const std::string why = file_ < 0 ? std::strerror(errno) : "another chalk-server uses it";
+      if (file_ >= 0) close(file_);
+      throw std::runtime_error("--data " + data + ": " + why);
+    }
+  }
+  ~DirectoryLock() { close(file_); }
+  DirectoryLock(const DirectoryLock&) = delete;
+
+ private:
+  int file_ = -1;
+};
+
+control::Config control_config(bool share_nodes) {
+  control::Config config;
+  config.fleet.heartbeat_timeout = seconds(20);
+  config.sandbox.start_timeout = seconds(300);
+  config.tenancy.separate_tenants = !share_nodes;
+  config.tenancy.owner_linger = seconds(5);
+  return config;
+}
+
+fleet::PoolAdded default_pool() {
+  fleet::PoolAdded pool;
+  pool.pool = PoolId{1};
+  pool.policy.zones = {ZoneId{1}};
+  pool.policy.nodes_max = 200'000;
+  return pool;
+}
+
+}  // namespace
+
+struct Server::State {
+  ServerOptions options;
+  Address listen, private_listen;
+  DirectoryLock lock;
+  Telemetry telemetry;
+  identity::Store identities;
+  identity::Tokens tokens;
+  identity::Authority authority;
+  Plane plane;
+  NodeHub hub;
+  ImageCatalogue images;
+  Services services{plane, hub, images, identities, tokens};
+  PublicServices publics{services};
+  AdminService admin{services};
+  DetailService detail{services};
+  std::unique_ptr<grpc::Server> private_server, public_server;
+  int private_port = 0;
+  std::unique_ptr<front::Front> front;
+  std::unique_ptr<agent::Agent> agent;
+  std::uint64_t node_key = 0;
+
+  explicit State(ServerOptions given)
+      : options(std::move(given)),
+        listen(parse_address(options.listen, "--listen")),
+        private_listen(parse_address(options.private_listen, "--private-listen")),
+        lock(options.data),
+        identities(options.data + "/identity.db"),
+        tokens(identities, {}),
+        authority(options.data + "/authority"),
+        plane(plane_options()),
+        hub(plane, hub_options()),
+        images(plane, options.data + "/images.db", options.registries) {}
+
+  PlaneOptions plane_options() {
+    PlaneOptions out;
+    out.data = options.data;
+    out.config = control_config(options.share_nodes);
+    out.pools = {default_pool()};
+    out.label = api::read_label;
+    out.log_failed = [](const std::string& what) { spdlog::error("log: {}", what); };
+    out.measured = [this](std::size_t events, double append_s, double step_s) {
+      telemetry.batch(events, append_s, step_s);
+    };
+    return out;
+  }
+  NodeHub::Options hub_options() {
+    NodeHub::Options out;
+    out.node_key = [this](const std::string& pem) {
+      return identity::check_node(identities, authority, pem);
+    };
+    out.join = [this](const node::v1::JoinRequest& request) -> Result<node::v1::JoinResponse> {
+      const auto joined =
+          identity::join_node(identities, authority, request.join_token(), request.csr_pem());
+      if (!joined) return std::unexpected(joined.error());
+      node::v1::JoinResponse out;
+      out.set_certificate_pem(joined->certificate_pem);
+      out.set_authority_pem(joined->root_pem);
+      out.set_node_key(joined->key);
+      return out;
+    };
+    return out;
+  }
+
+  void start_private();
+  void start_public();
+  void start_agent();
+  std::string first_client();
+  void write_env_file();
+  std::string url() const;
+};
+
+void Server::State::start_private() {
+  std::vector<std::string> names = options.private_names;
+  if (private_listen.host != "0.0.0.0" && private_listen.host != "::") {
+    names.push_back(private_listen.host);
+  }
+  if (options.all_in_one && private_listen.host != "127.0.0.1") names.push_back("127.0.0.1");
+  if (names.empty()) {
+    throw std::runtime_error("--private-name: name the addresses under which nodes reach this "
+                             "server, since --private-listen " + options.private_listen +
+                             " says none");
+  }
+  const auto credentials = must(authority.server_credentials(names), "the private port");
+  grpc::SslServerCredentialsOptions tls(
+      GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);  // Join comes without one
+  tls.pem_root_certs = authority.certificate_pem();
+  tls.pem_key_cert_pairs.push_back({credentials.private_key_pem, credentials.certificate_pem});
+  grpc::ServerBuilder builder;
+  const bool six = private_listen.host.find(':') != std::string::npos;
+  builder.AddListeningPort((six ? "[" + private_listen.host + "]" : private_listen.host) + ":" +
+                               std::to_string(private_listen.port),
+                           grpc::SslServerCredentials(tls), &private_port);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.SetMaxReceiveMessageSize(64 << 20);
+  builder.RegisterService(&hub.service());
+  private_server = builder.BuildAndStart();
+  if (!private_server || private_port == 0) {
+    throw std::runtime_error("--private-listen " + options.private_listen +
+                             ": cannot listen there; is the port taken?");
+  }
+}
+
+void Server::State::start_public() {
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(kMessageBytesMax);
+  builder.SetMaxSendMessageSize(kMessageBytesMax);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 3'600'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  publics.register_on(builder);
+  builder.RegisterService(&admin);
+  builder.RegisterService(&detail);
+  public_server = builder.BuildAndStart();
+  if (!public_server) throw std::runtime_error("cannot start the public gRPC server");
+
+  front::Options front_options;
+  front_options.address = listen.host;
+  front_options.port = listen.port;
+  if (!options.certificate_file.empty()) {
+    front_options.certificate_pem = read_file(options.certificate_file);
+    front_options.private_key_pem = read_file(options.key_file);
+  }
+  front_options.authenticated = [this](const front::Request& request) {
+    return tokens.verify_header(std::string(request.header("authorization"))).has_value();
+  };
+  front = std::make_unique<front::Front>(front_options, *public_server);
+  publics.add_routes(*front);
+  front->route("GET", "/healthz", [this](const front::Request&) {
+    const bool good = !plane.log_state().fenced;
+    return front::Response{good ? 200 : 503, "text/plain; charset=utf-8",
+                           good ? "ok\n" : "another server has taken over\n", {}};
+  });
+  front->route("GET", "/metrics", [this](const front::Request& request) {
+    const auto caller = tokens.verify_header(std::string(request.header("authorization")));
+    if (!caller || caller->role != identity::Role::admin) {
+      return front::Response{401, "text/plain; charset=utf-8", "an admin's bearer token\n", {}};
+    }
+    return front::Response{200, "text/plain; version=0.0.4; charset=utf-8",
+                           telemetry.text(services, front->counters()), {}};
+  });
+  front->start();
+}
+
+void Server::State::start_agent() {
+  const std::string directory = options.data + "/node";
+  std::filesystem::create_directories(directory);
+  const std::string key_file = directory + "/key";
+  if (std::filesystem::exists(key_file)) {
+    node_key = std::stoull(read_file(key_file));
+  } else {
+    const auto token = must(identities.create_node_token(1, 600), "the node of all-in-one");
+    node_key = must(identities.redeem_node_token(token.token, 0), "the node of all-in-one");
+    write_secret_file(key_file, std::to_string(node_key) + "\n");
+  }
+  agent::Options& node = *options.node;
+  node.data = directory;
+  node.server = "127.0.0.1:" + std::to_string(private_port);
+  node.server_name = "127.0.0.1";
+  node.credentials = must(authority.node_credentials(node_key), "the node of all-in-one");
+  node.node_key = node_key;
+  node.registries = options.registries;
+  node.metrics.observed = [this](const char* name, double s) { telemetry.observed(name, s); };
+  node.metrics.now = [this](const char* name, double value) { telemetry.now(name, value); };
+  node.metrics.counted = [this](const char* name) { telemetry.counted(name); };
+  agent = std::make_unique<agent::Agent>(node);
+  agent->start();
+}
+
+// The client of the env file, the same after each restart.
+std::string Server::State::first_client() {
+  const std::string path = options.data + "/first-client";
+  if (std::filesystem::exists(path)) return read_file(path);
+  if (!identities.environment(kDefaultEnvironment)) {
+    must(identities.create_environment(kDefaultEnvironment, kDefaultEnvironment),
+         "the first environment");
+  }
+  const auto client = must(identities.create_client(kDefaultEnvironment, identity::Role::admin),
+                           "the first client");
+  const std::string text = "export CHALK_CLIENT_ID=" + client.client_id +
+                           "\nexport CHALK_CLIENT_SECRET=" + client.secret +
+                           "\nexport CHALK_ENVIRONMENT=" + kDefaultEnvironment + "\n";
+  write_secret_file(path, text);
+  return text;
+}
+
+std::string Server::State::url() const {
+  if (!options.public_url.empty()) return options.public_url;
+  std::string host = listen.host == "0.0.0.0" || listen.host == "::" ? "127.0.0.1" : listen.host;
+  if (host.find(':') != std::string::npos) host = "[" + host + "]";
+  return (options.certificate_file.empty() ? "http://" : "https://") + host + ":" +
+         std::to_string(front->port());
+}
+
+void Server::State::write_env_file() {
+  const std::string text = "export CHALK_API_SERVER=" + url() + "\n" + first_client();
+  if (!options.env_file.empty()) write_secret_file(options.env_file, text);
+}
+
+Server::Server(ServerOptions options) : state_(std::make_unique<State>(std::move(options))) {
+  state_->plane.start(state_->hub.sender());
+  for (const auto& environment :
+       must(state_->identities.list_environments(), "the environments")) {
+    state_->plane.add_tenant(TenantId{environment.tenant});
+  }
+  state_->start_private();
+  state_->start_public();
+  if (state_->options.all_in_one) state_->start_agent();
+}
+
+Server::~Server() {
+  State& s = *state_;
+  if (s.front) s.front->stop_accepting();
+  if (s.agent) s.agent->stop();
+  s.hub.stop();
+  const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(5);
+  if (s.public_server) s.public_server->Shutdown(deadline);
+  if (s.front) s.front->stop();
+  if (s.private_server) s.private_server->Shutdown(deadline);
+  s.plane.stop();
+}
+
+std::string Server::url() const { return state_->url(); }
+std::uint16_t Server::private_port() const {
+  return static_cast<std::uint16_t>(state_->private_port);
+}
+bool Server::fenced() const { return state_->plane.log_state().fenced; }
+
+bool Server::wait_ready(int seconds) {
+  State& s = *state_;
+  for (int i = 0; s.options.all_in_one && i < seconds * 20; ++i) {
+    for (const NodeView& node : s.plane.nodes()) {
+      if (node.key == s.node_key && s.hub.connected(s.node_key)) {
+        s.write_env_file();
+        return true;
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  if (s.options.all_in_one) return false;
+  s.write_env_file();
+  return true;
+}
+
+}  // namespace chalk::server
