@@ -15,7 +15,7 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
   const ImageId id = wanted.image.image;
   if (wanted.sandbox && state_.holds.contains(wanted.sandbox)) return;  // repeated
   auto [place, fresh] = state_.images.try_emplace(id);
-  Image& image = place->second;
+  CachedImage& image = place->second;
   if (fresh) image.layers = wanted.image.layers;
   if (!wanted.sandbox && (image.missing != 0 || (!fresh && image.missing == 0)))
     return;  // warm, or soon
@@ -50,7 +50,7 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
       if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) == pull.layers.end())
         continue;
       if (state_.layers.contains(layer.layer)) continue;  // listed twice in one image
-      Layer& one = state_.layers[layer.layer];
+      CachedLayer& one = state_.layers[layer.layer];
       one.unpacked_bytes = layer.unpacked_bytes;
       one.uses = image.holders;
       one.images.insert(id);
@@ -93,7 +93,7 @@ void Cache::on(Time, const LetGo& gone, Effects&) {
   const auto held = state_.holds.find(gone.sandbox);
   if (held == state_.holds.end()) return;
   const ImageId id = held->second;
-  Image& image = state_.images.at(id);
+  CachedImage& image = state_.images.at(id);
   state_.holds.erase(held);
   std::erase(image.waiting, gone.sandbox);
   unhold(image);
@@ -129,11 +129,11 @@ void Cache::start_pulls(Effects& effects) {
 }
 
 void Cache::arrived(LayerId id, Effects& effects) {
-  Layer& layer = state_.layers.at(id);
+  CachedLayer& layer = state_.layers.at(id);
   layer.phase = LayerPhase::present;
   if (layer.uses == 0) state_.idle.insert({layer.used_last, id});
   for (const ImageId image_id : layer.images) {
-    Image& image = state_.images.at(image_id);
+    CachedImage& image = state_.images.at(image_id);
     if (--image.missing != 0) continue;
     effects.push_back(ImageChanged{image_id, true});
     const std::vector<SandboxId> waiting = std::move(image.waiting);
@@ -149,7 +149,7 @@ void Cache::arrived(LayerId id, Effects& effects) {
 void Cache::give_up(Pull pull, const std::string& note, Effects& effects) {
   std::set<ImageId> images;
   for (const LayerId id : pull.layers) {
-    const Layer& layer = state_.layers.at(id);
+    const CachedLayer& layer = state_.layers.at(id);
     images.insert(layer.images.begin(), layer.images.end());
   }
   for (const ImageId image : images) {
@@ -164,7 +164,7 @@ void Cache::give_up(Pull pull, const std::string& note, Effects& effects) {
 // Nobody can hold an image that has never been whole, so all its holders wait and are answered.
 void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64_t limit,
                    const std::string& note, Effects& effects) {
-  Image& image = state_.images.at(id);
+  CachedImage& image = state_.images.at(id);
   const std::vector<SandboxId> waiting = std::move(image.waiting);
   image.waiting.clear();
   for (const SandboxId sandbox : waiting) {
@@ -175,7 +175,7 @@ void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64
   forget(id);
 }
 
-void Cache::hold(Image& image) {
+void Cache::hold(CachedImage& image) {
   ++image.holders;
   for (const LayerSpec& spec : image.layers) {
     const auto found = state_.layers.find(spec.layer);
@@ -184,7 +184,7 @@ void Cache::hold(Image& image) {
   }
 }
 
-void Cache::unhold(Image& image) {
+void Cache::unhold(CachedImage& image) {
   --image.holders;
   for (const LayerSpec& spec : image.layers) {
     const auto found = state_.layers.find(spec.layer);
@@ -210,7 +210,7 @@ bool Cache::make_room(std::int64_t bytes, Effects& effects) {
 }
 
 void Cache::evict(LayerId id, Effects& effects) {
-  const Layer layer = state_.layers.at(id);
+  const CachedLayer layer = state_.layers.at(id);
   state_.idle.erase({layer.used_last, id});
   state_.bytes -= layer.unpacked_bytes;
   state_.layers.erase(id);

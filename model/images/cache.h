@@ -88,20 +88,20 @@ using CacheEffect =
     std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable, ImageChanged, WakeAt>;
 
 enum class LayerPhase : std::uint8_t { pulling, present };
-struct Layer {
+struct CachedLayer {
   LayerPhase phase = LayerPhase::pulling;
   std::int64_t unpacked_bytes = 0;
   std::uint32_t uses = 0;       // sandboxes and pulls that hold it
   std::uint64_t used_last = 0;  // a counter, not a time
   std::set<ImageId> images;     // that have it and are known here
-  CHALK_FIELDS(Layer, phase, unpacked_bytes, uses, used_last, images)
+  CHALK_FIELDS(CachedLayer, phase, unpacked_bytes, uses, used_last, images)
 };
-struct Image {
+struct CachedImage {
   std::vector<LayerSpec> layers;
   std::uint32_t missing = 0;  // layers not present
   std::uint32_t holders = 0;  // sandboxes, and a wish to be warm until it is
   std::vector<SandboxId> waiting;
-  CHALK_FIELDS(Image, layers, missing, holders, waiting)
+  CHALK_FIELDS(CachedImage, layers, missing, holders, waiting)
 };
 struct Pull {
   ImageId image;
@@ -114,8 +114,8 @@ struct Pull {
   CHALK_FIELDS(Pull, image, layers, bytes, unpacked_bytes, attempt, running, retry_at)
 };
 struct CacheState {
-  std::map<LayerId, Layer> layers;
-  std::map<ImageId, Image> images;
+  std::map<LayerId, CachedLayer> layers;
+  std::map<ImageId, CachedImage> images;
   std::map<SandboxId, ImageId> holds;                // sandboxes that hold or wait
   std::set<std::pair<std::uint64_t, LayerId>> idle;  // present and unused, by last use
   std::map<PullId, Pull> pulls;
@@ -150,8 +150,8 @@ class Cache {
   void on(Time, const LetGo&, Effects&);
   void on(Time, const Woken&, Effects&);
 
-  void hold(Image&);
-  void unhold(Image&);
+  void hold(CachedImage&);
+  void unhold(CachedImage&);
   bool make_room(std::int64_t bytes, Effects&);
   void evict(LayerId, Effects&);
   void start_pulls(Effects&);
