@@ -27,6 +27,7 @@ forbid sim '#include "(adapters|tests|bench)/' 'sim sees model'
 forbid sim '#include [<"]simgrid/|#include <simgrid' 'SimGrid appears only in sim/simgrid' sim/simgrid/
 forbid adapters '#include "(sim|tests|bench)/' 'adapters see model'
 forbid adapters '#include <sqlite3\.h>' 'SQLite appears only where state is kept' 'adapters/@(log|identity)/'
+forbid guest '#include "(model|sim|adapters|tests|bench)/' 'guest sees only itself: it runs where nothing else is'
 
 # A machine sees core and protocol; the three roots see the machines.
 for folder in model/*/; do

@@ -11,7 +11,8 @@ if [ ! -x "$runsc" ] || [ "$(id -u)" -ne 0 ]; then
   exit 0
 fi
 state=$(mktemp -d)
-trap 'rm -rf "$state"' EXIT
+# With no network runsc may leave its empty namespace mounted there.
+trap 'umount "$state/null-netns" 2>/dev/null; rm -rf "$state"' EXIT
 # `do` shows this machine's files read-only, with a writable layer in memory above them.
 echo "the same inside gVisor:"
 timeout 300 "$runsc" --root="$state" --network=none --ignore-cgroups do -cwd "$root" \
