@@ -26,7 +26,7 @@ forbid model '\b(virtual|shared_ptr|throw)\b' 'no virtual calls, shared ownershi
 forbid sim '#include "(adapters|tests|bench)/' 'sim sees model'
 forbid sim '#include [<"]simgrid/|#include <simgrid' 'SimGrid appears only in sim/simgrid' sim/simgrid/
 forbid adapters '#include "(sim|tests|bench)/' 'adapters see model'
-forbid adapters '#include <sqlite3\.h>' 'SQLite appears only where state is kept' 'adapters/@(log|identity)/'
+forbid adapters '#include <sqlite3\.h>' 'SQLite appears only where state is kept' 'adapters/@(log|identity|records)/'
 forbid guest '#include "(model|sim|adapters|tests|bench)/' 'guest sees only itself: it runs where nothing else is'
 
 # A machine sees core and protocol; the three roots see the machines.

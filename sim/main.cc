@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <iostream>
 
+#include "sim/calibrate/calibrate.h"
 #include "sim/plan/plan.h"
 #include "sim/report/html.h"
 #include "sim/report/result.h"
@@ -44,6 +45,7 @@ struct Options {
   std::uint32_t seeds = 3;
   std::uint32_t parallel = 0;
   std::string log;
+  std::string node_log;
   bool check_digest = false;
 };
 
@@ -213,6 +215,17 @@ int replay_command(const Options& options) {
   return report.same ? 0 : 1;
 }
 
+int calibrate_command(const Options& options) {
+  const Calibration calibration = calibrate(options.log, options.node_log);
+  make_folder(options.out);
+  write_calibration(options.out, calibration);
+  std::cout << summary(calibration) << "written: " << options.out
+            << "/platform.yaml, workload.jsonl, measured.json\n"
+            << "predict it: chalk-sim run " << options.out << "/platform.yaml --trace jsonl:"
+            << options.out << "/workload.jsonl\n";
+  return 0;
+}
+
 int check(const Options& options) {
   int bad = 0;
   for (const std::string& path : options.scenarios) {
@@ -270,11 +283,17 @@ int command(int argc, char** argv) {
   plan_app->add_option("--parallel", options.parallel, "runs at once (default: one per core)");
   CLI::App* replay_app =
       app.add_subcommand("replay", "replay an event log and compare every decision");
-  replay_app->add_option("LOG", options.log, "events.log of a run")->required();
+  replay_app->add_option("LOG", options.log, "events.log of a run, or an exported log")->required();
   replay_app->add_flag("--check-digest", options.check_digest,
                        "also compare the whole state at every checkpoint");
   replay_app->add_flag("--json", options.json, "print the result as JSON");
   replay_app->add_flag("--quiet", options.quiet, "no progress");
+  CLI::App* calibrate_app = app.add_subcommand(
+      "calibrate", "fit a platform to the logs that `chalk-server export-log` wrote");
+  calibrate_app->add_option("CONTROL_LOG", options.log, "control.log")->required();
+  calibrate_app->add_option("NODE_LOG", options.node_log, "node.log, of the same host")->required();
+  calibrate_app->add_option("--out", options.out, "folder for platform.yaml and workload.jsonl")
+      ->required();
   CLI::App* check_app =
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
@@ -282,6 +301,7 @@ int command(int argc, char** argv) {
   if (*run_app) return run(options);
   if (*plan_app) return plan_command(options);
   if (*replay_app) return replay_command(options);
+  if (*calibrate_app) return calibrate_command(options);
   return check(options);
 }
 

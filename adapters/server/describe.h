@@ -1,0 +1,38 @@
+// What is kept of a sandbox, read for people: its payload and notes taken apart, its status in one
+// word, the timeline of its start.
+#pragma once
+#include <google/protobuf/timestamp.pb.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "adapters/records/records.h"
+#include "chalk/node/v1/node.pb.h"
+
+namespace chalk::server {
+
+struct Described {
+  node::v1::SandboxPayload payload;
+  node::v1::SandboxNote note;  // of its end where it has ended, its start's times filled in
+  std::string image;           // as docker writes it
+  std::string image_digest;
+};
+Described describe(const records::Sandbox& sandbox);
+
+// pending, running, stopping; after the end: succeeded, failed, terminated or error.
+std::string status_word(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
+// Why it is so, in a sentence; empty while there is nothing to say.
+std::string status_sentence(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
+
+struct Phase {
+  std::string name;
+  std::int64_t at = 0;   // nanoseconds since 1970
+  bool of_node = false;  // by the node's clock
+};
+// In the order in which a start goes, without what has not come.
+std::vector<Phase> timeline(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
+
+void set_time(std::int64_t nanoseconds, google::protobuf::Timestamp* out);
+
+}  // namespace chalk::server

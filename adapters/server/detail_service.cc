@@ -1,0 +1,329 @@
+#include "adapters/server/detail_service.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "adapters/server/describe.h"
+#include "adapters/server/node_hub.h"
+#include "adapters/server/plane.h"
+
+namespace chalk::server {
+namespace {
+
+using namespace std::chrono_literals;
+using admin::v1::FileChunk;
+using admin::v1::FileRequest;
+using node::v1::ChannelUp;
+
+constexpr std::size_t kArgumentsMax = 16;
+constexpr std::size_t kArgumentBytesMax = 8 * 1024;
+constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
+constexpr std::size_t kNameBytesMax = 256;
+constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream's caller is checked
+constexpr std::array<std::string_view, 8> kGuestCommands = {
+    "read", "write", "list", "stat", "remove", "mkdir", "rename", "watch"};
+
+// What an agent said went wrong, as an error of ours. A number that we do not know is "failed".
+Error error_of(const node::v1::Failure& failure) {
+  using Kind = Error::Kind;
+  static constexpr Kind kKinds[] = {Kind::failed,    Kind::invalid,     Kind::not_found,
+                                    Kind::denied,    Kind::exhausted,   Kind::unavailable,
+                                    Kind::timeout,   Kind::corrupt};
+  const auto at = static_cast<std::size_t>(failure.kind());
+  return {at < std::size(kKinds) ? kKinds[at] : Kind::failed, failure.message()};
+}
+
+Result<void> check(const admin::v1::FileOpen& open) {
+  const auto invalid = [](std::string text) { return fail(Error::Kind::invalid, std::move(text)); };
+  std::string known;
+  for (const std::string_view command : kGuestCommands) {
+    known += (known.empty() ? "" : ", ") + std::string(command);
+  }
+  if (open.arguments().empty()) return invalid("arguments: none found, expected one of " + known);
+  if (std::ranges::find(kGuestCommands, open.arguments(0)) == kGuestCommands.end()) {
+    return invalid("arguments: found the command \"" + open.arguments(0).substr(0, 40) +
+                   "\", expected one of " + known);
+  }
+  if (static_cast<std::size_t>(open.arguments_size()) > kArgumentsMax) {
+    return invalid("arguments: found " + std::to_string(open.arguments_size()) +
+                   ", expected at most " + std::to_string(kArgumentsMax));
+  }
+  for (const std::string& argument : open.arguments()) {
+    if (argument.size() > kArgumentBytesMax || argument.find('\0') != std::string::npos) {
+      return invalid("arguments: found one of " + std::to_string(argument.size()) +
+                     " bytes, expected at most " + std::to_string(kArgumentBytesMax) +
+                     " bytes without a zero byte");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+// ---- who may
+
+class DetailService::Place {
+ public:
+  Place(DetailService& service, std::uint32_t tenant) : service_(service), tenant_(tenant) {
+    const std::lock_guard lock(service_.mutex_);
+    std::size_t& mine = service_.streams_[tenant_];
+    if (mine >= kStreamsOfTenantMax || service_.streams_total_ >= kStreamsMax) return;
+    ++mine;
+    ++service_.streams_total_;
+    taken_ = true;
+  }
+  ~Place() {
+    if (!taken_) return;
+    const std::lock_guard lock(service_.mutex_);
+    --service_.streams_total_;
+    if (--service_.streams_[tenant_] == 0) service_.streams_.erase(tenant_);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  explicit operator bool() const { return taken_; }
+  static grpc::Status none() {
+    return {grpc::StatusCode::RESOURCE_EXHAUSTED,
+            "too many streams of logs and files are open (" + std::to_string(kStreamsOfTenantMax) +
+                " for an environment, " + std::to_string(kStreamsMax) +
+                " for all); close some and try again"};
+  }
+
+ private:
+  DetailService& service_;
+  std::uint32_t tenant_;
+  bool taken_ = false;
+};
+
+DetailService::DetailService(const Services& services) : services_(services) {}
+
+grpc::Status DetailService::admit(const grpc::ServerContext& context,
+                                  identity::Caller& caller) const {
+  auto known = authenticate(services_, context);
+  if (!known) return unauthenticated(known.error());
+  caller = std::move(*known);
+  return grpc::Status::OK;
+}
+
+grpc::Status DetailService::still_allowed(const grpc::ServerContext& context) const {
+  if (context.IsCancelled()) return grpc::Status::CANCELLED;
+  identity::Caller caller;
+  return admit(context, caller);
+}
+
+Result<records::Sandbox> DetailService::own(const identity::Caller& caller,
+                                            const std::string& name) const {
+  if (name.empty() || name.size() > kNameBytesMax) {
+    return fail(Error::Kind::invalid, "id: found " + std::to_string(name.size()) +
+                                          " bytes, expected a sandbox's id or name");
+  }
+  records::Records& records = services_.plane.records();
+  if (auto found = records.find(name); found && found->tenant.value == caller.tenant) {
+    return std::move(*found);
+  }
+  records::Records::Filter filter;
+  filter.tenant = TenantId{caller.tenant};
+  filter.name = name;
+  filter.limit = 1;
+  for (const bool ended : {false, true}) {
+    filter.ended = ended;
+    auto named = records.list(filter);
+    if (!named.empty()) return std::move(named.front());
+  }
+  return fail(Error::Kind::not_found, "no sandbox has the id or name " + name +
+                                          " in the environment " + caller.environment);
+}
+
+Result<records::Sandbox> DetailService::started(const grpc::ServerContext& context,
+                                                const records::Sandbox& sandbox,
+                                                bool wait) const {
+  records::Sandbox now = sandbox;
+  while (wait && now.status == records::Status::pending && !context.IsCancelled()) {
+    auto later = services_.plane.records().wait(
+        sandbox.sandbox, kLook,
+        [](const records::Sandbox& one) { return one.status != records::Status::pending; });
+    if (!later) return fail(Error::Kind::not_found, "sandbox " + sandbox.id + " is forgotten");
+    now = std::move(*later);
+  }
+  if (now.status == records::Status::pending) {
+    return fail(Error::Kind::unavailable, "sandbox " + now.id + " has not started yet");
+  }
+  if (!now.node) {
+    const Described about = describe(now);
+    return fail(Error::Kind::invalid,
+                "sandbox " + now.id + " never started: " + status_sentence(now, about.note));
+  }
+  return now;
+}
+
+// ---- the calls
+
+grpc::Status DetailService::Inspect(grpc::ServerContext* context,
+                                    const admin::v1::InspectRequest* request,
+                                    admin::v1::InspectResponse* response) {
+  identity::Caller caller;
+  if (auto status = admit(*context, caller); !status.ok()) return status;
+  const auto sandbox = own(caller, request->id());
+  if (!sandbox) return to_status(sandbox.error());
+  const Described about = describe(*sandbox);
+  response->set_id(sandbox->id);
+  response->set_name(sandbox->name);
+  response->set_status(status_word(*sandbox, about.note));
+  response->set_status_message(status_sentence(*sandbox, about.note));
+  response->set_node(about.note.node_name());
+  response->set_image(about.image);
+  response->set_image_digest(about.image_digest);
+  response->set_cpu_millicores(sandbox->resources.cpu_millicores);
+  response->set_memory_bytes(sandbox->resources.memory_bytes);
+  response->set_disk_bytes(sandbox->resources.disk_bytes);
+  response->set_gpus(sandbox->resources.gpus);
+  response->set_lifetime_seconds(sandbox->lifetime.nanos / 1'000'000'000);
+  response->set_address(about.note.address());
+  response->set_web_url(about.note.web_url());
+  response->set_exit_code(about.note.exit_code());
+  response->set_signal(about.note.signal());
+  response->set_ended(sandbox->ended.nanos != 0);
+  response->set_ran(sandbox->ran);
+  for (const std::string& word : about.payload.argv()) response->add_argv(word);
+  response->set_created_by(about.payload.created_by());
+  response->set_environment(caller.environment);
+  for (const Phase& phase : timeline(*sandbox, about.note)) {
+    auto* entry = response->add_timeline();
+    entry->set_phase(phase.name);
+    entry->set_of_node(phase.of_node);
+    set_time(phase.at, entry->mutable_at());
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status DetailService::Logs(grpc::ServerContext* context,
+                                 const admin::v1::LogsRequest* request,
+                                 grpc::ServerWriter<admin::v1::LogsChunk>* writer) {
+  identity::Caller caller;
+  if (auto status = admit(*context, caller); !status.ok()) return status;
+  auto sandbox = own(caller, request->id());
+  if (!sandbox) return to_status(sandbox.error());
+  const Place place(*this, caller.tenant);
+  if (!place) return Place::none();
+  sandbox = started(*context, *sandbox, request->follow());
+  if (!sandbox) return to_status(sandbox.error());
+
+  node::v1::Open work;
+  work.set_sandbox(sandbox->sandbox.value);
+  work.mutable_logs()->set_follow(request->follow());
+  work.mutable_logs()->set_tail_bytes(request->tail_bytes());
+  const auto channel = services_.nodes.open(sandbox->node, work);
+  if (!channel) return to_status(channel.error());
+  admin::v1::LogsChunk chunk;
+  while (true) {
+    const auto message = (*channel)->receive(kLook);
+    if (!message && message.error().kind != Error::Kind::timeout) {
+      return to_status(message.error());
+    }
+    if (!message) {
+      if (auto status = still_allowed(*context); !status.ok()) return status;
+      continue;
+    }
+    if (!*message || (*message)->has_exit()) return grpc::Status::OK;
+    const ChannelUp& said = **message;
+    if (said.has_failure()) return to_status(error_of(said.failure()));
+    if (!said.has_output()) continue;
+    chunk.set_stream(said.output().stream());
+    chunk.set_data(said.output().data());
+    if (!writer->Write(chunk)) return grpc::Status::CANCELLED;
+  }
+}
+
+namespace {
+
+using FileStream = grpc::ServerReaderWriter<FileChunk, FileRequest>;
+
+// All that the client sends, on to the guest. A client that goes away before it said the end is not
+// an end: the guest must not take half a file for the whole.
+grpc::Status forward_input(FileStream& stream, Channel& channel) {
+  FileRequest request;
+  node::v1::ChannelDown down;
+  while (stream.Read(&request)) {
+    if (request.has_input() && request.input().size() > kInputBytesMax) {
+      return {grpc::StatusCode::INVALID_ARGUMENT,
+              "input: found " + std::to_string(request.input().size()) +
+                  " bytes in one message, expected at most " + std::to_string(kInputBytesMax)};
+    }
+    if (request.has_input()) {
+      down.set_input(std::move(*request.mutable_input()));
+    } else {
+      down.set_input_end(true);
+    }
+    // Where the guest has ended already, its own words say why.
+    if (!channel.send(down) || down.has_input_end()) return grpc::Status::OK;
+  }
+  return {grpc::StatusCode::CANCELLED, "the client left before the end of its input"};
+}
+
+}  // namespace
+
+grpc::Status DetailService::File(grpc::ServerContext* context, FileStream* stream) {
+  identity::Caller caller;
+  if (auto status = admit(*context, caller); !status.ok()) return status;
+  FileRequest request;
+  if (!stream->Read(&request) || !request.has_open()) {
+    return {grpc::StatusCode::INVALID_ARGUMENT, "expected open as the first message"};
+  }
+  const admin::v1::FileOpen open = request.open();
+  if (const auto good = check(open); !good) return to_status(good.error());
+  auto sandbox = own(caller, open.id());
+  if (!sandbox) return to_status(sandbox.error());
+  const Place place(*this, caller.tenant);
+  if (!place) return Place::none();
+  sandbox = started(*context, *sandbox, false);
+  if (!sandbox) return to_status(sandbox.error());
+  if (sandbox->ended.nanos != 0) {
+    return {grpc::StatusCode::FAILED_PRECONDITION,
+            "sandbox " + sandbox->id + " has ended; its files are gone"};
+  }
+
+  node::v1::Open work;
+  work.set_sandbox(sandbox->sandbox.value);
+  *work.mutable_guest()->mutable_arguments() = open.arguments();
+  const auto channel = services_.nodes.open(sandbox->node, work);
+  if (!channel) return to_status(channel.error());
+  const std::string& command = open.arguments(0);
+  if (command == "write") {
+    if (auto status = forward_input(*stream, **channel); !status.ok()) return status;
+  } else if (command != "watch") {  // which runs until its input ends
+    node::v1::ChannelDown end;
+    end.set_input_end(true);
+    (*channel)->send(end);
+  }
+  FileChunk chunk;
+  while (true) {
+    const auto message = (*channel)->receive(kLook);
+    if (!message && message.error().kind != Error::Kind::timeout) {
+      return to_status(message.error());
+    }
+    if (!message) {
+      if (auto status = still_allowed(*context); !status.ok()) return status;
+      continue;
+    }
+    if (!*message) {
+      return {grpc::StatusCode::UNAVAILABLE, "the sandbox's node went away; try again"};
+    }
+    const ChannelUp& said = **message;
+    if (said.has_failure()) return to_status(error_of(said.failure()));
+    if (said.has_exit()) {
+      chunk.set_exit_code(said.exit().signal() != 0 ? 128 + said.exit().signal()
+                                                    : said.exit().exit_code());
+      stream->Write(chunk);
+      return grpc::Status::OK;
+    }
+    if (!said.has_output()) continue;
+    if (said.output().stream() == 2) {
+      chunk.set_error(said.output().data());
+    } else {
+      chunk.set_output(said.output().data());
+    }
+    if (!stream->Write(chunk)) return grpc::Status::CANCELLED;
+  }
+}
+
+}  // namespace chalk::server

@@ -1,0 +1,47 @@
+// For tenants, what the public API has no call for: how a sandbox's start went, what its main
+// process writes, and its files, through chalk-guest inside the sandbox. Only the caller's own
+// sandboxes are there; those of others are not found, like those that never were.
+#pragma once
+#include <chrono>
+#include <map>
+#include <mutex>
+
+#include "adapters/records/records.h"
+#include "adapters/server/context.h"
+#include "chalk/admin/v1/admin.grpc.pb.h"
+
+namespace chalk::server {
+
+class DetailService final : public admin::v1::SandboxDetailService::Service {
+ public:
+  explicit DetailService(const Services& services);
+
+  grpc::Status Inspect(grpc::ServerContext* context, const admin::v1::InspectRequest* request,
+                       admin::v1::InspectResponse* response) override;
+  grpc::Status Logs(grpc::ServerContext* context, const admin::v1::LogsRequest* request,
+                    grpc::ServerWriter<admin::v1::LogsChunk>* writer) override;
+  grpc::Status File(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<admin::v1::FileChunk, admin::v1::FileRequest>* stream) override;
+
+ private:
+  static constexpr std::size_t kStreamsMax = 512;       // each holds a thread or two
+  static constexpr std::size_t kStreamsOfTenantMax = 64;
+
+  // Counts a stream while it lives.
+  class Place;
+  grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
+  Result<records::Sandbox> own(const identity::Caller& caller, const std::string& name) const;
+  // Waits until it runs; an error that says why where it does not.
+  Result<records::Sandbox> started(const grpc::ServerContext& context,
+                                   const records::Sandbox& sandbox, bool wait) const;
+  // Whether the stream shall go on: its client is there and still may.
+  grpc::Status still_allowed(const grpc::ServerContext& context) const;
+
+  Services services_;
+  std::mutex mutex_;
+  std::map<std::uint32_t, std::size_t> streams_;  // by tenant
+  std::size_t streams_total_ = 0;
+};
+
+}  // namespace chalk::server

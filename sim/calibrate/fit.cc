@@ -1,0 +1,100 @@
+// How much of a start is work on shared cores.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "sim/calibrate/calibrate.h"
+
+namespace chalk::sim {
+namespace {
+
+double seconds_of(Duration duration) { return static_cast<double>(duration.nanos) * 1e-9; }
+
+// When each start is done if it needs `work` on cores that those under way share: each is capped at
+// its own share, and cores that are short are shared in proportion to the caps, as SimGrid does.
+std::vector<double> shared_durations(const std::vector<MeasuredStart>& starts, double cores,
+                                     double work) {
+  struct Running {
+    std::size_t index;
+    double left, cap;
+  };
+  std::vector<double> took(starts.size(), 0);
+  std::vector<Running> running;
+  double now = 0;
+  const Time begin = starts.empty() ? Time{} : starts.front().at;
+  const auto advance = [&](double until) {
+    while (!running.empty() && now < until) {
+      double caps = 0;
+      for (const Running& one : running) caps += one.cap;
+      const double scale = std::min(1.0, cores / caps);
+      double step = until - now;
+      for (const Running& one : running) step = std::min(step, one.left / (one.cap * scale));
+      now += step;
+      for (Running& one : running) one.left -= one.cap * scale * step;
+      std::erase_if(running, [&](const Running& one) {
+        if (one.left > 1e-12) return false;
+        took[one.index] = now - seconds_of(starts[one.index].at - begin);
+        return true;
+      });
+    }
+    now = std::max(now, until);
+  };
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    advance(seconds_of(starts[i].at - begin));
+    const double cap =
+        std::clamp(static_cast<double>(starts[i].cpu_millicores) * 1e-3, 0.001, cores);
+    running.push_back({i, work, cap});
+  }
+  advance(1e18);
+  return took;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, double cores) {
+  std::vector<MeasuredStart> starts = unsorted;
+  std::sort(starts.begin(), starts.end(),
+            [](const auto& a, const auto& b) { return a.at < b.at; });
+  StartFit best;
+  if (starts.empty()) return best;
+  std::vector<double> all;
+  for (const MeasuredStart& start : starts) all.push_back(seconds_of(start.took));
+  const double most = median(all);
+  best.error_seconds = -1;
+  constexpr int kSteps = 50;
+  for (int step = 0; step < kSteps; ++step) {
+    const double work = most * step / kSteps;
+    const std::vector<double> shared = work > 0 ? shared_durations(starts, cores, work)
+                                                : std::vector<double>(starts.size(), 0);
+    std::vector<double> rest;
+    for (std::size_t i = 0; i < starts.size(); ++i) rest.push_back(all[i] - shared[i]);
+    const double middle = median(rest);
+    if (middle <= 0) break;  // more work than the starts have room for
+    double error = 0;
+    for (const double one : rest) error += std::abs(one - middle);
+    error /= static_cast<double>(rest.size());
+    if (best.error_seconds >= 0 && error >= best.error_seconds) continue;
+    double logs = 0, squares = 0, count = 0;
+    for (const double one : rest) {
+      const double bounded = std::log(std::max(one, middle / 10));
+      logs += bounded;
+      squares += bounded * bounded;
+      ++count;
+    }
+    const double variance = std::max(0.0, squares / count - logs / count * logs / count);
+    best.core_seconds = work;
+    best.error_seconds = error;
+    best.spread = std::sqrt(variance);
+    best.mean_seconds = std::exp(logs / count + variance / 2);
+  }
+  return best;
+}
+
+}  // namespace chalk::sim
