@@ -1,0 +1,136 @@
+#include "adapters/agent/channels.h"
+
+#include <spdlog/spdlog.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "adapters/agent/channel.h"
+
+namespace chalk::agent {
+
+struct Channels::State {
+  Sources sources;
+  Sessions& sessions;
+  const Logs& logs;
+  const std::size_t channels_max;
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::set<Channel*> open;
+  std::size_t threads = 0;
+  bool stopping = false;
+
+  void serve(Channel& channel);
+  void obey(Channel& channel, const node::v1::Open& open);
+};
+
+void Channels::State::obey(Channel& channel, const node::v1::Open& open) {
+  const SandboxId sandbox{open.sandbox()};
+  using Open = node::v1::Open;
+  // Sessions and logs outlive their sandbox by a while; what starts a process does not.
+  if (open.work_case() == Open::kRun || open.work_case() == Open::kGuest) {
+    if (const auto runs = sources.running(sandbox); !runs) {
+      return channel.fail(runs.error().kind, runs.error().message);
+    }
+  }
+  switch (open.work_case()) {
+    case Open::kSession: return serve_session(channel, sandbox, sessions);
+    case Open::kRun: {
+      const auto& run = open.run();
+      Command command;
+      command.argv.assign(run.argv().begin(), run.argv().end());
+      command.env = {run.env().begin(), run.env().end()};
+      command.workdir = run.workdir();
+      return serve_command(channel, sandbox, std::move(command),
+                           std::chrono::milliseconds(run.timeout_ms()), run.output_bytes_max(),
+                           sessions);
+    }
+    case Open::kGuest: {
+      if (!sources.guest) {
+        return channel.fail(Error::Kind::unavailable,
+                            "this node has no guest helper: start its agent with --guest");
+      }
+      Command command;
+      command.argv.emplace_back(kGuestPath);
+      command.argv.insert(command.argv.end(), open.guest().arguments().begin(),
+                          open.guest().arguments().end());
+      return serve_command(channel, sandbox, std::move(command), {}, 0, sessions);
+    }
+    case Open::kLogs: return serve_logs(channel, sandbox, open.logs(), logs);
+    case Open::kListSessions:
+      return serve_list(channel, sandbox, open.list_sessions().session(), sessions);
+    case Open::WORK_NOT_SET:
+      return channel.fail(Error::Kind::invalid, "a channel was opened without work that this "
+                                                "agent knows: it may be older than its server");
+  }
+}
+
+void Channels::State::serve(Channel& channel) {
+  Channel::Down first;
+  if (!channel.read(first)) return;
+  if (!first.has_open()) {
+    return channel.fail(Error::Kind::invalid, "a channel must begin with what is asked");
+  }
+  std::size_t now;
+  {
+    const std::lock_guard lock(mutex);
+    now = open.size();
+  }
+  if (now > channels_max) {
+    return channel.fail(Error::Kind::exhausted, "channels on this node: " + std::to_string(now) +
+                                                    " are open, " + std::to_string(channels_max) +
+                                                    " allowed");
+  }
+  obey(channel, first.open());
+}
+
+Channels::Channels(Sources sources, Sessions& sessions, const Logs& logs, std::size_t channels_max)
+    : state_(new State{std::move(sources), sessions, logs, channels_max, {}, {}, {}, 0, false}) {}
+Channels::~Channels() { stop(); }
+
+void Channels::open(const std::string& name) {
+  {
+    const std::lock_guard lock(state_->mutex);
+    // A few more than allowed, so that there is somebody to say no.
+    if (state_->stopping || state_->threads >= state_->channels_max + 32) {
+      return spdlog::warn("channels: {} are open: one more is ignored", state_->threads);
+    }
+    ++state_->threads;
+  }
+  std::thread([state = state_, name] {
+    {
+      Channel channel(state->sources.server(), name);
+      bool go;
+      {
+        const std::lock_guard lock(state->mutex);
+        go = !state->stopping;
+        state->open.insert(&channel);
+      }
+      if (go) state->serve(channel);
+      if (!go) channel.cancel();
+      channel.end();
+      const std::lock_guard lock(state->mutex);
+      state->open.erase(&channel);
+    }
+    const std::lock_guard lock(state->mutex);
+    --state->threads;
+    state->changed.notify_all();
+  }).detach();
+}
+
+void Channels::stop() {
+  std::unique_lock lock(state_->mutex);
+  state_->stopping = true;
+  for (Channel* channel : state_->open) channel->cancel();
+  state_->changed.wait(lock, [&] { return state_->threads == 0; });
+}
+
+std::size_t Channels::count() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->open.size();
+}
+
+}  // namespace chalk::agent

@@ -1,0 +1,126 @@
+#include "adapters/agent/pulls.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "adapters/images/layer_id.h"
+
+namespace chalk::agent {
+
+Pulls::Pulls(images::Store& store, const images::Registry& registry, std::size_t threads,
+             Finished finished, const Metrics& metrics)
+    : store_(store),
+      registry_(registry),
+      finished_(std::move(finished)),
+      metrics_(metrics),
+      workers_(threads) {}
+Pulls::~Pulls() { stop(); }
+
+void Pulls::stop() {
+  stop_.request_stop();
+  removals_.stop();  // first: pulls may wait for them
+  workers_.stop();
+}
+
+void Pulls::learn(const images::Image& image) {
+  const std::lock_guard lock(mutex_);
+  for (const images::Layer& layer : image.layers) {
+    if (known_.size() >= kLayersMax) known_.erase(known_.begin());
+    known_.insert_or_assign(images::layer_id(layer.diff_id), Known{image.reference, layer});
+  }
+}
+
+void Pulls::pull(images::PullLayers order) {
+  workers_.run([this, order = std::move(order)] {
+    if (stop_.stop_requested()) return;
+    const auto began = std::chrono::steady_clock::now();
+    auto image = subset(order.layers);
+    Result<void> done;
+    if (image) {
+      done = store_.pull(registry_, *image, {}, stop_.get_token());
+    } else {
+      done = std::unexpected(image.error());
+    }
+    if (stop_.stop_requested()) return;
+    const double took =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    if (metrics_.observed) metrics_.observed("pull_seconds", took);
+    if (done) {
+      spdlog::info("pull {}: {} layers of {} in {:.3f} s", order.pull.value, order.layers.size(),
+                   to_string(image->reference), took);
+    } else {
+      spdlog::warn("pull {}: {} layers failed after {:.3f} s: {}", order.pull.value,
+                   order.layers.size(), took, done.error().message);
+    }
+    finished_({order.pull, done.has_value(), done ? std::string{} : done.error().message});
+  });
+}
+
+// An image in name only: what the store needs to fetch these layers.
+Result<images::Image> Pulls::subset(const std::vector<LayerId>& layers) {
+  std::unique_lock lock(mutex_);
+  removed_.wait(lock, [&] {
+    return std::ranges::none_of(layers, [&](LayerId one) { return leaving_.contains(one); });
+  });
+  images::Image image;
+  for (const LayerId id : layers) {
+    const auto found = known_.find(id);
+    if (found == known_.end()) {
+      return fail(Error::Kind::not_found, "layer " + std::to_string(id.value) +
+                                              ": no order has said yet where it comes from");
+    }
+    image.reference = found->second.repository;
+    image.layers.push_back(found->second.layer);
+  }
+  return image;
+}
+
+std::optional<std::string> Pulls::diff_id(LayerId layer) const {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(layer);
+    if (found != known_.end()) return found->second.layer.diff_id;
+  }
+  for (const images::StoredLayer& stored : store_.list()) {
+    if (images::layer_id(stored.diff_id) == layer) return stored.diff_id;
+  }
+  return {};
+}
+
+void Pulls::evict(images::EvictLayers order) {
+  {
+    const std::lock_guard lock(mutex_);
+    leaving_.insert(order.layers.begin(), order.layers.end());
+  }
+  removals_.run([this, layers = std::move(order.layers)] {
+    remove(layers);
+    const std::lock_guard lock(mutex_);
+    for (const LayerId layer : layers) leaving_.extract(layer);
+    removed_.notify_all();
+  });
+}
+
+void Pulls::remove(const std::vector<LayerId>& layers) {
+  for (const LayerId layer : layers) {
+    const auto name = diff_id(layer);
+    if (!name) continue;  // it is not there
+    const auto removed = store_.remove(*name);
+    if (!removed && removed.error().kind != Error::Kind::not_found) {
+      spdlog::warn("evict: {}", removed.error().message);
+    }
+  }
+}
+
+void Pulls::keep_only(const std::set<LayerId>& layers) {
+  for (const images::StoredLayer& stored : store_.list()) {
+    if (stored.in_use || layers.contains(images::layer_id(stored.diff_id))) continue;
+    spdlog::info("images: removing {}, which no log knows", stored.diff_id);
+    if (const auto removed = store_.remove(stored.diff_id); !removed) {
+      spdlog::warn("images: {}", removed.error().message);
+    }
+  }
+}
+
+}  // namespace chalk::agent

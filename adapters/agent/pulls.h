@@ -1,0 +1,61 @@
+// Carries out what the machine orders about images: pulls of layers on a bounded number of threads,
+// and removals. Orders name layers by number only; which registry and digest stand behind a number
+// is learned from the payloads of start orders.
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <stop_token>
+#include <string>
+
+#include "adapters/agent/options.h"
+#include "adapters/agent/workers.h"
+#include "adapters/images/registry.h"
+#include "adapters/images/store.h"
+#include "model/images/cache.h"
+
+namespace chalk::agent {
+
+class Pulls {
+ public:
+  static constexpr std::size_t kLayersMax = 200'000;  // that are known; the rest is forgotten
+
+  using Finished = std::function<void(images::PullFinished)>;
+  Pulls(images::Store& store, const images::Registry& registry, std::size_t threads,
+        Finished finished, const Metrics& metrics);
+  ~Pulls();
+
+  void learn(const images::Image& image);
+  void pull(images::PullLayers order);
+  void evict(images::EvictLayers order);
+  // Removes stored layers that the machine does not know: those of a log that is gone, or pulled
+  // and not told before a crash.
+  void keep_only(const std::set<LayerId>& layers);
+  void stop();  // what is under way is given up, and nothing is said of it
+
+ private:
+  struct Known {
+    images::Reference repository;
+    images::Layer layer;
+  };
+  Result<images::Image> subset(const std::vector<LayerId>& layers);
+  std::optional<std::string> diff_id(LayerId layer) const;
+  void remove(const std::vector<LayerId>& layers);
+
+  images::Store& store_;
+  const images::Registry& registry_;
+  const Finished finished_;
+  const Metrics& metrics_;
+  mutable std::mutex mutex_;
+  std::map<LayerId, Known> known_;
+  std::condition_variable removed_;
+  std::multiset<LayerId> leaving_;  // ordered to go: a later pull of the same layer waits for that
+  std::stop_source stop_;
+  Workers removals_{1};
+  Workers workers_;
+};
+
+}  // namespace chalk::agent
