@@ -110,10 +110,9 @@ Result<void> make_links(const Store& store, const Layers& layers, const std::str
   std::vector<std::string> targets;  // the uppermost first, as overlayfs wants them
   for (auto at = layers.rbegin(); at != layers.rend(); ++at)
     targets.push_back(store.layer_path(*at));
-  if (targets.size() == 1) {  // overlayfs wants two
-    std::filesystem::create_directories(links + "/nothing", error);
-    targets.push_back(links + "/nothing");
-  }
+  // overlayfs wants two; and reads a directory of the mount wrongly once a lower one is deleted, so
+  // the empty one stays.
+  if (targets.size() == 1) targets.push_back(store.root() + "/nothing");
   for (std::size_t i = 0; i < targets.size() && !error; ++i)
     std::filesystem::create_directory_symlink(targets[i], links + "/" + std::to_string(i), error);
   *count = targets.size();
@@ -229,6 +228,7 @@ Result<std::unique_ptr<Rootfs>> Rootfs::open(Store& store) {
   auto impl = std::unique_ptr<Impl>(new Impl{store, store.root() + "/mounts", {}, {}, {}});
   std::error_code error;
   std::filesystem::create_directories(impl->folder, error);
+  if (!error) std::filesystem::create_directory(store.root() + "/nothing", error);
   if (error) return fail(Error::Kind::failed, impl->folder + ": " + error.message());
   if (auto found = impl->find_mounts(); !found) return std::unexpected(found.error());
   return std::unique_ptr<Rootfs>(new Rootfs(std::move(impl)));

@@ -1,0 +1,238 @@
+#include "adapters/images/store.h"
+
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "adapters/images/digest.h"
+#include "tests/adapters/images/docker_registry.h"
+#include "tests/adapters/images/served_image.h"
+#include "tests/adapters/images/tree_listing.h"
+
+namespace chalk::images {
+namespace {
+
+using namespace testing;
+namespace fs = std::filesystem;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root: owners and whiteouts";
+  }
+  std::unique_ptr<Store> open_store() {
+    StoreOptions options;
+    options.root = scratch_.path() + "/store";
+    options.keep_free_bytes = 0;
+    auto store = Store::open(options);
+    EXPECT_TRUE(store) << store.error().message;
+    return store ? std::move(*store) : nullptr;
+  }
+  std::size_t count_in(const std::string& folder) const {
+    return static_cast<std::size_t>(std::distance(
+        fs::directory_iterator(scratch_.path() + "/store/" + folder), fs::directory_iterator()));
+  }
+  Scratch scratch_;
+};
+
+const Blob kBase = make_layer({directory("etc"), file("etc/name", "base"), file("x", "1")});
+const Blob kTop = make_layer({file("etc/name", "top"), file(".wh.x", "")}, Compression::zstd);
+const Published kImage = publish({kBase, kTop});
+
+TEST_F(StoreTest, PullsAnImageFromARealRegistryAndKeepsItOverARestart) {
+  std::string why;
+  const auto docker = DockerRegistry::start(scratch_, why);
+  if (!docker) GTEST_SKIP() << why;
+  docker->push("library/app", "1", kImage);
+  Registries configuration = plain({});
+  configuration.registries["docker.io"] = {{{docker->host(), true}}, false, false};
+  const Registry registry(configuration);
+  const auto image = registry.resolve(*parse_reference("app:1"));
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->manifest_digest, sha256_digest(kImage.manifest));
+  auto store = open_store();
+  EXPECT_FALSE(store->has(*image));
+  Progress last;
+  const auto pulled = store->pull(registry, *image, [&](const Progress& now) { last = now; });
+  ASSERT_TRUE(pulled) << pulled.error().message;
+  EXPECT_EQ(last.layers_done, 2u);
+  EXPECT_EQ(last.bytes_received, transfer_bytes(*image));
+  EXPECT_TRUE(store->has(*image));
+  EXPECT_EQ(list_tree(store->layer_path(kBase.layer.diff_id))["etc/name"], "file 644 0:0 base");
+  EXPECT_EQ(*store->bytes(kBase.layer.diff_id), 3 * 4096);
+  const auto top = store->find(kTop.layer.diff_id);
+  ASSERT_TRUE(top);
+  EXPECT_EQ(top->whiteouts, 1);
+  EXPECT_EQ(count_in("tmp"), 0u);
+  store.reset();
+  store = open_store();
+  EXPECT_EQ(store->list().size(), 2u);
+  EXPECT_EQ(*store->bytes(kBase.layer.diff_id), 3 * 4096);
+}
+
+TEST_F(StoreTest, ConcurrentPullsOfOneLayerDownloadItOnce) {
+  std::atomic<int> downloads = 0;
+  std::atomic<bool> go = false;
+  Server server([&](const Asked& asked) {
+    ++downloads;
+    while (!go) std::this_thread::yield();
+    return serve_image(kImage, "app", asked);
+  });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  std::vector<std::thread> threads;
+  std::atomic<int> worked = 0;
+  for (int i = 0; i < 8; ++i)
+    threads.emplace_back([&] {
+      if (store->pull_layer(registry, reference_to(server), kBase.layer)) ++worked;
+    });
+  while (downloads == 0) std::this_thread::yield();
+  go = true;
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(worked, 8);
+  EXPECT_EQ(downloads, 1);
+}
+
+TEST_F(StoreTest, WhoJoinedAPullGoesOnWhenItsStarterIsStopped) {
+  std::stop_source stop;
+  std::atomic<int> downloads = 0;
+  Server server([&](const Asked& asked) {
+    Answer answer = serve_image(kImage, "app", asked);
+    if (++downloads == 1) answer.stall_after = 10;
+    return answer;
+  });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  std::thread first([&] {
+    const auto pulled =
+        store->pull_layer(registry, reference_to(server), kBase.layer, {}, stop.get_token());
+    EXPECT_FALSE(pulled);
+  });
+  while (downloads == 0) std::this_thread::yield();
+  std::thread second([&] {
+    const auto pulled = store->pull_layer(registry, reference_to(server), kBase.layer);
+    EXPECT_TRUE(pulled) << pulled.error().message;
+  });
+  stop.request_stop();
+  first.join();
+  second.join();
+  EXPECT_TRUE(store->has(kBase.layer.diff_id));
+}
+
+TEST_F(StoreTest, AFailedPullLeavesNothing) {
+  Server server([&](const Asked& asked) {
+    Answer answer = serve_image(kImage, "app", asked);
+    if (asked.path.find(kTop.layer.digest) != std::string::npos) answer.body[3] ^= 1;
+    return answer;
+  });
+  Registries configuration = plain({server.host()});
+  configuration.attempts = 1;
+  const Registry registry(configuration);
+  const auto image = registry.resolve(reference_to(server));
+  ASSERT_TRUE(image);
+  const auto store = open_store();
+  const auto pulled = store->pull(registry, *image);
+  ASSERT_FALSE(pulled);
+  EXPECT_EQ(pulled.error().kind, Error::Kind::corrupt) << pulled.error().message;
+  EXPECT_FALSE(store->has(kTop.layer.diff_id));
+  EXPECT_EQ(count_in("tmp"), 0u);
+  EXPECT_EQ(count_in("layers"), store->list().size());
+}
+
+TEST_F(StoreTest, ALayerWhoseDiffIdLiesIsNotStored) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  Layer layer = kBase.layer;
+  layer.diff_id = sha256_digest("other");
+  EXPECT_EQ(store->pull_layer(registry, reference_to(server), layer).error().kind,
+            Error::Kind::corrupt);
+  layer.diff_id = "sha256:../../etc";
+  EXPECT_EQ(store->pull_layer(registry, reference_to(server), layer).error().kind,
+            Error::Kind::invalid);
+  EXPECT_EQ(count_in("layers"), 0u);
+  EXPECT_EQ(count_in("tmp"), 0u);
+}
+
+TEST_F(StoreTest, WhatACrashLeftIsRemovedAtTheNextStart) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  auto store = open_store();
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  store.reset();
+  const std::string root = scratch_.path() + "/store";
+  fs::create_directories(root + "/tmp/7/fs/deep/er");
+  std::ofstream(root + "/tmp/7/blob") << "half";
+  fs::create_directories(root + "/layers/" + std::string(64, 'a') + "/fs");  // without its record
+  fs::create_directories(root + "/layers/strange");
+  std::ofstream(root + "/layers/file") << "x";
+  fs::create_symlink("/etc", root + "/layers/" + std::string(64, 'b'));
+  store = open_store();
+  ASSERT_TRUE(store);
+  EXPECT_EQ(store->list().size(), 1u);
+  EXPECT_EQ(count_in("tmp"), 0u);
+  EXPECT_EQ(count_in("layers"), 1u);
+  EXPECT_TRUE(fs::exists("/etc/passwd"));
+}
+
+TEST_F(StoreTest, OneProcessHoldsARoot) {
+  const auto store = open_store();
+  StoreOptions options;
+  options.root = store->root();
+  const auto second = Store::open(options);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.error().kind, Error::Kind::unavailable);
+}
+
+TEST_F(StoreTest, ALayerInUseCannotBeRemoved) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  const std::string diff_id = kBase.layer.diff_id;
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  ASSERT_TRUE(store->pin(diff_id));
+  ASSERT_TRUE(store->pin(diff_id));
+  store->unpin(diff_id);
+  EXPECT_TRUE(store->find(diff_id)->in_use);
+  EXPECT_EQ(store->remove(diff_id).error().kind, Error::Kind::denied);
+  store->unpin(diff_id);
+  EXPECT_TRUE(store->remove(diff_id));
+  EXPECT_FALSE(store->has(diff_id));
+  EXPECT_EQ(store->remove(diff_id).error().kind, Error::Kind::not_found);
+  EXPECT_EQ(store->pin(diff_id).error().kind, Error::Kind::not_found);
+  EXPECT_FALSE(fs::exists(store->layer_path(diff_id)));
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer)) << "and back again";
+}
+
+TEST_F(StoreTest, AFullDiskIsExhaustedAndLeavesNothing) {
+  const std::string disk = scratch_.folder("store");
+  if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=1m") != 0)
+    GTEST_SKIP() << "cannot mount a small tmpfs";
+  // Compresses well: the estimate lets it begin, then the disk ends.
+  const Blob big = make_layer({file("zeros", std::string(8 << 20, '\0'))});
+  const Blob small = make_layer({file("a", "x")});
+  std::string noise(2 << 20, 'x');
+  for (std::size_t i = 0; i < noise.size(); ++i) noise[i] = static_cast<char>(i * i >> 7);
+  const Blob incompressible = make_layer({file("noise", noise)}, Compression::none);
+  const Published published = publish({big, small, incompressible});
+  Server server([&](const Asked& asked) { return serve_image(published, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  ASSERT_TRUE(store);
+  for (const Blob* blob : {&big, &incompressible}) {
+    const auto pulled = store->pull_layer(registry, reference_to(server), blob->layer);
+    ASSERT_FALSE(pulled);
+    EXPECT_EQ(pulled.error().kind, Error::Kind::exhausted) << pulled.error().message;
+    EXPECT_EQ(count_in("tmp"), 0u);
+    EXPECT_EQ(count_in("layers"), 0u);
+  }
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), small.layer));
+}
+
+}  // namespace
+}  // namespace chalk::images
