@@ -106,6 +106,8 @@ std::string compress(const std::string& bytes, Compression compression) {
   must(compression == Compression::gzip ? archive_write_add_filter_gzip(archive)
                                         : archive_write_add_filter_zstd(archive),
        archive);
+  if (compression == Compression::gzip)
+    must(archive_write_set_options(archive, "!timestamp"), archive);
   archive_write_set_bytes_in_last_block(archive, 1);
   must(archive_write_open(archive, &out, nullptr, append, nullptr), archive);
   struct archive_entry* entry = archive_entry_new();
