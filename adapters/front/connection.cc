@@ -54,11 +54,12 @@ std::string text_of(const asio::ip::tcp::endpoint& remote) {
   return (six ? "[" + address + "]" : address) + ":" + std::to_string(remote.port());
 }
 
-// Looks at the first bytes without taking them.
-asio::awaitable<Protocol> look(Socket& socket) {
+// Looks at the first bytes without taking them. The deadline is also looked at here: bytes that wait
+// to be read hide that the socket was shut down.
+asio::awaitable<Protocol> look(Socket& socket, std::chrono::steady_clock::time_point deadline) {
   std::array<char, kHttp2Preface.size()> first{};
   asio::steady_timer pause(co_await asio::this_coro::executor);
-  for (;;) {
+  while (std::chrono::steady_clock::now() < deadline) {
     error_code error;
     co_await socket.async_wait(Socket::wait_read, asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return Protocol::unknown;
@@ -75,6 +76,7 @@ asio::awaitable<Protocol> look(Socket& socket) {
     pause.expires_after(std::chrono::milliseconds(5));
     co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
   }
+  co_return Protocol::unknown;
 }
 
 void hand_over(Front::State& state, Socket& socket, const ConnectionPointer& connection,
@@ -199,7 +201,7 @@ asio::awaitable<void> serve_plain(std::shared_ptr<Front::State> state, Socket so
   deadline.async_wait([connection](const error_code& error) {
     if (!error) connection->shut_down();
   });
-  const Protocol protocol = co_await look(socket);
+  const Protocol protocol = co_await look(socket, deadline.expiry());
   deadline.cancel();
   switch (protocol) {
     case Protocol::unknown: ++state->failed; co_return;

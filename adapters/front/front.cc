@@ -157,7 +157,7 @@ Result<void> Front::replace_certificate(const std::string& certificate_pem,
 
 std::string Front::peer(const grpc::ServerContextBase& context) const {
   const std::string known = context.peer();
-  if (known.starts_with("inproc")) {
+  if (known == "unknown" || known.starts_with("inproc")) {  // what gRPC calls its inside
     const auto& metadata = context.client_metadata();
     const auto at = metadata.find(kPeerMetadata);
     return at == metadata.end() ? known : std::string(at->second.data(), at->second.size());

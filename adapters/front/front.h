@@ -43,8 +43,8 @@ struct Request {
 struct Response {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
-  std::string body;
-  std::vector<std::pair<std::string, std::string>> headers;
+  std::string body = {};
+  std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
 // Runs on one of Options::handler_threads and may wait, but not without bound. An exception that
@@ -56,7 +56,7 @@ using Admit = std::function<std::unique_ptr<Response>(const Request&)>;
 
 struct RouteOptions {
   std::uint64_t body_bytes_max = 64 * 1024;
-  Admit admit;  // none: everybody
+  Admit admit = {};  // none: everybody
 };
 
 struct Limits {

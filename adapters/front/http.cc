@@ -11,6 +11,7 @@
 #include <boost/beast/core/basic_stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <limits>
 
 #include "adapters/front/connect.h"
 
@@ -111,9 +112,8 @@ class Session {
 };
 
 asio::awaitable<void> Session::run() {
-  while (!state_->stopping) {
-    if (!co_await one_request()) break;
-  }
+  bool goes_on = true;
+  while (goes_on && !state_->stopping) goes_on = co_await one_request();
   co_await linger();
 }
 
@@ -307,8 +307,10 @@ asio::awaitable<bool> Session::write(const Response& response, bool keep_alive, 
 asio::awaitable<bool> Session::one_request() {
   HeadParser head;
   head.header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
-  head.body_limit(boost::none);  // looked at below, when it is known what is asked
-  if (!co_await read_head(head)) co_return false;
+  // Looked at below, when it is known what is asked. (Boost 1.74 takes none for zero.)
+  head.body_limit(std::numeric_limits<std::uint64_t>::max());
+  const bool readable = co_await read_head(head);
+  if (!readable) co_return false;
   ++state_->requests;
   Request request = request_of(head.get(), connection_->peer);
   const unsigned version = head.get().version();
@@ -335,19 +337,25 @@ asio::awaitable<bool> Session::one_request() {
   Share share(state_->buffered, limits_.buffered_bytes);
   BodyParser body(std::move(head));
   Response response;
-  if (!co_await read_body(body, most, share, response)) {
+  const bool complete_body = co_await read_body(body, most, share, response);
+  if (!complete_body) {
     co_await write(response, false, head_only, version);
     co_return false;
   }
   request.body = std::move(body.get().body());
   const std::uint64_t taken = request.body.size();
   stream_.expires_never();
-  response = route != nullptr ? co_await handle(*route, std::move(request))
-                              : co_await call(std::move(request));
+  // No co_await inside an expression here: gcc 12 makes wrong code of it.
+  if (route != nullptr) {
+    response = co_await handle(*route, std::move(request));
+  } else {
+    response = co_await call(std::move(request));
+  }
   if (!share.grow_to(taken + response.body.size())) {
     response = connect_error("unavailable", "too much is being answered at once; try again");
   }
-  co_return co_await write(response, keep, head_only, version) && keep;
+  const bool written = co_await write(response, keep, head_only, version);
+  co_return written && keep;
 }
 
 }  // namespace
