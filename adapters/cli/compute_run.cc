@@ -1,0 +1,398 @@
+// chalk compute run and exec: a command in a new or a running sandbox.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "adapters/cli/client.h"
+#include "adapters/cli/command.h"
+#include "adapters/cli/logs.h"
+#include "adapters/cli/output.h"
+#include "adapters/cli/session.h"
+#include "adapters/cli/signals.h"
+#include "adapters/cli/stop.h"
+#include "adapters/cli/terminal.h"
+#include "adapters/cli/text.h"
+
+namespace chalk::cli {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+struct ProcessFlags {
+  bool input = false, terminal = false;
+  std::vector<std::string> env, command;
+  std::string workdir, timeout;
+};
+
+struct RunFlags : ProcessFlags {
+  std::string image, cpu, memory, disk, gpu, name, lifetime;
+  std::vector<std::string> tags;
+  int port = 0;
+  bool detach = false, remove = false, keep = false;
+};
+
+void add_process_options(CLI::App& app, ProcessFlags& flags) {
+  app.add_flag("-i,--interactive", flags.input, "standard input goes to the command");
+  app.add_flag("-t,--tty", flags.terminal, "give the command a terminal; with -i for shells");
+  app.add_option("-e,--env", flags.env,
+                 "NAME=VALUE, or NAME for the value it has here; may be given again");
+  app.add_option("-w,--workdir", flags.workdir, "directory in which the command begins");
+  app.add_option("--timeout", flags.timeout,
+                 "end the command after this time, such as 90s; exit status 124");
+  app.add_option("command", flags.command, "the command; best after --");
+}
+
+std::map<std::string, std::string> environment_of(const std::vector<std::string>& words) {
+  std::map<std::string, std::string> out;
+  for (const std::string& word : words) {
+    const auto equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    if (name.empty()) throw Stop("--env: found \"" + harmless(word) + "\", expected NAME=VALUE");
+    const char* here = equals == std::string::npos ? std::getenv(name.c_str()) : nullptr;
+    if (equals == std::string::npos && here == nullptr) {
+      throw Stop("--env " + name + ": it has no value here; give NAME=VALUE");
+    }
+    out[name] = here != nullptr ? here : word.substr(equals + 1);
+  }
+  return out;
+}
+
+std::vector<std::string> command_of(const ProcessFlags& flags, const Invocation& invocation) {
+  std::vector<std::string> out = flags.command;
+  out.insert(out.end(), invocation.after_dashes.begin(), invocation.after_dashes.end());
+  return out;
+}
+
+void check_terminal(const ProcessFlags& flags, bool json) {
+  if (flags.terminal && json) throw Stop("-t and --json do not go together");
+  if (flags.terminal && flags.input && !is_terminal(STDIN_FILENO)) {
+    throw Stop("-t needs a terminal as standard input; leave -t out in scripts");
+  }
+}
+
+int report(const SessionEnd& end, const std::string& sandbox, bool as_json) {
+  if (as_json) {
+    print(json{{"id", sandbox},
+               {"exit_code", end.code},
+               {"signal", end.signal},
+               {"timed_out", end.timed_out},
+               {"stdout", utf8(end.output)},
+               {"stderr", utf8(end.error)},
+               {"truncated", end.truncated}}
+              .dump() +
+          "\n");
+  } else if (end.timed_out) {
+    note("chalk: the command ran longer than --timeout and was ended");
+  }
+  return end.code;
+}
+
+// ---- run
+
+sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
+                                             const std::vector<std::string>& command) {
+  sandbox::v2::CreateSandboxRequest request;
+  auto& spec = *request.mutable_spec();
+  spec.set_image(flags.image);
+  if (!flags.name.empty()) spec.set_name(flags.name);
+  for (const auto& [name, value] : environment_of(flags.env)) {
+    (*spec.mutable_env_vars())[name] = value;
+  }
+  for (const std::string& tag : flags.tags) {
+    const auto equals = tag.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw Stop("--tag: found \"" + harmless(tag) + "\", expected NAME=VALUE");
+    }
+    (*spec.mutable_tags())[tag.substr(0, equals)] = tag.substr(equals + 1);
+  }
+  if (!flags.cpu.empty()) spec.mutable_resources()->set_cpu(checked_cpu(flags.cpu));
+  if (!flags.memory.empty()) {
+    spec.mutable_resources()->set_memory(checked_bytes("--memory", flags.memory));
+  }
+  if (!flags.gpu.empty()) spec.mutable_resources()->set_gpu(flags.gpu);
+  if (!flags.disk.empty()) {
+    spec.mutable_resources()->set_disk(checked_bytes("--disk", flags.disk));
+  }
+  if (!flags.lifetime.empty()) {
+    const auto lifetime = checked_duration("--lifetime", flags.lifetime);
+    spec.mutable_lifetime()->set_seconds(lifetime.count() / 1000);
+    spec.mutable_lifetime()->set_nanos(static_cast<std::int32_t>(lifetime.count() % 1000) *
+                                       1'000'000);
+  }
+  if (flags.port != 0) spec.set_port(flags.port);
+  std::vector<std::string> entrypoint;
+  if (flags.detach && !command.empty()) {
+    // The public request has no working directory of its own.
+    if (!flags.workdir.empty()) {
+      entrypoint = {"sh", "-c", "cd \"$0\" && exec \"$@\"", flags.workdir};
+    }
+    entrypoint.insert(entrypoint.end(), command.begin(), command.end());
+  } else if (!command.empty()) {
+    entrypoint = {"sleep", "infinity"};  // the command is a session beside it
+  }
+  for (const std::string& word : entrypoint) spec.add_entrypoint(word);
+  return request;
+}
+
+class Run {
+ public:
+  Run(const RunFlags& flags, const Invocation& invocation)
+      : flags_(flags), json_(invocation.json), command_(command_of(flags, invocation)) {}
+
+  int run() {
+    check();
+    const auto request = request_of(flags_, command_);
+    Signals signals;  // before gRPC's threads begin
+    const Client client = Client::from_environment();
+    client_ = &client;
+    signals.handle([this](int signal) { interrupted_ = signal; });
+    create(request);
+    try {
+      const int code = go_on(signals);
+      if (!flags_.keep && !flags_.detach) end();
+      return code;
+    } catch (...) {
+      if (!flags_.keep) end();
+      throw;
+    }
+  }
+
+ private:
+  void check() const;
+  void create(const sandbox::v2::CreateSandboxRequest& request);
+  int go_on(Signals& signals);
+  int follow(Signals& signals);
+  bool wait_started();
+  void end() noexcept;
+
+  const RunFlags& flags_;
+  const bool json_;
+  const std::vector<std::string> command_;
+  const Client* client_ = nullptr;
+  std::string id_, name_;
+  std::atomic<int> interrupted_ = 0;
+};
+
+void Run::check() const {
+  check_terminal(flags_, json_);
+  if (flags_.detach && (flags_.input || flags_.terminal || flags_.keep)) {
+    throw Stop("--detach does not go with -i, -t or --keep: nobody is attached");
+  }
+  if (flags_.remove && flags_.keep) throw Stop("--rm and --keep contradict each other");
+  if (flags_.detach && !flags_.timeout.empty()) {
+    throw Stop("--timeout is for a command that is waited for; use --lifetime with --detach");
+  }
+  if (command_.empty() && (flags_.input || flags_.terminal)) {
+    throw Stop("-i and -t need a command, such as: chalk compute run -it " +
+               harmless(flags_.image) + " -- sh");
+  }
+  if (command_.empty() && !flags_.workdir.empty()) throw Stop("--workdir needs a command");
+  if (flags_.port < 0 || flags_.port > 65535) {
+    throw Stop("--port: found " + std::to_string(flags_.port) + ", expected 1 to 65535");
+  }
+}
+
+void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
+  Progress progress;
+  std::atomic<bool> done = false;
+  // An answer may take long, because the image's registry is asked.
+  std::thread shows([&] {
+    for (int i = 0; !done; ++i) {
+      if (i % 10 == 9) progress.show("asking for " + flags_.image);
+      std::this_thread::sleep_for(50ms);
+    }
+  });
+  sandbox::v2::CreateSandboxResponse response;
+  grpc::ClientContext context;
+  client_->prepare(context, 180s);
+  const grpc::Status status = client_->sandboxes().CreateSandbox(&context, request, &response);
+  done = true;
+  shows.join();
+  progress.clear();
+  client_->check(status);
+  id_ = response.sandbox().id();
+  name_ = response.sandbox().name();
+}
+
+// True when it runs or has run; false when it was interrupted. Throws where it cannot start.
+bool Run::wait_started() {
+  Progress progress;
+  for (auto pause = 10ms; interrupted_ == 0; pause = std::min(pause * 2, 250ms)) {
+    const auto about = client_->inspect(id_);
+    if (about.status() == "running" || about.status() == "succeeded" ||
+        about.status() == "failed") {
+      return true;
+    }
+    if (about.status() != "pending") {
+      throw Stop("sandbox " + id_ + " did not start: " + harmless(about.status_message()));
+    }
+    bool placed = false;
+    for (const auto& entry : about.timeline()) placed = placed || entry.phase() == "placed";
+    progress.show(placed ? "pulling image and starting " + flags_.image
+                         : "waiting for a node with room");
+    std::this_thread::sleep_for(pause);
+  }
+  return false;
+}
+
+int Run::go_on(Signals& signals) {
+  if (!wait_started()) throw Stop("interrupted", kSignalled + interrupted_);
+  if (flags_.detach) {
+    if (json_) {
+      const auto about = client_->inspect(id_);
+      print(json{{"id", id_},
+                 {"name", about.name()},
+                 {"status", about.status()},
+                 {"web_url", about.web_url()}}
+                .dump() +
+            "\n");
+    } else {
+      print(id_ + "\n");
+    }
+    return 0;
+  }
+  if (command_.empty()) return follow(signals);
+  SessionAsk ask;
+  ask.sandbox = id_;
+  ask.argv = command_;
+  ask.workdir = flags_.workdir;
+  ask.input = flags_.input;
+  ask.terminal = flags_.terminal;
+  ask.capture = json_;
+  if (!flags_.timeout.empty()) ask.timeout = checked_duration("--timeout", flags_.timeout);
+  return report(run_session(*client_, signals, ask), id_, json_);
+}
+
+// The image's own command: its output until it ends.
+int Run::follow(Signals& signals) {
+  SessionEnd end;
+  LogsAsk ask;
+  ask.id = id_;
+  ask.follow = true;
+  if (json_) ask.capture = &end;
+  if (!flags_.timeout.empty()) ask.timeout = checked_duration("--timeout", flags_.timeout);
+  const LogsOutcome outcome = stream_logs(*client_, signals, ask);
+  if (outcome.signal != 0) throw Stop("", kSignalled + outcome.signal);
+  if (outcome.timed_out) {
+    end.timed_out = true;
+    end.code = kTimedOut;
+    return report(end, id_, json_);
+  }
+  admin::v1::InspectResponse about;
+  for (int i = 0; i < 300; ++i) {  // the node's word of its end is on its way
+    about = client_->inspect(id_);
+    if (about.ended()) break;
+    std::this_thread::sleep_for(100ms);
+  }
+  if (about.status() != "succeeded" && about.status() != "failed") {
+    throw Stop("sandbox " + id_ + " is " + about.status() + ": " +
+               harmless(about.status_message()));
+  }
+  end.signal = about.signal();
+  end.code = about.signal() != 0 ? kSignalled + about.signal() : about.exit_code();
+  return report(end, id_, json_);
+}
+
+// Nobody needs it any more; what is wrong with that is said and does not change how we end.
+void Run::end() noexcept {
+  try {
+    client_->terminate(id_, 0s);
+  } catch (const Stop& stop) {
+    note("chalk: sandbox " + id_ + " may still run: " + stop.what());
+  }
+}
+
+// ---- exec
+
+struct ExecFlags : ProcessFlags {
+  std::string sandbox;
+};
+
+int exec(const ExecFlags& flags, const Invocation& invocation) {
+  const auto command = command_of(flags, invocation);
+  if (command.empty()) {
+    throw Stop("no command: give one after --, such as: chalk compute exec " +
+               harmless(flags.sandbox) + " -- ls /");
+  }
+  check_terminal(flags, invocation.json);
+  SessionAsk ask;
+  ask.env = environment_of(flags.env);
+  if (!flags.timeout.empty()) ask.timeout = checked_duration("--timeout", flags.timeout);
+  Signals signals;
+  const Client client = Client::from_environment();
+  const auto about = client.inspect(flags.sandbox);
+  if (about.status() != "running") {
+    throw Stop("sandbox " + about.id() + " is " + about.status() + ", not running" +
+               (about.status_message().empty() ? "" : ": " + harmless(about.status_message())));
+  }
+  ask.sandbox = about.id();
+  ask.argv = command;
+  ask.workdir = flags.workdir;
+  ask.input = flags.input;
+  ask.terminal = flags.terminal;
+  ask.capture = invocation.json;
+  return report(run_session(client, signals, ask), about.id(), invocation.json);
+}
+
+constexpr const char* kStatuses =
+    "Exit status: that of the command (128 + N when signal N ended it); 124 after --timeout,\n"
+    "125 when chalk itself failed, 126 when the command cannot be executed, 127 when it is not "
+    "there.\n";
+
+}  // namespace
+
+void add_run(CLI::App& compute, Invocation& invocation) {
+  const auto run = std::make_shared<RunFlags>();
+  CLI::App& app = leaf(
+      compute, invocation, "run", "run a command in a new sandbox",
+      std::string("Without a command the image's own runs. The sandbox ends with its command, "
+                  "unless --keep.\n") +
+          kStatuses +
+          "\nExamples:\n"
+          "  chalk compute run busybox -- uname -a\n"
+          "  chalk compute run -it --rm debian -- bash\n"
+          "  tar c . | chalk compute run -i python:3.12 --memory 2Gi -- tar t\n"
+          "  chalk compute run --detach --name web --port 8000 --lifetime 1h python:3.12 -- \\\n"
+          "      python -m http.server 8000\n"
+          "\nJSON: id, exit_code, signal, timed_out, stdout, stderr, truncated (16 MiB of each are "
+          "kept);\nwith --detach: id, name, status, web_url.\n");
+  app.add_option("image", run->image, "the image, as docker names it")->required();
+  app.add_option("--cpu", run->cpu, "CPUs, such as 1, 0.5 or 500m");
+  app.add_option("--memory", run->memory, "memory, such as 512Mi or 2Gi");
+  app.add_option("--disk", run->disk, "disk for what the sandbox writes, such as 10Gi");
+  app.add_option("--gpu", run->gpu, "GPUs, such as nvidia-l4 or 2:nvidia-a100");
+  app.add_option("--name", run->name, "a name, which commands take in place of the id");
+  app.add_option("--lifetime", run->lifetime, "end the sandbox after this time, such as 1h or 90s");
+  app.add_option("--port", run->port, "publish this port of the sandbox; inspect says the address");
+  app.add_option("--tag", run->tags, "NAME=VALUE kept with the sandbox; may be given again");
+  app.add_flag("-d,--detach", run->detach, "print the sandbox's id once it runs, and leave it");
+  app.add_flag("--rm", run->remove, "end the sandbox with its command; this is the default");
+  app.add_flag("--keep", run->keep, "leave the sandbox running when the command has ended");
+  add_process_options(app, *run);
+  app.callback([run, &invocation] {
+    invocation.chosen = [run, &invocation] { return Run(*run, invocation).run(); };
+  });
+
+  const auto flags = std::make_shared<ExecFlags>();
+  CLI::App& exec_app = leaf(
+      compute, invocation, "exec", "run a command in a running sandbox",
+      std::string(kStatuses) +
+          "\nExamples:\n"
+          "  chalk compute exec web -- ps aux\n"
+          "  chalk compute exec -it web -- sh\n"
+          "  echo 'print(6 * 7)' | chalk compute exec -i web -- python -\n"
+          "\nJSON: id, exit_code, signal, timed_out, stdout, stderr, truncated.\n");
+  exec_app.add_option("sandbox", flags->sandbox, "its id or name")->required();
+  add_process_options(exec_app, *flags);
+  exec_app.callback([flags, &invocation] {
+    invocation.chosen = [flags, &invocation] { return exec(*flags, invocation); };
+  });
+}
+
+}  // namespace chalk::cli
