@@ -52,7 +52,8 @@ struct Options {
   std::vector<std::string> dns;
   std::string resolver_file = "/etc/resolv.conf";
 
-  std::string namespaces = "/run/netns";  // where they are mounted; `ip netns` knows this folder
+  std::string namespaces = "/run/netns";     // where they are mounted; `ip netns` knows this folder
+  std::string records = "/run/chalk-network";  // folder of who has what; must not outlive a reboot
 };
 
 // What a sandbox is started with. A namespace is for one start: runsc takes the address off the
@@ -98,7 +99,7 @@ struct Statistics {
 
 class Network {
  public:
-  static constexpr std::size_t kPublishedMax = 12;  // per sandbox
+  static constexpr std::size_t kPublishedMax = 64;  // per sandbox
   static constexpr std::size_t kIdBytesMax = 64;    // of a sandbox id: [A-Za-z0-9_.-]
 
   // Checks the options, sets net.ipv4.ip_forward where it is off (and leaves it on), makes the
@@ -145,8 +146,8 @@ class Network {
   // Waits until nothing is to be made or destroyed. False after the timeout.
   bool settle(std::chrono::milliseconds timeout) const;
 
-  // Shutdown for good: destroys all namespaces, links, routes and rules with this name. Nothing but
-  // the destructor may be called after it.
+  // Shutdown for good: destroys all namespaces, links, routes and rules with this name. No other call
+  // may be under way, and nothing but the destructor may be called after it.
   Result<void> remove();
 
   Network(const Network&) = delete;

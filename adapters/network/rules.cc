@@ -1,0 +1,118 @@
+#include "adapters/network/rules.h"
+
+#include <nftables/libnftables.h>
+
+#include <algorithm>
+#include <memory>
+
+namespace chalk::network {
+namespace {
+
+Result<void> run(const std::string& commands, const std::string& what) {
+  const std::unique_ptr<nft_ctx, void (*)(nft_ctx*)> context(nft_ctx_new(NFT_CTX_DEFAULT),
+                                                             &nft_ctx_free);
+  if (!context || nft_ctx_buffer_error(context.get()) != 0) {
+    return fail(Error::Kind::exhausted, what + ": no memory for nftables");
+  }
+  if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) == 0) return {};
+  const char* said = nft_ctx_get_error_buffer(context.get());
+  return fail(Error::Kind::failed,
+              what + ": nftables says: " + std::string(said ? said : "").substr(0, 2000));
+}
+
+void replace_all(std::string& text, const std::string& from, const std::string& to) {
+  for (auto at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
+    text.replace(at, from.size(), to);
+  }
+}
+
+// What nobody reaches by being forwarded: this host's loopback and link-local neighbours (the cloud's
+// metadata), multicast and reserved, other sandboxes, and what the options say.
+std::string elements_of(const Rules& rules) {
+  std::vector<Range> ranges = rules.blocked;
+  ranges.insert(ranges.end(), {{0, 8}, {0x7f000000, 8}, {0xa9fe0000, 16}, {0xe0000000, 3}});
+  ranges.push_back(rules.pool);
+  // Ranges of a power of two either nest or are apart; nftables refuses nested ones.
+  std::ranges::sort(ranges, [](const Range& a, const Range& b) {
+    return a.first != b.first ? a.first < b.first : a.bits < b.bits;
+  });
+  std::string text;
+  Range last{0, 32};
+  bool any = false;
+  for (const auto& range : ranges) {
+    if (any && range.overlaps(last)) continue;
+    if (any) text += ", ";
+    text += text_of(range);
+    last = range;
+    any = true;
+  }
+  return text;
+}
+
+constexpr const char* kRules = R"(
+add table inet TABLE
+delete table inet TABLE
+table inet TABLE {
+  set blocked { type ipv4_addr; flags interval; elements = { BLOCKED } }
+  chain origin {
+    type filter hook prerouting priority raw; policy accept;
+    iifname != "NAME-*" accept
+    meta nfproto != ipv4 drop
+    fib saddr . iif oif 0 drop
+  }
+  chain names {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname "NAME-*" meta l4proto { tcp, udp } th dport 53 dnat ip to GATEWAY
+  }
+  chain host {
+    type filter hook input priority filter; policy accept;
+    iifname != { "lo", "NAME-*" } ip daddr GATEWAY drop
+    iifname != "NAME-*" accept
+    ct state established,related accept
+    ip daddr GATEWAY meta l4proto { tcp, udp } th dport 53 accept
+    drop
+  }
+  chain through {
+    type filter hook forward priority filter; policy accept;
+    oifname "NAME-*" ct state established,related accept
+    oifname "NAME-*" drop
+    iifname != "NAME-*" accept
+    ip daddr @blocked reject with icmpx admin-prohibited
+    UPLINK
+  }
+  chain leaving {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr POOL oifname != { "lo", "NAME-*" } masquerade
+  }
+}
+)";
+
+}  // namespace
+
+std::string table_of(const std::string& name) { return "chalk_" + name; }
+
+std::string text_of(const Rules& rules) {
+  std::string text = kRules;
+  replace_all(text, "TABLE", table_of(rules.name));
+  replace_all(text, "NAME", rules.name);
+  replace_all(text, "BLOCKED", elements_of(rules));
+  replace_all(text, "GATEWAY", text_of(rules.gateway));
+  replace_all(text, "POOL", text_of(rules.pool));
+  replace_all(text, "UPLINK",
+              rules.uplink.empty()
+                  ? ""
+                  : "oifname != \"" + rules.uplink + "\" reject with icmpx admin-prohibited");
+  return text;
+}
+
+Result<void> apply(const Rules& rules) {
+  return run(text_of(rules), "rules of table " + table_of(rules.name));
+}
+
+Result<void> remove_rules(const std::string& name) {
+  const auto table = "inet " + table_of(name);
+  return run("add table " + table + "\ndelete table " + table + "\n",
+             "remove table " + table_of(name));
+}
+
+}  // namespace chalk::network
