@@ -1,0 +1,314 @@
+#include "adapters/gvisor/runtime.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+
+namespace chalk::gvisor {
+namespace {
+
+namespace fs = std::filesystem;
+using process::Fd;
+
+std::int64_t wall_nanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+bool good_id(const std::string& id) {
+  return !id.empty() && id.size() <= 64 && id[0] != '-' &&
+         std::all_of(id.begin(), id.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+         });
+}
+
+Result<void> write_file(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out << text;
+  out.close();
+  if (out) return {};
+  return fail(Error::Kind::exhausted, path + ": cannot write: " + strerror(errno));
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// The last error that runsc wrote to its log: its standard error belongs to the sandbox.
+std::string last_error(const std::string& log) {
+  std::ifstream in(log);
+  std::string line, message;
+  while (std::getline(in, line)) {
+    const auto one = nlohmann::json::parse(line, nullptr, false);
+    if (one.is_object() && one.value("level", "") == "error") message = one.value("msg", "");
+  }
+  return message.empty() ? "runsc gave no reason" : message;
+}
+
+// "creating container: cannot find "x" in PATH" and the like.
+bool says_not_found(const std::string& message) {
+  return message.find("no such file") != std::string::npos ||
+         message.find("not found") != std::string::npos ||
+         message.find("executable file") != std::string::npos ||
+         message.find("error finding executable") != std::string::npos;
+}
+
+}  // namespace
+
+Runtime::Runtime(RuntimeOptions options, cgroup::Groups groups, process::Reaper& reaper)
+    : options_(std::move(options)), groups_(std::move(groups)), reaper_(reaper) {
+  for (const char* folder : {"/run", "/bundles"}) {
+    fs::create_directories(options_.state + folder);
+    fs::permissions(options_.state + folder, fs::perms::owner_all);
+  }
+  const auto said = call({options_.runsc, "--version"}, "ask for the version");
+  if (!said) throw std::runtime_error("--runsc " + options_.runsc + ": " + said.error().message);
+  version_ = said->out.substr(0, said->out.find('\n'));
+}
+
+Result<std::string> Runtime::choose_platform(const std::string& runsc, const std::string& scratch,
+                                             const std::vector<std::string>& platforms,
+                                             std::chrono::milliseconds timeout,
+                                             std::string& tried) {
+  for (const std::string& platform : platforms) {
+    const std::string root = scratch + "/canary-" + platform;
+    process::Spawn spawn;
+    spawn.argv = {runsc, "--root=" + root, "--platform=" + platform, "--network=none",
+                  "--ignore-cgroups", "do", "/bin/true"};
+    spawn.env = process::current_environment();
+    const auto ran = process::run(spawn, timeout);
+    umount2((root + "/null-netns").c_str(), MNT_DETACH);
+    std::error_code ignored;
+    fs::remove_all(root, ignored);
+    const bool good = ran && ran->status.exit_code == 0 && ran->status.signal == 0;
+    tried += platform + ": " +
+             (good ? "works"
+              : ran ? ran->err.substr(0, ran->err.find('\n'))
+                    : ran.error().message) +
+             "; ";
+    if (good) return platform;
+  }
+  return fail(Error::Kind::unavailable, "gVisor runs on no platform here: " + tried);
+}
+
+std::vector<std::string> Runtime::command(const std::string& id) const {
+  std::vector<std::string> argv = {options_.runsc,
+                                   "--root=" + options_.state + "/run",
+                                   "--platform=" + options_.platform,
+                                   "--network=sandbox",
+                                   "--host-uds=none",
+                                   "--log-format=json",
+                                   "--log=" + bundle(id) + "/runsc.log"};
+  if (options_.debug) {
+    argv.push_back("--debug");
+    argv.push_back("--debug-log=" + options_.state + "/debug/");
+  }
+  return argv;
+}
+
+Result<process::Output> Runtime::call(std::vector<std::string> argv, const char* doing) const {
+  process::Spawn spawn;
+  spawn.argv = std::move(argv);
+  spawn.env = process::current_environment();
+  auto said = process::run(spawn, options_.call_timeout);
+  if (!said) return std::unexpected(said.error());
+  if (said->status.exit_code != 0 || said->status.signal != 0) {
+    return fail(Error::Kind::failed, std::string("runsc could not ") + doing + ": " +
+                                         said->err.substr(0, 500));
+  }
+  return said;
+}
+
+std::string Runtime::bundle(const std::string& id) const {
+  return options_.state + "/bundles/" + id;
+}
+
+// ---- the life of a sandbox
+
+Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended)> ended) {
+  if (!good_id(spec.id)) {
+    return fail(Error::Kind::invalid, "sandbox id: found \"" + spec.id + "\", expected [a-z0-9-]");
+  }
+  if (fs::exists(bundle(spec.id)) || !groups_.members(spec.id).empty()) {
+    if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
+  }
+  const std::string folder = bundle(spec.id);
+  std::error_code error;
+  fs::create_directories(folder + "/upper", error);
+  if (error) return fail(Error::Kind::exhausted, folder + ": " + error.message());
+  cgroup::Limits limits{spec.cpu_millicores, spec.memory_bytes, spec.pids};
+  if (auto made = groups_.create(spec.id, limits); !made) return std::unexpected(made.error());
+  if (!spec.resolv_conf.empty()) write_file(folder + "/resolv.conf", spec.resolv_conf);
+  if (!spec.hosts.empty()) write_file(folder + "/hosts", spec.hosts);
+  const std::string config = oci_config(spec, groups_.oci_path(spec.id), folder);
+  if (auto written = write_file(folder + "/config.json", config); !written) {
+    return std::unexpected(written.error());
+  }
+  const auto open_output = [](const std::string& path) {
+    return Fd(path.empty() ? -1
+                           : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  };
+  const Fd out = open_output(spec.stdout_file), err = open_output(spec.stderr_file);
+  process::Spawn spawn;
+  spawn.argv = command(spec.id);
+  std::string overlay = "--overlay2=root:dir=" + folder + "/upper";
+  if (spec.disk_bytes > 0) overlay += ",size=" + std::to_string(spec.disk_bytes);
+  for (const std::string& word : std::vector<std::string>{
+           overlay, "run", "--detach", "--bundle=" + folder, "--pid-file=" + folder + "/pid",
+           spec.id}) {
+    spawn.argv.push_back(word);
+  }
+  spawn.env = process::current_environment();
+  spawn.output = out.get();
+  spawn.error = err.get();
+  Started started;
+  started.created_at = wall_nanos();
+  auto child = process::spawn(spawn);
+  if (!child) return std::unexpected(child.error());
+  const auto status = process::wait(*child, options_.call_timeout);
+  if (!status) {
+    ::kill(-child->pid, SIGKILL);
+    process::wait(*child, std::chrono::seconds(5));
+    remove(spec.id);
+    return fail(Error::Kind::timeout, "runsc did not start the sandbox within " +
+                                          std::to_string(options_.call_timeout.count()) + " ms");
+  }
+  started.started_at = wall_nanos();
+  if (status->exit_code != 0 || status->signal != 0) {
+    const std::string why = last_error(folder + "/runsc.log");
+    const bool memory = groups_.out_of_memory(spec.id) > 0;
+    remove(spec.id);
+    return fail(says_not_found(why) ? Error::Kind::not_found : Error::Kind::failed,
+                "the sandbox could not be started: " + why +
+                    (memory ? " (it ran out of memory while starting)" : ""));
+  }
+  started.pid = static_cast<pid_t>(std::atoi(read_file(folder + "/pid").c_str()));
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
+  if (!pidfd) {  // it has ended already and somebody has waited for it
+    const bool memory = groups_.out_of_memory(spec.id) > 0;
+    ended(Ended{false, 0, 0, memory});
+    return started;
+  }
+  watch(spec.id, started.pid, std::move(pidfd), std::move(ended));
+  return started;
+}
+
+// The sandbox's process ends with the status of its main process, or is killed.
+void Runtime::watch(const std::string& id, pid_t pid, Fd pidfd, std::function<void(Ended)> ended) {
+  reaper_.watch(pid, std::move(pidfd), [this, id, ended](process::Status status) {
+    Ended end;
+    end.known = status.known;
+    end.exit_code = status.exit_code;
+    end.signal = status.signal;
+    end.out_of_memory = groups_.out_of_memory(id) > 0;
+    // Killed inside: runsc says so as a shell does.
+    if (end.signal == 0 && end.exit_code > 128 && end.exit_code < 128 + 65) {
+      end.signal = end.exit_code - 128;
+    }
+    ended(end);
+  });
+}
+
+std::optional<pid_t> Runtime::alive(const std::string& id) const {
+  const std::string path = options_.state + "/run/" + id + "_sandbox:" + id + ".state";
+  const auto state = nlohmann::json::parse(read_file(path), nullptr, false);
+  if (!state.is_object() || !state.contains("sandbox") || !state["sandbox"].is_object()) return {};
+  const pid_t pid = state["sandbox"].value("pid", 0);
+  const auto members = groups_.members(id);  // else another process has the number now
+  if (pid <= 0 || std::find(members.begin(), members.end(), pid) == members.end()) return {};
+  return pid;
+}
+
+Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)> ended) {
+  const auto pid = alive(id);
+  if (!pid) return fail(Error::Kind::not_found, "sandbox " + id + " does not run");
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  if (!pidfd || alive(id) != pid) {
+    return fail(Error::Kind::not_found, "sandbox " + id + " has just ended");
+  }
+  watch(id, *pid, std::move(pidfd), std::move(ended));
+  return Started{*pid, 0, 0};
+}
+
+Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid) {
+  std::vector<std::string> argv = command(id);
+  argv.push_back("kill");
+  if (inner_pid != 0) argv.push_back("--pid=" + std::to_string(inner_pid));
+  argv.push_back(id);
+  argv.push_back(std::to_string(number));
+  const auto said = call(std::move(argv), "send a signal");
+  if (!said) return std::unexpected(said.error());
+  return {};
+}
+
+Result<void> Runtime::pause(const std::string& id) {
+  auto argv = command(id);
+  argv.insert(argv.end(), {"pause", id});
+  const auto said = call(std::move(argv), "pause the sandbox");
+  if (!said) return std::unexpected(said.error());
+  return {};
+}
+
+Result<void> Runtime::resume(const std::string& id) {
+  auto argv = command(id);
+  argv.insert(argv.end(), {"resume", id});
+  const auto said = call(std::move(argv), "resume the sandbox");
+  if (!said) return std::unexpected(said.error());
+  return {};
+}
+
+// The processes go first, by their group, which cannot hang; what runsc keeps of them after. A
+// start that was cut off may have left runsc a state that it waits for, so its files are removed
+// here as well.
+Result<void> Runtime::remove(const std::string& id) {
+  if (!good_id(id)) return fail(Error::Kind::invalid, "sandbox id: found \"" + id + "\"");
+  auto removed = groups_.remove(id);
+  const std::string run = options_.state + "/run/";
+  std::error_code ignored;
+  const std::string stem = run + id + "_sandbox:" + id;
+  if (fs::exists(stem + ".state", ignored)) {
+    auto argv = command(id);
+    argv.insert(argv.end(), {"delete", "--force", id});
+    process::Spawn spawn;
+    spawn.argv = std::move(argv);
+    spawn.env = process::current_environment();
+    [[maybe_unused]] const auto said = process::run(spawn, std::chrono::seconds(5));
+  }
+  fs::remove(stem + ".state", ignored);
+  fs::remove(stem + ".lock", ignored);
+  fs::remove(run + "runsc-" + id + ".sock", ignored);
+  std::error_code error;
+  fs::remove_all(bundle(id), error);
+  if (error) return fail(Error::Kind::failed, bundle(id) + ": " + error.message());
+  return removed;
+}
+
+std::vector<std::string> Runtime::list() const {
+  std::set<std::string> out;
+  for (const std::string& id : groups_.list()) out.insert(id);
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(options_.state + "/bundles", error)) {
+    out.insert(entry.path().filename());
+  }
+  for (const auto& entry : fs::directory_iterator(options_.state + "/run", error)) {
+    const std::string name = entry.path().filename();
+    const auto mark = name.find("_sandbox:");
+    if (mark != std::string::npos) out.insert(name.substr(0, mark));
+  }
+  return {out.begin(), out.end()};
+}
+
+}  // namespace chalk::gvisor
