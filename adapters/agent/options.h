@@ -13,8 +13,12 @@
 
 namespace chalk::agent {
 
-// How the agent tells its owner what it measured: seconds of a phase, or how many of something
-// there are now. Called from any thread; must not wait.
+// How the agent tells its owner what it measured. Called from any thread; must not wait.
+//   observed  how long a phase took: start (layers there to process running), clean_up, pull, append
+//             and step (of the machine's log)
+//   now       how many there are: connected, sandboxes, starts_waiting, sessions, channels,
+//             namespaces_spare, addresses_free; every 5 s
+//   counted   starts_failed, pulls_failed
 struct Metrics {
   std::function<void(const char* name, double seconds)> observed;
   std::function<void(const char* name, double value)> now;
@@ -47,7 +51,7 @@ struct Options {
   node::Config machine = default_machine();
 
   // ---- sandboxes
-  std::string runsc;              // path; empty: looked for in PATH
+  std::string runsc;              // path; empty: beside this program, or in PATH
   std::string platform = "auto";  // systrap, kvm, ptrace; auto: the first that a canary runs on
   std::string guest;              // chalk-guest, path; empty: beside this program
   std::string network_pool = "10.87.0.0/16";

@@ -46,11 +46,12 @@ void Pulls::pull(images::PullLayers order) {
     if (stop_.stop_requested()) return;
     const double took =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    if (metrics_.observed) metrics_.observed("pull_seconds", took);
+    if (metrics_.observed) metrics_.observed("pull", took);
     if (done) {
       spdlog::info("pull {}: {} layers of {} in {:.3f} s", order.pull.value, order.layers.size(),
                    to_string(image->reference), took);
     } else {
+      if (metrics_.counted) metrics_.counted("pulls_failed");
       spdlog::warn("pull {}: {} layers failed after {:.3f} s: {}", order.pull.value,
                    order.layers.size(), took, done.error().message);
     }

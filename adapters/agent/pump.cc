@@ -73,6 +73,12 @@ void Pump::add(std::shared_ptr<Session> session, Process process,
 void Pump::ended(const std::shared_ptr<Session>& session, ProcessEnd end) {
   {
     const std::lock_guard lock(session->mutex_);
+    // The runtime tells death by signal n as exit code 128 + n; so does a program of its own will.
+    // It is taken for a signal where we sent that one.
+    const int number = end.exit_code - 128;
+    if (end.signal == 0 && number >= 1 && number < 64 && (session->signals_ >> number & 1) != 0) {
+      end = {0, number};
+    }
     if (!session->end_) session->end_ = end;
   }
   ask({Order::ended, session.get(), {}, {}});
@@ -341,9 +347,7 @@ void Pump::check_times() {
       live.killed = true;
       live.limit = Clock::time_point::max();
       live.doom = std::min(live.doom, now + kKillPatience);
-      elsewhere_([kill = session->process_.signal] {
-        if (kill) (void)kill(SIGKILL);
-      });
+      elsewhere_([hold = live.session] { (void)hold->signal(SIGKILL); });
     }
   }
   for (Session* session : due) settle(live_.at(session));

@@ -1,0 +1,237 @@
+// chalk-node: the agent of one machine that runs sandboxes.
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+
+#include "adapters/agent/agent.h"
+#include "adapters/process/child.h"
+#include "model/core/resources.h"
+
+#ifndef CHALK_COMMIT
+#define CHALK_COMMIT "unknown"
+#endif
+
+namespace chalk::agent {
+namespace {
+
+// The agent's measurements in the form that Prometheus reads, on a loopback port.
+class Numbers {
+ public:
+  explicit Numbers(const std::string& address)
+      : registry_(std::make_shared<prometheus::Registry>()),
+        phases_(prometheus::BuildHistogram()
+                    .Name("chalk_agent_phase_seconds")
+                    .Help("What a node agent measures of its work")
+                    .Register(*registry_)),
+        values_(prometheus::BuildGauge()
+                    .Name("chalk_agent_value")
+                    .Help("What a node agent counts now")
+                    .Register(*registry_)),
+        events_(prometheus::BuildCounter()
+                    .Name("chalk_agent_events_total")
+                    .Help("What a node agent has counted")
+                    .Register(*registry_)),
+        exposer_(std::make_unique<prometheus::Exposer>(address)) {
+    exposer_->RegisterCollectable(registry_);
+  }
+  Metrics sink() {
+    Metrics metrics;
+    metrics.observed = [this](const char* name, double seconds) {
+      static const prometheus::Histogram::BucketBoundaries kBounds = {
+          1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 3, 10, 30, 60};
+      phases_.Add({{"phase", name}}, kBounds).Observe(seconds);
+    };
+    metrics.now = [this](const char* name, double value) {
+      values_.Add({{"what", name}}).Set(value);
+    };
+    metrics.counted = [this](const char* name) { events_.Add({{"what", name}}).Increment(); };
+    return metrics;
+  }
+
+ private:
+  std::shared_ptr<prometheus::Registry> registry_;
+  prometheus::Family<prometheus::Histogram>& phases_;
+  prometheus::Family<prometheus::Gauge>& values_;
+  prometheus::Family<prometheus::Counter>& events_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+};
+
+struct Flags {
+  std::string cpu, memory, disk, image_cache, registries, log_level = "info", metrics;
+  std::vector<std::string> mirrors;
+  std::uint64_t pool = 1, zone = 1;
+};
+
+std::int64_t bytes_of(const std::string& text, const char* option) {
+  if (text.empty()) return 0;
+  const auto bytes = parse_bytes(text);
+  if (!bytes) {
+    throw std::runtime_error(std::string(option) + ": found \"" + text +
+                             "\", expected bytes such as 16Gi");
+  }
+  return *bytes;
+}
+
+// "docker.io=http://127.0.0.1:5000": asked before the registry itself.
+void add_mirror(images::Registries& registries, const std::string& text) {
+  const auto equals = text.find('=');
+  const auto scheme = text.find("://", equals == std::string::npos ? 0 : equals);
+  const std::string kind =
+      scheme == std::string::npos ? "" : text.substr(equals + 1, scheme - equals - 1);
+  if (equals == std::string::npos || equals == 0 || (kind != "http" && kind != "https")) {
+    throw std::runtime_error("--mirror: found \"" + text +
+                             "\", expected REGISTRY=http://HOST:PORT or =https://HOST");
+  }
+  std::string host = text.substr(scheme + 3);
+  while (!host.empty() && host.back() == '/') host.pop_back();
+  registries.registries[text.substr(0, equals)].mirrors.push_back({host, kind == "http"});
+}
+
+void read_flags(const Flags& flags, Options& options) {
+  if (!flags.cpu.empty()) {
+    const auto cpu = parse_cpu_millicores(flags.cpu);
+    if (!cpu) throw std::runtime_error("--cpu: found \"" + flags.cpu + "\", expected 4 or 3500m");
+    options.cpu_millicores = *cpu;
+  }
+  options.memory_bytes = bytes_of(flags.memory, "--memory");
+  options.disk_bytes = bytes_of(flags.disk, "--disk");
+  options.image_bytes = bytes_of(flags.image_cache, "--image-cache");
+  options.pool = PoolId{flags.pool};
+  options.zone = ZoneId{flags.zone};
+  if (!flags.registries.empty()) {
+    auto read = images::load_registries(flags.registries);
+    if (!read) throw std::runtime_error("--registries: " + read.error().message);
+    options.registries = std::move(*read);
+  }
+  for (const std::string& mirror : flags.mirrors) add_mirror(options.registries, mirror);
+}
+
+void add_options(CLI::App& app, Options& options, Flags& flags) {
+  app.add_option("--data", options.data,
+                 "directory of the log, the certificate, images, sandboxes; made when absent")
+      ->required();
+  app.add_option("--server", options.server, "ADDRESS:PORT of the server's private port")
+      ->required();
+  app.add_option("--server-name", options.server_name,
+                 "name in the server's certificate, where that is not the address");
+  app.add_option("--join-token", options.join_token,
+                 "from the server's operator; needed once, until --data holds a certificate")
+      ->envname("CHALK_JOIN_TOKEN");
+  app.add_option("--server-root", options.server_root_file,
+                 "PEM file of the server's authority, to join");
+  app.add_option("--server-fingerprint", options.server_fingerprint,
+                 "or its SHA-256, as the server prints it");
+  app.add_option("--node-name", options.node_name, "for people; default: this host's name");
+  app.add_option("--pool", flags.pool, "pool that the node belongs to")->capture_default_str();
+  app.add_option("--zone", flags.zone, "zone that it stands in")->capture_default_str();
+  app.add_option("--cpu", flags.cpu, "offered, such as 4 or 3500m; default: all");
+  app.add_option("--memory", flags.memory,
+                 "offered, such as 16Gi; default: all but a tenth, at least 1Gi");
+  app.add_option("--disk", flags.disk,
+                 "offered for what sandboxes write; default: half of what is free");
+  app.add_option("--image-cache", flags.image_cache,
+                 "for unpacked layers; default: a quarter of what is free");
+  app.add_option("--start-slots", options.start_slots, "sandboxes that start at once")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--sandboxes-max", options.sandboxes_max, "sandboxes that live at once")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--runsc", options.runsc, "gVisor's runsc; default: beside this program or PATH");
+  app.add_option("--platform", options.platform,
+                 "of gVisor; auto tries what a canary runs on, the fastest first")
+      ->check(CLI::IsMember({"auto", "systrap", "kvm", "ptrace"}))
+      ->capture_default_str();
+  app.add_option("--guest", options.guest,
+                 "chalk-guest, which moves files in and out; default: beside this program");
+  app.add_option("--network-pool", options.network_pool, "addresses of sandboxes, CIDR")
+      ->capture_default_str();
+  app.add_option("--network-prefix", options.network_prefix,
+                 "of names of interfaces, namespaces, control groups: one per agent on a host")
+      ->capture_default_str();
+  app.add_option("--spare-namespaces", options.spare_namespaces, "made ahead of starts")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
+  app.add_option("--publish-address", options.listen_address,
+                 "where published ports of sandboxes are listened on")
+      ->capture_default_str();
+  app.add_option("--advertise-address", options.advertise_address,
+                 "what clients reach them by; default: --publish-address");
+  app.add_option("--registries", flags.registries, "JSON file: mirrors, credentials, plain http");
+  app.add_option("--mirror", flags.mirrors,
+                 "REGISTRY=URL is asked before REGISTRY, such as "
+                 "docker.io=http://127.0.0.1:5000; may be given again");
+  app.add_option("--metrics", flags.metrics,
+                 "ADDRESS:PORT to serve /metrics on, such as 127.0.0.1:9464; default: none");
+  app.add_option("--log-level", flags.log_level, "debug, info, warning, error")
+      ->capture_default_str();
+}
+
+// One signal ends the agent in order, a second one at once; sandboxes go on either way.
+int serve(Options options, const Flags& flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGINT, SIGTERM}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread begins
+  std::signal(SIGPIPE, SIG_IGN);
+  process::become_subreaper();
+  std::unique_ptr<Numbers> numbers;
+  if (!flags.metrics.empty()) {
+    numbers = std::make_unique<Numbers>(flags.metrics);
+    options.metrics = numbers->sink();
+  }
+  Agent agent(std::move(options));
+  agent.start();
+  int signal = 0;
+  sigwait(&signals, &signal);
+  spdlog::info("stopping; sandboxes go on and are taken over at the next start");
+  std::thread([signals] {
+    int again = 0;
+    sigwait(&signals, &again);
+    std::fprintf(stderr, "chalk-node: stopped at once\n");
+    _exit(128 + again);
+  }).detach();
+  agent.stop();
+  return 0;
+}
+
+int main_of(int argc, char** argv) {
+  CLI::App app{"chalk-node: runs the sandboxes of a Chalk server on this machine (as root)"};
+  app.footer(
+      "The first time (the server's operator gives the token and the fingerprint):\n"
+      "  chalk-node --data /var/lib/chalk-node --server chalk.example:9090 \\\n"
+      "    --join-token TOKEN --server-fingerprint SHA256\n"
+      "Later the token is not needed. SIGTERM stops the agent and leaves sandboxes running.");
+  Options options;
+  Flags flags;
+  add_options(app, options, flags);
+  app.set_version_flag("--version", CHALK_COMMIT);
+  CLI11_PARSE(app, argc, argv);
+  spdlog::set_default_logger(spdlog::stderr_color_mt("chalk-node"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+  spdlog::set_level(spdlog::level::from_str(flags.log_level));
+  try {
+    read_flags(flags, options);
+    return serve(std::move(options), flags);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "chalk-node: %s\n", error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace chalk::agent
+
+int main(int argc, char** argv) { return chalk::agent::main_of(argc, argv); }

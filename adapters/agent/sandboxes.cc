@@ -1,0 +1,273 @@
+// What is done to sandboxes, but for their start.
+#include "adapters/agent/sandboxes.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+
+#include "adapters/agent/live_sandbox.h"
+
+namespace chalk::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kKillPatience = 10s;  // then it is taken away whatever the runtime says
+constexpr std::size_t kAcceptedMax = 10'000;
+
+}  // namespace
+
+std::int64_t wall_nanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string name_of(SandboxId sandbox) { return "s" + std::to_string(sandbox.value); }
+
+SandboxId sandbox_of(const std::string& name) {
+  SandboxId sandbox;
+  if (name.size() < 2 || name.front() != 's') return {};
+  const auto read = std::from_chars(name.data() + 1, name.data() + name.size(), sandbox.value);
+  const bool whole = read.ec == std::errc{} && read.ptr == name.data() + name.size();
+  return whole ? sandbox : SandboxId{};
+}
+
+Sandboxes::Sandboxes(const Options& options, Parts parts, Post post)
+    : options_(options),
+      parts_(parts),
+      post_(std::move(post)),
+      enders_(static_cast<std::size_t>(std::clamp(options.start_slots, 2, 16))),
+      workers_(static_cast<std::size_t>(std::clamp(options.start_slots, 1, 32))) {}
+Sandboxes::~Sandboxes() { stop(); }
+
+void Sandboxes::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  workers_.stop();
+  enders_.stop();
+}
+
+Sandboxes::Hold Sandboxes::find(SandboxId sandbox) const {
+  const auto found = live_.find(sandbox);
+  return found == live_.end() ? Hold{} : found->second;
+}
+
+std::size_t Sandboxes::count() const {
+  const std::lock_guard lock(mutex_);
+  return live_.size();
+}
+
+Result<void> Sandboxes::running(SandboxId sandbox) const {
+  const std::lock_guard lock(mutex_);
+  const Hold live = find(sandbox);
+  if (!live) {
+    return fail(Error::Kind::not_found,
+                "sandbox " + std::to_string(sandbox.value) + ": is not on this node");
+  }
+  if (live->phase != Phase::running) {
+    return fail(Error::Kind::unavailable,
+                "sandbox " + std::to_string(sandbox.value) +
+                    (live->phase == Phase::starting ? ": is starting" : ": is ending"));
+  }
+  return {};
+}
+
+void Sandboxes::accepted(SandboxId sandbox) {
+  const std::lock_guard lock(mutex_);
+  if (accepted_.size() >= kAcceptedMax) accepted_.clear();
+  accepted_.try_emplace(sandbox, wall_nanos());
+}
+
+void Sandboxes::start(StartOrder order) {
+  auto live = std::make_shared<Live>();
+  live->name = name_of(order.sandbox);
+  {
+    const std::lock_guard lock(mutex_);
+    if (live_.contains(order.sandbox)) return;  // under way
+    live->note.set_layers_ready_at(wall_nanos());
+    const auto when = accepted_.find(order.sandbox);
+    if (when != accepted_.end()) {
+      live->note.set_accepted_at(when->second);
+      accepted_.erase(when);
+    }
+    live->note.set_node_name(options_.node_name);
+    live->order = std::move(order);
+    live_[live->order.sandbox] = live;
+  }
+  workers_.run([this, live] { begin(live); });
+}
+
+// ---- the end
+
+void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
+  const std::lock_guard lock(mutex_);
+  accepted_.erase(sandbox);
+  const Hold live = find(sandbox);
+  if (!live) return post_(node::SandboxKilled{sandbox, {}});  // it is gone, or never was
+  live->kill_wanted = true;
+  changed_.notify_all();
+  if (live->phase != Phase::running) return;  // its start or its end will be told
+  if (grace.nanos <= 0) {
+    return enders_.run([this, live] { hard_kill(live); });
+  }
+  enders_.run([this, live] {
+    if (const auto asked = parts_.machinery.signal(live->name, SIGTERM); !asked) {
+      spdlog::warn("sandbox {}: cannot be asked to end: {}", live->order.sandbox.value,
+                   asked.error().message);
+      hard_kill(live);
+    }
+  });
+  parts_.alarm.after(std::chrono::nanoseconds(grace.nanos), [this, live] {
+    enders_.run([this, live] { hard_kill(live); });
+  });
+}
+
+void Sandboxes::hard_kill(const Hold& live) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (live->phase != Phase::running || live->end) return;
+  }
+  const SandboxId sandbox = live->order.sandbox;
+  if (const auto killed = parts_.machinery.signal(live->name, SIGKILL); !killed) {
+    spdlog::warn("sandbox {}: cannot be killed, it is taken away: {}", sandbox.value,
+                 killed.error().message);
+    return on_end(sandbox, {0, SIGKILL, false, false});
+  }
+  parts_.alarm.after(kKillPatience, [this, sandbox, live] {
+    {
+      const std::lock_guard lock(mutex_);
+      if (live->end || find(sandbox) != live) return;
+    }
+    spdlog::warn("sandbox {}: its end was not told within {} s, it is taken away", sandbox.value,
+                 kKillPatience.count());
+    on_end(sandbox, {0, SIGKILL, false, false});
+  });
+}
+
+void Sandboxes::on_end(SandboxId sandbox, MainEnd end) {
+  const std::lock_guard lock(mutex_);
+  const Hold live = find(sandbox);
+  if (!live || live->end) return;
+  live->end = end;
+  live->note.set_ended_at(wall_nanos());
+  changed_.notify_all();
+  if (live->phase != Phase::running) return;  // who starts it looks
+  live->phase = Phase::ending;
+  enders_.run([this, live] { finish(live); });
+}
+
+void Sandboxes::finish(const Hold& live) {
+  const auto began = Alarm::Clock::now();
+  clean_up(*live);
+  const SandboxId sandbox = live->order.sandbox;
+  const double took = std::chrono::duration<double>(Alarm::Clock::now() - began).count();
+  if (options_.metrics.observed) options_.metrics.observed("clean_up", took);
+  const std::lock_guard lock(mutex_);
+  const MainEnd& end = *live->end;
+  spdlog::info("sandbox {} ({}): ended, {}exit code {} signal {}, cleaned up in {:.3f} s",
+               sandbox.value, live->payload.id(), end.out_of_memory ? "out of memory, " : "",
+               end.exit_code, end.signal, took);
+  if (live->kill_wanted) {
+    post_(node::SandboxKilled{sandbox, note(*live)});
+  } else {
+    post_(node::SandboxExited{sandbox, end.out_of_memory, note(*live)});
+  }
+  live_.erase(sandbox);
+}
+
+// Also after a start that got nowhere: what was not made is not missed.
+void Sandboxes::clean_up(Live& live) {
+  const auto complain = [&](const char* what, const Result<void>& done) {
+    if (done || done.error().kind == Error::Kind::not_found) return;
+    spdlog::warn("sandbox {}: {}: {}", live.order.sandbox.value, what, done.error().message);
+  };
+  parts_.sessions.sandbox_ended(live.order.sandbox);
+  complain("runtime", parts_.machinery.remove(live.name));
+  complain("network", parts_.network.release(live.name));
+  complain("root file system", parts_.rootfs.release(live.name));
+  live.note.set_first_byte_at(parts_.logs.first_byte_at(live.order.sandbox));
+  parts_.logs.end(live.order.sandbox);
+}
+
+std::string Sandboxes::note(Live& live) const {
+  if (live.end) {
+    live.note.set_exit_code(live.end->exit_code);
+    live.note.set_signal(live.end->signal);
+    if (!live.end->known && live.note.detail().empty()) {
+      live.note.set_detail("how it ended is not known");
+    }
+  }
+  return live.note.SerializeAsString();
+}
+
+void Sandboxes::scrub() {
+  enders_.run([this] {
+    parts_.logs.forget_ended();
+    if (const auto found = parts_.machinery.list()) {
+      for (const Found& one : *found) {
+        bool ours;
+        {
+          const std::lock_guard lock(mutex_);
+          ours = find(sandbox_of(one.name)) != nullptr;
+        }
+        if (!ours) reap(one.name);
+      }
+    }
+    if (!parts_.network.settle(10s)) {
+      spdlog::warn("scrub: the network is not done with what ended; it goes on by itself");
+    }
+    spdlog::info("scrubbed: nothing of the last owner is left");
+    post_(node::ScrubFinished{});
+  });
+}
+
+// ---- after a restart
+
+Result<void> Sandboxes::adopt(const StartOrder& order) {
+  auto live = std::make_shared<Live>();
+  live->name = name_of(order.sandbox);
+  live->order = order;
+  live->phase = Phase::running;
+  live->note.set_node_name(options_.node_name);
+  live->note.set_accepted_at(0);
+  if (!live->payload.ParseFromString(order.payload)) {
+    return fail(Error::Kind::corrupt, "its order carries a payload that is none");
+  }
+  const auto image = images::decode_image(live->payload.image());
+  if (!image) return std::unexpected(image.error());
+  if (auto root = parts_.rootfs.acquire(live->name, *image); !root) {
+    return std::unexpected(root.error());
+  }
+  parts_.logs.take_over(order.sandbox);
+  const SandboxId sandbox = order.sandbox;
+  {
+    const std::lock_guard lock(mutex_);
+    live_[sandbox] = live;
+  }
+  auto watched =
+      parts_.machinery.adopt(live->name, [this, sandbox](MainEnd end) { on_end(sandbox, end); });
+  if (!watched) {
+    const std::lock_guard lock(mutex_);
+    live_.erase(sandbox);
+  }
+  return watched;
+}
+
+void Sandboxes::reap(const std::string& name) {
+  if (const auto done = parts_.machinery.remove(name); !done) {
+    spdlog::warn("orphan {}: {}", name, done.error().message);
+  }
+  if (const auto done = parts_.rootfs.release(name); !done) {
+    spdlog::warn("orphan {}: {}", name, done.error().message);
+  }
+  (void)parts_.network.release(name);
+}
+
+}  // namespace chalk::agent

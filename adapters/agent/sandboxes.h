@@ -1,0 +1,95 @@
+// The sandboxes of this node and what is done to them: started on a bounded number of threads,
+// asked to end and killed, cleaned up after, taken over after a restart. Every order is answered by
+// one event for the machine (a start that is cut short by a kill: by that of the start).
+// Thread safe.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "adapters/agent/alarm.h"
+#include "adapters/agent/logs.h"
+#include "adapters/agent/machinery.h"
+#include "adapters/agent/options.h"
+#include "adapters/agent/sessions.h"
+#include "adapters/agent/workers.h"
+#include "adapters/images/image.h"
+#include "adapters/images/rootfs.h"
+#include "adapters/network/network.h"
+#include "model/node/node.h"
+
+namespace chalk::agent {
+
+// The runtime's and the network's name of a sandbox, and back; 0 for what is no such name.
+std::string name_of(SandboxId sandbox);
+SandboxId sandbox_of(const std::string& name);
+
+class Sandboxes {
+ public:
+  using Post = std::function<void(node::Event)>;
+  struct Parts {
+    Machinery& machinery;
+    images::Rootfs& rootfs;
+    network::Network& network;
+    Logs& logs;
+    Sessions& sessions;
+    Alarm& alarm;
+  };
+  Sandboxes(const Options& options, Parts parts, Post post);
+  ~Sandboxes();
+
+  // ---- orders; each returns at once
+  void accepted(SandboxId sandbox);  // the order came in: for the note
+  void start(StartOrder order);
+  void kill(SandboxId sandbox, EndReason why, Duration grace);
+  void scrub();
+
+  // ---- after a restart, before any order; each blocks
+  // Watches a sandbox that runs. After an error it is as good as gone.
+  Result<void> adopt(const StartOrder& order);
+  // Takes away what nobody owns.
+  void reap(const std::string& name);
+
+  Result<void> running(SandboxId sandbox) const;  // or why a process cannot be started in it
+  std::size_t count() const;
+  std::size_t starts_waiting() const { return workers_.waiting(); }
+  void stop();  // no more starts are begun; waits for those under way
+
+ private:
+  enum class Phase : std::uint8_t { starting, running, ending };
+  struct Live;
+  using Hold = std::shared_ptr<Live>;
+
+  void begin(const Hold& live);
+  Result<void> bring_up(Live& live);
+  Result<void> launch(Live& live, const images::Image& image);
+  Result<void> await_startup(Live& live);
+  void publish(Live& live);
+  void started(const Hold& live);
+  void start_failed(const Hold& live, const Error& error);
+  void on_end(SandboxId sandbox, MainEnd end);
+  void finish(const Hold& live);
+  void clean_up(Live& live);
+  void forget(SandboxId sandbox);
+  bool wanted(const Live& live) const;  // still to be started
+  void hard_kill(const Hold& live);
+  std::string note(Live& live) const;
+  Hold find(SandboxId sandbox) const;  // with mutex_
+
+  const Options& options_;
+  const Parts parts_;
+  const Post post_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<SandboxId, Hold> live_;
+  std::map<SandboxId, std::int64_t> accepted_;
+  bool stopping_ = false;
+  Workers enders_;  // before workers_: starts that fail end here
+  Workers workers_;
+};
+
+}  // namespace chalk::agent
