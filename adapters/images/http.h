@@ -1,7 +1,6 @@
 // One HTTP GET at a time over libcurl, for Registry alone: bounded body, connect, stall and total
 // times, redirects by hand so that an Authorization header never reaches another host and addresses
-// are checked at every hop. Retries nothing: a Reply says what happened and whether trying again
-// may help.
+// are checked at every hop. Retries nothing: a Reply says what happened and whether to try again.
 #pragma once
 #include <curl/curl.h>
 

@@ -1,7 +1,6 @@
-// What an image is once its registry was asked: the digests of its manifest and layers and the part
-// of its configuration that starts a process. Parsing takes bytes that anybody may have written:
-// every count and size has a bound, and an error names the field, what was found and what was
-// expected.
+// What an image is once its registry was asked: the digests of its manifest and layers, and what of
+// its configuration starts a process. Parsing takes bytes that anybody may have written: every
+// count and size has a bound; an error names the field, what was found and what was expected.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -1,6 +1,6 @@
 // Writes the entries of one layer below a directory, in the form that overlayfs reads. The rules
-// are in unpack.h; this file is where they are kept: every step is relative to an open descriptor,
-// and no call here follows a symlink.
+// are in unpack.h; this is where they are kept: every step is relative to an open descriptor, and
+// no call follows a symlink.
 #pragma once
 #include <archive_entry.h>
 #include <sys/stat.h>

@@ -31,7 +31,8 @@ std::string shown(std::string_view text) {
 }
 
 Error error_of(const Reply& reply, const std::string& what) {
-  if (reply.refused) return {Error::Kind::denied, what + ": " + shown(reply.problem)};
+  if (reply.refused || reply.code == CURLE_PEER_FAILED_VERIFICATION)
+    return {Error::Kind::denied, what + ": " + shown(reply.problem)};
   if (reply.code == CURLE_OPERATION_TIMEDOUT)
     return {Error::Kind::timeout, what + ": " + shown(reply.problem)};
   if (reply.code != CURLE_OK) return {Error::Kind::unavailable, what + ": " + shown(reply.problem)};

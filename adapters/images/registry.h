@@ -1,9 +1,9 @@
 // Client of the OCI distribution protocol over libcurl: resolves references and downloads blobs.
-// Tries a registry's mirrors in order, then itself; answers anonymous, basic and bearer challenges;
-// follows redirects without taking credentials to another host; retries what may pass (connection
-// lost, 408, 429, 5xx) a bounded number of times with backoff. Bytes are checked against their
-// digest before anyone sees them. Thread-safe: each call uses a handle of its own; idle ones are
-// kept so that connections are reused.
+// Tries a registry's mirrors in order, then itself; answers basic and bearer challenges; follows
+// redirects without taking credentials to another host; retries what may pass (connection lost,
+// 408, 429, 5xx) a bounded number of times with backoff. Bytes are checked against their digest
+// before anyone sees them. Thread-safe: each call uses a handle of its own; idle ones keep
+// connections.
 #pragma once
 #include <cstdint>
 #include <functional>

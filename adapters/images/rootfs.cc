@@ -161,7 +161,6 @@ struct Rootfs::Impl {
 
   // Takes over what an earlier process mounted; unmounts what makes no sense any more.
   Result<void> find_mounts() {
-    std::error_code ignored;
     const std::set<std::string> mounted = mount_points_below(folder);
     for (const std::string& path : mounted) {
       const std::string chain = path.substr(folder.size() + 1);
@@ -173,11 +172,14 @@ struct Rootfs::Impl {
       if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
         return system_error(path + ": unmount", errno);
     }
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      const std::string name = entry.path().filename().string();
-      if (!roots.contains(name.substr(0, name.find('.'))))
-        std::filesystem::remove_all(entry.path(), ignored);
+    std::error_code error;
+    std::vector<std::filesystem::path> stale;
+    for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end;
+         at.increment(error)) {
+      const std::string name = at->path().filename().string();
+      if (!roots.contains(name.substr(0, name.find('.')))) stale.push_back(at->path());
     }
+    for (const std::filesystem::path& path : stale) std::filesystem::remove_all(path, error);
     return {};
   }
 

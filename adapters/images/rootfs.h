@@ -1,10 +1,9 @@
 // Read-only root file systems out of a Store's layers, one per image and shared by all its
 // sandboxes. One layer is its directory itself; several are one read-only overlayfs mount at
-// root/mounts/<chain>. Who uses a root says so under a name of its own (the sandbox's id), so both
-// calls can be repeated without harm, and a restarted agent takes its sandboxes' roots again:
-// mounts outlive the process and are found at start, together with the layers they hold. Writable
-// layers are not made here: runsc's overlay does that, and the paths given out must never be
-// written to.
+// root/mounts/<chain>. Who uses a root says so under a name of its own (the sandbox's id), so every
+// call can be repeated without harm, and a restarted agent takes its sandboxes' roots again: mounts
+// outlive the process and are found at start, with the layers they hold. Writable layers are not
+// made here, runsc's overlay does that; the paths given out must never be written to.
 #pragma once
 #include <memory>
 #include <string>

@@ -14,11 +14,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include "adapters/images/digest.h"
 #include "adapters/images/tree.h"
@@ -33,6 +35,7 @@ struct Entry {
   std::int64_t bytes = 0;
   std::int64_t whiteouts = 0;
   int pins = 0;
+  bool synced = false;
 };
 
 // A pull under way; others who want the same layer wait for its end.
@@ -47,14 +50,24 @@ std::string source_of(const Reference& repository, const Layer& layer) {
   return repository.registry + "/" + repository.repository + "@" + layer.digest;
 }
 
+// Changes when the machine starts.
+std::string read_boot_id() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  std::getline(file, id);
+  return id;
+}
+
 // A layer's record beside its files, written last.
-Result<void> write_record(int directory, const Unpacked& unpacked, const Layer& layer) {
+Result<void> write_record(int directory, const Unpacked& unpacked, const Layer& layer,
+                          const std::string& boot_id) {
   const std::string text = json{
       {"bytes", unpacked.bytes},
       {"entries", unpacked.entries},
       {"whiteouts", unpacked.whiteouts},
       {"skipped", unpacked.skipped},
-      {"blob", layer.digest}}.dump();
+      {"blob", layer.digest},
+      {"boot", boot_id}}.dump();
   const File file(openat(directory, "layer.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file) return system_error("layer.json", errno);
   if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
@@ -62,7 +75,9 @@ Result<void> write_record(int directory, const Unpacked& unpacked, const Layer& 
   return {};
 }
 
-bool read_record(int layers, const std::string& hex, Entry& entry) {
+// What its record says of a layer, if the layer can be trusted: its bytes are on the disk for sure
+// (the file "synced" says so), or they were written since the machine started.
+bool read_record(int layers, const std::string& hex, const std::string& boot_id, Entry& entry) {
   const File file(openat(layers, (hex + "/layer.json").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!file) return false;
   std::string text(kMaxRecord, '\0');
@@ -75,7 +90,9 @@ bool read_record(int layers, const std::string& hex, Entry& entry) {
     if (found == record.end() || !found->is_number_integer() || *found < 0) return false;
     *to = found->get<std::int64_t>();
   }
-  return true;
+  entry.synced = faccessat(layers, (hex + "/synced").c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  const auto boot = record.find("boot");
+  return entry.synced || (!boot_id.empty() && boot != record.end() && *boot == boot_id);
 }
 
 Result<File> make_directory(int parent, const std::string& name) {
@@ -88,9 +105,10 @@ Result<File> make_directory(int parent, const std::string& name) {
 
 std::vector<std::string> names_in(const std::string& path) {
   std::vector<std::string> names;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(path, ignored))
-    names.push_back(entry.path().filename().string());
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(path, error), end; !error && at != end;
+       at.increment(error))
+    names.push_back(at->path().filename().string());
   return names;
 }
 
@@ -106,18 +124,44 @@ struct Store::Impl {
   std::map<std::string, Entry> entries;  // by hex
   std::map<std::string, std::shared_ptr<Flight>> flights;
   std::uint64_t next_name = 0;
+  std::string boot_id = read_boot_id();
+  std::vector<std::string> unsynced;  // hex
+  std::condition_variable_any to_sync;
+  std::jthread syncer;  // the last: it ends before what it uses
 
   Result<void> load() {
     for (const std::string& name : names_in(options.root + "/tmp"))
       if (auto removed = remove_tree(temporary.get(), name); !removed) return removed;
     for (const std::string& hex : names_in(options.root + "/layers")) {
       Entry entry;
-      if (valid_digest("sha256:" + hex) && read_record(layers.get(), hex, entry))
+      if (valid_digest("sha256:" + hex) && read_record(layers.get(), hex, boot_id, entry)) {
         entries[hex] = entry;
-      else if (auto removed = remove_tree(layers.get(), hex); !removed)
+        if (!entry.synced) unsynced.push_back(hex);
+      } else if (auto removed = remove_tree(layers.get(), hex); !removed) {
         return removed;
+      }
     }
+    syncer = std::jthread([this](std::stop_token stop) { sync_layers(stop); });
     return {};
+  }
+
+  // A sync can take seconds when others write much, so no pull waits for one. One call for all
+  // files of all new layers: each on its own would cost a journal commit.
+  void sync_layers(std::stop_token stop) {
+    std::unique_lock guard(mutex);
+    while (to_sync.wait(guard, stop, [this] { return !unsynced.empty(); })) {
+      const std::vector<std::string> now = std::exchange(unsynced, {});
+      guard.unlock();
+      const bool done = syncfs(layers.get()) == 0;
+      guard.lock();
+      for (const std::string& hex : now) {
+        // Without a mark the next start of the store tries again. One that was removed and pulled
+        // again meanwhile is in the list again.
+        if (!done || std::ranges::find(unsynced, hex) != unsynced.end()) continue;
+        const File mark(openat(layers.get(), (hex + "/synced").c_str(),
+                               O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+      }
+    }
   }
 
   std::int64_t room() const {
@@ -159,19 +203,19 @@ struct Store::Impl {
     const auto unpacked =
         unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
     if (!unpacked) return std::unexpected(unpacked.error());
-    if (auto written = write_record(place->get(), *unpacked, layer); !written) return written;
-    // One call for all files: a layer has many, and each on its own costs a journal commit.
-    if (syncfs(place->get()) != 0) return system_error("sync", errno);
+    if (auto written = write_record(place->get(), *unpacked, layer, boot_id); !written)
+      return written;
     return install(name, std::string(digest_hex(layer.diff_id)),
-                   {unpacked->bytes, unpacked->whiteouts, 0});
+                   {unpacked->bytes, unpacked->whiteouts, 0, false});
   }
 
   Result<void> install(const std::string& name, const std::string& hex, const Entry& entry) {
     if (renameat(temporary.get(), name.c_str(), layers.get(), hex.c_str()) != 0)
       return system_error("rename to layers/" + hex, errno);
-    fsync(layers.get());
     const std::scoped_lock guard(mutex);
     entries[hex] = entry;
+    unsynced.push_back(hex);
+    to_sync.notify_one();
     return {};
   }
 

@@ -1,8 +1,11 @@
 // The layers that a machine holds, by diff id: root/layers/<hex>/{fs/,layer.json}. A layer is there
-// completely or not at all: it is downloaded and unpacked below root/tmp, synced and renamed; what
-// a crash leaves in root/tmp goes at the next open. Concurrent pulls of one layer are joined into
-// one. Layers in use (pinned by Rootfs) cannot be removed. One process holds a root at a time (a
-// lock file); within it every call is thread-safe. Digests are checked before they become names.
+// completely or not at all: it is downloaded and unpacked below root/tmp and renamed; what a crash
+// leaves in root/tmp goes at the next open. The sync to the disk comes after the pull, not in it: a
+// layer that was not synced when the machine (not the process) crashed goes at the next open, too.
+// Concurrent pulls of one layer are joined into one. Layers in use (pinned by Rootfs) cannot be
+// removed. One process holds a root at a time (a lock file); within it every call is thread-safe.
+// Digests are checked before they become names. A layer is shared by all images that name its diff
+// id: who knows the diff id of a private layer can use it here.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -1,5 +1,5 @@
 // The uncompressed bytes of a layer, out of libarchive's filters, hashed and counted on their way.
-// Only the one compression that the media type names is tried, so a blob cannot choose a parser for
+// Only the compression that the media type names is tried: a blob cannot choose a parser for
 // itself.
 #pragma once
 #include <archive.h>

@@ -1,21 +1,17 @@
 // Unpacks one layer (tar, gzip or zstd) into a directory in the form overlayfs reads. The archive
 // is hostile until proven otherwise:
-//  - every path is walked from the root's descriptor, component by component, without following any
-//    symlink; absolute paths lose their leading slash like in tar, ".." anywhere is refused;
-//  - hard links must name a file that is already inside the root; symlinks are stored, never
-//  followed;
-//  - device nodes, fifos and sockets are skipped and counted (a sandbox gets its own /dev); a
-//  symlink
-//    where a directory is needed is refused;
+//  - every path is walked from the root's descriptor, component by component, never over a symlink:
+//    one where a directory is needed is refused, as is ".."; absolute paths lose their slash;
+//  - hard links must name a file that is already inside the root; symlinks are stored as they are;
+//  - device nodes, fifos and sockets are skipped and counted (a sandbox gets its own /dev);
 //  - whiteouts: ".wh.name" becomes the character device 0:0, ".wh..wh..opq" the attribute
-//    trusted.overlay.opaque=y; other ".wh..wh." names (AUFS' own) are skipped; an archive cannot
-//    bring whiteouts of its own in overlayfs' form: trusted.* and every other attribute than user.*
-//    and security.capability is dropped;
+//    trusted.overlay.opaque=y; other ".wh..wh." names (AUFS' own) are skipped. An archive cannot
+//    bring overlayfs' own form: of attributes only user.* and security.capability are kept;
 //  - setuid, setgid, sticky, owner and modification times are kept;
-//  - entries, bytes, ratio, path length, depth and attributes are bounded: Error::exhausted for the
-//  disk's end,
-//    Error::corrupt for everything that breaks a rule, naming the entry.
-// The uncompressed stream is hashed while it is read and must match diff_id.
+//  - entries and bytes are bounded (Error::exhausted, like a full disk); ratio, path length, depth
+//    and attributes too (Error::corrupt, like all that breaks a rule). Errors name the entry.
+// The uncompressed stream is hashed while it is read and must match diff_id. A directory that only
+// this layer has and that holds whiteouts is listed by overlayfs with their names, without files.
 #pragma once
 #include <cstdint>
 #include <stop_token>
@@ -28,8 +24,8 @@ namespace chalk::images {
 
 struct UnpackLimits {
   std::int64_t entries = 2'000'000;
-  std::int64_t bytes = std::int64_t{128}
-                       << 30;  // of the uncompressed tar and of all files together
+  // Of the uncompressed tar, and of all files together.
+  std::int64_t bytes = std::int64_t{128} << 30;
   // Uncompressed bytes may be `ratio` times the blob, once they are more than ratio_from.
   std::int64_t ratio = 200;
   std::int64_t ratio_from = std::int64_t{256} << 20;
@@ -40,7 +36,7 @@ struct UnpackLimits {
 };
 
 struct Unpacked {
-  std::int64_t bytes = 0;      // on disk, blocks of files and directories (du's count)
+  std::int64_t bytes = 0;      // on disk: files and directories in blocks of 4 KiB
   std::int64_t entries = 0;    // read from the archive
   std::int64_t whiteouts = 0;  // of both kinds
   std::int64_t skipped = 0;    // devices, fifos, sockets

@@ -1,5 +1,4 @@
-// A child process of a test: started with arguments and an empty standard input, ended by its own
-// pid.
+// A child process of a test: started with arguments and no input, ended by its own pid.
 #pragma once
 #include <sys/types.h>
 

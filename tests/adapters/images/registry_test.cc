@@ -13,6 +13,8 @@
 #include "adapters/images/authorize.h"
 #include "adapters/images/http.h"
 #include "adapters/images/tree.h"
+#include "tests/adapters/images/process.h"
+#include "tests/adapters/images/scratch.h"
 #include "tests/adapters/images/served_image.h"
 
 namespace chalk::images {
@@ -377,6 +379,29 @@ TEST(Registry, NothingIsSentInTheClearUnlessTheConfigurationSaysSo) {
   configuration.connect_timeout = std::chrono::milliseconds(500);
   EXPECT_FALSE(Registry(configuration).resolve(reference_to(server)));
   EXPECT_TRUE(server.asked().empty());
+}
+
+TEST(Registry, AnUnknownCertificateIsDenied) {
+  const std::string openssl = find_program("openssl");
+  if (openssl.empty()) GTEST_SKIP() << "openssl is not installed";
+  const Scratch scratch;
+  const std::string key = scratch.path() + "/key", certificate = scratch.path() + "/certificate";
+  const std::string log = scratch.path() + "/log";
+  Process made({openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-keyout", key, "-out", certificate, "-days", "1", "-subj",
+                "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"},
+               log);
+  ASSERT_EQ(made.wait(), 0);
+  const std::string host = "127.0.0.1:" + std::to_string(free_port());
+  Process server({openssl, "s_server", "-accept", host, "-key", key, "-cert", certificate, "-www"},
+                 log);
+  Registries configuration;
+  configuration.registries[host] = {};
+  configuration.attempts = 50;  // until it listens
+  configuration.backoff = configuration.backoff_max = std::chrono::milliseconds(200);
+  const auto image = Registry(configuration).resolve(*parse_reference(host + "/app"));
+  ASSERT_FALSE(image);
+  EXPECT_EQ(image.error().kind, Error::Kind::denied) << image.error().message;
 }
 
 TEST(Registry, ChallengesAreReadWithQuotesAndWithout) {

@@ -1,5 +1,5 @@
-// A folder of its own for each test, removed with everything mounted below it, also what a killed
-// earlier run of this program left.
+// A folder of its own for each test, removed with everything mounted below it; the first one also
+// removes what a killed earlier run left.
 #pragma once
 #include <string>
 

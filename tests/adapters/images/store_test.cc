@@ -180,6 +180,39 @@ TEST_F(StoreTest, WhatACrashLeftIsRemovedAtTheNextStart) {
   EXPECT_TRUE(fs::exists("/etc/passwd"));
 }
 
+TEST_F(StoreTest, ALayerThatMayNotHaveReachedTheDiskDoesNotOutliveTheMachine) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  auto store = open_store();
+  ASSERT_TRUE(store->pull(registry, *registry.resolve(reference_to(server))));
+  const auto folder = [&](const Blob& blob) {
+    return fs::path(store->layer_path(blob.layer.diff_id)).parent_path();
+  };
+  const fs::path base = folder(kBase), top = folder(kTop);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!(fs::exists(base / "synced") && fs::exists(top / "synced")) &&
+         std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_TRUE(fs::exists(base / "synced"));
+  store.reset();
+  // As if the machine had ended between the rename and the sync of the upper layer.
+  const auto other_boot = [](const fs::path& layer) {
+    std::string text;
+    std::getline(std::ifstream(layer / "layer.json"), text);
+    const auto at = text.find("\"boot\":\"");
+    ASSERT_NE(at, std::string::npos);
+    text[at + 8] = text[at + 8] == '0' ? '1' : '0';
+    std::ofstream(layer / "layer.json") << text;
+  };
+  other_boot(base);
+  other_boot(top);
+  fs::remove(top / "synced");
+  store = open_store();
+  EXPECT_TRUE(store->has(kBase.layer.diff_id));
+  EXPECT_FALSE(store->has(kTop.layer.diff_id));
+  EXPECT_FALSE(fs::exists(top));
+}
+
 TEST_F(StoreTest, OneProcessHoldsARoot) {
   const auto store = open_store();
   StoreOptions options;
