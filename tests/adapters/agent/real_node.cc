@@ -1,0 +1,274 @@
+#include "real_node.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include "adapters/agent/gvisor_machinery.h"
+#include "adapters/images/layer_id.h"
+#include "adapters/images/registry.h"
+#include "adapters/images/rootfs.h"
+#include "adapters/network/network.h"
+
+namespace chalk::agent {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+std::string program(const std::string& name) {
+  return (fs::read_symlink("/proc/self/exe").parent_path() / name).string();
+}
+
+std::string runsc() {
+  const char* named = std::getenv("CHALK_RUNSC");
+  return named != nullptr ? named : fs::absolute("build/tools/bin/runsc").string();
+}
+
+std::string registry_folder() { return fs::absolute("build/agent-test-registry").string(); }
+
+images::Registries registries(const std::string& host) {
+  images::Registries out;
+  out.registries[host].insecure = true;
+  return out;
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+}  // namespace
+
+std::string RealNode::skip_;
+std::string RealNode::registry_;
+
+void RealNode::SetUpTestSuite() {
+  skip_.clear();
+  if (geteuid() != 0) skip_ = "needs root";
+  if (access(runsc().c_str(), X_OK) != 0) skip_ = runsc() + " is not there: ci/tools brings it";
+  if (access(program("chalk-node").c_str(), X_OK) != 0) skip_ = "chalk-node is not built";
+  if (!fs::exists("build/images/index.json")) skip_ = "no images: ci/base-image makes them";
+  if (!skip_.empty()) return;
+  process::Spawn what;
+  what.argv = {"python3", "ci/registry", "start", registry_folder()};
+  what.env = process::current_environment();
+  const auto done = process::run(what, 120s);
+  if (!done || done->status.exit_code != 0) {
+    skip_ = "ci/registry: " + (done ? done->err : done.error().message);
+    return;
+  }
+  registry_ = first_line(done->out);
+}
+
+void RealNode::TearDownTestSuite() {
+  if (registry_.empty()) return;
+  process::Spawn what;
+  what.argv = {"python3", "ci/registry", "stop", registry_folder()};
+  what.env = process::current_environment();
+  (void)process::run(what, 60s);
+}
+
+void RealNode::SetUp() {
+  if (!skip_.empty()) GTEST_SKIP() << skip_;
+  const auto pid = static_cast<unsigned>(getpid());
+  prefix_ = "a" + std::to_string(pid % 1'000'000);
+  pool_ = "10." + std::to_string(64 + pid % 64) + "." + std::to_string(pid / 64 % 250) + ".0/26";
+  folder_ = "/tmp/chalk-agent-" + std::to_string(pid);
+  clean_machine();
+  fs::remove_all(folder_);
+  fs::create_directories(folder_ + "/data");
+  control_ = std::make_unique<ControlDouble>(folder_ + "/authority");
+  std::ofstream(folder_ + "/root.pem") << control_->authority().certificate_pem();
+  std::ofstream(folder_ + "/registries.json")
+      << "{\"registries\": {\"" << registry_ << "\": {\"insecure\": true}}}";
+  start_node();
+}
+
+void RealNode::TearDown() {
+  if (control_ == nullptr) return;
+  if (HasFailure()) {
+    std::ifstream log(folder_ + "/node.log");
+    std::cerr << "---- chalk-node said:\n" << log.rdbuf() << "----\n";
+  }
+  if (node_.pid != 0) stop_node(SIGKILL);
+  control_.reset();
+  clean_machine();
+  std::error_code error;
+  fs::remove_all(folder_, error);
+}
+
+// Whatever a node of this prefix left: sandboxes, mounts, namespaces.
+void RealNode::clean_machine() {
+  Options options;
+  options.data = folder_ + "/data";
+  options.network_prefix = prefix_;
+  options.network_pool = pool_;
+  options.runsc = runsc();
+  options.platform = "systrap";
+  options.guest = "";
+  if (fs::exists(options.data + "/runsc")) {
+    if (const auto opened = open_gvisor(options)) {
+      if (const auto found = opened->machinery->list()) {
+        for (const Found& one : *found) EXPECT_TRUE(opened->machinery->remove(one.name));
+      }
+    }
+  }
+  if (fs::exists(options.data + "/images")) {
+    images::StoreOptions where;
+    where.root = options.data + "/images";
+    if (auto store = images::Store::open(where)) {
+      if (auto rootfs = images::Rootfs::open(**store)) (void)(*rootfs)->unmount_unheld();
+    }
+  }
+  network::Options net;
+  net.name = prefix_;
+  net.pool = pool_;
+  net.spare = 0;
+  if (auto network = network::Network::open(net)) {
+    (void)(*network)->recover({});
+    EXPECT_TRUE((*network)->remove());
+  }
+}
+
+void RealNode::start_node() {
+  process::Spawn what;
+  what.argv = {program("chalk-node"), "--data",         folder_ + "/data",
+               "--server",            control_->address(), "--join-token",
+               ControlDouble::kToken, "--server-root",  folder_ + "/root.pem",
+               "--registries",        folder_ + "/registries.json",
+               "--runsc",             runsc(),          "--platform",
+               "systrap",             "--network-pool", pool_,
+               "--network-prefix",    prefix_,          "--node-name",
+               "test-node",           "--cpu",          "16",
+               "--memory",            "16Gi",           "--disk",
+               "16Gi",                "--spare-namespaces", "2",
+               "--image-cache",       "4Gi"};
+  what.argv.insert(what.argv.end(), extra_.begin(), extra_.end());
+  what.env = process::current_environment();
+  process::Fd log(open((folder_ + "/node.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
+                       0600));
+  what.output = what.error = log.get();
+  auto child = process::spawn(what);
+  ASSERT_TRUE(child) << child.error().message;
+  node_ = std::move(*child);
+  ASSERT_TRUE(control_->wait_welcomed(60s));
+}
+
+void RealNode::stop_node(int signal) {
+  kill(node_.pid, signal);
+  EXPECT_TRUE(process::wait(node_, 30s)) << "chalk-node does not end";
+  node_ = {};
+}
+
+StartOrder RealNode::order(std::uint64_t number, const std::string& image,
+                           const std::vector<std::string>& argv) {
+  StartOrder order;
+  const images::Registry registry(registries(registry_));
+  const auto reference = images::parse_reference(registry_ + "/" + image);
+  EXPECT_TRUE(reference);
+  const auto resolved = registry.resolve(*reference);
+  EXPECT_TRUE(resolved) << resolved.error().message;
+  if (!resolved) return order;
+  order.sandbox = {number};
+  order.owner = {1};
+  order.resources.cpu_millicores = 500;
+  order.resources.memory_bytes = 512LL << 20;
+  order.resources.disk_bytes = 512LL << 20;
+  order.image.image = {image == kPython ? 2u : 1u};
+  for (const images::Layer& layer : resolved->layers) {
+    order.image.layers.push_back({images::layer_id(layer.diff_id), layer.size,
+                                  images::estimated_unpacked_bytes(layer)});
+  }
+  node::v1::SandboxPayload payload;
+  payload.set_id("sbx-" + std::to_string(number));
+  payload.set_hostname("box");
+  for (const std::string& word : argv) payload.add_argv(word);
+  payload.set_image(images::encode_image(*resolved));
+  order.payload = payload.SerializeAsString();
+  return order;
+}
+
+node::v1::SandboxPayload RealNode::payload(const StartOrder& order) {
+  node::v1::SandboxPayload payload;
+  EXPECT_TRUE(payload.ParseFromString(order.payload));
+  return payload;
+}
+
+node::v1::SandboxNote RealNode::note(const std::string& bytes) {
+  node::v1::SandboxNote note;
+  EXPECT_TRUE(note.ParseFromString(bytes));
+  return note;
+}
+
+node::v1::SandboxNote RealNode::started(std::uint64_t number) {
+  const auto report = control_->report(
+      [&](const NodeReport& one) {
+        const auto* started = std::get_if<StartedReport>(&one);
+        const auto* ended = std::get_if<EndedReport>(&one);
+        return (started != nullptr && started->sandbox.value == number) ||
+               (ended != nullptr && ended->sandbox.value == number);
+      },
+      60s);
+  if (!report) {
+    ADD_FAILURE() << "sandbox " << number << " was not reported";
+    return {};
+  }
+  if (const auto* end = std::get_if<EndedReport>(&*report)) {
+    ADD_FAILURE() << "sandbox " << number << " ended: " << note(end->note).DebugString();
+    return {};
+  }
+  return note(std::get<StartedReport>(*report).note);
+}
+
+EndedReport RealNode::ended(std::uint64_t number) {
+  const auto report = control_->report(
+      [&](const NodeReport& one) {
+        const auto* ended = std::get_if<EndedReport>(&one);
+        return ended != nullptr && ended->sandbox.value == number;
+      },
+      60s);
+  if (!report) ADD_FAILURE() << "the end of sandbox " << number << " was not reported";
+  return report ? std::get<EndedReport>(*report) : EndedReport{};
+}
+
+std::string RealNode::run(std::uint64_t number, const std::vector<std::string>& argv,
+                          int* exit_code, const std::string& input) {
+  node::v1::Open open;
+  open.set_sandbox(number);
+  auto& command = *open.mutable_run();
+  for (const std::string& word : argv) command.add_argv(word);
+  command.set_timeout_ms(30'000);
+  command.set_output_bytes_max(1 << 20);
+  const auto work = control_->open(open);
+  if (!work) {
+    ADD_FAILURE() << "no channel";
+    return {};
+  }
+  node::v1::ChannelDown down;
+  if (!input.empty()) {
+    down.set_input(input);
+    work->send(down);
+  }
+  down.set_input_end(true);
+  work->send(down);
+  std::string output;
+  while (const auto up = work->receive(40s)) {
+    if (up->has_output()) output += up->output().data();
+    if (up->has_failure()) {
+      ADD_FAILURE() << up->failure().message();
+      return output;
+    }
+    if (up->has_exit()) {
+      if (exit_code != nullptr) *exit_code = up->exit().exit_code();
+      return output;
+    }
+  }
+  ADD_FAILURE() << "the command was cut off";
+  return output;
+}
+
+}  // namespace chalk::agent
