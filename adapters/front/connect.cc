@@ -51,8 +51,8 @@ const protobuf::MethodDescriptor* find_method(std::string_view path) {
 
 protobuf::util::TypeResolver& resolver() {
   static const std::unique_ptr<protobuf::util::TypeResolver> made(
-      protobuf::util::NewTypeResolverForDescriptorPool(
-          "type.googleapis.com", protobuf::DescriptorPool::generated_pool()));
+      protobuf::util::NewTypeResolverForDescriptorPool("type.googleapis.com",
+                                                       protobuf::DescriptorPool::generated_pool()));
   return *made;
 }
 
@@ -101,11 +101,12 @@ std::string to_string(const grpc::ByteBuffer& buffer) {
 
 // A streaming client waits for an envelope that ends the stream, whatever the HTTP status says.
 Response streaming_refused(const std::string& content_type) {
-  const std::string end = nlohmann::json{
-      {"error",
-       {{"code", "unimplemented"},
-        {"message", "streaming over Connect is not offered here; use gRPC for this method"}}}}
-                              .dump();
+  const std::string end =
+      nlohmann::json{
+          {"error",
+           {{"code", "unimplemented"},
+            {"message", "streaming over Connect is not offered here; use gRPC for this method"}}}}
+          .dump();
   Response response;
   response.content_type = content_type;
   response.body = std::string("\x02\0\0\0", 4) + static_cast<char>(end.size()) + end;
@@ -236,9 +237,8 @@ Response ConnectCall::finish(const grpc::Status& status) {
   Response response;
   if (status.ok() && json_) {
     const auto* method = find_method(request_.path);
-    const auto written =
-        protobuf::util::BinaryToJsonString(&resolver(), type_url(method->output_type()),
-                                           to_string(received_), &response.body);
+    const auto written = protobuf::util::BinaryToJsonString(
+        &resolver(), type_url(method->output_type()), to_string(received_), &response.body);
     response.content_type = kJson;
     if (!written.ok()) response = connect_error("internal", std::string(written.message()));
   } else if (status.ok()) {

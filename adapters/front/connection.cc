@@ -1,6 +1,7 @@
 // From accept() to the protocol: counting, limits, the first bytes, handing over to gRPC.
-#include "adapters/front/state.h"  // first: Boost 1.74 misses an include of its own
-
+// clang-format off
+#include <utility>  // before Boost 1.74, which forgets it
+// clang-format on
 #include <fcntl.h>
 #include <grpcpp/server_posix.h>
 #include <netinet/tcp.h>
@@ -15,6 +16,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
+
+#include "adapters/front/state.h"
 
 namespace chalk::front {
 namespace {
@@ -54,8 +57,8 @@ std::string text_of(const asio::ip::tcp::endpoint& remote) {
   return (six ? "[" + address + "]" : address) + ":" + std::to_string(remote.port());
 }
 
-// Looks at the first bytes without taking them. The deadline is also looked at here: bytes that wait
-// to be read hide that the socket was shut down.
+// Looks at the first bytes without taking them. The deadline is also looked at here: bytes that
+// wait to be read hide that the socket was shut down.
 asio::awaitable<Protocol> look(Socket& socket, std::chrono::steady_clock::time_point deadline) {
   std::array<char, kHttp2Preface.size()> first{};
   asio::steady_timer pause(co_await asio::this_coro::executor);
@@ -63,8 +66,8 @@ asio::awaitable<Protocol> look(Socket& socket, std::chrono::steady_clock::time_p
     error_code error;
     co_await socket.async_wait(Socket::wait_read, asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return Protocol::unknown;
-    const ssize_t count = recv(socket.native_handle(), first.data(), first.size(),
-                               MSG_PEEK | MSG_DONTWAIT);
+    const ssize_t count =
+        recv(socket.native_handle(), first.data(), first.size(), MSG_PEEK | MSG_DONTWAIT);
     if (count == 0 || (count < 0 && errno != EAGAIN && errno != EINTR)) {
       co_return Protocol::unknown;
     }
@@ -96,7 +99,7 @@ void hand_over(Front::State& state, Socket& socket, const ConnectionPointer& con
     epoll_event event{};
     event.events = 0;  // EPOLLHUP and EPOLLERR are always told
     event.data.u64 = connection->id;
-    if (epoll_ctl(state.hangups.native_handle(), EPOLL_CTL_ADD, connection->watch, &event) != 0) {
+    if (epoll_ctl(state.hangup_epoll, EPOLL_CTL_ADD, connection->watch, &event) != 0) {
       const std::lock_guard lock(state.mutex);
       state.handed_over.erase(connection->id);
     }
@@ -181,8 +184,8 @@ asio::awaitable<void> watch_hangups(std::shared_ptr<Front::State> state) {
                                        asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return;
     std::array<epoll_event, 64> events{};
-    const int count = epoll_wait(state->hangups.native_handle(), events.data(),
-                                 static_cast<int>(events.size()), 0);
+    const int count =
+        epoll_wait(state->hangup_epoll, events.data(), static_cast<int>(events.size()), 0);
     for (int i = 0; i < count; ++i) {
       ConnectionPointer ended;  // let go after the lock
       const std::lock_guard lock(state->mutex);
@@ -190,7 +193,7 @@ asio::awaitable<void> watch_hangups(std::shared_ptr<Front::State> state) {
       if (at == state->handed_over.end()) continue;
       ended = std::move(at->second);
       state->handed_over.erase(at);
-      epoll_ctl(state->hangups.native_handle(), EPOLL_CTL_DEL, ended->watch, nullptr);
+      epoll_ctl(state->hangup_epoll, EPOLL_CTL_DEL, ended->watch, nullptr);
     }
   }
 }

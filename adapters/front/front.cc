@@ -55,7 +55,7 @@ Front::State::State(Options options_given, grpc::Server& server_given)
       stub(server.InProcessChannel(channel_arguments(options.limits))),
       handlers(options.handler_threads),
       acceptor(asio::make_strand(network)),
-      hangups(network) {
+      hangups(asio::make_strand(network)) {
   if (options.certificate_pem.empty() != options.private_key_pem.empty()) {
     throw std::runtime_error("front: found one of certificate and private key, expected both");
   }
@@ -67,6 +67,7 @@ Front::State::State(Options options_given, grpc::Server& server_given)
   const int watched = epoll_create1(EPOLL_CLOEXEC);
   if (watched < 0) throw std::runtime_error("front: no epoll: no descriptors left?");
   hangups.assign(watched);
+  hangup_epoll = watched;
   listen(acceptor, options);
 }
 
@@ -79,8 +80,8 @@ const Route* Front::State::find_route(std::string_view method, std::string_view 
                                       bool& path_known) const {
   const Route* best = nullptr;
   for (const auto& route : routes) {
-    const bool matches = route.path.ends_with('/') ? path.starts_with(route.path)
-                                                   : path == route.path;
+    const bool matches =
+        route.path.ends_with('/') ? path.starts_with(route.path) : path == route.path;
     if (!matches) continue;
     path_known = true;
     if (route.method != method) continue;
@@ -105,7 +106,7 @@ void Front::start() {
   if (state_->work || state_->stopping) throw std::runtime_error("front: started twice");
   state_->work.emplace(state_->network.get_executor());
   asio::co_spawn(state_->acceptor.get_executor(), accept_loop(state_), asio::detached);
-  asio::co_spawn(state_->network, watch_hangups(state_), asio::detached);
+  asio::co_spawn(state_->hangups.get_executor(), watch_hangups(state_), asio::detached);
   for (std::size_t i = 0; i < std::max<std::size_t>(1, state_->options.network_threads); ++i) {
     state_->threads.emplace_back([state = state_.get()] { state->network.run(); });
   }
@@ -121,26 +122,28 @@ void Front::stop_accepting() {
 void Front::stop() {
   if (state_->stopping.exchange(true)) return;
   stop_accepting();
-  std::map<std::uint64_t, ConnectionPointer> handed_over;
   std::vector<ConnectionPointer> open;  // let go after the lock
   {
     const std::lock_guard lock(state_->mutex);
     for (const auto& [id, weak] : state_->open) {
       if (auto connection = weak.lock()) open.push_back(std::move(connection));
     }
-    handed_over.swap(state_->handed_over);
   }
   for (const auto& connection : open) connection->shut_down();
   open.clear();
-  handed_over.clear();
-  asio::post(state_->network, [state = state_] {
+  asio::post(state_->hangups.get_executor(), [state = state_] {
     error_code ignored;
-    state->hangups.close(ignored);
+    state->hangups.cancel(ignored);
   });
   state_->work.reset();
   if (state_->threads.empty()) state_->network.run();  // never started: only what was posted
   for (auto& thread : state_->threads) thread.join();
   state_->handlers.join();
+  std::map<std::uint64_t, ConnectionPointer> handed_over;
+  {
+    const std::lock_guard lock(state_->mutex);
+    handed_over.swap(state_->handed_over);
+  }
 }
 
 Result<void> Front::replace_certificate(const std::string& certificate_pem,

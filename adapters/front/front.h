@@ -63,15 +63,15 @@ struct Limits {
   std::size_t connections = 4096;              // beyond it a connection is closed at once
   std::size_t connections_per_address = 2048;  // of one IP address
   std::size_t header_bytes = 32 * 1024;
-  std::uint64_t body_bytes = 100ull << 20;                   // of a Connect call
-  std::uint64_t body_bytes_unauthenticated = 64 * 1024;      // where Options::authenticated says no
-  std::uint64_t buffered_bytes = 512ull << 20;               // all bodies being read or answered
-  std::chrono::milliseconds first_bytes{10'000};             // until the protocol is known, TLS included
-  std::chrono::milliseconds header{10'000};                  // from a request's first byte to its last header
-  std::chrono::milliseconds body{300'000};                   // to read one body, or write one answer
-  std::chrono::milliseconds stall{30'000};                   // without one byte of a body
-  std::chrono::milliseconds idle{75'000};                    // keep-alive between requests
-  std::chrono::milliseconds call{600'000};                   // a Connect call without connect-timeout-ms
+  std::uint64_t body_bytes = 100ull << 20;               // of a Connect call
+  std::uint64_t body_bytes_unauthenticated = 64 * 1024;  // where Options::authenticated says no
+  std::uint64_t buffered_bytes = 512ull << 20;           // all bodies being read or answered
+  std::chrono::milliseconds first_bytes{10'000};  // until the protocol is known, TLS included
+  std::chrono::milliseconds header{10'000};       // from a request's first byte to its last header
+  std::chrono::milliseconds body{300'000};        // to read one body, or write one answer
+  std::chrono::milliseconds stall{30'000};        // without one byte of a body
+  std::chrono::milliseconds idle{75'000};         // keep-alive between requests
+  std::chrono::milliseconds call{600'000};        // a Connect call without connect-timeout-ms
 };
 
 struct Options {

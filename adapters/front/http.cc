@@ -1,6 +1,7 @@
-// HTTP/1.1: requests one after the other, each to a route or, as a Connect call, to the gRPC server.
-#include "adapters/front/state.h"  // first: Boost 1.74 misses an include of its own
-
+// HTTP/1.1: requests one after the other, each to a route or, as a Connect call, to the server.
+// clang-format off
+#include <utility>  // before Boost 1.74, which forgets it
+// clang-format on
 #include <sys/socket.h>
 
 #include <boost/asio/post.hpp>
@@ -14,6 +15,7 @@
 #include <limits>
 
 #include "adapters/front/connect.h"
+#include "adapters/front/state.h"
 
 namespace chalk::front {
 namespace {
@@ -148,9 +150,9 @@ asio::awaitable<bool> Session::read_head(HeadParser& parser) {
   if (!error) co_return true;
   ++state_->failed;
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-    co_await write(plain(431, "headers: more than " + std::to_string(limits_.header_bytes) +
-                                  " bytes"),
-                   false, false, 11);
+    co_await write(
+        plain(431, "headers: more than " + std::to_string(limits_.header_bytes) + " bytes"), false,
+        false, 11);
   } else if (error.category() == make_error_code(http::error::bad_method).category() &&
              error != http::error::end_of_stream && error != http::error::partial_message) {
     co_await write(plain(400, "not an HTTP/1.1 request: " + error.message()), false, false, 11);
@@ -242,7 +244,8 @@ asio::awaitable<Response> Session::handle(const Route& route, Request request) {
   co_return std::move(pending->response);
 }
 
-// A client that goes away takes its call with it.
+// A client that goes away takes its call with it. One that only ends its sending side counts as
+// gone too: no HTTP client does that before it has its answer.
 void Session::watch_for_end(const std::shared_ptr<Pending>& pending,
                             const std::shared_ptr<ConnectCall>& call) {
   const int descriptor = stream_.socket().native_handle();
@@ -324,7 +327,7 @@ asio::awaitable<bool> Session::one_request() {
   if (refusal) {
     const bool bodiless = !head.chunked() && head.content_length().value_or(0) == 0;
     const bool written = co_await write(*refusal, keep && bodiless, head_only, version);
-    co_return written && keep && bodiless;
+    co_return written&& keep&& bodiless;
   }
   if (request.header("expect") == "100-continue" && buffer_.size() == 0) {
     error_code error;
@@ -355,7 +358,7 @@ asio::awaitable<bool> Session::one_request() {
     response = connect_error("unavailable", "too much is being answered at once; try again");
   }
   const bool written = co_await write(response, keep, head_only, version);
-  co_return written && keep;
+  co_return written&& keep;
 }
 
 }  // namespace

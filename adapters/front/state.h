@@ -3,8 +3,6 @@
 // Each connection lives on its own strand, as coroutines that hold a shared Connection. The end of
 // the last holder is the end of the connection; stop() shuts the sockets down and waits for that.
 #pragma once
-#include <utility>
-
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/server.h>
 
@@ -22,6 +20,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "adapters/front/front.h"
@@ -72,6 +71,7 @@ struct Front::State {
   std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
   std::vector<std::thread> threads;
   asio::posix::stream_descriptor hangups;  // an epoll of sockets that gRPC owns
+  int hangup_epoll = -1;                   // its number, for all threads
 
   std::atomic<std::uint64_t> accepted{0}, refused{0}, grpc_connections{0}, requests{0}, failed{0};
   std::atomic<std::uint64_t> buffered{0};

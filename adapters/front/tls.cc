@@ -1,7 +1,8 @@
 // TLS: the handshake, then a pump between the client and a socket pair whose other end is served
 // like a plain connection. One copy more, and everything behind it is written once.
-#include "adapters/front/state.h"  // first: Boost 1.74 misses an include of its own
-
+// clang-format off
+#include <utility>  // before Boost 1.74, which forgets it
+// clang-format on
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 
@@ -14,6 +15,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <stdexcept>
+
+#include "adapters/front/state.h"
 
 namespace chalk::front {
 namespace {
@@ -108,8 +111,8 @@ std::shared_ptr<asio::ssl::context> make_tls_context(const std::string& certific
     throw std::runtime_error("front: the private key is not that of the certificate");
   }
   SSL_CTX_set_min_proto_version(native, TLS1_2_VERSION);
-  SSL_CTX_set_options(native, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
-                                  SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_options(
+      native, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
   SSL_CTX_set_mode(native, SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_alpn_select_cb(native, choose_protocol, nullptr);
   return context;

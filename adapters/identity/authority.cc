@@ -68,13 +68,13 @@ struct Authority::State {
   std::string path(const char* name) const { return directory + "/" + name; }
   Certificate node_certificate(EVP_PKEY* node, std::uint64_t key_of_node) const {
     const std::string number = std::to_string(key_of_node);
-    return make_certificate({.common_name = "node-" + number,
-                             .life = kNodeLife,
-                             .authority = false,
-                             .client = true,
-                             .alternatives = "DNS:node-" + number + ",URI:" +
-                                             std::string(kNodeUri) + number},
-                            node, root.get(), key.get());
+    return make_certificate(
+        {.common_name = "node-" + number,
+         .life = kNodeLife,
+         .authority = false,
+         .client = true,
+         .alternatives = "DNS:node-" + number + ",URI:" + std::string(kNodeUri) + number},
+        node, root.get(), key.get());
   }
   Result<Credentials> kept_server(const std::vector<std::string>& names, UnixSeconds now) const;
 };
@@ -82,7 +82,8 @@ struct Authority::State {
 Authority::Authority(const std::string& directory) : state_(std::make_unique<State>()) {
   state_->directory = directory;
   or_throw(make_private_directory(directory));
-  const std::string key_path = state_->path("authority.key"), root_path = state_->path("authority.crt");
+  const std::string key_path = state_->path("authority.key"),
+                    root_path = state_->path("authority.crt");
   auto key_text = or_throw(read_private_file(key_path));
   auto root_text = or_throw(read_private_file(root_path));
   if (!key_text && root_text) {
@@ -97,14 +98,14 @@ Authority::Authority(const std::string& directory) : state_(std::make_unique<Sta
   if (!key) throw std::runtime_error(key_path + ": " + key.error().message);
   state_->key = std::move(*key);
   if (!root_text) {  // first start, or a crash between the two
-    root_text = to_pem(make_certificate({.common_name = "Chalk private authority " +
-                                                        hex(random_bytes(4)),
-                                         .life = kRootLife,
-                                         .authority = true,
-                                         .client = false,
-                                         .alternatives = ""},
-                                        state_->key.get(), nullptr, state_->key.get())
-                           .get());
+    root_text =
+        to_pem(make_certificate({.common_name = "Chalk private authority " + hex(random_bytes(4)),
+                                 .life = kRootLife,
+                                 .authority = true,
+                                 .client = false,
+                                 .alternatives = ""},
+                                state_->key.get(), nullptr, state_->key.get())
+                   .get());
     or_throw(write_private_file(root_path, *root_text));
   }
   auto root = certificate_from_pem(*root_text);
@@ -127,8 +128,8 @@ Result<Credentials> Authority::State::kept_server(const std::vector<std::string>
   if (!certificate || !*certificate || !private_key || !*private_key) return absent();
   const auto read = certificate_from_pem(**certificate);
   const auto read_key = key_from_pem(**private_key);
-  if (!read || !read_key || !belongs(read->get(), read_key->get()) ||
-      !is_for(read->get(), names) || needs_renewal(**certificate, now) ||
+  if (!read || !read_key || !belongs(read->get(), read_key->get()) || !is_for(read->get(), names) ||
+      needs_renewal(**certificate, now) ||
       !check_chain(read->get(), root.get(), Purpose::server, now)) {
     return absent();
   }
@@ -178,8 +179,7 @@ Result<std::uint64_t> Authority::node_key(const std::string& peer_certificate_pe
                                           UnixSeconds now) const {
   const auto certificate = certificate_from_pem(peer_certificate_pem);
   if (!certificate) return fail(Error::Kind::denied, certificate.error().message);
-  if (const auto good =
-          check_chain(certificate->get(), state_->root.get(), Purpose::client, now);
+  if (const auto good = check_chain(certificate->get(), state_->root.get(), Purpose::client, now);
       !good) {
     return std::unexpected(good.error());
   }

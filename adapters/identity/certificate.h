@@ -35,7 +35,7 @@ Result<Certificate> certificate_from_pem(std::string_view pem);  // at most 16 K
 std::string digest_of(X509* certificate);                        // SHA-256 of the DER, hex
 std::vector<std::string> uris_of(X509* certificate);             // of its alternative names
 bool is_for(X509* certificate, const std::vector<std::string>& names);  // exactly these
-bool belongs(X509* certificate, EVP_PKEY* key);  // the two are a pair
+bool belongs(X509* certificate, EVP_PKEY* key);                         // the two are a pair
 UnixSeconds begins(X509* certificate);
 UnixSeconds ends(X509* certificate);
 

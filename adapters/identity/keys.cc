@@ -20,7 +20,8 @@ namespace {
 constexpr int kCoordinateBytes = 32;
 
 void need(bool good, const char* doing) {
-  if (!good) throw std::runtime_error(std::string("OpenSSL cannot ") + doing + ": " + openssl_error());
+  if (!good)
+    throw std::runtime_error(std::string("OpenSSL cannot ") + doing + ": " + openssl_error());
 }
 const unsigned char* bytes_of(std::string_view text) {
   return reinterpret_cast<const unsigned char*>(text.data());
@@ -92,9 +93,10 @@ std::string sign_es256(EVP_PKEY* key, std::string_view text) {
   need(parts != nullptr, "read its own signature");
   std::string raw(kSignatureBytes, '\0');
   auto* out = reinterpret_cast<unsigned char*>(raw.data());
-  need(BN_bn2binpad(ECDSA_SIG_get0_r(parts.get()), out, kCoordinateBytes) > 0 &&
-           BN_bn2binpad(ECDSA_SIG_get0_s(parts.get()), out + kCoordinateBytes, kCoordinateBytes) > 0,
-       "write a signature");
+  need(
+      BN_bn2binpad(ECDSA_SIG_get0_r(parts.get()), out, kCoordinateBytes) > 0 &&
+          BN_bn2binpad(ECDSA_SIG_get0_s(parts.get()), out + kCoordinateBytes, kCoordinateBytes) > 0,
+      "write a signature");
   return raw;
 }
 

@@ -72,8 +72,8 @@ Result<std::optional<std::string>> read_private_file(const std::string& path) {
     return fail(Error::Kind::denied, path + ": others may read or write it; expected mode 0600");
   }
   if (!S_ISREG(found.st_mode) || found.st_size > static_cast<off_t>(kBytesMax)) {
-    return fail(Error::Kind::corrupt, path + ": expected a file of at most " +
-                                          std::to_string(kBytesMax) + " bytes");
+    return fail(Error::Kind::corrupt,
+                path + ": expected a file of at most " + std::to_string(kBytesMax) + " bytes");
   }
   std::string content(static_cast<std::size_t>(found.st_size), '\0');
   const ssize_t count = pread(file.number, content.data(), content.size(), 0);

@@ -40,9 +40,7 @@ class Store::Query {
     while (step()) {
     }
   }
-  std::int64_t number(int column) const {
-    return sqlite3_column_int64(statement_.get(), column);
-  }
+  std::int64_t number(int column) const { return sqlite3_column_int64(statement_.get(), column); }
   std::string text(int column) const {
     const auto* data = sqlite3_column_text(statement_.get(), column);
     const auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column));

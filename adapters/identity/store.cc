@@ -62,8 +62,8 @@ std::string_view role_name(Role role) { return role == Role::admin ? "admin" : "
 Result<Role> role_from_name(std::string_view name) {
   if (name == "user") return Role::user;
   if (name == "admin") return Role::admin;
-  return fail(Error::Kind::invalid, "role: found '" + std::string(name.substr(0, 64)) +
-                                        "', expected user or admin");
+  return fail(Error::Kind::invalid,
+              "role: found '" + std::string(name.substr(0, 64)) + "', expected user or admin");
 }
 
 void Store::Close::operator()(sqlite3* database) const { sqlite3_close(database); }
@@ -102,7 +102,8 @@ void Store::make_tables() {
          {"CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
           "CREATE TABLE IF NOT EXISTS environments (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
           " tenant INTEGER NOT NULL UNIQUE, created INTEGER NOT NULL)",
-          "CREATE TABLE IF NOT EXISTS clients (client_id TEXT PRIMARY KEY, environment TEXT NOT NULL"
+          "CREATE TABLE IF NOT EXISTS clients (client_id TEXT PRIMARY KEY, environment TEXT NOT "
+          "NULL"
           " REFERENCES environments(id), role TEXT NOT NULL, secret_hash TEXT NOT NULL,"
           " created INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0)",
           "CREATE INDEX IF NOT EXISTS clients_of_environment ON clients (environment)",
@@ -111,7 +112,8 @@ void Store::make_tables() {
           "CREATE TABLE IF NOT EXISTS node_tokens (id TEXT PRIMARY KEY, hash TEXT NOT NULL,"
           " uses_left INTEGER NOT NULL, expires INTEGER NOT NULL)",
           "CREATE TABLE IF NOT EXISTS nodes (key INTEGER PRIMARY KEY, token TEXT NOT NULL,"
-          " public_key TEXT NOT NULL, joined INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0)"}) {
+          " public_key TEXT NOT NULL, joined INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT "
+          "0)"}) {
       Query(*this, sql).run();
     }
     Query(*this, "INSERT OR IGNORE INTO meta VALUES ('format_version', ?1)")
@@ -119,9 +121,9 @@ void Store::make_tables() {
         .run();
     Query version(*this, "SELECT value FROM meta WHERE name = 'format_version'");
     if (!version.step() || version.number(0) != kFormatVersion) {
-      return fail(Error::Kind::corrupt,
-                  path_ + ": found format " + std::to_string(version.number(0)) + ", expected " +
-                      std::to_string(kFormatVersion));
+      return fail(Error::Kind::corrupt, path_ + ": found format " +
+                                            std::to_string(version.number(0)) + ", expected " +
+                                            std::to_string(kFormatVersion));
     }
     Query keys(*this, "SELECT count(*) FROM signing_keys");
     if (keys.step() && keys.number(0) == 0) insert_signing_key();
@@ -148,8 +150,8 @@ Result<Environment> Store::create_environment(const std::string& name, const std
     Query last(*this, "SELECT coalesce(max(tenant), 0) FROM environments");
     last.step();
     if (last.number(0) >= kEnvironmentsMax) {
-      return fail(Error::Kind::exhausted, "environments: the most there can be are " +
-                                              std::to_string(kEnvironmentsMax));
+      return fail(Error::Kind::exhausted,
+                  "environments: the most there can be are " + std::to_string(kEnvironmentsMax));
     }
     made.tenant = static_cast<std::uint32_t>(last.number(0) + 1);
     Query(*this, "INSERT INTO environments (id, name, tenant, created) VALUES (?1, ?2, ?3, ?4)")

@@ -27,7 +27,7 @@ using UnixSeconds = std::int64_t;
 UnixSeconds system_seconds();
 
 enum class Role : std::uint8_t { user, admin };
-std::string_view role_name(Role role);                   // "user", "admin"
+std::string_view role_name(Role role);  // "user", "admin"
 Result<Role> role_from_name(std::string_view name);
 
 struct Environment {

@@ -23,9 +23,9 @@ Result<NewClient> Store::create_client(const std::string& environment, Role role
     Query count(*this, "SELECT count(*) FROM clients WHERE environment = ?1");
     count.bind(environment).step();
     if (count.number(0) >= kClientsPerEnvironmentMax) {
-      return fail(Error::Kind::exhausted, "clients of " + environment + ": the most there can be are " +
-                                              std::to_string(kClientsPerEnvironmentMax) +
-                                              ", revoked ones too");
+      return fail(Error::Kind::exhausted,
+                  "clients of " + environment + ": the most there can be are " +
+                      std::to_string(kClientsPerEnvironmentMax) + ", revoked ones too");
     }
     Query(*this,
           "INSERT INTO clients (client_id, environment, role, secret_hash, created)"
@@ -70,7 +70,9 @@ Result<std::vector<Client>> Store::list_clients(const std::string& environment) 
 
 Result<void> Store::revoke_client(const std::string& client_id) {
   return transaction([&]() -> Result<void> {
-    Query update(*this, "UPDATE clients SET revoked = CASE revoked WHEN 0 THEN ?1 ELSE revoked END WHERE client_id = ?2");
+    Query update(*this,
+                 "UPDATE clients SET revoked = CASE revoked WHEN 0 THEN ?1 ELSE revoked END WHERE "
+                 "client_id = ?2");
     update.bind(system_seconds()).bind(client_id).run();
     if (update.changes() == 0) return std::unexpected(no_client());
     return {};

@@ -30,10 +30,10 @@ std::uint64_t random_key() {
 
 Result<NewNodeToken> Store::create_node_token(std::uint32_t uses, UnixSeconds life) {
   if (uses == 0 || uses > kNodeTokenUsesMax || life <= 0 || life > kTokenLifeMax) {
-    return fail(Error::Kind::invalid,
-                "join token: found " + std::to_string(uses) + " uses and " + std::to_string(life) +
-                    " seconds, expected 1 to " + std::to_string(kNodeTokenUsesMax) + " and 1 to " +
-                    std::to_string(kTokenLifeMax));
+    return fail(Error::Kind::invalid, "join token: found " + std::to_string(uses) + " uses and " +
+                                          std::to_string(life) + " seconds, expected 1 to " +
+                                          std::to_string(kNodeTokenUsesMax) + " and 1 to " +
+                                          std::to_string(kTokenLifeMax));
   }
   NewNodeToken made;
   made.id = hex(random_bytes(kIdBytes / 2));
@@ -61,7 +61,8 @@ Result<void> Store::revoke_node_token(const std::string& id) {
     Query gone(*this, "DELETE FROM node_tokens WHERE id = ?1");
     gone.bind(id).run();
     if (gone.changes() == 0) {
-      return fail(Error::Kind::not_found, "join token '" + id.substr(0, 64) + "': there is none such");
+      return fail(Error::Kind::not_found,
+                  "join token '" + id.substr(0, 64) + "': there is none such");
     }
     return {};
   });
@@ -81,13 +82,16 @@ Result<std::uint64_t> Store::redeem_node_token(std::string_view token, std::uint
         one.number(2) <= system_seconds()) {
       return std::unexpected(bad_token());
     }
-    Query again(*this, "SELECT key FROM nodes WHERE token = ?1 AND public_key = ?2 AND revoked = 0");
-    if (again.bind(id).bind(public_key).step()) return std::bit_cast<std::uint64_t>(again.number(0));
+    Query again(*this,
+                "SELECT key FROM nodes WHERE token = ?1 AND public_key = ?2 AND revoked = 0");
+    if (again.bind(id).bind(public_key).step())
+      return std::bit_cast<std::uint64_t>(again.number(0));
     if (one.number(1) <= 0) return std::unexpected(bad_token());
     Query taken(*this, "SELECT 1 FROM nodes WHERE key = ?1");
     if (taken.bind(std::bit_cast<std::int64_t>(key)).step()) {
-      return fail(Error::Kind::denied, "node " + std::to_string(key) +
-                                           ": has joined before; it must renew, or join with a new key");
+      return fail(Error::Kind::denied,
+                  "node " + std::to_string(key) +
+                      ": has joined before; it must renew, or join with a new key");
     }
     Query(*this, "UPDATE node_tokens SET uses_left = uses_left - 1 WHERE id = ?1").bind(id).run();
     Query(*this, "INSERT INTO nodes (key, token, public_key, joined) VALUES (?1, ?2, ?3, ?4)")
@@ -115,8 +119,8 @@ Result<std::vector<NodeRecord>> Store::list_nodes() {
     std::vector<NodeRecord> all;
     Query each(*this, "SELECT key, joined, revoked FROM nodes ORDER BY joined, key");
     while (each.step()) {
-      all.push_back(NodeRecord{std::bit_cast<std::uint64_t>(each.number(0)), each.number(1),
-                               each.number(2)});
+      all.push_back(
+          NodeRecord{std::bit_cast<std::uint64_t>(each.number(0)), each.number(1), each.number(2)});
     }
     return all;
   });
@@ -124,7 +128,9 @@ Result<std::vector<NodeRecord>> Store::list_nodes() {
 
 Result<void> Store::revoke_node(std::uint64_t key) {
   return transaction([&]() -> Result<void> {
-    Query update(*this, "UPDATE nodes SET revoked = CASE revoked WHEN 0 THEN ?1 ELSE revoked END WHERE key = ?2");
+    Query update(
+        *this,
+        "UPDATE nodes SET revoked = CASE revoked WHEN 0 THEN ?1 ELSE revoked END WHERE key = ?2");
     update.bind(system_seconds()).bind(std::bit_cast<std::int64_t>(key)).run();
     if (update.changes() == 0) {
       return fail(Error::Kind::not_found, "node " + std::to_string(key) + ": has never joined");

@@ -20,9 +20,7 @@ constexpr UnixSeconds kClockSkew = 60;
 constexpr std::string_view kAccess = "access";  // what verify() accepts
 constexpr std::string_view kWorkload = "workload";
 
-std::unexpected<Error> denied(const std::string& what) {
-  return fail(Error::Kind::denied, what);
-}
+std::unexpected<Error> denied(const std::string& what) { return fail(Error::Kind::denied, what); }
 
 std::optional<std::string> text_of(const json& claims, const char* name) {
   const auto at = claims.find(name);
@@ -171,12 +169,12 @@ Result<Caller> Tokens::verify(std::string_view token) {
 
 Result<Caller> Tokens::verify_header(std::string_view authorization) {
   constexpr std::string_view kScheme = "bearer ";
-  const bool bearer = authorization.size() > kScheme.size() &&
-                      std::ranges::equal(authorization.substr(0, kScheme.size()), kScheme,
-                                         [](char found, char expected) {
-                                           return (found >= 'A' && found <= 'Z' ? found + 32
-                                                                                : found) == expected;
-                                         });
+  const bool bearer =
+      authorization.size() > kScheme.size() &&
+      std::ranges::equal(authorization.substr(0, kScheme.size()), kScheme,
+                         [](char found, char expected) {
+                           return (found >= 'A' && found <= 'Z' ? found + 32 : found) == expected;
+                         });
   if (!bearer) return denied("authorization: expected 'Bearer <token>'");
   return verify(authorization.substr(kScheme.size()));
 }

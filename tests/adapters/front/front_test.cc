@@ -175,8 +175,8 @@ TEST(Front, ReplacesItsCertificateForConnectionsToCome) {
   Wire before(served.front->port(), secured.authority->certificate_pem());
   identity::Authority next((secured.path / "next").string());
   const auto made = next.server_credentials({"127.0.0.1"});
-  EXPECT_FALSE(served.front->replace_certificate(made->certificate_pem,
-                                                 secured.options.private_key_pem));
+  EXPECT_FALSE(
+      served.front->replace_certificate(made->certificate_pem, secured.options.private_key_pem));
   EXPECT_FALSE(served.front->replace_certificate("garbage", "garbage"));
   ASSERT_TRUE(served.front->replace_certificate(made->certificate_pem, made->private_key_pem));
   Wire after(served.front->port(), next.certificate_pem());
@@ -224,8 +224,8 @@ TEST(Front, CarriesHttp1OverTlsAndPrefersItWhenAClientSpeaksBoth) {
   Served served(secured.options, [](Front& front) {
     front.route("GET", "/healthz", [](const Request&) { return Response{.body = "well"}; });
   });
-  for (const std::string& protocols : {std::string(), std::string("\x08http/1.1"),
-                                      std::string("\x02h2\x08http/1.1")}) {
+  for (const std::string& protocols :
+       {std::string(), std::string("\x08http/1.1"), std::string("\x02h2\x08http/1.1")}) {
     Wire wire(served.front->port(), secured.authority->certificate_pem(), protocols);
     ASSERT_TRUE(wire.open());
     EXPECT_EQ(wire.protocol(), protocols.empty() ? "" : "http/1.1");
@@ -235,20 +235,30 @@ TEST(Front, CarriesHttp1OverTlsAndPrefersItWhenAClientSpeaksBoth) {
   }
   Wire only(served.front->port(), secured.authority->certificate_pem(), "\x02h2");
   EXPECT_EQ(only.protocol(), "h2");
-  EXPECT_FALSE(Wire(served.front->port(), secured.authority->certificate_pem(), "\x03" "ftp").open());
+  EXPECT_FALSE(Wire(served.front->port(), secured.authority->certificate_pem(),
+                    "\x03"
+                    "ftp")
+                   .open());
 }
 
 TEST(Front, MapsEveryStatusToConnect) {
   Served served;
-  const std::vector<std::pair<int, const char*>> expected{
-      {499, "canceled"},           {500, "unknown"},
-      {400, "invalid_argument"},   {504, "deadline_exceeded"},
-      {404, "not_found"},          {409, "already_exists"},
-      {403, "permission_denied"},  {429, "resource_exhausted"},
-      {400, "failed_precondition"}, {409, "aborted"},
-      {400, "out_of_range"},       {501, "unimplemented"},
-      {500, "internal"},           {503, "unavailable"},
-      {500, "data_loss"},          {401, "unauthenticated"}};
+  const std::vector<std::pair<int, const char*>> expected{{499, "canceled"},
+                                                          {500, "unknown"},
+                                                          {400, "invalid_argument"},
+                                                          {504, "deadline_exceeded"},
+                                                          {404, "not_found"},
+                                                          {409, "already_exists"},
+                                                          {403, "permission_denied"},
+                                                          {429, "resource_exhausted"},
+                                                          {400, "failed_precondition"},
+                                                          {409, "aborted"},
+                                                          {400, "out_of_range"},
+                                                          {501, "unimplemented"},
+                                                          {500, "internal"},
+                                                          {503, "unavailable"},
+                                                          {500, "data_loss"},
+                                                          {401, "unauthenticated"}};
   Wire wire(served.front->port());
   for (std::size_t i = 0; i < expected.size(); ++i) {
     const auto answer = exec_http(wire, "fail", {std::to_string(i + 1), "why \"not\"\n"});

@@ -59,8 +59,9 @@ TEST(FrontHostile, ABodyBeyondTheLimitIsRefusedAndAKnownCallerMaySendMore) {
             "Content-Length: 18446744073709551615\r\n\r\n");
   EXPECT_EQ(wire.answer().status, 413);
   Wire chunked(served.front->port());
-  chunked.send("POST " + std::string(kExec) +
-               " HTTP/1.1\r\nContent-Type: application/proto\r\nTransfer-Encoding: chunked\r\n\r\n");
+  chunked.send(
+      "POST " + std::string(kExec) +
+      " HTTP/1.1\r\nContent-Type: application/proto\r\nTransfer-Encoding: chunked\r\n\r\n");
   for (int i = 0; i < 20; ++i) chunked.send("64\r\n" + std::string(100, 'c') + "\r\n");
   EXPECT_EQ(chunked.answer().status, 413);
   EXPECT_TRUE(all_gone(served));
@@ -132,8 +133,8 @@ TEST(FrontHostile, SilentAndSlowConnectionsAreEnded) {
   options.limits.stall = milliseconds(200);
   options.limits.idle = milliseconds(200);
   Served served(options);
-  const std::string head = "POST " + std::string(kExec) +
-                           " HTTP/1.1\r\nContent-Type: application/proto\r\n";
+  const std::string head =
+      "POST " + std::string(kExec) + " HTTP/1.1\r\nContent-Type: application/proto\r\n";
   for (const std::string& beginning :
        {std::string(), std::string("PRI * HT"), std::string("P"), head,
         head + "Content-Length: 100\r\n\r\nabc", std::string("GET / HTTP/1.1\r\n\r\n"),
@@ -159,8 +160,9 @@ TEST(FrontHostile, SilentAndSlowConnectionsAreEnded) {
 TEST(FrontHostile, GarbageIsAnsweredOrDroppedAndHurtsNobody) {
   Served served;
   for (const std::string& garbage :
-       {std::string("\0\0\0\0", 4), std::string("\x16\x03\x01\x02\x00", 5), std::string("hello\r\n\r\n"),
-        std::string("GET / HTTP/9.9\r\n\r\n"), std::string("GET  / HTTP/1.1\r\n\r\n"),
+       {std::string("\0\0\0\0", 4), std::string("\x16\x03\x01\x02\x00", 5),
+        std::string("hello\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"),
+        std::string("GET  / HTTP/1.1\r\n\r\n"),
         std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"),
         std::string("POST /a.B/C HTTP/1.1\r\nContent-Length: x\r\n\r\n"),
         std::string("POST /a.B/C HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"),
@@ -187,8 +189,8 @@ TEST(FrontHostile, RandomBytesAndTornRequestsDoNotCrashIt) {
     std::string bytes;
     switch (round % 3) {
       case 0:  // noise, behind the beginning of something
-        bytes = std::vector<std::string>{"", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01",
-                                         "POST "}[random() % 5];
+        bytes = std::vector<std::string>{"", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                                         "\x16\x03\x01", "POST "}[random() % 5];
         for (std::size_t i = random() % 400; i > 0; --i) bytes += static_cast<char>(random());
         break;
       case 1:  // a good request with some bytes changed

@@ -22,13 +22,16 @@ TEST(FrontRoutes, TheLongestPathWinsAndOthersAreNotFound) {
     };
     front.route("GET", "/objects/", say("objects"));
     front.route("GET", "/objects/special", say("special"));
-    front.route("PUT", "/objects/", [](const Request& request) {
-      Response response{.status = 201, .body = request.body};
-      response.headers.emplace_back("x-one", "1");
-      response.headers.emplace_back("x-bad", "a\r\nset-cookie: b");
-      return response;
-    }, {.body_bytes_max = 100});
-    front.route("GET", "/throws", [](const Request&) -> Response { throw std::runtime_error("x"); });
+    front.route("PUT", "/objects/",
+                [](const Request& request) {
+                  Response response{.status = 201, .body = request.body};
+                  response.headers.emplace_back("x-one", "1");
+                  response.headers.emplace_back("x-bad", "a\r\nset-cookie: b");
+                  return response;
+                },
+                {.body_bytes_max = 100});
+    front.route("GET", "/throws",
+                [](const Request&) -> Response { throw std::runtime_error("x"); });
   });
   Wire wire(served.front->port());
   const auto ask = [&](const std::string& text) {
@@ -62,17 +65,21 @@ TEST(FrontRoutes, WhoIsNotAdmittedIsToldBeforeTheBody) {
       if (request.query == "signature=good") return nullptr;
       return std::make_unique<Response>(Response{.status = 403, .body = "no"});
     };
-    front.route("PUT", "/objects/", [&](const Request&) {
-      ++handled;
-      return Response{};
-    }, options);
+    front.route(
+        "PUT", "/objects/",
+        [&](const Request&) {
+          ++handled;
+          return Response{};
+        },
+        options);
   });
   Wire refused(served.front->port());
   refused.send("PUT /objects/k HTTP/1.1\r\nContent-Length: 100000\r\n\r\n");  // and no body
   EXPECT_EQ(refused.answer().status, 403);
   Wire taken(served.front->port());
-  taken.send("PUT /objects/k?signature=good HTTP/1.1\r\nExpect: 100-continue\r\n"
-             "Content-Length: 100000\r\n\r\n");
+  taken.send(
+      "PUT /objects/k?signature=good HTTP/1.1\r\nExpect: 100-continue\r\n"
+      "Content-Length: 100000\r\n\r\n");
   EXPECT_EQ(taken.answer().status, 100);
   taken.send(std::string(100'000, 'x'));
   EXPECT_EQ(taken.answer().status, 200);

@@ -3,10 +3,10 @@
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
-#include <openssl/pem.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -160,8 +160,8 @@ void Wire::abandon() {
 
 std::string Wire::read_some() {
   char bytes[64 * 1024];
-  const auto count = tls_ != nullptr ? SSL_read(tls_, bytes, sizeof bytes)
-                                     : recv(socket_, bytes, sizeof bytes, 0);
+  const auto count =
+      tls_ != nullptr ? SSL_read(tls_, bytes, sizeof bytes) : recv(socket_, bytes, sizeof bytes, 0);
   return count <= 0 ? std::string() : std::string(bytes, static_cast<std::size_t>(count));
 }
 
@@ -184,7 +184,8 @@ Answer Wire::answer() {
   buffer_.erase(0, end + 4);
   answer.status = std::stoi(answer.head.substr(answer.head.find(' ')));
   const auto length = answer.head.find("Content-Length: ");
-  const std::size_t size = length == answer.head.npos ? 0 : std::stoul(answer.head.substr(length + 16));
+  const std::size_t size =
+      length == answer.head.npos ? 0 : std::stoul(answer.head.substr(length + 16));
   while (buffer_.size() < size) {
     const std::string more = read_some();
     if (more.empty()) break;

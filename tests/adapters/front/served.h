@@ -75,10 +75,10 @@ class Wire {
   bool open() const { return socket_ >= 0 && good_; }
   void send(std::string_view bytes);
   void end_sending();
-  void abandon();            // close with a reset
-  std::string read_some();   // "" at the end
+  void abandon();           // close with a reset
+  std::string read_some();  // "" at the end
   std::string read_to_end();
-  Answer answer();           // one answer with Content-Length
+  Answer answer();               // one answer with Content-Length
   std::string protocol() const;  // what ALPN chose
 
  private:

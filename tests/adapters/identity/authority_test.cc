@@ -145,11 +145,12 @@ TEST(Authority, ANodeRenewsUntilItIsRevoked) {
   Store store(scratch.at("identity.db"));
   Authority authority(scratch.at("ca"));
   const auto token = store.create_node_token(1, 3600);
-  const auto first = join_node(store, authority, token->token, make_node_request()->request_pem, 42);
+  const auto first =
+      join_node(store, authority, token->token, make_node_request()->request_pem, 42);
   ASSERT_TRUE(first);
   EXPECT_EQ(first->key, 42u);
-  const auto next = renew_node(store, authority, first->certificate_pem,
-                               make_node_request()->request_pem);
+  const auto next =
+      renew_node(store, authority, first->certificate_pem, make_node_request()->request_pem);
   ASSERT_TRUE(next) << next.error().message;
   EXPECT_EQ(next->key, 42u);
   EXPECT_NE(next->certificate_pem, first->certificate_pem);
@@ -157,8 +158,8 @@ TEST(Authority, ANodeRenewsUntilItIsRevoked) {
   EXPECT_FALSE(check_node(store, authority, never->certificate_pem));
   ASSERT_TRUE(store.revoke_node(42));
   EXPECT_EQ(check_node(store, authority, next->certificate_pem).error().kind, Error::Kind::denied);
-  EXPECT_FALSE(renew_node(store, authority, next->certificate_pem,
-                          make_node_request()->request_pem));
+  EXPECT_FALSE(
+      renew_node(store, authority, next->certificate_pem, make_node_request()->request_pem));
 }
 
 TEST(Authority, IssuesFromTwoThreads) {

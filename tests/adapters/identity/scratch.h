@@ -1,11 +1,10 @@
 // A directory of this test alone, gone at its end.
 #pragma once
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <string>
-
-#include <gtest/gtest.h>
 
 namespace chalk::identity {
 

@@ -132,7 +132,8 @@ TEST(IdentityStore, TwoThreadsAndTwoStoresNeverGiveOneTenantTwice) {
   std::thread third([&] { fill(other, "c"); });
   first.join(), second.join(), third.join();
   std::set<std::uint32_t> tenants;
-  for (const auto& one : *store.list_environments()) tenants.insert(one.tenant);
+  const auto all = store.list_environments();
+  for (const auto& one : *all) tenants.insert(one.tenant);
   EXPECT_EQ(tenants.size(), 60u);
   EXPECT_EQ(*tenants.rbegin(), 60u);
 }

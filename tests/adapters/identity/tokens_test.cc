@@ -187,16 +187,16 @@ TEST(Tokens, TokensOfOthersAreRefused) {
   EXPECT_FALSE(world.tokens.verify(stranger.token()));
   const json good = world.claims();
   ASSERT_TRUE(world.tokens.verify(world.signed_with(good)));
-  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, json>>{
-           {"iss", "other"},
-           {"environment_id", "two"},
-           {"environment_id", 7},
-           {"sub", "client-nobody"},
-           {"sub", nullptr},
-           {"token_use", "workload"},
-           {"exp", "tomorrow"},
-           {"exp", 1},
-           {"iat", world.now + 1000}}) {
+  for (const auto& [name, value] :
+       std::initializer_list<std::pair<const char*, json>>{{"iss", "other"},
+                                                           {"environment_id", "two"},
+                                                           {"environment_id", 7},
+                                                           {"sub", "client-nobody"},
+                                                           {"sub", nullptr},
+                                                           {"token_use", "workload"},
+                                                           {"exp", "tomorrow"},
+                                                           {"exp", 1},
+                                                           {"iat", world.now + 1000}}) {
     json claims = good;
     claims[name] = value;
     EXPECT_FALSE(world.tokens.verify(world.signed_with(claims))) << claims.dump();
