@@ -1,0 +1,154 @@
+// Who reaches whom. What must not arrive is always sent beside something that must, so that a test
+// cannot pass because nothing works.
+#include <sys/socket.h>
+
+#include <fstream>
+
+#include "adapters/network/address.h"
+#include "tests/adapters/network/world.h"
+
+namespace chalk::network {
+namespace {
+
+using namespace world;
+
+void send_datagram(const Descriptor& from, const std::string& address, std::uint16_t port,
+                   const std::string& text) {
+  const auto to = socket_address(parse_address(address).value(), port);
+  (void)::sendto(from.get(), text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to),
+                 sizeof to);
+}
+
+class Isolation : public InWorld {
+ protected:
+  void SetUp() override {
+    InWorld::SetUp();
+    if (IsSkipped()) return;
+    network = open(options());
+    one = network->acquire("one").value();
+    two = network->acquire("two").value();
+  }
+  void TearDown() override {
+    if (!network) return;
+    const auto removed = network->remove();
+    EXPECT_TRUE(removed) << removed.error().message;
+  }
+  std::unique_ptr<Network> network;
+  Endpoint one;
+  Endpoint two;
+};
+
+TEST_F(Isolation, SandboxReachesTheInternetBehindTheAddressOfTheHost) {
+  const auto server = listen_in(kInternet, kInternetAddress, 8080);
+  const auto client = connect_in(one.namespace_path, kInternetAddress, 8080, kLong);
+  ASSERT_TRUE(client);
+  std::string seen;
+  const auto accepted = accept(server, kLong, &seen);
+  ASSERT_TRUE(accepted);
+  EXPECT_EQ(seen, kHostAddress);
+  ASSERT_TRUE(send_all(client, "question"));
+  EXPECT_EQ(receive(accepted, 8), "question");
+  ASSERT_TRUE(send_all(accepted, "answer"));
+  EXPECT_EQ(receive(client, 6), "answer");
+}
+
+TEST_F(Isolation, TwoSandboxesCannotReachEachOther) {
+  const auto server = listen_in(two.namespace_path, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, two.address, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  const auto from_host = network->connect("two", 8080, kLong);
+  ASSERT_TRUE(from_host) << from_host.error().message;
+  const Descriptor client(*from_host);
+  EXPECT_TRUE(accept(server, kLong));
+}
+
+TEST_F(Isolation, SandboxReachesNoAddressOfTheHost) {
+  const auto server = listen_in(kHost, "0.0.0.0", 8080);
+  for (const std::string address :
+       {"127.0.0.1", kHostAddress, kOtherHostAddress, one.gateway.c_str()}) {
+    SCOPED_TRACE(address);
+    EXPECT_FALSE(connect_in(one.namespace_path, address, 8080, kShort));
+    EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+    const auto client = connect_in(kHost, address, 8080, kLong);
+    EXPECT_TRUE(client);
+    EXPECT_TRUE(accept(server, kLong));
+  }
+}
+
+TEST_F(Isolation, SpoofedSourceIsDropped) {
+  const auto server = datagram_in(kInternet, kInternetAddress, 9000);
+  for (const std::string source : {"10.66.6.6", two.address.c_str(), kHostAddress}) {
+    SCOPED_TRACE(source);
+    add_address_in(one.namespace_path, "eth0", source, 32);
+    const auto spoofing = datagram_in(one.namespace_path, source, 9001);
+    send_datagram(spoofing, kInternetAddress, 9000, "spoofed");
+    const auto honest = datagram_in(one.namespace_path, one.address, 9002);
+    send_datagram(honest, kInternetAddress, 9000, "honest!");
+    EXPECT_EQ(receive(server, 7), "honest!");
+  }
+  EXPECT_EQ(receive(server, 7, kShort), "");
+}
+
+TEST_F(Isolation, MetadataAddressIsNotReached) {
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, kMetadataAddress, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_TRUE(connect_in(kHost, kMetadataAddress, 8080, kLong));
+}
+
+TEST_F(Isolation, InternetCannotReachASandbox) {
+  add_route_in(kInternet, "10.200.0.0/16", kHostAddress);
+  const auto server = listen_in(one.namespace_path, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(kInternet, one.address, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_FALSE(connect_in(kInternet, one.gateway, 53, kShort));
+  EXPECT_TRUE(connect_in(kHost, one.address, 8080, kLong));
+}
+
+TEST_F(Isolation, UnusedAddressesOfThePoolDoNotLeaveTheHost) {
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  add_address_in(kInternet, "lo", "10.200.77.77", 32);
+  EXPECT_FALSE(connect_in(one.namespace_path, "10.200.77.77", 8080, kShort));
+  EXPECT_FALSE(connect_in(kHost, "10.200.77.77", 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+}
+
+TEST_F(Isolation, SixthVersionIsOffInside) {
+  for (const char* link : {"all", "default", "eth0", "lo"}) {
+    const auto path = std::string("/proc/sys/net/ipv6/conf/") + link + "/disable_ipv6";
+    int off = -1;
+    bool known = false;
+    inside(one.namespace_path, [&] {
+      std::ifstream file(path);
+      known = file.is_open();
+      file >> off;
+    });
+    EXPECT_TRUE(!known || off == 1) << link;
+  }
+}
+
+TEST_F(InWorld, BlockedRangesAreNotReached) {
+  auto given = options();
+  given.blocked = {"10.77.0.0/24", "10.0.0.0/9"};
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_TRUE(connect_in(one.namespace_path, kInternetNeighbour, 8080, kLong));
+  EXPECT_TRUE(network->remove());
+}
+
+TEST_F(InWorld, WithAnUplinkSandboxesLeaveByThatLinkOnly) {
+  auto given = options();
+  given.uplink = "other0";  // leads nowhere
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
+  EXPECT_TRUE(connect_in(kHost, kInternetAddress, 8080, kLong));
+  EXPECT_TRUE(network->remove());
+}
+
+}  // namespace
+}  // namespace chalk::network
