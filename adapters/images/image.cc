@@ -1,6 +1,5 @@
 #include "adapters/images/image.h"
 
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 

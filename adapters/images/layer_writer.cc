@@ -12,6 +12,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "adapters/images/entry_attributes.h"
+
 namespace chalk::images {
 namespace {
 
@@ -20,17 +22,12 @@ constexpr std::string_view kWhiteout = ".wh.";
 constexpr std::string_view kOpaqueMarker = ".wh..wh..opq";
 constexpr std::string_view kAufs = ".wh..wh.";
 constexpr std::int64_t kBlock = 4096;
-constexpr std::size_t kMaxRemembered = 64
-                                       << 20;  // bytes of directories' names kept for their times
+// Bytes of directories' names kept for their times.
+constexpr std::size_t kMaxRemembered = 64 << 20;
 
 std::unexpected<Error> corrupt(const std::string& why) { return fail(Error::Kind::corrupt, why); }
 
 bool is_whiteout(const struct stat& about) { return S_ISCHR(about.st_mode) && about.st_rdev == 0; }
-
-timespec time_of(struct archive_entry* entry) {
-  return {archive_entry_mtime(entry),
-          std::clamp(archive_entry_mtime_nsec(entry), 0L, 999'999'999L)};
-}
 
 bool is_opaque(int directory) {
   char value = 0;
@@ -54,37 +51,6 @@ Result<void> make_opaque(int directory) {
   closedir(stream);
   if (fsetxattr(directory, kOpaque, "y", 1, 0) == 0) return {};
   return system_error("mark a directory as opaque", errno);
-}
-
-bool allowed_attribute(std::string_view name) {
-  return name.size() <= 255 && (name.starts_with("user.") || name == "security.capability");
-}
-
-Result<void> set_extended_attributes(int file, struct archive_entry* entry,
-                                     const UnpackLimits& limits) {
-  if (static_cast<std::size_t>(archive_entry_xattr_reset(entry)) > limits.attributes)
-    return corrupt("more than " + std::to_string(limits.attributes) + " extended attributes");
-  const char* name = nullptr;
-  const void* value = nullptr;
-  std::size_t size = 0;
-  while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
-    if (!name || !allowed_attribute(name)) continue;
-    if (size > limits.attribute_bytes)
-      return corrupt("an extended attribute of " + std::to_string(size) + " bytes");
-    // A file system without such attributes is no reason to refuse the image.
-    if (fsetxattr(file, name, value, size, 0) != 0 && errno != ENOTSUP)
-      return system_error("set an extended attribute", errno);
-  }
-  return {};
-}
-
-Result<std::pair<uid_t, gid_t>> owner_of(struct archive_entry* entry) {
-  const std::int64_t user = archive_entry_uid(entry);
-  const std::int64_t group = archive_entry_gid(entry);
-  constexpr std::int64_t kMost = 0xfffffffe;  // -1 would mean: leave as it is
-  if (user < 0 || user > kMost || group < 0 || group > kMost)
-    return corrupt("owner " + std::to_string(user) + ":" + std::to_string(group));
-  return std::pair(static_cast<uid_t>(user), static_cast<gid_t>(group));
 }
 
 }  // namespace
@@ -178,19 +144,6 @@ Result<bool> LayerWriter::make_room(const Place& place, bool for_directory) {
   return is_whiteout(about);
 }
 
-Result<void> LayerWriter::set_attributes(int file, struct archive_entry* entry) {
-  const auto owner = owner_of(entry);
-  if (!owner) return std::unexpected(owner.error());
-  // In this order: a change of owner clears the setuid bit and file capabilities.
-  if (fchown(file, owner->first, owner->second) != 0) return system_error("set the owner", errno);
-  if (fchmod(file, archive_entry_perm(entry) & 07777) != 0)
-    return system_error("set the mode", errno);
-  if (auto set = set_extended_attributes(file, entry, limits_); !set) return set;
-  const timespec times[2] = {time_of(entry), time_of(entry)};
-  if (futimens(file, times) != 0) return system_error("set the time", errno);
-  return {};
-}
-
 Result<void> LayerWriter::remember_time(const std::vector<std::string>& parts,
                                         struct archive_entry* entry) {
   for (const std::string& part : parts) remembered_bytes_ += part.size() + sizeof(std::string);
@@ -213,7 +166,7 @@ Result<void> LayerWriter::make_directory(const Place& place, struct archive_entr
   if (!directory) return system_error("open the directory", errno);
   if (*hidden)
     if (auto marked = make_opaque(directory.get()); !marked) return marked;
-  if (auto set = set_attributes(directory.get(), entry); !set) return set;
+  if (auto set = set_attributes(directory.get(), entry, limits_); !set) return set;
   return remember_time(parts, entry);
 }
 
@@ -253,27 +206,19 @@ Result<void> LayerWriter::make_file(const Place& place, struct archive_entry* en
   if (!file) return system_error("make the file", errno);
   if (auto copied = copy_content(file.get(), content); !copied) return copied;
   if (ftruncate(file.get(), size) != 0) return system_error("set the size", errno);
-  return set_attributes(file.get(), entry);
+  return set_attributes(file.get(), entry, limits_);
 }
 
 Result<void> LayerWriter::make_symlink(const Place& place, struct archive_entry* entry) {
   const char* target = archive_entry_symlink(entry);
   if (!target || !*target) return corrupt("a symlink without a target");
   if (std::strlen(target) > limits_.path_bytes) return corrupt("a symlink's target is too long");
-  const auto owner = owner_of(entry);
-  if (!owner) return std::unexpected(owner.error());
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
   if (symlinkat(target, place.parent, place.name.c_str()) != 0)
     return system_error("make the symlink", errno);
   if (auto counted = account(std::strlen(target)); !counted) return counted;
-  if (fchownat(place.parent, place.name.c_str(), owner->first, owner->second,
-               AT_SYMLINK_NOFOLLOW) != 0)
-    return system_error("set the owner", errno);
-  const timespec times[2] = {time_of(entry), time_of(entry)};
-  if (utimensat(place.parent, place.name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
-    return system_error("set the time", errno);
-  return {};
+  return set_symlink_attributes(place.parent, place.name, entry);
 }
 
 Result<void> LayerWriter::make_hard_link(const Place& place, const std::string& target) {
@@ -310,7 +255,7 @@ Result<void> LayerWriter::write(const std::string& path, struct archive_entry* e
   const char* link = archive_entry_hardlink(entry);
   if (parts->empty()) {
     if (type != AE_IFDIR || link) return corrupt("the root is not a directory");
-    if (auto set = set_attributes(root_, entry); !set) return set;
+    if (auto set = set_attributes(root_, entry, limits_); !set) return set;
     return remember_time(*parts, entry);
   }
   const auto hidden = [](const std::string& part) { return part.starts_with(kWhiteout); };

@@ -49,7 +49,6 @@ class LayerWriter {
   Result<void> make_symlink(const Place& place, struct archive_entry* entry);
   Result<void> make_hard_link(const Place& place, const std::string& target);
   Result<void> copy_content(int file, const Content& content);
-  Result<void> set_attributes(int file, struct archive_entry* entry);
   Result<void> remember_time(const std::vector<std::string>& parts, struct archive_entry* entry);
   Result<void> account(std::int64_t bytes);
 

@@ -42,11 +42,11 @@ struct Credentials {
 
 struct Registries {
   std::map<std::string, RegistryOptions> registries;  // by Reference::registry; "*" for all others
-  std::map<std::string, Credentials> credentials;     // by endpoint host; sent to no other
+  // By endpoint host; sent to that host and to the token server that it names, to no other.
+  std::map<std::string, Credentials> credentials;
   std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds stall_timeout{30'000};  // no byte for this long
-  std::chrono::milliseconds request_timeout{
-      60'000};                             // whole request; not for blobs, they may stream
+  std::chrono::milliseconds stall_timeout{30'000};    // of a blob: less than 1 KiB/s for so long
+  std::chrono::milliseconds request_timeout{60'000};  // of everything else, as a whole
   int attempts = 5;                        // per endpoint and request, the first included
   std::chrono::milliseconds backoff{250};  // doubles, with jitter; a Retry-After header counts too
   std::chrono::milliseconds backoff_max{8'000};

@@ -23,8 +23,8 @@ class Registry {
   // Bytes of the blob that have arrived so far, and in all. Called from the calling thread.
   using Received = std::function<void(std::int64_t bytes, std::int64_t total)>;
 
-  explicit Registry(
-      Registries configuration);  // throws std::runtime_error if libcurl does not start
+  // Throws std::runtime_error if libcurl does not start.
+  explicit Registry(Registries configuration);
   ~Registry();
 
   // Manifest (through an index to the platform's), configuration, layers. Errors: not_found (no

@@ -14,28 +14,22 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
-#include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "adapters/images/digest.h"
+#include "adapters/images/layer_record.h"
 #include "adapters/images/tree.h"
 
 namespace chalk::images {
 namespace {
 
-using nlohmann::json;
-constexpr std::size_t kMaxRecord = 64 << 10;
-
 struct Entry {
-  std::int64_t bytes = 0;
-  std::int64_t whiteouts = 0;
+  LayerRecord record;
   int pins = 0;
-  bool synced = false;
 };
 
 // A pull under way; others who want the same layer wait for its end.
@@ -48,51 +42,6 @@ struct Flight {
 
 std::string source_of(const Reference& repository, const Layer& layer) {
   return repository.registry + "/" + repository.repository + "@" + layer.digest;
-}
-
-// Changes when the machine starts.
-std::string read_boot_id() {
-  std::ifstream file("/proc/sys/kernel/random/boot_id");
-  std::string id;
-  std::getline(file, id);
-  return id;
-}
-
-// A layer's record beside its files, written last.
-Result<void> write_record(int directory, const Unpacked& unpacked, const Layer& layer,
-                          const std::string& boot_id) {
-  const std::string text = json{
-      {"bytes", unpacked.bytes},
-      {"entries", unpacked.entries},
-      {"whiteouts", unpacked.whiteouts},
-      {"skipped", unpacked.skipped},
-      {"blob", layer.digest},
-      {"boot", boot_id}}.dump();
-  const File file(openat(directory, "layer.json", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (!file) return system_error("layer.json", errno);
-  if (write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return system_error("layer.json", errno);
-  return {};
-}
-
-// What its record says of a layer, if the layer can be trusted: its bytes are on the disk for sure
-// (the file "synced" says so), or they were written since the machine started.
-bool read_record(int layers, const std::string& hex, const std::string& boot_id, Entry& entry) {
-  const File file(openat(layers, (hex + "/layer.json").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file) return false;
-  std::string text(kMaxRecord, '\0');
-  const ssize_t size = read(file.get(), text.data(), text.size());
-  if (size <= 0) return false;
-  const json record = json::parse(text.substr(0, static_cast<std::size_t>(size)), nullptr, false);
-  if (!record.is_object()) return false;
-  for (auto [key, to] : {std::pair{"bytes", &entry.bytes}, {"whiteouts", &entry.whiteouts}}) {
-    const auto found = record.find(key);
-    if (found == record.end() || !found->is_number_integer() || *found < 0) return false;
-    *to = found->get<std::int64_t>();
-  }
-  entry.synced = faccessat(layers, (hex + "/synced").c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-  const auto boot = record.find("boot");
-  return entry.synced || (!boot_id.empty() && boot != record.end() && *boot == boot_id);
 }
 
 Result<File> make_directory(int parent, const std::string& name) {
@@ -133,10 +82,11 @@ struct Store::Impl {
     for (const std::string& name : names_in(options.root + "/tmp"))
       if (auto removed = remove_tree(temporary.get(), name); !removed) return removed;
     for (const std::string& hex : names_in(options.root + "/layers")) {
-      Entry entry;
-      if (valid_digest("sha256:" + hex) && read_record(layers.get(), hex, boot_id, entry)) {
-        entries[hex] = entry;
-        if (!entry.synced) unsynced.push_back(hex);
+      const auto record =
+          valid_digest("sha256:" + hex) ? read_record(layers.get(), hex, boot_id) : std::nullopt;
+      if (record) {
+        entries[hex] = {*record, 0};
+        if (!record->synced) unsynced.push_back(hex);
       } else if (auto removed = remove_tree(layers.get(), hex); !removed) {
         return removed;
       }
@@ -158,8 +108,7 @@ struct Store::Impl {
         // Without a mark the next start of the store tries again. One that was removed and pulled
         // again meanwhile is in the list again.
         if (!done || std::ranges::find(unsynced, hex) != unsynced.end()) continue;
-        const File mark(openat(layers.get(), (hex + "/synced").c_str(),
-                               O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+        mark_synced(layers.get(), hex);
       }
     }
   }
@@ -203,17 +152,16 @@ struct Store::Impl {
     const auto unpacked =
         unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
     if (!unpacked) return std::unexpected(unpacked.error());
-    if (auto written = write_record(place->get(), *unpacked, layer, boot_id); !written)
-      return written;
-    return install(name, std::string(digest_hex(layer.diff_id)),
-                   {unpacked->bytes, unpacked->whiteouts, 0, false});
+    const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest, false};
+    if (auto written = write_record(place->get(), record, boot_id); !written) return written;
+    return install(name, std::string(digest_hex(layer.diff_id)), record);
   }
 
-  Result<void> install(const std::string& name, const std::string& hex, const Entry& entry) {
+  Result<void> install(const std::string& name, const std::string& hex, const LayerRecord& record) {
     if (renameat(temporary.get(), name.c_str(), layers.get(), hex.c_str()) != 0)
       return system_error("rename to layers/" + hex, errno);
     const std::scoped_lock guard(mutex);
-    entries[hex] = entry;
+    entries[hex] = {record, 0};
     unsynced.push_back(hex);
     to_sync.notify_one();
     return {};
@@ -354,7 +302,7 @@ Result<StoredLayer> Store::find(const std::string& diff_id) const {
   if (found == impl_->entries.end())
     return fail(Error::Kind::not_found, "layer " + diff_id + " is not in " + impl_->options.root);
   const Entry& entry = found->second;
-  return StoredLayer{diff_id, entry.bytes, entry.whiteouts, entry.pins > 0};
+  return StoredLayer{diff_id, entry.record.bytes, entry.record.whiteouts, entry.pins > 0};
 }
 
 Result<std::int64_t> Store::bytes(const std::string& diff_id) const {
@@ -367,7 +315,7 @@ std::vector<StoredLayer> Store::list() const {
   const std::scoped_lock guard(impl_->mutex);
   std::vector<StoredLayer> all;
   for (const auto& [hex, entry] : impl_->entries)
-    all.push_back({"sha256:" + hex, entry.bytes, entry.whiteouts, entry.pins > 0});
+    all.push_back({"sha256:" + hex, entry.record.bytes, entry.record.whiteouts, entry.pins > 0});
   return all;
 }
 
