@@ -1,0 +1,141 @@
+#include "adapters/server/command.h"
+
+#include <chrono>
+
+#include "adapters/server/node_hub.h"
+
+namespace chalk::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds kLook = 500ms;  // how often a quiet command's caller is checked
+constexpr std::int64_t kTimeoutSecondsMax = 30 * 86'400;
+
+grpc::Status invalid(std::string message) {
+  return {grpc::StatusCode::INVALID_ARGUMENT, std::move(message)};
+}
+
+std::uint64_t milliseconds_of(const google::protobuf::Duration& timeout) {
+  const auto all = static_cast<std::uint64_t>(timeout.seconds()) * 1'000 +
+                   static_cast<std::uint64_t>(timeout.nanos()) / 1'000'000;
+  return std::max<std::uint64_t>(all, 1);
+}
+
+bool send_input(Channel& channel, const std::string& input) {
+  node::v1::ChannelDown down;
+  for (std::size_t at = 0; at < input.size(); at += kPieceBytes) {
+    down.set_input(input.substr(at, kPieceBytes));
+    if (!channel.send(down)) return false;
+  }
+  down.set_input_end(true);
+  return channel.send(down);
+}
+
+std::string timed_out(const CommandAsk& ask) {
+  return "the command ran longer than its timeout of " +
+         std::to_string(milliseconds_of(*ask.timeout)) + " ms and was ended";
+}
+
+// Until the command has ended.
+Answer<CommandDone> gather(Channel& channel, const grpc::ServerContextBase& context,
+                           const CommandAsk& ask) {
+  CommandDone done;
+  while (true) {
+    auto message = channel.receive(kLook);
+    if (!message && message.error().kind != Error::Kind::timeout) {
+      return std::unexpected(to_status(message.error()));
+    }
+    if (context.IsCancelled()) return std::unexpected(grpc::Status::CANCELLED);
+    if (!message) continue;
+    if (!*message) {
+      // Not UNAVAILABLE, which clients repeat: the command may have done its work.
+      return std::unexpected(grpc::Status(
+          grpc::StatusCode::ABORTED, "the sandbox's node went away while the command ran"));
+    }
+    node::v1::ChannelUp& said = **message;
+    if (said.has_failure()) return std::unexpected(TenantSandboxes::failed(said.failure()));
+    if (said.has_output()) {
+      std::string& into = said.output().stream() == 2 ? done.error_output : done.output;
+      into += said.output().data();
+      if (done.output.size() + done.error_output.size() > kCommandOutputBytesMax) {
+        return std::unexpected(grpc::Status(
+            grpc::StatusCode::RESOURCE_EXHAUSTED,
+            "the command wrote more than " + std::to_string(kCommandOutputBytesMax) +
+                " bytes; use a session, which streams"));
+      }
+    } else if (said.has_exit()) {
+      if (said.exit().timed_out() && ask.timeout) {
+        return std::unexpected(
+            grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, timed_out(ask)));
+      }
+      done.exit_code =
+          said.exit().signal() != 0 ? 128 + said.exit().signal() : said.exit().exit_code();
+      return done;
+    }
+  }
+}
+
+}  // namespace
+
+grpc::Status check_command(const CommandAsk& ask) {
+  if (ask.words.empty() || ask.words[0].empty()) {
+    return invalid("command: found none, expected a program to run");
+  }
+  if (auto good = api::check_words("command", ask.words); !good) {
+    return invalid(good.error().message);
+  }
+  if (auto good = api::check_variables("env_vars", ask.variables); !good) {
+    return invalid(good.error().message);
+  }
+  if (!ask.workdir.empty()) {
+    if (auto good = api::check_path("workdir", ask.workdir); !good) {
+      return invalid(good.error().message);
+    }
+  }
+  if (ask.input.size() > kCommandInputBytesMax) {
+    return invalid("stdin: found " + std::to_string(ask.input.size()) +
+                   " bytes, expected at most " + std::to_string(kCommandInputBytesMax));
+  }
+  if (ask.timeout) {
+    const auto& timeout = *ask.timeout;
+    const bool some = timeout.seconds() > 0 || timeout.nanos() > 0;
+    if (!some || timeout.seconds() < 0 || timeout.nanos() < 0 || timeout.nanos() > 999'999'999 ||
+        timeout.seconds() > kTimeoutSecondsMax) {
+      return invalid("timeout: found " + std::to_string(timeout.seconds()) + " s and " +
+                     std::to_string(timeout.nanos()) + " ns, expected more than nothing and at "
+                     "most " + std::to_string(kTimeoutSecondsMax) + " s");
+    }
+  }
+  return grpc::Status::OK;
+}
+
+Answer<CommandDone> run_command(const TenantSandboxes& sandboxes, Places& places,
+                                const grpc::ServerContextBase& context,
+                                const identity::Caller& caller, const std::string& id,
+                                const CommandAsk& ask) {
+  if (auto good = check_command(ask); !good.ok()) return std::unexpected(good);
+  const auto place = places.take(caller.tenant);
+  if (!place) {
+    return std::unexpected(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, places.full()));
+  }
+  const auto sandbox = sandboxes.running(context, caller, id);
+  if (!sandbox) return std::unexpected(sandbox.error());
+  node::v1::Open open;
+  open.set_sandbox(sandbox->sandbox.value);
+  node::v1::Run& run = *open.mutable_run();
+  *run.mutable_argv() = ask.words;
+  *run.mutable_env() = ask.variables;
+  run.set_workdir(ask.workdir);
+  if (ask.timeout) run.set_timeout_ms(milliseconds_of(*ask.timeout));
+  run.set_output_bytes_max(kCommandOutputBytesMax);
+  const auto channel = sandboxes.services().nodes.open(sandbox->node, open);
+  if (!channel) return std::unexpected(to_status(channel.error()));
+  // A command that does not read its input may end first; what it said then says why.
+  send_input(**channel, ask.input);
+  auto done = gather(**channel, context, ask);
+  (*channel)->close();
+  return done;
+}
+
+}  // namespace chalk::server

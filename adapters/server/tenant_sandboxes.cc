@@ -1,0 +1,192 @@
+#include "adapters/server/tenant_sandboxes.h"
+
+#include <algorithm>
+
+#include "adapters/api/ids.h"
+#include "adapters/api/shown.h"
+#include "adapters/api/translate.h"
+#include "adapters/server/describe.h"
+#include "adapters/server/images.h"
+#include "adapters/server/plane.h"
+
+namespace chalk::server {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds kStartWait = 5s;
+constexpr std::chrono::milliseconds kEndWait = 5s;
+constexpr std::chrono::milliseconds kRunningWaitMax = 300s;
+constexpr std::chrono::milliseconds kLook = 1s;  // how often a waiting call's client is checked
+
+bool settled(const records::Sandbox& one) { return one.status != records::Status::pending; }
+
+grpc::Status objected(const api::Objection& objection) {
+  return {objection.why == api::Objection::Why::invalid ? grpc::StatusCode::INVALID_ARGUMENT
+                                                        : grpc::StatusCode::UNIMPLEMENTED,
+          objection.message};
+}
+
+grpc::Status refused(const Error& error) { return to_status(error); }
+
+}  // namespace
+
+TenantSandboxes::TenantSandboxes(const Services& services) : services_(services) {}
+
+Answer<identity::Caller> TenantSandboxes::admit(const grpc::ServerContextBase& context) const {
+  auto caller = authenticate(services_, context);
+  if (!caller) return std::unexpected(unauthenticated(caller.error()));
+  return std::move(*caller);
+}
+
+// A pool of given nodes says of no request that it can never be met: more nodes may come. For people
+// it is better to hear now that none of those that are there could ever do it.
+grpc::Status TenantSandboxes::check_room(const std::string& gpu, const Resources& ask) {
+  const auto has_room = [&](const NodeShape& shape) { return fits(shape, ask); };
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::ranges::any_of(shapes_, has_room)) return grpc::Status::OK;
+  }
+  std::vector<NodeShape> shapes;
+  for (const NodeView& node : services_.plane.nodes()) {
+    if (node.shape.cpu_millicores > 0) shapes.push_back(node.shape);
+  }
+  const std::lock_guard lock(mutex_);
+  shapes_ = std::move(shapes);
+  if (std::ranges::any_of(shapes_, has_room)) return grpc::Status::OK;
+  NodeShape most;
+  for (const NodeShape& shape : shapes_) {
+    most.cpu_millicores = std::max(most.cpu_millicores, shape.cpu_millicores);
+    most.memory_bytes = std::max(most.memory_bytes, shape.memory_bytes);
+    most.disk_bytes = std::max(most.disk_bytes, shape.disk_bytes);
+    most.gpus = std::max(most.gpus, shape.gpus);
+  }
+  if (ask.gpus > most.gpus) {
+    return {grpc::StatusCode::INVALID_ARGUMENT,
+            (most.gpus == 0 ? "no node pool offers a GPU: asked "
+                            : "no node has as many GPUs: asked ") +
+                gpu + ", offered " + std::to_string(most.gpus)};
+  }
+  if (shapes_.empty()) return grpc::Status::OK;  // it waits for the first node
+  return {grpc::StatusCode::INVALID_ARGUMENT,
+          "no node is large enough: asked cpu " + std::to_string(ask.cpu_millicores) +
+              "m, memory " + bytes_text(ask.memory_bytes) + ", disk " +
+              bytes_text(ask.disk_bytes) + "; the most that a node has is cpu " +
+              std::to_string(most.cpu_millicores) + "m, memory " + bytes_text(most.memory_bytes) +
+              ", disk " + bytes_text(most.disk_bytes)};
+}
+
+Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
+                                                 const container::v1::ChalkContainerSpec& spec,
+                                                 bool container) {
+  auto asked = api::translate(spec);
+  if (!asked) return std::unexpected(objected(asked.error()));
+  if (auto room = check_room(asked->gpu, asked->resources); !room.ok()) {
+    return std::unexpected(room);
+  }
+  const auto image = services_.images.resolve(asked->image);
+  if (!image) {
+    return std::unexpected(to_status(
+        {image.error().kind, "image " + api::shown(asked->image, 200) + ": " + image.error().message}));
+  }
+  if (auto taken = api::take_image(image->image, *asked); !taken) {
+    return std::unexpected(objected(taken.error()));
+  }
+  asked->payload.set_environment(caller.environment);
+  asked->payload.set_created_by(caller.client_id);
+  asked->payload.set_is_container(container);
+  SandboxAsk ask;
+  ask.tenant = TenantId{caller.tenant};
+  ask.resources = asked->resources;
+  ask.image = image->id;
+  ask.pool = PoolId{};
+  ask.lifetime = asked->lifetime;
+  ask.payload = asked->payload.SerializeAsString();
+  services_.plane.add_tenant(ask.tenant);
+  const auto id = services_.plane.create(ask);
+  if (!id) return std::unexpected(refused(id.error()));
+  auto sandbox = services_.plane.records().wait(*id, kStartWait, settled);
+  if (!sandbox) {
+    return std::unexpected(grpc::Status(
+        grpc::StatusCode::INTERNAL, "sandbox " + api::sandbox_text_id(*id) +
+                                        " was accepted and is not on record"));
+  }
+  return std::move(*sandbox);
+}
+
+Answer<records::Sandbox> TenantSandboxes::find(const identity::Caller& caller,
+                                               const std::string& id) const {
+  if (const auto sandbox = api::parse_sandbox_id(id)) {
+    auto found = services_.plane.records().find(*sandbox);
+    if (found && found->tenant == TenantId{caller.tenant}) return std::move(*found);
+  }
+  return std::unexpected(grpc::Status(
+      grpc::StatusCode::NOT_FOUND, "sandbox " + api::shown(id) + " is not in the environment " +
+                                       caller.environment));
+}
+
+Answer<records::Sandbox> TenantSandboxes::find_named(const identity::Caller& caller,
+                                                     const std::string& name, bool ended) const {
+  records::Records::Filter filter;
+  filter.tenant = TenantId{caller.tenant};
+  filter.name = name;
+  filter.limit = 1;
+  for (const bool also_ended : {false, true}) {
+    if (name.empty() || (also_ended && !ended)) continue;
+    filter.ended = also_ended;
+    auto found = services_.plane.records().list(filter);
+    if (!found.empty()) return std::move(found.front());
+  }
+  return std::unexpected(grpc::Status(
+      grpc::StatusCode::NOT_FOUND, "no sandbox named " + api::shown(name) +
+                                       (ended ? " is" : " lives") + " in the environment " +
+                                       caller.environment));
+}
+
+grpc::Status TenantSandboxes::not_running(const records::Sandbox& sandbox) {
+  const std::string why = status_sentence(sandbox, describe(sandbox).note);
+  return {grpc::StatusCode::FAILED_PRECONDITION,
+          "sandbox " + sandbox.id + " does not run" + (why.empty() ? " any more" : ": " + why)};
+}
+
+Answer<records::Sandbox> TenantSandboxes::running(const grpc::ServerContextBase& context,
+                                                  const identity::Caller& caller,
+                                                  const std::string& id) const {
+  auto sandbox = find(caller, id);
+  if (!sandbox) return sandbox;
+  const auto until = std::min(std::chrono::system_clock::now() + kRunningWaitMax,
+                              context.deadline());
+  while (!settled(*sandbox)) {
+    if (context.IsCancelled()) return std::unexpected(grpc::Status::CANCELLED);
+    if (std::chrono::system_clock::now() >= until) {
+      return std::unexpected(grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED,
+                                          "sandbox " + id + " has not started yet"));
+    }
+    auto later = services_.plane.records().wait(sandbox->sandbox, kLook, settled);
+    if (!later) return find(caller, id);
+    sandbox = std::move(*later);
+  }
+  if (sandbox->status != records::Status::running) return std::unexpected(not_running(*sandbox));
+  return sandbox;
+}
+
+Answer<records::Sandbox> TenantSandboxes::end(const records::Sandbox& sandbox,
+                                              Duration grace) const {
+  if (sandbox.ended.nanos != 0) return sandbox;
+  const auto done = services_.plane.terminate(sandbox.sandbox, grace);
+  if (!done) return std::unexpected(to_status(done.error()));
+  auto later = services_.plane.records().wait(
+      sandbox.sandbox, kEndWait, [](const records::Sandbox& one) { return one.ended.nanos != 0; });
+  return later ? std::move(*later) : sandbox;
+}
+
+grpc::Status TenantSandboxes::failed(const node::v1::Failure& failure) {
+  using Kind = Error::Kind;
+  static constexpr Kind kKinds[] = {Kind::failed,    Kind::invalid,     Kind::not_found,
+                                    Kind::denied,    Kind::exhausted,   Kind::unavailable,
+                                    Kind::timeout,   Kind::corrupt};
+  const auto at = static_cast<std::size_t>(failure.kind());
+  return to_status({at < std::size(kKinds) ? kKinds[at] : Kind::failed, failure.message()});
+}
+
+}  // namespace chalk::server
