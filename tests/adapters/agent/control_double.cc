@@ -34,6 +34,7 @@ ControlDouble::ControlDouble(const std::string& folder) : authority_(folder) {
 }
 
 ControlDouble::~ControlDouble() {
+  cut();
   {
     const std::lock_guard lock(mutex_);
     for (const auto& weak : pipes_) {
@@ -78,11 +79,15 @@ grpc::Status ControlDouble::Connect(grpc::ServerContext* context, Stream* stream
   {
     const std::lock_guard lock(mutex_);
     stream_ = stream;
+    context_ = context;
     ++connections_;
+    changed_.notify_all();
   }
   while (stream->Read(&message)) take(message);
   const std::lock_guard lock(mutex_);
   if (stream_ == stream) stream_ = nullptr;
+  if (context_ == context) context_ = nullptr;
+  changed_.notify_all();
   return grpc::Status::OK;
 }
 
@@ -144,9 +149,19 @@ std::optional<NodeReport> ControlDouble::report(const Fits& fits, std::chrono::s
   return found;
 }
 
-bool ControlDouble::wait_welcomed(std::chrono::seconds timeout) {
+bool ControlDouble::wait_connected(std::chrono::seconds timeout) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, timeout, [&] { return welcomed_; });
+  return changed_.wait_for(lock, timeout, [&] { return welcomed_ && stream_ != nullptr; });
+}
+
+bool ControlDouble::wait_gone(std::chrono::seconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [&] { return stream_ == nullptr; });
+}
+
+void ControlDouble::cut() {
+  const std::lock_guard lock(mutex_);
+  if (context_ != nullptr) context_->TryCancel();
 }
 
 std::size_t ControlDouble::connections() {

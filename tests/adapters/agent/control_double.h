@@ -38,7 +38,9 @@ class ControlDouble : public node::v1::NodeLink::Service {
   // The first report that fits, taken out; waits for it.
   using Fits = std::function<bool(const NodeReport&)>;
   std::optional<NodeReport> report(const Fits& fits, std::chrono::seconds timeout);
-  bool wait_welcomed(std::chrono::seconds timeout);
+  bool wait_connected(std::chrono::seconds timeout);  // and welcomed
+  bool wait_gone(std::chrono::seconds timeout);
+  void cut();                                         // the stream there is
   std::size_t connections();
   NodeRegistration registration();
 
@@ -77,6 +79,7 @@ class ControlDouble : public node::v1::NodeLink::Service {
   std::mutex mutex_;
   std::condition_variable changed_;
   Stream* stream_ = nullptr;
+  grpc::ServerContext* context_ = nullptr;  // of the stream
   std::size_t connections_ = 0;
   bool welcomed_ = false;
   NodeRegistration registration_;

@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <thread>
 
 #include "adapters/agent/gvisor_machinery.h"
 #include "adapters/images/layer_id.h"
@@ -37,6 +39,21 @@ images::Registries registries(const std::string& host) {
   images::Registries out;
   out.registries[host].insecure = true;
   return out;
+}
+
+// runsc mounts a namespace of its own in its state, which stays.
+void remove_folder(const std::string& folder) {
+  std::ifstream mounts("/proc/self/mounts");
+  std::vector<std::string> inside;
+  for (std::string device, place, rest; mounts >> device >> place && std::getline(mounts, rest);) {
+    if (place.starts_with(folder + "/")) inside.push_back(place);
+  }
+  for (auto place = inside.rbegin(); place != inside.rend(); ++place) {
+    umount2(place->c_str(), MNT_DETACH);
+  }
+  std::error_code error;
+  fs::remove_all(folder, error);
+  EXPECT_FALSE(error) << error.message();
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -79,7 +96,7 @@ void RealNode::SetUp() {
   pool_ = "10." + std::to_string(64 + pid % 64) + "." + std::to_string(pid / 64 % 250) + ".0/26";
   folder_ = "/tmp/chalk-agent-" + std::to_string(pid);
   clean_machine();
-  fs::remove_all(folder_);
+  remove_folder(folder_);
   fs::create_directories(folder_ + "/data");
   control_ = std::make_unique<ControlDouble>(folder_ + "/authority");
   std::ofstream(folder_ + "/root.pem") << control_->authority().certificate_pem();
@@ -97,8 +114,7 @@ void RealNode::TearDown() {
   if (node_.pid != 0) stop_node(SIGKILL);
   control_.reset();
   clean_machine();
-  std::error_code error;
-  fs::remove_all(folder_, error);
+  remove_folder(folder_);
 }
 
 // Whatever a node of this prefix left: sandboxes, mounts, namespaces.
@@ -138,8 +154,7 @@ void RealNode::start_node() {
   process::Spawn what;
   what.argv = {program("chalk-node"), "--data",         folder_ + "/data",
                "--server",            control_->address(), "--join-token",
-               ControlDouble::kToken, "--server-root",  folder_ + "/root.pem",
-               "--registries",        folder_ + "/registries.json",
+               ControlDouble::kToken, "--registries",        folder_ + "/registries.json",
                "--runsc",             runsc(),          "--platform",
                "systrap",             "--network-pool", pool_,
                "--network-prefix",    prefix_,          "--node-name",
@@ -147,7 +162,12 @@ void RealNode::start_node() {
                "--memory",            "16Gi",           "--disk",
                "16Gi",                "--spare-namespaces", "2",
                "--image-cache",       "4Gi"};
-  what.argv.insert(what.argv.end(), extra_.begin(), extra_.end());
+  if (join_by_fingerprint_) {
+    what.argv.insert(what.argv.end(),
+                     {"--server-fingerprint", control_->authority().fingerprint()});
+  } else {
+    what.argv.insert(what.argv.end(), {"--server-root", folder_ + "/root.pem"});
+  }
   what.env = process::current_environment();
   process::Fd log(open((folder_ + "/node.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
                        0600));
@@ -155,13 +175,14 @@ void RealNode::start_node() {
   auto child = process::spawn(what);
   ASSERT_TRUE(child) << child.error().message;
   node_ = std::move(*child);
-  ASSERT_TRUE(control_->wait_welcomed(60s));
+  ASSERT_TRUE(control_->wait_connected(60s));
 }
 
 void RealNode::stop_node(int signal) {
   kill(node_.pid, signal);
   EXPECT_TRUE(process::wait(node_, 30s)) << "chalk-node does not end";
   node_ = {};
+  EXPECT_TRUE(control_->wait_gone(10s));
 }
 
 StartOrder RealNode::order(std::uint64_t number, const std::string& image,
@@ -243,32 +264,108 @@ std::string RealNode::run(std::uint64_t number, const std::vector<std::string>& 
   for (const std::string& word : argv) command.add_argv(word);
   command.set_timeout_ms(30'000);
   command.set_output_bytes_max(1 << 20);
-  const auto work = control_->open(open);
-  if (!work) {
+  return work(open, exit_code, input);
+}
+
+std::string RealNode::run_soon(std::uint64_t number, const std::vector<std::string>& argv,
+                               int* exit_code) {
+  node::v1::Open open;
+  open.set_sandbox(number);
+  open.mutable_logs();
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (std::chrono::steady_clock::now() < until && !control_->open(open)) {
+    std::this_thread::sleep_for(100ms);
+  }
+  return run(number, argv, exit_code);
+}
+
+std::string RealNode::runsc_path() { return runsc(); }
+
+std::string RealNode::guest(std::uint64_t number, const std::vector<std::string>& arguments,
+                            int* exit_code, const std::string& input) {
+  node::v1::Open open;
+  open.set_sandbox(number);
+  for (const std::string& word : arguments) open.mutable_guest()->add_arguments(word);
+  if (arguments.empty()) open.mutable_guest();
+  return work(open, exit_code, input);
+}
+
+std::string RealNode::work(const node::v1::Open& open, int* exit_code, const std::string& input) {
+  const auto channel = control_->open(open);
+  if (!channel) {
     ADD_FAILURE() << "no channel";
     return {};
   }
   node::v1::ChannelDown down;
   if (!input.empty()) {
     down.set_input(input);
-    work->send(down);
+    channel->send(down);
   }
   down.set_input_end(true);
-  work->send(down);
-  std::string output;
-  while (const auto up = work->receive(40s)) {
-    if (up->has_output()) output += up->output().data();
+  channel->send(down);
+  std::string output, errors;
+  while (const auto up = channel->receive(40s)) {
+    if (up->has_output()) (up->output().stream() == 2 ? errors : output) += up->output().data();
     if (up->has_failure()) {
       ADD_FAILURE() << up->failure().message();
       return output;
     }
     if (up->has_exit()) {
       if (exit_code != nullptr) *exit_code = up->exit().exit_code();
+      if (up->exit().exit_code() != 0) std::cerr << errors;
       return output;
     }
   }
   ADD_FAILURE() << "the command was cut off";
   return output;
 }
+
+std::string RealNode::logs(std::uint64_t number, bool follow, std::uint64_t tail) {
+  node::v1::Open open;
+  open.set_sandbox(number);
+  open.mutable_logs()->set_follow(follow);
+  open.mutable_logs()->set_tail_bytes(tail);
+  const auto channel = control_->open(open);
+  std::string output;
+  if (!channel) return output;
+  while (const auto up = channel->receive(40s)) {
+    if (up->has_output()) output += up->output().data();
+    if (up->has_exit() || up->has_failure()) return output;
+  }
+  ADD_FAILURE() << "logs were cut off";
+  return output;
+}
+
+bool RealNode::logs_kept(std::uint64_t number) {
+  node::v1::Open open;
+  open.set_sandbox(number);
+  open.mutable_logs();
+  const auto channel = control_->open(open);
+  if (!channel) return false;
+  while (const auto up = channel->receive(40s)) {
+    if (up->has_exit()) return true;
+    if (up->has_failure()) return false;
+  }
+  return false;
+}
+
+void RealNode::await_log(std::uint64_t number, const std::string& word) {
+  const auto until = std::chrono::steady_clock::now() + 40s;
+  while (logs(number, false).find(word) == std::string::npos) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until) << "\"" << word << "\" was not written";
+    std::this_thread::sleep_for(50ms);
+  }
+}
+
+int RealNode::http_status(const std::string& url) {
+  process::Spawn what;
+  what.argv = {"curl", "--noproxy", "*", "-s", "-o", "/dev/null", "-w", "%{http_code}",
+               "--max-time", "20", url + "/"};
+  what.env = process::current_environment();
+  const auto done = process::run(what, 30s);
+  return done ? std::atoi(done->out.c_str()) : 0;
+}
+
+bool RealNode::has_guest() { return access(program("chalk-guest").c_str(), X_OK) == 0; }
 
 }  // namespace chalk::agent

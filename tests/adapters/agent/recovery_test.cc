@@ -1,0 +1,147 @@
+// The agent is stopped or killed at any moment; the next one over its data goes on.
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "adapters/agent/gvisor_machinery.h"
+#include "real_node.h"
+
+namespace chalk::agent {
+namespace {
+
+using namespace std::chrono_literals;
+
+class Recovery : public RealNode {
+ protected:
+  std::unique_ptr<Machinery> machinery() {
+    Options options;
+    options.data = folder_ + "/data";
+    options.network_prefix = prefix_;
+    options.runsc = runsc_path();
+    options.platform = "systrap";
+    auto opened = open_gvisor(options);
+    EXPECT_TRUE(opened) << opened.error().message;
+    return opened ? std::move(opened->machinery) : nullptr;
+  }
+};
+
+TEST_F(Recovery, WhatRunsIsTakenOverAfterAnOrderlyStop) {
+  StartOrder server = order(1, kPython, {"python3", "-m", "http.server", "8000"});
+  auto changed = payload(server);
+  changed.set_port(8000);
+  changed.mutable_startup_probe()->set_http_path("/");
+  server.payload = changed.SerializeAsString();
+  control_->order(server);
+  const std::string url = started(1).web_url();
+  stop_node(SIGTERM);
+  start_node();
+  int code = -1;
+  EXPECT_EQ(run_soon(1, {"/bin/echo", "still here"}, &code), "still here\n");
+  EXPECT_EQ(http_status(url), 200);  // the same port
+  control_->order(order(2, kBusybox, {"/bin/sleep", "1000"}));
+  started(2);
+  control_->order(StopOrder{{1}, {}});
+  EXPECT_EQ(ended(1).reason, EndReason::terminated);
+}
+
+TEST_F(Recovery, AfterAKillTheEndOfASandboxIsStillTold) {
+  control_->order(order(1, kBusybox, {"/bin/sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.1; done"}));
+  started(1);
+  stop_node(SIGKILL);
+  start_node();
+  int code = -1;
+  run_soon(1, {"/bin/touch", "/tmp/go"}, &code);
+  EXPECT_EQ(ended(1).reason, EndReason::exited);
+}
+
+TEST_F(Recovery, WhatEndedWhileTheAgentWasAwayIsTold) {
+  control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
+  started(1);
+  stop_node(SIGKILL);
+  {
+    const auto runsc = machinery();
+    ASSERT_TRUE(runsc);
+    ASSERT_TRUE(runsc->remove("s1"));
+  }
+  start_node();
+  const EndedReport end = ended(1);
+  EXPECT_EQ(end.reason, EndReason::exited);
+  EXPECT_NE(note_of(end).detail().find("away"), std::string::npos) << note_of(end).detail();
+}
+
+TEST_F(Recovery, WhatRunsInNoLogIsEnded) {
+  control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
+  started(1);
+  stop_node(SIGKILL);
+  for (const char* file : {"node.db", "node.db-wal", "node.db-shm"}) {
+    unlink((folder_ + "/data/" + file).c_str());
+  }
+  start_node();  // it reaps before it registers
+  const auto runsc = machinery();
+  ASSERT_TRUE(runsc);
+  const auto found = runsc->list();
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->empty());
+}
+
+TEST_F(Recovery, StartsThatWereCutOffBeginAgain) {
+  for (std::uint64_t number = 1; number <= 6; ++number) {
+    control_->order(order(number, kBusybox, {"/bin/sleep", "1000"}));
+  }
+  std::this_thread::sleep_for(120ms);  // in the middle of pulls and starts, wherever that is
+  stop_node(SIGKILL);
+  start_node();
+  for (std::uint64_t number = 1; number <= 6; ++number) started(number);
+  for (std::uint64_t number = 1; number <= 6; ++number) {
+    control_->order(StopOrder{{number}, {}});
+    EXPECT_EQ(ended(number).reason, EndReason::terminated);
+  }
+}
+
+TEST_F(Recovery, KilledAgainAndAgainNothingIsLostOrTwice) {
+  std::uint64_t number = 0;
+  for (int round = 0; round < 4; ++round) {
+    for (int i = 0; i < 2; ++i) {
+      control_->order(order(++number, kBusybox, {"/bin/sleep", "1000"}));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(40 + 90 * round));
+    stop_node(SIGKILL);
+    start_node();
+  }
+  for (std::uint64_t one = 1; one <= number; ++one) started(one);
+  const auto runsc = machinery();
+  const auto found = runsc->list();
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->size(), number);
+}
+
+TEST_F(Recovery, TheLinkComesBackAfterTheServerWasAway) {
+  control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
+  started(1);
+  const std::size_t before = control_->connections();
+  control_->cut();
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (control_->connections() == before) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    std::this_thread::sleep_for(20ms);
+  }
+  control_->order(StopOrder{{1}, {}});
+  EXPECT_EQ(ended(1).reason, EndReason::terminated);
+}
+
+TEST_F(Recovery, ANodeJoinsByFingerprintAndKeepsItsCertificate) {
+  stop_node(SIGKILL);
+  std::filesystem::remove_all(folder_ + "/data/identity");
+  join_by_fingerprint_ = true;
+  start_node();
+  const std::size_t joins = control_->tokens_seen().size();
+  EXPECT_EQ(joins, 2u);
+  stop_node(SIGTERM);
+  start_node();
+  EXPECT_EQ(control_->tokens_seen().size(), joins);
+}
+
+}  // namespace
+}  // namespace chalk::agent
