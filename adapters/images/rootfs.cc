@@ -231,6 +231,8 @@ Result<std::unique_ptr<Rootfs>> Rootfs::open(Store& store) {
   std::error_code error;
   std::filesystem::create_directories(impl->folder, error);
   if (!error) std::filesystem::create_directory(store.root() + "/nothing", error);
+  // As in the store: setuid programs of strangers are not for the host's users.
+  if (!error) std::filesystem::permissions(impl->folder, std::filesystem::perms::owner_all, error);
   if (error) return fail(Error::Kind::failed, impl->folder + ": " + error.message());
   if (auto found = impl->find_mounts(); !found) return std::unexpected(found.error());
   return std::unique_ptr<Rootfs>(new Rootfs(std::move(impl)));

@@ -44,11 +44,13 @@ std::string source_of(const Reference& repository, const Layer& layer) {
   return repository.registry + "/" + repository.repository + "@" + layer.digest;
 }
 
+// For root alone: layers hold setuid programs of strangers, which nobody may start on the host.
 Result<File> make_directory(int parent, const std::string& name) {
-  if (mkdirat(parent, name.c_str(), 0711) != 0 && errno != EEXIST)
+  if (mkdirat(parent, name.c_str(), 0700) != 0 && errno != EEXIST)
     return system_error("make directory " + name, errno);
   File directory = open_directory(parent, name);
-  if (!directory) return system_error("open directory " + name, errno);
+  if (!directory || fchmod(directory.get(), 0700) != 0)
+    return system_error("open directory " + name, errno);
   return directory;
 }
 

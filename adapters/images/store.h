@@ -5,7 +5,7 @@
 // Concurrent pulls of one layer are joined into one. Layers in use (pinned by Rootfs) cannot be
 // removed. One process holds a root at a time (a lock file); within it every call is thread-safe.
 // Digests are checked before they become names. A layer is shared by all images that name its diff
-// id: who knows the diff id of a private layer can use it here.
+// id: who knows the diff id of a private layer can use it here. The folders are for root alone.
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -107,6 +107,15 @@ TEST_F(RootfsTest, SeveralLayersAreOneSharedReadOnlyMount) {
   EXPECT_TRUE(layers.store->remove(image[1]));
 }
 
+TEST_F(RootfsTest, NobodyElseOnTheHostReachesSetuidProgramsOfImages) {
+  Layers layers;
+  const std::string only = layers.add({file("su", "x", 04755)});
+  ASSERT_TRUE(layers.rootfs->acquire("s1", std::vector{only}));
+  for (const char* folder : {"/layers", "/tmp", "/mounts"})
+    EXPECT_EQ(fs::status(layers.store->root() + folder).permissions(), fs::perms::owner_all)
+        << folder;
+}
+
 TEST_F(RootfsTest, MountsOutliveARestart) {
   Layers layers;
   const std::vector<std::string> kept = {layers.add({file("a", "1")}),
