@@ -186,6 +186,16 @@ Result<void> add_default_route(Netlink& netlink, int index, Address gateway) {
   return netlink.ask(request, "add default route by " + text_of(gateway));
 }
 
+Result<void> add_host_route(Netlink& netlink, int index, Address to, Address source) {
+  auto header = route_header({to, 32});
+  header.rtm_scope = RT_SCOPE_LINK;
+  Request request(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, header);
+  request.put_address(RTA_DST, to);
+  request.put_address(RTA_PREFSRC, source);
+  request.put_number(RTA_OIF, static_cast<std::uint32_t>(index));
+  return netlink.ask(request, "add route to " + text_of(to));
+}
+
 Result<void> add_unreachable(Netlink& netlink, const Range& range) {
   auto request = unreachable(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, range);
   return netlink.ask(request, "add unreachable route " + text_of(range));

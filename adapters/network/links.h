@@ -50,6 +50,9 @@ Result<void> delete_link(Netlink& netlink, const std::string& name);
 Result<void> add_address(Netlink& netlink, int index, Address local, Address peer, int bits);
 Result<void> add_default_route(Netlink& netlink, int index, Address gateway);
 
+// To one address over this link; what the host itself sends there comes from `source`.
+Result<void> add_host_route(Netlink& netlink, int index, Address to, Address source);
+
 // What no other route takes below `range` ends here, and does not leave by the default route.
 Result<void> add_unreachable(Netlink& netlink, const Range& range);
 Result<void> delete_unreachable(Netlink& netlink, const Range& range);

@@ -126,8 +126,8 @@ Result<Recovered> Network::recover(std::span<const std::string> alive) {
   auto& parts = *parts_;
   auto netlink = Netlink::open();
   if (!netlink) return std::unexpected(netlink.error());
-  const auto addresses = list_addresses(*netlink);
-  if (!addresses) return std::unexpected(addresses.error());
+  const auto routes = list_routes(*netlink);
+  if (!routes) return std::unexpected(routes.error());
   const std::lock_guard lock(parts.mutex);
   std::set<std::string> missing(alive.begin(), alive.end());
   for (const auto& [id, sandbox] : parts.sandboxes) missing.erase(id);
@@ -139,9 +139,8 @@ Result<Recovered> Network::recover(std::span<const std::string> alive) {
     // It must be just as make() left it, with the pool that there is now.
     const Range way{parts.supply->address_of(slot), 32};
     const bool whole = index && is_namespace(parts.supply->path_of(slot)) &&
-                       std::ranges::any_of(*addresses, [&](const LinkAddress& address) {
-                         return address.link == *index && address.peer == way &&
-                                address.local == parts.settings.gateway;
+                       std::ranges::any_of(*routes, [&](const Route& route) {
+                         return route.link == *index && route.to == way;
                        });
     if (whole && record && record->address == way.first && missing.erase(record->sandbox) == 1) {
       parts.adopt(slot, *record, recovered);

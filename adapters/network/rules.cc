@@ -85,6 +85,14 @@ table inet TABLE {
     ip saddr POOL oifname != { "lo", "NAME-*" } masquerade
   }
 }
+add table arp TABLE
+delete table arp TABLE
+table arp TABLE {
+  chain asked {
+    type filter hook input priority filter; policy accept;
+    iifname "NAME-*" arp daddr ip != GATEWAY drop
+  }
+}
 )";
 
 }  // namespace
@@ -110,9 +118,12 @@ Result<void> apply(const Rules& rules) {
 }
 
 Result<void> remove_rules(const std::string& name) {
-  const auto table = "inet " + table_of(name);
-  return run("add table " + table + "\ndelete table " + table + "\n",
-             "remove table " + table_of(name));
+  std::string commands;
+  for (const std::string family : {"inet ", "arp "}) {
+    const auto table = family + table_of(name);
+    commands += "add table " + table + "\ndelete table " + table + "\n";
+  }
+  return run(commands, "remove table " + table_of(name));
 }
 
 }  // namespace chalk::network

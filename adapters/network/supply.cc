@@ -194,17 +194,17 @@ Result<void> Supply::make(Slot slot) {
   }
   const auto index = link_index(name);
   if (!index) return std::unexpected(index.error());
-  // The host answers for the gateway only, whatever addresses it has, and routes by no wish of the
+  // The host learns no neighbour but the one that the route leads to, and routes by no wish of the
   // sender.
   const auto ipv4 = "/proc/sys/net/ipv4/conf/" + name;
-  Result<void> done = write_setting(ipv4 + "/arp_ignore", "1");
+  Result<void> done = write_setting(ipv4 + "/arp_filter", "1");
   if (done) done = write_setting(ipv4 + "/accept_source_route", "0");
   if (done) done = write_setting(ipv4 + "/forwarding", "1");
   if (done) {
     done = write_setting("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6", "1", true);
   }
-  if (done) done = add_address(netlink_, *index, options_.gateway, address, 32);
   if (done) done = set_up(netlink_, *index);
+  if (done) done = add_host_route(netlink_, *index, address, options_.gateway);
   if (done) done = set_up(inside->netlink, kLoopbackIndex);
   if (done) done = add_address(inside->netlink, kPeerIndex, address, address, options_.pool.bits);
   if (done) done = set_up(inside->netlink, kPeerIndex);

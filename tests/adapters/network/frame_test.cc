@@ -1,9 +1,9 @@
 // What a sandbox can do that writes whole frames to its link, as gVisor does: no kernel of ours
 // stands between it and the host's end of the link.
-#include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
