@@ -44,6 +44,7 @@ struct Plane::State {
   std::mutex mutex;
   std::map<std::uint64_t, std::promise<Answer>> asked;  // by reply_to
   std::uint64_t next_reply;
+  bool started = false;
   std::set<TenantId> tenants;
   std::set<ImageId> images;
 
@@ -58,6 +59,7 @@ struct Plane::State {
                    const std::vector<control::Effect>& effects) {
               records.observe(index, now, event, effects);
               answer(event, effects);
+              if (started && options.seen) options.seen(now, effects);
             },
             driver_options()) {
     const auto boot = std::chrono::system_clock::now().time_since_epoch();
@@ -150,6 +152,7 @@ Plane::~Plane() { stop(); }
 void Plane::start(NodeSender sender) {
   state_->sender = std::move(sender);
   const bool recovered = state_->driver.recovered();
+  state_->started = true;
   state_->driver.start();
   if (recovered) state_->driver.post(fleet::Resumed{});
   for (const fleet::PoolAdded& pool : state_->options.pools) state_->driver.post(pool);

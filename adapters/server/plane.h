@@ -30,6 +30,8 @@ struct PlaneOptions {
   records::ReadLabel label;
   std::function<void(const std::string&)> log_failed;  // told of each failure of the disk
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
+  // Of each live step, on the stepping thread.
+  std::function<void(Time now, const std::vector<control::Effect>& effects)> seen;
 };
 
 struct SandboxAsk {

@@ -22,6 +22,7 @@
 #include "adapters/identity/authority.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
+#include "adapters/metrics/grpc_calls.h"
 #include "adapters/server/admin_service.h"
 #include "adapters/server/detail_service.h"
 #include "adapters/server/images.h"
@@ -165,9 +166,15 @@ struct Server::State {
     out.config = control_config(options.share_nodes);
     out.pools = {default_pool()};
     out.label = api::read_label;
-    out.log_failed = [](const std::string& what) { spdlog::error("log: {}", what); };
+    out.log_failed = [this](const std::string& what) {
+      telemetry.metrics().count("chalk_log_failures_total");
+      spdlog::error("log: {}", what);
+    };
+    out.seen = [this](Time now, const std::vector<control::Effect>& effects) {
+      telemetry.seen(now, effects);
+    };
     out.measured = [this](std::size_t events, double append_s, double step_s) {
-      telemetry.batch(events, append_s, step_s);
+      telemetry.metrics().batch(events, append_s, step_s);
     };
     return out;
   }
@@ -242,6 +249,7 @@ void Server::State::start_public() {
   publics.register_on(builder);
   builder.RegisterService(&admin);
   builder.RegisterService(&detail);
+  builder.experimental().SetInterceptorCreators(metrics::count_calls(telemetry.metrics()));
   public_server = builder.BuildAndStart();
   if (!public_server) throw std::runtime_error("cannot start the public gRPC server");
 
@@ -281,7 +289,7 @@ void Server::State::start_agent() {
     node_key = std::stoull(read_file(key_file));
   } else {
     const auto token = must(identities.create_node_token(1, 600), "the node of all-in-one");
-    node_key = must(identities.redeem_node_token(token.token, 0), "the node of all-in-one");
+    node_key = must(identities.redeem_node_token(token.token, 0, "all-in-one"), "the node of all-in-one");
     write_secret_file(key_file, std::to_string(node_key) + "\n");
   }
   agent::Options& node = *options.node;

@@ -1,40 +1,37 @@
-// What this server measures, as text for Prometheus. Gauges are read when somebody asks for the
-// text; starts and ends of sandboxes since the text before are found in the records then.
+// What the server measures of itself, for /metrics.
 #pragma once
-#include <cstddef>
 #include <cstdint>
-#include <mutex>
 #include <string>
+#include <vector>
 
 #include "adapters/front/front.h"
 #include "adapters/metrics/metrics.h"
 #include "adapters/server/context.h"
+#include "model/control/control.h"
 
 namespace chalk::server {
 
 class Telemetry {
  public:
-  Telemetry();
-
-  void batch(std::size_t events, double append_s, double step_s) {
-    metrics_.batch(events, append_s, step_s);
+  metrics::Metrics& metrics() { return metrics_; }
+  // Of the node in this process.
+  void observed(const char* phase, double seconds) {
+    metrics_.observe("chalk_agent_phase_seconds", seconds, {{"phase", phase}});
   }
-  void log_failed() { metrics_.count("chalk_log_failures_total"); }
-  // Of the node agent in this process.
-  void observed(const char* name, double seconds);
-  void now(const char* name, double value);
-  void counted(const char* name);
-
-  std::string text(const Services& services, const front::Front::Counters& counters);
-  metrics::Metrics& metrics() { return metrics_; }  // for metrics::count_calls
+  void now(const char* what, double value) {
+    metrics_.set("chalk_agent_value", value, {{"what", what}});
+  }
+  void counted(const char* what) {
+    metrics_.count("chalk_agent_events_total", {{"what", what}});
+  }
+  // Of each step of the driver, on its thread.
+  void seen(Time now, const std::vector<control::Effect>& effects);
+  // Everything, with what is true now.
+  std::string text(const Services& services, const front::Front::Counters& front);
 
  private:
-  void read_nodes(const Services& services);
-  void read_sandboxes(const Services& services);
-
+  void refresh(const Services& services, const front::Front::Counters& front);
   metrics::Metrics metrics_;
-  std::mutex reading_;      // one text at a time
-  std::int64_t read_until_;  // starts and ends up to here are counted
 };
 
 }  // namespace chalk::server

@@ -245,6 +245,8 @@ TEST_F(RuntimeTest, SignalsAnExecutedProcessAlone) {
   ASSERT_TRUE(ended.get());
   EXPECT_EQ(ended.get()->signal, SIGTERM);
   EXPECT_EQ(box.times(), 0) << "the sandbox goes on";
+  EXPECT_TRUE(runtime_->remove("a"));
+  EXPECT_TRUE(box.get()) << "its end is told, however it came";
 }
 
 TEST_F(RuntimeTest, GivesATerminalWithAWindow) {

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# run_recorded.sh BIN_DIR: logs of earlier real runs still replay to their digests (a log of a version
+# that decides differently must be refused with that reason, and has its own expectation here).
+set -uo pipefail
+cd "$(dirname "$0")"
+bin=${1:-../../build/release/bin}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failed=0 seen=0
+for log in recorded/*.log.gz; do
+  [ -e "$log" ] || continue
+  seen=$((seen + 1))
+  gunzip -c "$log" >"$scratch/log"
+  if ! "$bin/chalk-sim" replay "$scratch/log" --check-digest --quiet; then
+    echo "FAILED: $log; repeat with: gunzip -c tests/replay/$log >/tmp/log && $bin/chalk-sim replay /tmp/log"
+    failed=1
+  fi
+done
+[ "$seen" -gt 0 ] || { echo "found no recorded log"; failed=1; }
+exit $failed
