@@ -136,13 +136,20 @@ std::string Runtime::bundle(const std::string& id) const {
   return options_.state + "/bundles/" + id;
 }
 
+Result<void> Runtime::check_exists(const std::string& id) const {
+  if (!good_id(id)) return fail(Error::Kind::invalid, "sandbox id: found \"" + id + "\"");
+  std::error_code error;
+  if (fs::exists(bundle(id), error)) return {};
+  return fail(Error::Kind::not_found, "sandbox " + id + " does not exist here");
+}
+
 // ---- the life of a sandbox
 
 Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended)> ended) {
   if (!good_id(spec.id)) {
     return fail(Error::Kind::invalid, "sandbox id: found \"" + spec.id + "\", expected [a-z0-9-]");
   }
-  if (fs::exists(bundle(spec.id)) || !groups_.members(spec.id).empty()) {
+  if (check_exists(spec.id) || !groups_.members(spec.id).empty()) {
     if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
   }
   const std::string folder = bundle(spec.id);
@@ -208,12 +215,12 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
 
 // The sandbox's process ends with the status of its main process, or is killed.
 void Runtime::watch(const std::string& id, pid_t pid, Fd pidfd, std::function<void(Ended)> ended) {
-  reaper_.watch(pid, std::move(pidfd), [this, id, ended](process::Status status) {
+  reaper_.watch(pid, std::move(pidfd), [groups = groups_, id, ended](process::Status status) {
     Ended end;
     end.known = status.known;
     end.exit_code = status.exit_code;
     end.signal = status.signal;
-    end.out_of_memory = groups_.out_of_memory(id) > 0;
+    end.out_of_memory = groups.out_of_memory(id) > 0;
     // Killed inside: runsc says so as a shell does.
     if (end.signal == 0 && end.exit_code > 128 && end.exit_code < 128 + 65) {
       end.signal = end.exit_code - 128;
@@ -244,6 +251,7 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
 }
 
 Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid) {
+  if (auto exists = check_exists(id); !exists) return exists;
   std::vector<std::string> argv = command(id);
   argv.push_back("kill");
   if (inner_pid != 0) argv.push_back("--pid=" + std::to_string(inner_pid));
@@ -255,6 +263,7 @@ Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid)
 }
 
 Result<void> Runtime::pause(const std::string& id) {
+  if (auto exists = check_exists(id); !exists) return exists;
   auto argv = command(id);
   argv.insert(argv.end(), {"pause", id});
   const auto said = call(std::move(argv), "pause the sandbox");
@@ -263,6 +272,7 @@ Result<void> Runtime::pause(const std::string& id) {
 }
 
 Result<void> Runtime::resume(const std::string& id) {
+  if (auto exists = check_exists(id); !exists) return exists;
   auto argv = command(id);
   argv.insert(argv.end(), {"resume", id});
   const auto said = call(std::move(argv), "resume the sandbox");

@@ -103,7 +103,8 @@ class Runtime {
   std::string version() const { return version_; }
 
   // Runs when the answer comes. What a cut-off start of this id left is removed first. `ended` is
-  // called once, from the reaper's thread, when it has ended, unless remove() is called before.
+  // called once, from the reaper's thread, when it has ended, however that came; never after a
+  // failure.
   Result<Started> start(const SandboxSpec& spec, std::function<void(Ended)> ended);
   // A sandbox that was started by an earlier process and lives: its end is told from now on.
   Result<Started> adopt(const std::string& id, std::function<void(Ended)> ended);
@@ -128,6 +129,7 @@ class Runtime {
 
  private:
   std::vector<std::string> command(const std::string& id) const;
+  Result<void> check_exists(const std::string& id) const;
   Result<process::Output> call(std::vector<std::string> argv, const char* doing) const;
   std::string bundle(const std::string& id) const;
   void watch(const std::string& id, pid_t pid, process::Fd pidfd,

@@ -4,6 +4,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -52,6 +53,13 @@ int child_main(void* argument) {
     if (procs < 0 || write(procs, "0", 1) != 1) return failing(plan, file.c_str());
     close(procs);
   }
+  if (!what.network_namespace.empty()) {
+    const int space = open(what.network_namespace.c_str(), O_RDONLY | O_CLOEXEC);
+    if (space < 0 || setns(space, CLONE_NEWNET) != 0) {
+      return failing(plan, what.network_namespace.c_str());
+    }
+    close(space);
+  }
   if (!what.cwd.empty() && chdir(what.cwd.c_str()) != 0) return failing(plan, what.cwd.c_str());
   // Away from the numbers that they shall have, so that none is overwritten before its turn.
   const int ours[3] = {what.input, what.output, what.error};
@@ -60,13 +68,14 @@ int child_main(void* argument) {
     plan.moved[i] = fcntl(from, F_DUPFD_CLOEXEC, kFirstFree);
     if (plan.moved[i] < 0) return failing(plan, "a descriptor");
   }
-  int next = 3;
+  syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC);  // those made below stay open
   for (std::size_t i = 0; i < plan.moved.size(); ++i) {
     const int to = i < 3 ? static_cast<int>(i) : what.passed[i - 3].second;
     if (dup2(plan.moved[i], to) < 0) return failing(plan, "a descriptor");
-    next = std::max(next, to + 1);
   }
-  syscall(SYS_close_range, next, ~0U, CLOSE_RANGE_CLOEXEC);
+  if (what.controlling_terminal && ioctl(0, TIOCSCTTY, 0) != 0) {
+    return failing(plan, "its terminal");
+  }
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -92,6 +101,12 @@ Result<Pipe> make_pipe() {
 // Like vfork: the child has our memory and we wait until it has begun its program or failed.
 Result<Child> spawn(const Spawn& what) {
   if (what.argv.empty()) return fail(Error::Kind::invalid, "found no program to start");
+  for (const auto& [ours, theirs] : what.passed) {
+    if (theirs < 3 || theirs >= kFirstFree) {
+      return fail(Error::Kind::invalid, "a descriptor to pass on: found the number " +
+                                            std::to_string(theirs) + ", expected 3 to 99");
+    }
+  }
   Plan plan;
   plan.what = &what;
   plan.program = what.argv[0].c_str();

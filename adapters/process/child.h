@@ -56,9 +56,11 @@ struct Spawn {
   std::vector<std::string> env;             // "NAME=value", all of it
   std::string cwd;                          // empty: ours
   int input = -1, output = -1, error = -1;  // ours stay open; -1: /dev/null
-  std::vector<std::pair<int, int>> passed;  // (ours, its number there), numbers from 3
+  std::vector<std::pair<int, int>> passed;  // (ours, its number there), numbers from 3 to 99
   std::vector<std::string> cgroup_procs;    // files that it writes itself into before it begins
+  std::string network_namespace;            // path of one to enter before it begins; empty: ours
   bool new_session = true;                  // and process group: so that all of it can be killed
+  bool controlling_terminal = false;        // its input is a terminal and becomes that of its session
 };
 
 struct Child {
