@@ -1,9 +1,7 @@
 // Processes that are begun in a sandbox that runs.
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,13 +11,13 @@
 #include <cstring>
 #include <filesystem>
 
+#include "adapters/gvisor/pid_pipe.h"
 #include "adapters/gvisor/runtime.h"
 
 namespace chalk::gvisor {
 namespace {
 
 using process::Fd;
-using Clock = std::chrono::steady_clock;
 
 std::atomic<std::uint64_t> g_execs{0};  // for names of files; unique in this process
 
@@ -69,31 +67,6 @@ std::string complaint(int from) {
   return text.empty() ? "runsc gave no reason" : text;
 }
 
-// Waits until runsc has said the number of the process inside: by a pipe with a name, so that
-// nothing is polled. 0 where it ended without having run anything; -1 when the time was over.
-pid_t await_inner_pid(int pid_pipe, int pidfd, Clock::time_point until) {
-  std::string digits;
-  bool ended = false;
-  while (true) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now()).count();
-    if (left <= 0) return -1;
-    pollfd polled[2] = {{pid_pipe, POLLIN, 0}, {pidfd, POLLIN, 0}};
-    const int ready = poll(polled, 2, static_cast<int>(left));
-    if (ready < 0 && errno != EINTR) return -1;
-    if (ready <= 0) continue;
-    ended = polled[1].revents != 0;
-    char buffer[32];
-    const ssize_t got = read(pid_pipe, buffer, sizeof buffer);
-    if (got > 0) digits.append(buffer, static_cast<std::size_t>(got));
-    const bool closed = got == 0 && (polled[0].revents & POLLHUP) != 0;
-    if (!digits.empty() && (closed || ended)) return std::max(0, std::atoi(digits.c_str()));
-    if (ended && got <= 0) return 0;
-    if (digits.size() > 20) return -1;
-    if (closed) poll(nullptr, 0, 1);  // opened and closed, and nothing written: its end will tell
-  }
-}
-
 bool says_missing(const std::string& why) {
   return why.find("no such file") != std::string::npos ||
          why.find("not found") != std::string::npos ||
@@ -108,10 +81,8 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   if (auto exists = check_exists(id); !exists) return std::unexpected(exists.error());
   const Place place(options_.state);
   const std::string pid_file = place.folder + "/pid";
-  if (mkfifo(pid_file.c_str(), 0600) != 0) {
-    return fail(Error::Kind::exhausted, pid_file + ": " + strerror(errno));
-  }
-  const Fd pid_pipe(open(pid_file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const auto pid_pipe = PidPipe::make(pid_file);
+  if (!pid_pipe) return std::unexpected(pid_pipe.error());
   process::Spawn spawn;
   spawn.argv = command(id);
   spawn.argv.push_back("exec");
@@ -153,8 +124,8 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   their_output.reset();
   their_error.reset();
   // The terminal's other end stays open until then: without it what runsc said is lost.
-  exec.inner_pid = await_inner_pid(pid_pipe.get(), child->pidfd.get(),
-                                   Clock::now() + options_.call_timeout);
+  exec.inner_pid = pid_pipe->read(child->pidfd.get(),
+                                  std::chrono::steady_clock::now() + options_.call_timeout);
   if (exec.inner_pid <= 0) {
     if (exec.inner_pid < 0) ::kill(-child->pid, SIGKILL);
     process::wait(*child, std::chrono::seconds(5));

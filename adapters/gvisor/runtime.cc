@@ -15,6 +15,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "adapters/gvisor/pid_pipe.h"
+
 namespace chalk::gvisor {
 namespace {
 
@@ -169,13 +171,15 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
                            : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   };
   const Fd out = open_output(spec.stdout_file), err = open_output(spec.stderr_file);
+  const std::string pid_file = folder + "/pid";
+  const auto pid_pipe = PidPipe::make(pid_file);
+  if (!pid_pipe) return std::unexpected(pid_pipe.error());
   process::Spawn spawn;
   spawn.argv = command(spec.id);
   std::string overlay = "--overlay2=root:dir=" + folder + "/upper";
   if (spec.disk_bytes > 0) overlay += ",size=" + std::to_string(spec.disk_bytes);
   for (const std::string& word : std::vector<std::string>{
-           overlay, "run", "--detach", "--bundle=" + folder, "--pid-file=" + folder + "/pid",
-           spec.id}) {
+           overlay, "run", "--detach", "--bundle=" + folder, "--pid-file=" + pid_file, spec.id}) {
     spawn.argv.push_back(word);
   }
   spawn.env = process::current_environment();
@@ -183,9 +187,18 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   spawn.error = err.get();
   Started started;
   started.created_at = wall_nanos();
+  const auto until = std::chrono::steady_clock::now() + options_.call_timeout;
   auto child = process::spawn(spawn);
-  if (!child) return std::unexpected(child.error());
-  const auto status = process::wait(*child, options_.call_timeout);
+  if (!child) {
+    remove(spec.id);
+    return std::unexpected(child.error());
+  }
+  // Known, and ours to wait for, before runsc goes and the sandbox becomes our child.
+  started.pid = pid_pipe->read(child->pidfd.get(), until);
+  const process::Claim claim = started.pid > 0 ? process::Claim(started.pid) : process::Claim();
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      until - std::chrono::steady_clock::now());
+  const auto status = process::wait(*child, std::max(left, std::chrono::milliseconds(1)));
   if (!status) {
     ::kill(-child->pid, SIGKILL);
     process::wait(*child, std::chrono::seconds(5));
@@ -194,7 +207,7 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
                                           std::to_string(options_.call_timeout.count()) + " ms");
   }
   started.started_at = wall_nanos();
-  if (status->exit_code != 0 || status->signal != 0) {
+  if (status->exit_code != 0 || status->signal != 0 || started.pid <= 0) {
     const std::string why = last_error(folder + "/runsc.log");
     const bool memory = groups_.out_of_memory(spec.id) > 0;
     remove(spec.id);
@@ -202,9 +215,8 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
                 "the sandbox could not be started: " + why +
                     (memory ? " (it ran out of memory while starting)" : ""));
   }
-  started.pid = static_cast<pid_t>(std::atoi(read_file(folder + "/pid").c_str()));
   Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
-  if (!pidfd) {  // it has ended already and somebody has waited for it
+  if (!pidfd) {  // it has ended already and is not our child: this process is no subreaper
     const bool memory = groups_.out_of_memory(spec.id) > 0;
     ended(Ended{false, 0, 0, memory});
     return started;

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <shared_mutex>
 
 extern char** environ;
 
@@ -124,15 +125,18 @@ Result<Child> spawn(const Spawn& what) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);  // no handler of ours may run in the child
   int pidfd = -1;
+  std::shared_lock being_born(births());
   const pid_t pid = clone(child_main, static_cast<char*>(stack) + kStackBytes,
                           CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &pidfd);
   const int error = errno;
+  Claim claim = pid > 0 ? Claim(pid) : Claim();
+  being_born.unlock();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   munmap(stack, kStackBytes);
   if (pid < 0) {
     return fail(Error::Kind::exhausted, std::string("cannot start a process: ") + strerror(error));
   }
-  Child child{pid, Fd(pidfd)};
+  Child child{pid, Fd(pidfd), std::move(claim)};
   if (plan.failed == nullptr) return child;
   siginfo_t info{};
   waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED);
@@ -229,6 +233,9 @@ Result<Output> run(Spawn what, std::chrono::milliseconds timeout, std::string_vi
       until - std::chrono::steady_clock::now());
   std::optional<Status> status;
   if (!broken) status = wait(*child, std::max(left, std::chrono::milliseconds(0)));
+  if (status && !status->known) {
+    return fail(Error::Kind::failed, what.argv[0] + ": somebody else took its exit status");
+  }
   if (status) {
     result.status = *status;
     return result;

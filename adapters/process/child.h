@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "adapters/error.h"
+#include "adapters/process/claim.h"
 
 namespace chalk::process {
 
@@ -66,6 +67,7 @@ struct Spawn {
 struct Child {
   pid_t pid = 0;
   Fd pidfd;
+  Claim claim;  // ours to wait for; one that goes unwaited for is left to the Reaper
 };
 
 // The error says what could not be done in the child: a missing program is not_found.

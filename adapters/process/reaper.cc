@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -14,30 +15,37 @@
 #include <stdexcept>
 #include <thread>
 
+#include "adapters/process/claim.h"
+
 namespace chalk::process {
 namespace {
 using Clock = std::chrono::steady_clock;
-// Zombies that nobody watches are looked for this often; they hold a number and nothing else.
+// Orphans are also looked for when nothing else happens; they hold a number and nothing else.
 constexpr std::chrono::seconds kOrphansEvery{5};
-// Younger ones may be of somebody who has just started them and waits for them itself.
-constexpr std::chrono::seconds kOrphanAge{15};
+// A child that this process did not get from spawn() belongs to whoever made it, for so long.
+constexpr std::chrono::seconds kStrangerAge{15};
+constexpr std::uint64_t kWake = 0;  // the key of the event that stops the thread
 }  // namespace
 
 struct Reaper::State {
   struct Watched {
+    pid_t pid = 0;
     Fd pidfd;
     Ended ended;
   };
   Fd epoll, wake;
   std::mutex mutex;
-  std::map<pid_t, Watched> watched;
-  std::map<pid_t, Clock::time_point> seen;  // zombies of nobody, and since when
+  std::uint64_t next = kWake + 1;           // keys, not pids: a pid may come twice
+  std::map<std::uint64_t, Watched> watched;
   bool stopping = false;
+  pid_t stranger = 0;  // the first child that has ended and is not known here, and since when
+  Clock::time_point stranger_since;
   std::thread thread;
 
   void loop();
-  void take(pid_t pid);
+  void take(std::uint64_t key);
   void take_orphans();
+  bool take_orphan();
 };
 
 Reaper::Reaper() : state_(std::make_unique<State>()) {
@@ -45,7 +53,7 @@ Reaper::Reaper() : state_(std::make_unique<State>()) {
   state_->wake.reset(eventfd(0, EFD_CLOEXEC));
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = 0;
+  event.data.u64 = kWake;
   if (!state_->epoll || !state_->wake ||
       epoll_ctl(state_->epoll.get(), EPOLL_CTL_ADD, state_->wake.get(), &event) != 0) {
     throw std::runtime_error(std::string("cannot wait for processes: ") + strerror(errno));
@@ -64,12 +72,12 @@ Reaper::~Reaper() {
 }
 
 void Reaper::watch(pid_t pid, Fd pidfd, Ended ended) {
+  const std::lock_guard lock(state_->mutex);
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.fd = pid;
-  const std::lock_guard lock(state_->mutex);
+  event.data.u64 = state_->next++;
   const int fd = pidfd.get();
-  state_->watched[pid] = {std::move(pidfd), std::move(ended)};
+  state_->watched[event.data.u64] = {pid, std::move(pidfd), std::move(ended)};
   epoll_ctl(state_->epoll.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
@@ -81,30 +89,27 @@ Result<void> Reaper::watch(pid_t pid, Ended ended) {
 }
 
 void Reaper::State::loop() {
-  auto looked = Clock::now();
   while (true) {
     epoll_event events[64];
     const int count = epoll_wait(
         epoll.get(), events, 64,
         static_cast<int>(std::chrono::milliseconds(kOrphansEvery).count()));
-    {
-      const std::lock_guard lock(mutex);
-      if (stopping) return;
-    }
     for (int i = 0; i < count; ++i) {
-      if (events[i].data.fd > 0) take(events[i].data.fd);
+      {
+        const std::lock_guard lock(mutex);
+        if (stopping) return;
+      }
+      if (events[i].data.u64 != kWake) take(events[i].data.u64);
     }
-    if (Clock::now() - looked < kOrphansEvery) continue;
-    looked = Clock::now();
     take_orphans();
   }
 }
 
-void Reaper::State::take(pid_t pid) {
+void Reaper::State::take(std::uint64_t key) {
   Watched one;
   {
     const std::lock_guard lock(mutex);
-    const auto found = watched.find(pid);
+    const auto found = watched.find(key);
     if (found == watched.end()) return;
     one = std::move(found->second);
     watched.erase(found);
@@ -123,26 +128,39 @@ void Reaper::State::take(pid_t pid) {
   one.ended(status);
 }
 
-// Only the first zombie can be looked at without being taken; a younger one before it makes the rest
-// wait for the next time.
 void Reaper::State::take_orphans() {
-  siginfo_t info{};
-  while (true) {
-    info.si_pid = 0;
-    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) {
-      seen.clear();
-      return;
-    }
-    const pid_t pid = info.si_pid;
-    {
-      const std::lock_guard lock(mutex);
-      if (watched.contains(pid)) return;  // its pidfd says so, too
-    }
-    const auto since = seen.try_emplace(pid, Clock::now()).first->second;
-    if (Clock::now() - since < kOrphanAge) return;
-    seen.erase(pid);
-    waitpid(pid, nullptr, WNOHANG);
+  while (take_orphan()) {
   }
+}
+
+// Only the first child that has ended can be looked at without being taken. One that somebody will
+// take makes the others wait until then.
+bool Reaper::State::take_orphan() {
+  const std::unique_lock none_begins(births());
+  siginfo_t info{};
+  if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) {
+    stranger = 0;
+    return false;
+  }
+  const pid_t pid = info.si_pid;
+  if (claimed(pid)) return false;
+  {
+    const std::lock_guard lock(mutex);
+    if (std::any_of(watched.begin(), watched.end(),
+                    [&](const auto& one) { return one.second.pid == pid; })) {
+      return false;  // its pidfd says so, too
+    }
+  }
+  // What was inherited comes from a session that spawn() made; what is in ours, somebody here forked.
+  if (getsid(pid) == getsid(0)) {
+    if (stranger != pid) {
+      stranger = pid;
+      stranger_since = Clock::now();
+    }
+    if (Clock::now() - stranger_since < kStrangerAge) return false;
+  }
+  waitpid(pid, nullptr, WNOHANG);
+  return true;
 }
 
 }  // namespace chalk::process
