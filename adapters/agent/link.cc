@@ -35,7 +35,8 @@ std::shared_ptr<grpc::Channel> dial(const std::string& server, const std::string
   // A connection that died without a word is found within a minute.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 15'000);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  // Despite its name also how long one attempt may take: a busy machine needs seconds for TLS.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 15'000);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 5'000);
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
@@ -96,6 +97,9 @@ void Link::State::run() {
 // One stream, from its hello to its end. True when the server said something.
 bool Link::State::converse() {
   grpc::ClientContext context;
+  // Else the call fails at once while the server is away, nobody polls the channel until the next
+  // one, and handshakes that begin meanwhile die of old age.
+  context.set_wait_for_ready(true);
   std::unique_ptr<node::v1::NodeLink::Stub> stub;
   {
     const std::lock_guard lock(mutex);

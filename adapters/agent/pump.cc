@@ -73,12 +73,6 @@ void Pump::add(std::shared_ptr<Session> session, Process process,
 void Pump::ended(const std::shared_ptr<Session>& session, ProcessEnd end) {
   {
     const std::lock_guard lock(session->mutex_);
-    // The runtime tells death by signal n as exit code 128 + n; so does a program of its own will.
-    // It is taken for a signal where we sent that one.
-    const int number = end.exit_code - 128;
-    if (end.signal == 0 && number >= 1 && number < 64 && (session->signals_ >> number & 1) != 0) {
-      end = {0, number};
-    }
     if (!session->end_) session->end_ = end;
   }
   ask({Order::ended, session.get(), {}, {}});

@@ -83,7 +83,6 @@ Result<void> Session::signal(int number) {
     const std::lock_guard lock(mutex_);
     if (over_ || end_) return fail(Error::Kind::not_found, "session " + id_ + ": has ended");
     send = process_.signal;
-    if (number >= 1 && number < 64) signals_ |= std::uint64_t{1} << number;
   }
   if (!send) return fail(Error::Kind::unavailable, "session " + id_ + ": has not started yet");
   return send(number);

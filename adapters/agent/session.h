@@ -103,7 +103,6 @@ class Session {
   bool input_ended_ = false;
   bool input_broken_ = false;
   std::optional<ProcessEnd> end_;  // said by the runtime
-  std::uint64_t signals_ = 0;  // that were sent, by bit
   std::string doomed_;  // why it will be declared failed; empty: it will not
   Process process_;     // descriptors are touched by the pump's thread only
   bool reading_ = true;
