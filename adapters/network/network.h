@@ -45,6 +45,8 @@ struct Options {
   std::size_t connections_max_per_port = 1024;      // through one
   std::chrono::milliseconds connect_timeout{5000};  // of the proxy, to the sandbox
 
+  std::uint32_t flows_max = 8192;  // tracked connections and exchanges of one sandbox to elsewhere
+
   std::vector<std::string> blocked;  // CIDRs that no sandbox reaches, at most 1024
 
   // IPv4 resolvers "address" or "address:port" that the forwarder asks, at most 3. Empty: those of
@@ -102,8 +104,9 @@ class Network {
   static constexpr std::size_t kPublishedMax = 64;  // per sandbox
   static constexpr std::size_t kIdBytesMax = 64;    // of a sandbox id: [A-Za-z0-9_.-]
 
-  // Checks the options, sets net.ipv4.ip_forward where it is off (and leaves it on), makes the
-  // gateway and the rules, starts DNS and the making of spares. What an earlier process with the
+  // Checks the options, sets net.ipv4.ip_forward where it is off (and leaves it on: others may rely on
+  // it by then; what the host forwards otherwise is for its own rules to say), makes the gateway and
+  // the rules (a host whose own rules drop what is forwarded must let NAME-* through), starts DNS and the making of spares. What an earlier process with the
   // same name left stays untouched, and its addresses taken, until recover().
   // Error::invalid on a bad option or a pool that overlaps; Error::unavailable while another
   // process has this name.
@@ -156,6 +159,7 @@ class Network {
  private:
   struct Parts;
   explicit Network(std::unique_ptr<Parts> parts);
+  static Result<std::unique_ptr<Network>> begin(Options options);
   std::unique_ptr<Parts> parts_;
 };
 

@@ -39,6 +39,14 @@ Result<Descriptor> claim_name(const std::string& name) {
 
 Result<void> make_gateway(const Settings& settings, Netlink& netlink) {
   const auto& name = settings.gateway_link;
+  const auto addresses = list_addresses(netlink);
+  if (!addresses) return std::unexpected(addresses.error());
+  const auto before = link_index(name);
+  for (const auto& address : *addresses) {
+    if (!before || address.link != *before || address.local == settings.gateway) continue;
+    if (auto deleted = delete_link(netlink, name); !deleted) return deleted;  // of another pool
+    break;
+  }
   auto done = make_bridge(netlink, name);
   if (!done) return done;
   const auto index = link_index(name);
@@ -80,6 +88,15 @@ Result<std::set<Slot>> find_leftovers(const Settings& settings, const Records& r
 }  // namespace
 
 Result<std::unique_ptr<Network>> Network::open(Options options) {
+  const auto where = "network " + options.name.substr(0, 16) + ": ";
+  try {
+    return begin(std::move(options));
+  } catch (const std::exception& error) {  // no memory, or no thread
+    return fail(Error::Kind::exhausted, where + error.what());
+  }
+}
+
+Result<std::unique_ptr<Network>> Network::begin(Options options) {
   auto settings = check(options);
   if (!settings) return std::unexpected(settings.error());
   auto netlink = Netlink::open();
@@ -97,7 +114,8 @@ Result<std::unique_ptr<Network>> Network::open(Options options) {
   Result<void> done = prepare_namespaces(options.namespaces);
   // The rules before the way: no packet passes that they have not seen.
   if (done) {
-    done = apply({options.name, checked.pool, checked.gateway, options.uplink, checked.blocked});
+    done = apply({options.name, checked.pool, checked.gateway, options.uplink, options.flows_max,
+                  checked.blocked});
   }
   if (done) done = make_gateway(checked, *netlink);
   if (done) done = set_forwarding();

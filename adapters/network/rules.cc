@@ -54,11 +54,16 @@ add table inet TABLE
 delete table inet TABLE
 table inet TABLE {
   set blocked { type ipv4_addr; flags interval; elements = { BLOCKED } }
+  set flows { type ipv4_addr; flags dynamic; size 65535; }
   chain origin {
     type filter hook prerouting priority raw; policy accept;
     iifname != "NAME-*" accept
     meta nfproto != ipv4 drop
     fib saddr . iif oif 0 drop
+  }
+  chain many {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "NAME-*" ct state new add @flows { ip saddr ct count over FLOWS } drop
   }
   chain names {
     type nat hook prerouting priority dstnat; policy accept;
@@ -106,6 +111,7 @@ std::string text_of(const Rules& rules) {
   replace_all(text, "BLOCKED", elements_of(rules));
   replace_all(text, "GATEWAY", text_of(rules.gateway));
   replace_all(text, "POOL", text_of(rules.pool));
+  replace_all(text, "FLOWS", std::to_string(rules.flows_max));
   replace_all(text, "UPLINK",
               rules.uplink.empty()
                   ? ""

@@ -2,6 +2,7 @@
 // no single sandbox, so that starting and ending one changes no rule. That a sandbox sends from its
 // own address only is told by the routes: the way back must be the link that the packet came by.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct Rules {
   Range pool;
   Address gateway = 0;
   std::string uplink;  // empty: any
+  std::uint32_t flows_max = 0;
   std::vector<Range> blocked;
 };
 

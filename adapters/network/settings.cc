@@ -98,6 +98,7 @@ Result<Settings> check(const Options& options) {
   if (options.spare < 0 || options.spare > kSpareMax) {
     return wrong("spare", std::to_string(options.spare), "0 to 64");
   }
+  if (options.flows_max == 0) return wrong("flows_max", "0", "at least 1");
   const auto listen = parse_address(options.listen);
   if (!listen) return wrong("listen", options.listen, "an IPv4 address");
   settings.listen = *listen;

@@ -18,6 +18,7 @@ Supply::Supply(SupplyOptions options, Netlink netlink, const std::set<Slot>& tak
     if (slot < size) occupied_[slot] = true;
   }
   free_ = static_cast<std::size_t>(std::ranges::count(occupied_, false));
+  if (!taken.empty()) cursor_ = (*taken.rbegin() + 1) % size;
   thread_ = std::thread([this] { run(); });
 }
 
@@ -116,11 +117,12 @@ bool Supply::can_destroy() const {
   return !doomed_.empty() && Clock::now() >= doomed_.front().not_before;
 }
 
-// Destroying comes first only where nobody waits for a spare.
+// Making comes first: it is much faster than destroying, which nobody waits for as long as there are
+// free addresses.
 void Supply::run() {
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    if (must_make() && (waiting_ > spares_.size() || !can_destroy())) {
+    if (must_make()) {
       make_one(lock);
     } else if (can_destroy()) {
       destroy_one(lock);

@@ -139,6 +139,23 @@ TEST_F(InWorld, BlockedRangesAreNotReached) {
   EXPECT_TRUE(network->remove());
 }
 
+TEST_F(InWorld, FlowsOfOneSandboxHaveALimitAndThoseOfAnotherTheirOwn) {
+  auto given = options();
+  given.flows_max = 8;
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  const auto two = network->acquire("two").value();
+  const auto server = listen_in(kInternet, kInternetAddress, 8080);
+  std::vector<Descriptor> kept;
+  for (int i = 0; i < 8; ++i) {
+    kept.push_back(connect_in(one.namespace_path, kInternetAddress, 8080, kLong));
+    ASSERT_TRUE(kept.back()) << i;
+  }
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
+  EXPECT_TRUE(connect_in(two.namespace_path, kInternetAddress, 8080, kLong));
+  EXPECT_TRUE(network->remove());
+}
+
 TEST_F(InWorld, WithAnUplinkSandboxesLeaveByThatLinkOnly) {
   auto given = options();
   given.uplink = "other0";  // leads nowhere
