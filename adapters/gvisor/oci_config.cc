@@ -19,7 +19,7 @@ constexpr const char* kCapabilities[] = {
 constexpr std::uint64_t kOpenFiles = 16'384;  // below the hard limit of small hosts
 
 json kernel_mount(const char* destination, const char* type, const char* source,
-           std::vector<std::string> options) {
+                  std::vector<std::string> options) {
   return {{"destination", destination}, {"type", type}, {"source", source},
           {"options", std::move(options)}};
 }
@@ -56,8 +56,15 @@ std::string oci_config(const SandboxSpec& spec, const std::string& cgroup_path,
     mounts.push_back(bind_mount(bundle + "/resolv.conf", "/etc/resolv.conf", true));
   }
   if (!spec.hosts.empty()) mounts.push_back(bind_mount(bundle + "/hosts", "/etc/hosts", true));
+  bool own_tmp = false;
   for (const Mount& one : spec.mounts) {
     mounts.push_back(bind_mount(one.source, one.destination, one.read_only));
+    own_tmp = own_tmp || one.destination == "/tmp";
+  }
+  // runsc puts a file system in memory over a /tmp that is empty: what is written there would kill
+  // the sandbox long before its disk is full. Something in it keeps /tmp on the disk.
+  if (!own_tmp) {
+    mounts.push_back(kernel_mount("/tmp/.chalk", "tmpfs", "tmpfs", {"ro", "size=0", "mode=0555"}));
   }
 
   json network = {{"type", "network"}};

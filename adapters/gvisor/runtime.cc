@@ -185,6 +185,8 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   spawn.env = process::current_environment();
   spawn.output = out.get();
   spawn.error = err.get();
+  // If we are killed now, this runsc goes on; as a member it ends with the sandbox that it makes.
+  spawn.cgroup_procs = {groups_.member_file(spec.id)};
   Started started;
   started.created_at = wall_nanos();
   const auto until = std::chrono::steady_clock::now() + options_.call_timeout;
@@ -251,17 +253,6 @@ std::optional<pid_t> Runtime::alive(const std::string& id) const {
   return pid;
 }
 
-Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)> ended) {
-  const auto pid = alive(id);
-  if (!pid) return fail(Error::Kind::not_found, "sandbox " + id + " does not run");
-  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
-  if (!pidfd || alive(id) != pid) {
-    return fail(Error::Kind::not_found, "sandbox " + id + " has just ended");
-  }
-  watch(id, *pid, std::move(pidfd), std::move(ended));
-  return Started{*pid, 0, 0};
-}
-
 Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid) {
   if (auto exists = check_exists(id); !exists) return exists;
   std::vector<std::string> argv = command(id);
@@ -292,23 +283,14 @@ Result<void> Runtime::resume(const std::string& id) {
   return {};
 }
 
-// The processes go first, by their group, which cannot hang; what runsc keeps of them after. A
-// start that was cut off may have left runsc a state that it waits for, so its files are removed
-// here as well.
+// All processes go first, by their group, which cannot hang. What runsc keeps of them is files, and
+// `runsc delete` would wait for ever for the lock of a start that was cut off.
 Result<void> Runtime::remove(const std::string& id) {
   if (!good_id(id)) return fail(Error::Kind::invalid, "sandbox id: found \"" + id + "\"");
   auto removed = groups_.remove(id);
   const std::string run = options_.state + "/run/";
   std::error_code ignored;
   const std::string stem = run + id + "_sandbox:" + id;
-  if (fs::exists(stem + ".state", ignored)) {
-    auto argv = command(id);
-    argv.insert(argv.end(), {"delete", "--force", id});
-    process::Spawn spawn;
-    spawn.argv = std::move(argv);
-    spawn.env = process::current_environment();
-    [[maybe_unused]] const auto said = process::run(spawn, std::chrono::seconds(5));
-  }
   fs::remove(stem + ".state", ignored);
   fs::remove(stem + ".lock", ignored);
   fs::remove(run + "runsc-" + id + ".sock", ignored);

@@ -58,6 +58,16 @@ class Later {
   int times_ = 0;
 };
 
+// Waits for a condition; false when it did not come.
+bool eventually(const std::function<bool()>& condition, seconds timeout = seconds(60)) {
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > until) return false;
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  return true;
+}
+
 class RuntimeTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -91,13 +101,16 @@ class RuntimeTest : public testing::Test {
     umount2((folder_ / "state/run/null-netns").c_str(), MNT_DETACH);
     fs::remove_all(folder_);
   }
+  // As after a restart of the agent: a runtime and a reaper that know of nothing.
   void make_runtime() {
+    runtime_.reset();
+    reaper_ = std::make_unique<process::Reaper>();
     auto groups = cgroup::Groups::open(name_);
     ASSERT_TRUE(groups) << groups.error().message;
     RuntimeOptions options;
     options.runsc = runsc();
     options.state = folder_ / "state";
-    runtime_ = std::make_unique<Runtime>(options, *groups, reaper_);
+    runtime_ = std::make_unique<Runtime>(options, *groups, *reaper_);
   }
   SandboxSpec spec(const std::string& id, const std::string& script) {
     SandboxSpec out;
@@ -133,7 +146,7 @@ class RuntimeTest : public testing::Test {
     return text;
   }
 
-  process::Reaper reaper_;
+  std::unique_ptr<process::Reaper> reaper_;
   fs::path folder_;
   std::string name_;
   std::unique_ptr<Runtime> runtime_;
@@ -176,7 +189,7 @@ TEST_F(RuntimeTest, TellsASignalFromAnExit) {
   Later<Ended> trapped;
   ASSERT_TRUE(runtime_->start(spec("b", "trap 'exit 7' TERM; echo ready; while true; do sleep 0.1; done"),
                               [&](Ended e) { trapped.set(e); }));
-  for (int i = 0; i < 600 && output("b").empty(); ++i) std::this_thread::sleep_for(milliseconds(50));
+  ASSERT_TRUE(eventually([&] { return !output("b").empty(); }));
   ASSERT_TRUE(runtime_->signal("b", SIGTERM));
   ASSERT_TRUE(trapped.get());
   EXPECT_EQ(trapped.get()->exit_code, 7);
@@ -263,18 +276,24 @@ TEST_F(RuntimeTest, GivesATerminalWithAWindow) {
 }
 
 TEST_F(RuntimeTest, IsFoundAgainByANewProcessAndItsEndIsSeen) {
-  ASSERT_TRUE(runtime_->start(spec("a", "sleep 1000"), [](Ended) {}));
+  ASSERT_TRUE(runtime_->start(spec("a", "trap 'exit 7' TERM; echo up; while true; do sleep 0.1; done"),
+                              [](Ended) {}));
   ASSERT_TRUE(runtime_->start(spec("b", "true"), [](Ended) {}));
-  for (int i = 0; i < 600 && runtime_->alive("b"); ++i) std::this_thread::sleep_for(milliseconds(50));
-  make_runtime();
+  ASSERT_TRUE(eventually([&] { return !runtime_->alive("b") && output("a") == "up\n"; }));
+  make_runtime();  // with a reaper that knows of none of them
   EXPECT_EQ(runtime_->list(), (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(runtime_->alive("a"));
   EXPECT_FALSE(runtime_->alive("b"));
+  ASSERT_TRUE(runtime_->adopt("a", [](Ended) {}));
+  make_runtime();
   Later<Ended> ended;
-  ASSERT_TRUE(runtime_->adopt("a", [&](Ended e) { ended.set(e); }));
+  ASSERT_TRUE(runtime_->adopt("a", [&](Ended e) { ended.set(e); })) << "after a second restart";
   EXPECT_FALSE(runtime_->adopt("b", [](Ended) { FAIL(); }));
-  ASSERT_TRUE(runtime_->signal("a", SIGKILL));
+  ASSERT_TRUE(runtime_->signal("a", SIGTERM));
   ASSERT_TRUE(ended.get());
+  EXPECT_TRUE(ended.get()->known);
+  EXPECT_EQ(ended.get()->exit_code, 7);
+  EXPECT_EQ(ended.times(), 1);
   EXPECT_TRUE(runtime_->remove("a"));
   EXPECT_TRUE(runtime_->remove("b"));
   EXPECT_TRUE(runtime_->list().empty());
@@ -294,17 +313,14 @@ TEST_F(RuntimeTest, RemovesASandboxWhoseKernelWasKilled) {
 
 TEST_F(RuntimeTest, PausesAndGoesOn) {
   ASSERT_TRUE(runtime_->start(spec("a", "while true; do echo x; sleep 0.05; done"), [](Ended) {}));
-  for (int i = 0; i < 600 && output("a").empty(); ++i) std::this_thread::sleep_for(milliseconds(50));
+  ASSERT_TRUE(eventually([&] { return !output("a").empty(); }));
   ASSERT_TRUE(runtime_->pause("a"));
   std::this_thread::sleep_for(milliseconds(200));
   const auto before = output("a").size();
   std::this_thread::sleep_for(milliseconds(500));
   EXPECT_EQ(output("a").size(), before);
   ASSERT_TRUE(runtime_->resume("a"));
-  for (int i = 0; i < 600 && output("a").size() == before; ++i) {
-    std::this_thread::sleep_for(milliseconds(50));
-  }
-  EXPECT_GT(output("a").size(), before);
+  EXPECT_TRUE(eventually([&] { return output("a").size() > before; }));
 }
 
 TEST_F(RuntimeTest, ChoosesAPlatformByRunningIt) {

@@ -1,0 +1,99 @@
+// Sandboxes that an earlier process of ours started. They are nobody's children any more, so their
+// ends are seen but not how they ended: a `runsc wait` for each asks the sandbox itself.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "adapters/gvisor/runtime.h"
+
+namespace chalk::gvisor {
+namespace {
+
+using process::Fd;
+
+// What is known of one end from its two sources. Both speak on the reaper's thread.
+struct Told {
+  bool sandbox_ended = false, waiter_ended = false;
+  Ended how;
+  Fd answer;
+  std::function<void(Ended)> ended;
+
+  void tell_when_both() {
+    if (!sandbox_ended || !waiter_ended) return;
+    char text[1024];
+    const ssize_t got = read(answer.get(), text, sizeof text);
+    const auto said = nlohmann::json::parse(text, text + std::max<ssize_t>(0, got), nullptr, false);
+    if (!how.known && said.is_object() && said.contains("exitStatus") &&
+        said["exitStatus"].is_number_integer()) {
+      how.known = true;
+      how.exit_code = said["exitStatus"].get<int>();
+      if (how.exit_code > 128 && how.exit_code < 128 + 65) {  // as a shell says it
+        how.signal = how.exit_code - 128;
+        how.exit_code = 0;
+      }
+    }
+    ended(how);
+  }
+};
+
+std::string read_text(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// That of the process before us: without this each restart would leave one more for each sandbox.
+void end_earlier_waiter(const std::string& pid_file, const std::string& id) {
+  const pid_t pid = static_cast<pid_t>(std::atoi(read_text(pid_file).c_str()));
+  if (pid <= 0) return;
+  const Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  const std::string words = read_text("/proc/" + std::to_string(pid) + "/cmdline");
+  // The number may be somebody else's now; the pidfd was opened before the look.
+  const std::string expected = std::string("\0wait\0", 6) + id + '\0';
+  if (pidfd && words.ends_with(expected)) {
+    syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  }
+}
+
+}  // namespace
+
+Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)> ended) {
+  const auto pid = alive(id);
+  if (!pid) return fail(Error::Kind::not_found, "sandbox " + id + " does not run");
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
+  if (!pidfd || alive(id) != pid) {
+    return fail(Error::Kind::not_found, "sandbox " + id + " has just ended");
+  }
+  const std::string pid_file = bundle(id) + "/waiter";
+  end_earlier_waiter(pid_file, id);
+  process::Spawn spawn;
+  spawn.argv = command(id);
+  spawn.argv.insert(spawn.argv.end(), {"wait", id});
+  spawn.env = process::current_environment();
+  auto answer = process::make_pipe();
+  if (!answer) return std::unexpected(answer.error());
+  fcntl(answer->read.get(), F_SETFL, O_NONBLOCK);
+  spawn.output = answer->write.get();
+  auto waiter = process::spawn(spawn);
+  if (!waiter) return std::unexpected(waiter.error());
+  std::ofstream(pid_file) << waiter->pid;
+  const auto told = std::make_shared<Told>();
+  told->answer = std::move(answer->read);
+  told->ended = std::move(ended);
+  reaper_.watch(waiter->pid, std::move(waiter->pidfd), [told](process::Status) {
+    told->waiter_ended = true;
+    told->tell_when_both();
+  });
+  watch(id, *pid, std::move(pidfd), [told](Ended how) {
+    told->how = how;
+    told->sandbox_ended = true;
+    told->tell_when_both();
+  });
+  return Started{*pid, 0, 0};
+}
+
+}  // namespace chalk::gvisor
