@@ -132,8 +132,8 @@ bool Attributes::address(std::uint16_t attribute, std::uint32_t& value) const {
   return true;
 }
 
-Result<Netlink> Netlink::open() {
-  Descriptor socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
+Result<Netlink> Netlink::open(int protocol) {
+  Descriptor socket(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
   sockaddr_nl local{};
   local.nl_family = AF_NETLINK;
   if (!socket || ::bind(socket.get(), reinterpret_cast<sockaddr*>(&local), sizeof local) != 0) {

@@ -1,4 +1,4 @@
-// Requests to the kernel's routing tables over a netlink socket, one at a time. A socket speaks of
+// Requests to the kernel's network tables over a netlink socket, one at a time. A socket speaks of
 // the network namespace it was opened in, whichever thread uses it later. Not thread safe.
 #pragma once
 #include <linux/netlink.h>
@@ -49,6 +49,7 @@ class Attributes {
  public:
   Attributes(const char* data, std::size_t size);
   std::string_view text(std::uint16_t attribute) const;  // empty where absent
+  std::string_view bytes(std::uint16_t attribute) const { return found_[attribute]; }
   bool number(std::uint16_t attribute, std::uint32_t& value) const;
   bool address(std::uint16_t attribute, std::uint32_t& value) const;
 
@@ -59,7 +60,7 @@ class Attributes {
 
 class Netlink {
  public:
-  static Result<Netlink> open();
+  static Result<Netlink> open(int protocol = NETLINK_ROUTE);
 
   // Error::not_found: no such link, address or route; exhausted: the kernel has no memory for it.
   Result<void> ask(Request& request, std::string_view what);

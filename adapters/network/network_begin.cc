@@ -101,6 +101,8 @@ Result<std::unique_ptr<Network>> Network::begin(Options options) {
   if (!settings) return std::unexpected(settings.error());
   auto netlink = Netlink::open();
   if (!netlink) return std::unexpected(netlink.error());
+  auto flows = Netlink::open(NETLINK_NETFILTER);
+  if (!flows) return std::unexpected(flows.error());
   auto claim = claim_name(options.name);
   if (!claim) return std::unexpected(claim.error());
   if (auto checked = check_host(*settings, *netlink); !checked) {
@@ -136,7 +138,7 @@ Result<std::unique_ptr<Network>> Network::begin(Options options) {
   parts->supply = std::make_unique<Supply>(
       SupplyOptions{options.name, checked.pool, checked.gateway, options.namespaces, checked.mtu,
                     static_cast<std::size_t>(options.spare)},
-      std::move(*netlink), parts->leftovers);
+      std::move(*netlink), std::move(*flows), parts->leftovers);
   return std::unique_ptr<Network>(new Network(std::move(parts)));
 }
 

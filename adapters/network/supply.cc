@@ -4,13 +4,14 @@
 #include <array>
 #include <cstdio>
 
+#include "adapters/network/flows.h"
 #include "adapters/network/links.h"
 #include "adapters/network/namespaces.h"
 
 namespace chalk::network {
 
-Supply::Supply(SupplyOptions options, Netlink netlink, const std::set<Slot>& taken)
-    : options_(std::move(options)), netlink_(std::move(netlink)) {
+Supply::Supply(SupplyOptions options, Netlink netlink, Netlink flows, const std::set<Slot>& taken)
+    : options_(std::move(options)), netlink_(std::move(netlink)), flows_(std::move(flows)) {
   const Slot size = Slot{1} << (32 - options_.pool.bits);
   occupied_.assign(size, false);
   for (const Slot slot : {Slot{0}, Slot{1}, size - 1}) occupied_[slot] = true;  // never given out
@@ -217,6 +218,11 @@ Result<void> Supply::make(Slot slot) {
 Result<void> Supply::unmake(Slot slot) {
   auto gone = delete_link(netlink_, name_of(slot));
   if (!gone && gone.error().kind != Error::Kind::not_found) return gone;
+  if (auto forgotten = forget_flows(flows_, address_of(slot)); !forgotten) {
+    // They end by themselves in the end. A kernel that cannot do it would never get further here.
+    const std::lock_guard lock(mutex_);
+    failed(forgotten.error());
+  }
   return drop_namespace(path_of(slot));
 }
 

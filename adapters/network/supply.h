@@ -36,7 +36,8 @@ class Supply {
   static constexpr std::chrono::seconds kPause{1};  // before a failed step is tried again
 
   // `taken`: slots that an earlier process left; they stay as they are.
-  Supply(SupplyOptions options, Netlink netlink, const std::set<Slot>& taken);
+  // `flows`: of NETLINK_NETFILTER.
+  Supply(SupplyOptions options, Netlink netlink, Netlink flows, const std::set<Slot>& taken);
   ~Supply();  // leaves everything that is made
   Supply(const Supply&) = delete;
   Supply& operator=(const Supply&) = delete;
@@ -81,6 +82,7 @@ class Supply {
 
   const SupplyOptions options_;
   Netlink netlink_;  // of the thread
+  Netlink flows_;    // of the thread
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;

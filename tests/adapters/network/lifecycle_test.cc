@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "adapters/network/flows.h"
 #include "adapters/network/links.h"
 #include "adapters/network/namespaces.h"
 #include "adapters/network/records.h"
@@ -60,6 +61,32 @@ TEST_F(InWorld, ThreeHundredSandboxesLeaveNothing) {
   EXPECT_EQ(statistics.published, 0u);
   EXPECT_EQ(statistics.failures, 0u) << statistics.last_failure;
   EXPECT_TRUE(std::filesystem::is_empty("/run/chalk-network/t"));
+  remove(network);
+}
+
+TEST_F(InWorld, TrackedConnectionsOfASandboxGoWithIt) {
+  auto given = options();
+  given.flows_max = 4;
+  given.pool = "10.201.0.8/29";
+  given.spare = 0;
+  const auto network = open(given);
+  const auto internet = listen_in(kInternet, kInternetAddress, 8080);
+  std::vector<Descriptor> kept;  // so that nobody says an end
+  // More of them than one address may have, and each address has been used before.
+  for (int i = 0; i < 12; ++i) {
+    const auto one = network->acquire("one").value();
+    const auto server = listen_in(one.namespace_path, "0.0.0.0", 80);
+    for (int j = 0; j < 3; ++j) {
+      kept.push_back(connect_in(one.namespace_path, kInternetAddress, 8080, kLong));
+      ASSERT_TRUE(kept.back()) << i;
+    }
+    ASSERT_TRUE(connect_in(kHost, one.address, 80, kLong));
+    ASSERT_TRUE(network->release("one"));
+    ASSERT_TRUE(network->settle(kLong));
+    auto flows = Netlink::open(NETLINK_NETFILTER).value();
+    EXPECT_EQ(forget_flows(flows, parse_address(one.address).value()).value(), 0u);
+  }
+  EXPECT_EQ(network->statistics().failures, 0u) << network->statistics().last_failure;
   remove(network);
 }
 
