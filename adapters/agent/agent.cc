@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <filesystem>
 #include <set>
 
@@ -68,6 +69,7 @@ struct Agent::Parts {
   std::unique_ptr<Channels> channels;
   std::unique_ptr<NodeDriver> driver;
   Workers renewal{1};
+  std::atomic<bool> stopping = false;
 
   Result<void> open_adapters();
   Result<void> open_machine();
@@ -83,6 +85,7 @@ struct Agent::Parts {
 
 // Who orders goes first, who answers last.
 Agent::Parts::~Parts() {
+  stopping = true;
   alarm.stop();
   if (link) link->stop();
   if (channels) channels->stop();
@@ -226,7 +229,7 @@ void Agent::Parts::connect() {
 }
 
 void Agent::Parts::post(node::Event event) {
-  if (driver && !driver->post(std::move(event))) {
+  if (!driver->post(std::move(event)) && !stopping) {
     spdlog::error("the machine takes no events any more: its log is lost, or it is overrun");
   }
 }

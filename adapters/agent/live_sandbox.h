@@ -18,6 +18,7 @@ struct Sandboxes::Live {
   Phase phase = Phase::starting;
   bool kill_wanted = false;
   std::optional<MainEnd> end;
+  std::int64_t ended_at = 0;
 };
 
 std::int64_t wall_nanos();

@@ -9,9 +9,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
+#include <future>
 #include <memory>
 #include <thread>
 
@@ -192,17 +193,25 @@ int serve(Options options, const Flags& flags) {
     numbers = std::make_unique<Numbers>(flags.metrics);
     options.metrics = numbers->sink();
   }
+  std::promise<int> asked;
+  std::atomic<bool> started = false;
+  // On a thread of its own: a start may take a while, and is simply left.
+  std::thread([&, signals] {
+    for (bool first = true;; first = false) {
+      int signal = 0;
+      sigwait(&signals, &signal);
+      if (!first || !started) {
+        std::fprintf(stderr, "chalk-node: stopped at once\n");
+        _exit(128 + signal);
+      }
+      asked.set_value(signal);
+    }
+  }).detach();
   Agent agent(std::move(options));
   agent.start();
-  int signal = 0;
-  sigwait(&signals, &signal);
+  started = true;
+  asked.get_future().wait();
   spdlog::info("stopping; sandboxes go on and are taken over at the next start");
-  std::thread([signals] {
-    int again = 0;
-    sigwait(&signals, &again);
-    std::fprintf(stderr, "chalk-node: stopped at once\n");
-    _exit(128 + again);
-  }).detach();
   agent.stop();
   return 0;
 }

@@ -15,7 +15,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kKillPatience = 10s;  // then it is taken away whatever the runtime says
 constexpr std::size_t kAcceptedMax = 10'000;
 
 }  // namespace
@@ -114,9 +113,7 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
   live->kill_wanted = true;
   changed_.notify_all();
   if (live->phase != Phase::running) return;  // its start or its end will be told
-  if (grace.nanos <= 0) {
-    return enders_.run([this, live] { hard_kill(live); });
-  }
+  if (grace.nanos <= 0) return enders_.run([this, live] { hard_kill(live); });
   enders_.run([this, live] {
     if (const auto asked = parts_.machinery.signal(live->name, SIGTERM); !asked) {
       spdlog::warn("sandbox {}: cannot be asked to end: {}", live->order.sandbox.value,
@@ -124,31 +121,13 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
       hard_kill(live);
     }
   });
-  parts_.alarm.after(std::chrono::nanoseconds(grace.nanos), [this, live] {
-    enders_.run([this, live] { hard_kill(live); });
-  });
+  parts_.alarm.after(std::chrono::nanoseconds(grace.nanos), [this, live] { hard_kill(live); });
 }
 
+// By its control group, with everything in it, when it is cleaned up after: that cannot hang, and
+// takes no program.
 void Sandboxes::hard_kill(const Hold& live) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (live->phase != Phase::running || live->end) return;
-  }
-  const SandboxId sandbox = live->order.sandbox;
-  if (const auto killed = parts_.machinery.signal(live->name, SIGKILL); !killed) {
-    spdlog::warn("sandbox {}: cannot be killed, it is taken away: {}", sandbox.value,
-                 killed.error().message);
-    return on_end(sandbox, {0, SIGKILL, false, false});
-  }
-  parts_.alarm.after(kKillPatience, [this, sandbox, live] {
-    {
-      const std::lock_guard lock(mutex_);
-      if (live->end || find(sandbox) != live) return;
-    }
-    spdlog::warn("sandbox {}: its end was not told within {} s, it is taken away", sandbox.value,
-                 kKillPatience.count());
-    on_end(sandbox, {0, SIGKILL, false, false});
-  });
+  on_end(live->order.sandbox, {0, SIGKILL, true, false});
 }
 
 void Sandboxes::on_end(SandboxId sandbox, MainEnd end) {
@@ -156,7 +135,7 @@ void Sandboxes::on_end(SandboxId sandbox, MainEnd end) {
   const Hold live = find(sandbox);
   if (!live || live->end) return;
   live->end = end;
-  live->note.set_ended_at(wall_nanos());
+  live->ended_at = wall_nanos();
   changed_.notify_all();
   if (live->phase != Phase::running) return;  // who starts it looks
   live->phase = Phase::ending;
@@ -198,6 +177,7 @@ void Sandboxes::clean_up(Live& live) {
 
 std::string Sandboxes::note(Live& live) const {
   if (live.end) {
+    live.note.set_ended_at(live.ended_at);
     live.note.set_exit_code(live.end->exit_code);
     live.note.set_signal(live.end->signal);
     if (!live.end->known && live.note.detail().empty()) {

@@ -74,7 +74,6 @@ class Sandboxes {
   void on_end(SandboxId sandbox, MainEnd end);
   void finish(const Hold& live);
   void clean_up(Live& live);
-  void forget(SandboxId sandbox);
   bool wanted(const Live& live) const;  // still to be started
   void hard_kill(const Hold& live);
   std::string note(Live& live) const;

@@ -198,7 +198,7 @@ void Sandboxes::start_failed(const Hold& live, const Error& error) {
                error.message);
   if (options_.metrics.counted) options_.metrics.counted("starts_failed");
   live->note.set_detail(error.message);
-  live->note.set_ended_at(wall_nanos());
+  if (!live->end) live->note.set_ended_at(wall_nanos());
   post_(node::SandboxStarted{sandbox, false, note(*live)});
   live_.erase(sandbox);
 }

@@ -1,0 +1,239 @@
+// The parts of the agent that need no sandbox.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "adapters/agent/alarm.h"
+#include "adapters/agent/logs.h"
+#include "adapters/agent/sandboxes.h"
+#include "adapters/agent/user.h"
+#include "adapters/agent/workers.h"
+#include "adapters/images/layer_id.h"
+
+namespace chalk::agent {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+struct Folder {
+  std::string path = testing::TempDir() + "agent_parts_" + std::to_string(getpid());
+  Folder() {
+    fs::remove_all(path);
+    fs::create_directories(path);
+  }
+  ~Folder() { fs::remove_all(path); }
+};
+
+void write(const std::string& path, const std::string& text) {
+  fs::create_directories(fs::path(path).parent_path());
+  std::ofstream(path, std::ios::app) << text;
+}
+
+// ---- numbers and names
+
+TEST(LayerNumber, IsHalfOfTheFirstSixteenDigitsAndNeverZero) {
+  EXPECT_EQ(images::layer_id("sha256:00000000000000020000").value, 1u);
+  EXPECT_EQ(images::layer_id("sha256:ffffffffffffffff" + std::string(48, '0')).value,
+            ~std::uint64_t{0} >> 1);
+  EXPECT_EQ(images::layer_id("sha256:" + std::string(64, '0')).value, 1u);
+  EXPECT_EQ(images::layer_id("").value, 1u);
+  EXPECT_NE(images::layer_id("sha256:1234567890abcdef"), images::layer_id("sha256:1234567890abcdff"));
+}
+
+TEST(SandboxName, IsReadBackAndNothingElseIs) {
+  EXPECT_EQ(sandbox_of(name_of({12345678901234ull})).value, 12345678901234ull);
+  for (const char* other : {"", "s", "s12x", "x12", "s-1", "s99999999999999999999999"}) {
+    EXPECT_FALSE(sandbox_of(other)) << other;
+  }
+}
+
+// ---- users of images
+
+struct ImageRoot : testing::Test {
+  Folder folder;
+  void SetUp() override {
+    write(folder.path + "/etc/passwd",
+          "root:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:44:w:/srv/web:/bin/sh\n");
+    write(folder.path + "/etc/group", "root:x:0:\nextra:x:77:other,web\nlogs:x:88:web\n");
+  }
+};
+
+TEST_F(ImageRoot, NamesAndNumbersAreFound) {
+  const auto root = find_user(folder.path, "");
+  ASSERT_TRUE(root);
+  EXPECT_EQ(root->uid, 0u);
+  EXPECT_EQ(root->home, "/root");
+  const auto web = find_user(folder.path, "web");
+  ASSERT_TRUE(web);
+  EXPECT_EQ(web->uid, 33u);
+  EXPECT_EQ(web->gid, 44u);
+  EXPECT_EQ(web->groups, (std::vector<std::uint32_t>{77, 88}));
+  const auto by_number = find_user(folder.path, "33");
+  ASSERT_TRUE(by_number);
+  EXPECT_EQ(by_number->gid, 44u);
+  const auto unlisted = find_user(folder.path, "4000");
+  ASSERT_TRUE(unlisted);
+  EXPECT_EQ(unlisted->uid, 4000u);
+  EXPECT_EQ(unlisted->gid, 0u);
+  const auto with_group = find_user(folder.path, "web:extra");
+  ASSERT_TRUE(with_group);
+  EXPECT_EQ(with_group->gid, 77u);
+  EXPECT_TRUE(with_group->groups.empty());
+}
+
+TEST_F(ImageRoot, WhoIsNotThereIsRefusedByName) {
+  EXPECT_EQ(find_user(folder.path, "nobody").error().kind, Error::Kind::not_found);
+  EXPECT_NE(find_user(folder.path, "web:none").error().message.find("none"), std::string::npos);
+  EXPECT_EQ(find_user(folder.path, "-1").error().kind, Error::Kind::not_found);
+}
+
+TEST_F(ImageRoot, ALinkDoesNotLeadOutOfTheRoot) {
+  fs::remove(folder.path + "/etc/passwd");
+  write(folder.path + "/inside", "only:x:5:6::/:\n");
+  fs::create_symlink("/inside", folder.path + "/etc/passwd");  // of the image, not of the host
+  EXPECT_EQ(find_user(folder.path, "only")->uid, 5u);
+  fs::remove(folder.path + "/etc/passwd");
+  fs::create_symlink("../../../../../../etc/passwd", folder.path + "/etc/passwd");
+  EXPECT_FALSE(find_user(folder.path, "daemon"));
+}
+
+// ---- output of main processes
+
+struct Output : testing::Test {
+  Folder folder;
+  std::string text(const Logs& logs, SandboxId sandbox, std::uint64_t tail = 0,
+                   bool follow = false) {
+    std::string all;
+    const auto done = logs.read(sandbox, follow, tail, [&](int, std::string_view data) {
+      all += data;
+      return true;
+    });
+    return done ? all : "none: " + done.error().message;
+  }
+};
+
+TEST_F(Output, IsKeptAfterTheEndUntilItIsForgotten) {
+  Logs logs(folder.path, 1 << 20);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  write(files->output, "out");
+  write(files->error, "err");
+  EXPECT_EQ(text(logs, {1}), "outerr");
+  EXPECT_EQ(text(logs, {1}, 2), "utrr");
+  logs.end({1});
+  EXPECT_EQ(text(logs, {1}), "outerr");
+  logs.forget_ended();
+  EXPECT_TRUE(text(logs, {1}).starts_with("none"));
+}
+
+TEST_F(Output, IsFollowedUntilTheEnd) {
+  Logs logs(folder.path, 1 << 20);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  std::thread writer([&] {
+    for (int i = 0; i < 5; ++i) {
+      write(files->output, std::to_string(i));
+      std::this_thread::sleep_for(20ms);
+    }
+    logs.end({1});
+  });
+  EXPECT_EQ(text(logs, {1}, 0, true), "01234");
+  writer.join();
+}
+
+TEST_F(Output, BeyondTheLimitIsGivenBackToTheDisk) {
+  constexpr std::size_t kLimit = 1 << 20;
+  Logs logs(folder.path, kLimit);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  std::string lines;
+  for (int i = 0; i < 800'000; ++i) lines += std::to_string(1'000'000 + i) + "\n";
+  write(files->output, lines);
+  const auto on_disk = [&] {
+    struct stat facts {};
+    stat(files->output.c_str(), &facts);
+    return facts.st_blocks * 512;
+  };
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (on_disk() > static_cast<std::int64_t>(kLimit) * 5 / 4) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until) << on_disk();
+    std::this_thread::sleep_for(50ms);
+  }
+  const std::string kept = text(logs, {1});
+  EXPECT_EQ(kept, lines.substr(lines.size() - kLimit));
+}
+
+TEST_F(Output, OfFewEndedSandboxesIsKept) {
+  Logs logs(folder.path, 1 << 20);
+  for (std::uint64_t i = 1; i <= Logs::kEndedMax + 5; ++i) {
+    ASSERT_TRUE(logs.begin({i}));
+    logs.end({i});
+  }
+  EXPECT_TRUE(text(logs, {1}).starts_with("none"));
+  EXPECT_EQ(text(logs, {Logs::kEndedMax + 5}), "");
+  logs.begin({500});
+  write(folder.path + "/999.out", "of another time");
+  logs.keep_only_live();
+  EXPECT_FALSE(fs::exists(folder.path + "/999.out"));
+  EXPECT_EQ(text(logs, {500}), "");
+}
+
+TEST_F(Output, TheFirstByteHasItsTime) {
+  Logs logs(folder.path, 1 << 20);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  EXPECT_EQ(logs.first_byte_at({1}), 0);
+  write(files->error, "x");
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (logs.first_byte_at({1}) == 0) {
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    std::this_thread::sleep_for(5ms);
+  }
+}
+
+// ---- threads
+
+TEST(WorkersTest, WhatWasAskedForIsDoneBeforeTheEnd) {
+  std::atomic<int> done = 0;
+  {
+    Workers workers(3);
+    for (int i = 0; i < 100; ++i) workers.run([&] { ++done; });
+  }
+  EXPECT_EQ(done, 100);
+}
+
+TEST(AlarmTest, ThingsAreDoneInTheOrderOfTheirTimes) {
+  std::mutex mutex;
+  std::string order;
+  Alarm alarm;
+  const auto note = [&](char c) {
+    return [&, c] {
+      const std::lock_guard lock(mutex);
+      order += c;
+    };
+  };
+  alarm.after(60ms, note('c'));
+  alarm.after(1ms, note('a'));
+  alarm.after(30ms, note('b'));
+  alarm.after(1h, note('x'));
+  const auto until = std::chrono::steady_clock::now() + 30s;
+  while (true) {
+    {
+      const std::lock_guard lock(mutex);
+      if (order.size() == 3) break;
+    }
+    ASSERT_LT(std::chrono::steady_clock::now(), until);
+    std::this_thread::sleep_for(5ms);
+  }
+  EXPECT_EQ(order, "abc");
+}
+
+}  // namespace
+}  // namespace chalk::agent
