@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdio>
 
 #include "adapters/agent/live_sandbox.h"
 
@@ -25,12 +26,17 @@ std::int64_t wall_nanos() {
       .count();
 }
 
-std::string name_of(SandboxId sandbox) { return "s" + std::to_string(sandbox.value); }
+// As clients see it. All have one length: runsc takes an id that begins another one for ambiguous.
+std::string name_of(SandboxId sandbox) {
+  char text[24];
+  std::snprintf(text, sizeof text, "sb-%016llx", static_cast<unsigned long long>(sandbox.value));
+  return text;
+}
 
 SandboxId sandbox_of(const std::string& name) {
   SandboxId sandbox;
-  if (name.size() < 2 || name.front() != 's') return {};
-  const auto read = std::from_chars(name.data() + 1, name.data() + name.size(), sandbox.value);
+  if (name.size() != 19 || !name.starts_with("sb-")) return {};
+  const auto read = std::from_chars(name.data() + 3, name.data() + name.size(), sandbox.value, 16);
   const bool whole = read.ec == std::errc{} && read.ptr == name.data() + name.size();
   return whole ? sandbox : SandboxId{};
 }

@@ -61,6 +61,18 @@ Result<void> make_folder(const std::string& path) {
   return fail(Error::Kind::failed, path + ": cannot make the cgroup: " + strerror(errno));
 }
 
+// Lets the groups below `path` have limits. The kernel refuses that to a group with processes in it.
+Result<void> enable(const std::string& path) {
+  std::ifstream in(path + "/cgroup.subtree_control");
+  std::set<std::string> on;
+  for (std::string word; in >> word;) on.insert(word);
+  std::string wanted;
+  for (const char* one : {"cpu", "memory", "pids"}) {
+    if (!on.contains(one)) wanted += std::string(wanted.empty() ? "+" : " +") + one;
+  }
+  return wanted.empty() ? Result<void>{} : put(path + "/cgroup.subtree_control", wanted);
+}
+
 }  // namespace
 
 Result<Groups> Groups::open(const std::string& name, const std::string& mounts) {
@@ -83,7 +95,9 @@ Result<Groups> Groups::open(const std::string& name, const std::string& mounts) 
     if (type != "cgroup") continue;
     std::istringstream words(options);
     for (std::string word; std::getline(words, word, ',');) {
-      if (word == "rw" || word == "ro" || word.find('=') != std::string::npos) continue;
+      // "name=systemd" is a hierarchy too, and runsc makes a group there.
+      if (word == "rw" || word == "ro") continue;
+      if (word.find('=') != std::string::npos && !word.starts_with("name=")) continue;
       groups.mounts_.try_emplace(word, mount);
     }
   }
@@ -108,14 +122,9 @@ Result<Groups> Groups::open(const std::string& name, const std::string& mounts) 
                 "controllers below /sys/fs/cgroup");
   }
   groups.unified_ = unified;
-  const std::string all = "+cpu +memory +pids";
-  if (auto enabled = put(unified + "/cgroup.subtree_control", all); !enabled) {
-    return std::unexpected(enabled.error());
-  }
+  if (auto enabled = enable(unified); !enabled) return std::unexpected(enabled.error());
   if (auto made = make_folder(unified + "/" + name); !made) return std::unexpected(made.error());
-  if (auto enabled = put(unified + "/" + name + "/cgroup.subtree_control", all); !enabled) {
-    return std::unexpected(enabled.error());
-  }
+  if (auto enabled = enable(unified + "/" + name); !enabled) return std::unexpected(enabled.error());
   return groups;
 }
 
@@ -156,6 +165,10 @@ Result<void> Groups::create(const std::string& id, const Limits& limits) const {
       values.emplace_back(path + "memory.max", std::to_string(limits.memory_bytes));
       if (access((path + "memory.swap.max").c_str(), W_OK) == 0) {
         values.emplace_back(path + "memory.swap.max", "0");
+      }
+      // A sandbox of which one process is missing would hang rather than end.
+      if (access((path + "memory.oom.group").c_str(), W_OK) == 0) {
+        values.emplace_back(path + "memory.oom.group", "1");
       }
     }
     if (limits.pids > 0) values.emplace_back(path + "pids.max", std::to_string(limits.pids));
@@ -227,6 +240,7 @@ std::vector<pid_t> Groups::members(const std::string& id) const {
 }
 
 bool Groups::kill_all(const std::string& id) const {
+  if (!good_name(id)) return false;
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   if (!unified_.empty()) put(folder("", id) + "/cgroup.kill", "1");
   while (true) {
@@ -239,6 +253,9 @@ bool Groups::kill_all(const std::string& id) const {
 }
 
 Result<void> Groups::remove(const std::string& id) const {
+  if (!good_name(id)) {  // an empty one would be all of them
+    return fail(Error::Kind::invalid, "cgroup: found \"" + id + "\", expected [a-z0-9-]");
+  }
   kill_all(id);
   for (const std::string& path : folders(id)) {
     // A process that has just ended still counts for a moment.

@@ -44,6 +44,9 @@ class Groups {
   Result<void> create(const std::string& id, const Limits& limits) const;
   // Files to write a pid to for joining.
   std::vector<std::string> procs_files(const std::string& id) const;
+  // The one that makes a process a member, to be killed with the rest, and with v1 charges it
+  // nothing but its number.
+  std::string member_file(const std::string& id) const { return folder("pids", id) + "/cgroup.procs"; }
   Result<Usage> usage(const std::string& id) const;
   std::int64_t out_of_memory(const std::string& id) const;  // kills so far; 0 when it is gone
   std::vector<pid_t> members(const std::string& id) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "adapters/api/shown.h"
 #include "adapters/server/describe.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
@@ -123,6 +124,10 @@ grpc::Status AdminService::RevokeClient(grpc::ServerContext* context,
             "a client cannot revoke itself: nobody might be left to undo it; use another admin"};
   }
   const auto done = services_.identities.revoke_client(request->client_id());
+  if (!done && done.error().kind == Error::Kind::not_found) {
+    return {grpc::StatusCode::NOT_FOUND,
+            "no client has the id " + api::shown(request->client_id()) + "; see the list of clients"};
+  }
   return done ? grpc::Status::OK : to_status(done.error());
 }
 
@@ -196,12 +201,12 @@ grpc::Status AdminService::DrainNode(grpc::ServerContext* context,
   }
   if (named.empty()) {
     return {grpc::StatusCode::NOT_FOUND,
-            "no node is called " + request->name() +
+            "no node is called " + api::shown(request->name()) +
                 (known.empty() ? "; no node has joined" : "; there are " + known)};
   }
   if (named.size() > 1) {
     return {grpc::StatusCode::FAILED_PRECONDITION,
-            std::to_string(named.size()) + " nodes are called " + request->name() +
+            std::to_string(named.size()) + " nodes are called " + api::shown(request->name()) +
                 "; name one by its number from the list of nodes"};
   }
   const auto done = services_.plane.drain(named[0]);

@@ -4,6 +4,7 @@
 #include <array>
 #include <memory>
 
+#include "adapters/api/shown.h"
 #include "adapters/server/describe.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
@@ -42,8 +43,8 @@ Result<void> check(const admin::v1::FileOpen& open) {
   }
   if (open.arguments().empty()) return invalid("arguments: none found, expected one of " + known);
   if (std::ranges::find(kGuestCommands, open.arguments(0)) == kGuestCommands.end()) {
-    return invalid("arguments: found the command \"" + open.arguments(0).substr(0, 40) +
-                   "\", expected one of " + known);
+    return invalid("arguments: found the command " + api::shown(open.arguments(0)) +
+                   ", expected one of " + known);
   }
   if (static_cast<std::size_t>(open.arguments_size()) > kArgumentsMax) {
     return invalid("arguments: found " + std::to_string(open.arguments_size()) +
@@ -130,7 +131,7 @@ Result<records::Sandbox> DetailService::own(const identity::Caller& caller,
     auto named = records.list(filter);
     if (!named.empty()) return std::move(named.front());
   }
-  return fail(Error::Kind::not_found, "no sandbox has the id or name " + name +
+  return fail(Error::Kind::not_found, "no sandbox has the id or name " + api::shown(name) +
                                           " in the environment " + caller.environment);
 }
 

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 
 #include "adapters/agent/options.h"
@@ -102,6 +103,7 @@ int export_logs(const std::string& data, const std::string& out) {
   LogHeader header;
   header.commit = CHALK_COMMIT;
   int written = 0;
+  std::filesystem::create_directories(out);
   const auto one = [&](auto machine, Root root, const std::string& from, const std::string& to) {
     using M = typename decltype(machine)::type;
     if (access(from.c_str(), R_OK) != 0) return;

@@ -150,9 +150,10 @@ struct NodeHub::State : node::v1::NodeLink::Service {
   void take(Link& link, const node::v1::FromNode& message);
 };
 
-grpc::Status NodeHub::State::Join(grpc::ServerContext*, const node::v1::JoinRequest* request,
+grpc::Status NodeHub::State::Join(grpc::ServerContext* context, const node::v1::JoinRequest* request,
                                   node::v1::JoinResponse* response) {
-  auto joined = options.join(*request);
+  const std::string certificate = peer_certificate(*context);
+  auto joined = certificate.empty() ? options.join(*request) : options.renew(*request, certificate);
   if (!joined) {
     spdlog::warn("join refused: {}", joined.error().message);
     return {grpc::StatusCode::PERMISSION_DENIED, joined.error().message};

@@ -43,6 +43,10 @@ class NodeHub {
     // Which node presents this certificate (PEM); denied for strangers.
     std::function<Result<std::uint64_t>(const std::string& certificate_pem)> node_key;
     std::function<Result<node::v1::JoinResponse>(const node::v1::JoinRequest&)> join;
+    // The next certificate of who presents a good one.
+    std::function<Result<node::v1::JoinResponse>(const node::v1::JoinRequest&,
+                                                 const std::string& certificate_pem)>
+        renew;
   };
   NodeHub(Plane& plane, Options options);
   ~NodeHub();

@@ -117,6 +117,15 @@ control::Config control_config(bool share_nodes) {
   return config;
 }
 
+Result<node::v1::JoinResponse> join_response(const Result<identity::JoinedNode>& joined) {
+  if (!joined) return std::unexpected(joined.error());
+  node::v1::JoinResponse out;
+  out.set_certificate_pem(joined->certificate_pem);
+  out.set_authority_pem(joined->root_pem);
+  out.set_node_key(joined->key);
+  return out;
+}
+
 fleet::PoolAdded default_pool() {
   fleet::PoolAdded pool;
   pool.pool = PoolId{1};
@@ -183,15 +192,13 @@ struct Server::State {
     out.node_key = [this](const std::string& pem) {
       return identity::check_node(identities, authority, pem);
     };
-    out.join = [this](const node::v1::JoinRequest& request) -> Result<node::v1::JoinResponse> {
-      const auto joined =
-          identity::join_node(identities, authority, request.join_token(), request.csr_pem());
-      if (!joined) return std::unexpected(joined.error());
-      node::v1::JoinResponse out;
-      out.set_certificate_pem(joined->certificate_pem);
-      out.set_authority_pem(joined->root_pem);
-      out.set_node_key(joined->key);
-      return out;
+    out.join = [this](const node::v1::JoinRequest& request) {
+      return join_response(
+          identity::join_node(identities, authority, request.join_token(), request.csr_pem()));
+    };
+    out.renew = [this](const node::v1::JoinRequest& request, const std::string& certificate) {
+      return join_response(
+          identity::renew_node(identities, authority, certificate, request.csr_pem()));
     };
     return out;
   }

@@ -31,7 +31,7 @@ class Client(threading.Thread):
         self.number, self.stack, self.done = number, stack, done
         self.random = random.Random(seed * 1000 + number)
         self.created, self.terminated, self.limited = {}, set(), {}
-        self.unknown, self.refused = 0, 0
+        self.unknown, self.errors = 0, set()
 
     def run(self):
         from chalkcompute import SandboxClient
@@ -40,7 +40,7 @@ class Client(threading.Thread):
         while not self.done.is_set():
             try:
                 if client is None:
-                    client = SandboxClient()
+                    client = SandboxClient.from_env()
                 if mine and (len(mine) >= 4 or self.random.random() < 0.4):
                     sandbox = mine.pop(self.random.randrange(len(mine)))
                     sandbox.terminate()
@@ -58,8 +58,9 @@ class Client(threading.Thread):
                     self.limited[sandbox.id] = (began, time.time())
                 else:
                     mine.append(sandbox)
-            except Exception:  # the server or its node is away: the answer is not known
+            except Exception as error:  # the server or its node is away: the answer is not known
                 self.unknown += 1
+                self.errors.add(f"{type(error).__name__}: {error}"[:300])
                 client = None
                 time.sleep(0.2)
 
@@ -127,6 +128,8 @@ def main():
             limited |= client.limited
         print(f"{len(created)} acknowledged, {len(terminated)} ended, {sum(c.unknown for c in clients)} calls "
               "whose answer was lost")
+        for error in sorted(set().union(*(client.errors for client in clients)))[:10]:
+            print(f"  {error}")
         check(len(created) > options.kills, "sandboxes were created between the kills", failures)
         check(all(times == 1 for times in created.values()), "no id was given twice", failures)
 

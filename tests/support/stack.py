@@ -45,9 +45,9 @@ class Stack:
         self.data, self.node_data = self.scratch / "data", self.scratch / "node"
         self.env_file = self.scratch / "chalk.env"
         self.port, self.private_port = free_port(), free_port()
-        number = os.getpid()
-        self.prefix = "t%05x" % (number % 0xFFFFF)
-        self.pool = "10.%d.0.0/16" % (100 + number % 100)
+        tidy_dead()
+        self.prefix = "t%05x" % (os.getpid() % 0xFFFFF)
+        self.pool = free_pool()
         self.server = self.node = None
         self.mirror = "docker.io=http://" + registry()
 
@@ -85,9 +85,9 @@ class Stack:
 
     def start_node(self):
         command = [self.bin / "chalk-node", "--data", self.node_data, "--server", f"127.0.0.1:{self.private_port}",
-                   "--server-root", self.data / "authority" / "root.crt", "--node-name", "node-a",
+                   "--server-root", self.data / "authority" / "authority.crt", "--node-name", "node-a",
                    "--mirror", self.mirror, *self.node_flags()]
-        if not (self.node_data / "node.crt").exists():
+        if not (self.node_data / "identity").exists():
             command += ["--join-token", self.chalk("admin", "node-token").stdout.strip().splitlines()[-1]]
         self.node = self.spawn(command, "node.log")
 
@@ -204,6 +204,31 @@ class Stack:
                 return True
             time.sleep(0.2)
         return False
+
+
+def free_pool() -> str:
+    """A /16 of 10.x that nothing on this host uses."""
+    used = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True).stdout
+    used += subprocess.run(["ip", "-4", "route"], capture_output=True, text=True).stdout
+    for number in range(100, 250):
+        if f" 10.{number}." not in used and not used.startswith(f"10.{number}.") and f"\n10.{number}." not in used:
+            return f"10.{number}.0.0/16"
+    raise RuntimeError("stack: every network 10.100 to 10.249 is in use")
+
+
+def tidy_dead():
+    """What tests that were killed left: their names hold their pids."""
+    names = {link.split(": ")[1].split("@")[0] for link in subprocess.run(
+        ["ip", "-o", "link"], capture_output=True, text=True).stdout.splitlines() if ": " in link}
+    names |= {path.name for path in pathlib.Path("/sys/fs/cgroup").glob("*/t?????")}
+    for name in names:
+        prefix = name.split("-")[0]
+        try:
+            pid = int(prefix[1:], 16) if len(prefix) == 6 and prefix[0] == "t" else 0
+        except ValueError:
+            continue
+        if pid and not pathlib.Path(f"/proc/{pid}").exists():
+            tidy(prefix, pathlib.Path("/nowhere"))
 
 
 def tidy(prefix, scratch):

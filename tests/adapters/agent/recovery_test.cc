@@ -63,7 +63,7 @@ TEST_F(Recovery, WhatEndedWhileTheAgentWasAwayIsTold) {
   {
     const auto runsc = machinery();
     ASSERT_TRUE(runsc);
-    ASSERT_TRUE(runsc->remove("s1"));
+    ASSERT_TRUE(runsc->remove(name_of({1})));
   }
   start_node();
   const EndedReport end = ended(1);
