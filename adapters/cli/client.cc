@@ -136,6 +136,15 @@ void Client::log_in(const std::string& id, const std::string& secret, const std:
     for (const auto& [key, name] : granted.environment_id_to_name()) {
       if (name == wanted) chosen = key;
     }
+    if (!granted.environment_id_to_name().empty() &&
+        !granted.environment_id_to_name().contains(chosen)) {
+      std::string known;
+      for (const auto& [key, name] : granted.environment_id_to_name()) {
+        known += (known.empty() ? "" : ", ") + key;
+      }
+      throw Stop("CHALK_ENVIRONMENT: found \"" + harmless(wanted) + "\", this client has " +
+                 harmless(known));
+    }
     if (chosen != environment_) granted = token(chosen);
     environment_ = chosen;
   }

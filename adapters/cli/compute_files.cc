@@ -198,7 +198,12 @@ void add_files(CLI::App& compute, Invocation& invocation) {
             [](const FileFlags& given, bool as_json) {
               std::vector<std::string> arguments = {"remove"};
               if (given.recursive) arguments.push_back("--recursive");
-              return quiet(given, arguments, {given.path}, as_json);
+              try {
+                return quiet(given, arguments, {given.path}, as_json);
+              } catch (const GuestRefused& refused) {
+                if (refused.error() != "ENOTEMPTY" && refused.error() != "EISDIR") throw;
+                throw Stop(std::string(refused.what()) + "; add --recursive to remove all in it");
+              }
             })
       .add_flag("-r,--recursive", flags->recursive, "a directory and all below it");
   file_leaf(files, invocation, "mkdir", "make a directory",

@@ -41,7 +41,8 @@ void add_process_options(CLI::App& app, ProcessFlags& flags) {
   app.add_flag("-i,--interactive", flags.input, "standard input goes to the command");
   app.add_flag("-t,--tty", flags.terminal, "give the command a terminal; with -i for shells");
   app.add_option("-e,--env", flags.env,
-                 "NAME=VALUE, or NAME for the value it has here; may be given again");
+                 "NAME=VALUE, or NAME for the value it has here; may be given again")
+      ->allow_extra_args(false);
   app.add_option("-w,--workdir", flags.workdir, "directory in which the command begins");
   app.add_option("--timeout", flags.timeout,
                  "end the command after this time, such as 90s; exit status 124");
@@ -147,6 +148,7 @@ class Run {
 
   int run() {
     check();
+    if (!flags_.timeout.empty()) timeout_ = checked_duration("--timeout", flags_.timeout);
     const auto request = request_of(flags_, command_);
     Signals signals;  // before gRPC's threads begin
     const Client client = Client::from_environment();
@@ -174,8 +176,9 @@ class Run {
   const RunFlags& flags_;
   const bool json_;
   const std::vector<std::string> command_;
+  std::chrono::milliseconds timeout_{};
   const Client* client_ = nullptr;
-  std::string id_, name_;
+  std::string id_;
   std::atomic<int> interrupted_ = 0;
 };
 
@@ -204,7 +207,7 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
   // An answer may take long, because the image's registry is asked.
   std::thread shows([&] {
     for (int i = 0; !done; ++i) {
-      if (i % 10 == 9) progress.show("asking for " + flags_.image);
+      if (i % 10 == 9) progress.show("starting " + flags_.image);
       std::this_thread::sleep_for(50ms);
     }
   });
@@ -217,7 +220,6 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
   progress.clear();
   client_->check(status);
   id_ = response.sandbox().id();
-  name_ = response.sandbox().name();
 }
 
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
@@ -265,7 +267,7 @@ int Run::go_on(Signals& signals) {
   ask.input = flags_.input;
   ask.terminal = flags_.terminal;
   ask.capture = json_;
-  if (!flags_.timeout.empty()) ask.timeout = checked_duration("--timeout", flags_.timeout);
+  ask.timeout = timeout_;
   return report(run_session(*client_, signals, ask), id_, json_);
 }
 
@@ -276,7 +278,7 @@ int Run::follow(Signals& signals) {
   ask.id = id_;
   ask.follow = true;
   if (json_) ask.capture = &end;
-  if (!flags_.timeout.empty()) ask.timeout = checked_duration("--timeout", flags_.timeout);
+  ask.timeout = timeout_;
   const LogsOutcome outcome = stream_logs(*client_, signals, ask);
   if (outcome.signal != 0) throw Stop("", kSignalled + outcome.signal);
   if (outcome.timed_out) {
@@ -370,7 +372,8 @@ void add_run(CLI::App& compute, Invocation& invocation) {
   app.add_option("--name", run->name, "a name, which commands take in place of the id");
   app.add_option("--lifetime", run->lifetime, "end the sandbox after this time, such as 1h or 90s");
   app.add_option("--port", run->port, "publish this port of the sandbox; inspect says the address");
-  app.add_option("--tag", run->tags, "NAME=VALUE kept with the sandbox; may be given again");
+  app.add_option("--tag", run->tags, "NAME=VALUE kept with the sandbox; may be given again")
+      ->allow_extra_args(false);
   app.add_flag("-d,--detach", run->detach, "print the sandbox's id once it runs, and leave it");
   app.add_flag("--rm", run->remove, "end the sandbox with its command; this is the default");
   app.add_flag("--keep", run->keep, "leave the sandbox running when the command has ended");

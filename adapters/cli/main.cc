@@ -60,8 +60,10 @@ std::string path_of(const CLI::App& app) {
 // Finds unknown commands and long options before the parser does, to say what was meant.
 void check_words(const CLI::App& top, const std::vector<std::string>& words) {
   const CLI::App* app = &top;
+  bool help = false;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
+    help = help || word == "-h" || word == "--help" || word == "--version";
     if (word.starts_with("--")) {
       const auto known = names_of_options(*app);
       const std::string name = word.substr(0, word.find('='));
@@ -81,6 +83,12 @@ void check_words(const CLI::App& top, const std::vector<std::string>& words) {
       unknown(*app, "command", word, commands);
     }
     app = app->get_subcommand(word);
+  }
+  if (const auto commands = names_of_commands(*app); !commands.empty() && !help) {
+    std::string all;
+    for (const std::string& one : commands) all += (all.empty() ? "" : ", ") + one;
+    throw Stop("expected a command after " + path_of(*app) + ": " + all + "\nsee: " +
+               path_of(*app) + " --help");
   }
 }
 

@@ -465,7 +465,7 @@ class Files(Case):
         self.good("compute", "files", "mv", name, "/tmp/f/x", "/tmp/f/g/y")
         rows = self.read_json("compute", "files", "ls", "-r", name, "/tmp/f")
         self.assertEqual([row["name"] for row in rows], ["g", "g/y"])
-        self.bad("compute", "files", "rm", name, "/tmp/f", says="directory")
+        self.bad("compute", "files", "rm", name, "/tmp/f", says="--recursive")
         self.good("compute", "files", "rm", "-r", name, "/tmp/f")
         self.bad("compute", "files", "ls", name, "/tmp/f", says="No such file")
         self.bad("compute", "files", "cat", name, "relative", says="begins with /")
