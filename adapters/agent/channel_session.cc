@@ -148,7 +148,9 @@ class Conversation {
       SessionEvent event;
       switch (session_->next(ticket_, after, 60s, event)) {
         case Session::Next::timeout: continue;
-        case Session::Next::displaced: return channel_.finish();
+        case Session::Next::displaced:  // without a word it would attach again, and so would the other
+          send_error(channel_, "displaced", "another client has attached to this session");
+          return channel_.finish();
         case Session::Next::over: return channel_.finish();
         case Session::Next::gap:
           if (exact) {
@@ -197,11 +199,12 @@ class Conversation {
         return true;
       }
       case Request::kDetachSession: {
-        session_->detach(ticket_);
+        // Said before it is done: who delivers ends the stream as soon as it is detached.
         Channel::Up up;
         up.mutable_session()->mutable_session_detached();
         channel_.write(up);
         channel_.finish();
+        session_->detach(ticket_);
         return false;
       }
       case Request::kNewProcess:

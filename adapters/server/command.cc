@@ -37,6 +37,21 @@ std::string timed_out(const CommandAsk& ask) {
          std::to_string(milliseconds_of(*ask.timeout)) + " ms and was ended";
 }
 
+// A program that is not there, or may not be run, ends as in every shell. As NOT_FOUND it would read
+// as if there were no sandbox.
+Answer<CommandDone> not_run(const node::v1::Failure& failure) {
+  CommandDone done;
+  done.error_output = failure.message() + "\n";
+  if (failure.kind() == node::v1::Failure::NOT_FOUND) {
+    done.exit_code = 127;
+  } else if (failure.kind() == node::v1::Failure::DENIED) {
+    done.exit_code = 126;
+  } else {
+    return std::unexpected(TenantSandboxes::failed(failure));
+  }
+  return done;
+}
+
 // Until the command has ended.
 Answer<CommandDone> gather(Channel& channel, const grpc::ServerContextBase& context,
                            const CommandAsk& ask) {
@@ -54,7 +69,7 @@ Answer<CommandDone> gather(Channel& channel, const grpc::ServerContextBase& cont
           grpc::StatusCode::ABORTED, "the sandbox's node went away while the command ran"));
     }
     node::v1::ChannelUp& said = **message;
-    if (said.has_failure()) return std::unexpected(TenantSandboxes::failed(said.failure()));
+    if (said.has_failure()) return not_run(said.failure());
     if (said.has_output()) {
       std::string& into = said.output().stream() == 2 ? done.error_output : done.output;
       into += said.output().data();

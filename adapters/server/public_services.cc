@@ -1,5 +1,7 @@
 #include "adapters/server/public_services.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "adapters/front/front.h"
 #include "adapters/server/auth_service.h"
 #include "adapters/server/container_service.h"
@@ -32,8 +34,11 @@ struct PublicServices::State {
       : sandboxes(services), auth(services), unimplemented(services) {}
 };
 
+// Bytes that are no message are answered; telling our own log of each would let strangers fill it.
 PublicServices::PublicServices(const Services& services)
-    : state_(std::make_unique<State>(services)) {}
+    : state_(std::make_unique<State>(services)) {
+  google::protobuf::SetLogHandler(nullptr);
+}
 PublicServices::~PublicServices() = default;
 
 void PublicServices::register_on(grpc::ServerBuilder& builder) {

@@ -10,8 +10,8 @@ from chalkcompute import Container, Sandbox, SandboxClient
 from chalkcompute._connect import ConnectClient
 from chalkcompute._container import ContainerError
 from chalkcompute._gen.chalk.sandbox.v2 import service_pb as wire
-from chalkcompute._gen.chalk.volume.v2 import service_connect as volume_connect
-from chalkcompute._gen.chalk.volume.v2 import service_pb as volume_wire
+from chalkcompute._gen.chalk.volume.v2 import volume_connect
+from chalkcompute._gen.chalk.volume.v2 import volume_pb as volume_wire
 from chalkcompute._sandbox import SandboxNotFoundError
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -30,8 +30,8 @@ def fetch(path, body=None, headers=None):
 class Access(Case):
     def other_environment(self, name):
         """What a client of another environment has in its environment variables."""
-        world.stack.chalk("admin", "create-environment", name, "--id", name, check=False)
-        made = json.loads(world.stack.chalk("admin", "create-client", "--environment", name, "--json").stdout)
+        world.stack.chalk("admin", "env", "create", name, "--id", name, check=False)
+        made = json.loads(world.stack.chalk("admin", "client", "create", "--environment", name, "--json").stdout)
         return {"CHALK_CLIENT_ID": made["client_id"], "CHALK_CLIENT_SECRET": made["client_secret"],
                 "CHALK_ENVIRONMENT": name}
 

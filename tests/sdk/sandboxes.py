@@ -92,8 +92,9 @@ class Sandboxes(Case):
     def test_terminate_ends_it(self):
         sandbox = self.sandbox()
         sandbox.exec("sh", "-c", "echo something > /tmp/file")
+        known = sandbox.id
         sandbox.terminate()
-        ended = Sandbox.from_id(sandbox.id)
+        ended = Sandbox.from_id(known)
         wait_for(lambda: ended.refresh().status == "terminated", "its end")
         with self.assertRaises(Exception) as caught:
             ended.exec("true")

@@ -26,6 +26,11 @@ def wait_for(condition, what, seconds=PATIENCE):
 class Case(unittest.TestCase):
     maxDiff = 2000
 
+    def setUp(self):
+        ended = stack.server.poll()
+        if ended is not None:
+            self.fail(f"the server ended with {ended} before this case")
+
     def name(self, word):
         return f"{word}-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
 
