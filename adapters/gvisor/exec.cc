@@ -73,6 +73,35 @@ bool says_missing(const std::string& why) {
          why.find("executable") != std::string::npos;
 }
 
+// The ends of pipes, or of a terminal, that the process gets.
+struct TheirEnds {
+  Fd input, output, error;
+};
+Result<TheirEnds> connect(const ExecSpec& spec, Exec& exec, process::Spawn& spawn) {
+  TheirEnds theirs;
+  if (spec.terminal) {
+    auto made = make_terminal(*spec.terminal);
+    if (!made) return std::unexpected(made.error());
+    exec.output = std::move(made->ours);
+    theirs.input = std::move(made->theirs);
+    spawn.input = spawn.output = spawn.error = theirs.input.get();
+    spawn.controlling_terminal = true;  // the kernel's signals to it reach the process inside
+    return theirs;
+  }
+  auto in = process::make_pipe(), out = process::make_pipe(), err = process::make_pipe();
+  for (const auto* one : {&in, &out, &err}) {
+    if (!*one) return std::unexpected(one->error());
+  }
+  exec.input = std::move(in->write);
+  exec.output = std::move(out->read);
+  exec.error = std::move(err->read);
+  theirs = {std::move(in->read), std::move(out->write), std::move(err->write)};
+  spawn.input = theirs.input.get();
+  spawn.output = theirs.output.get();
+  spawn.error = theirs.error.get();
+  return theirs;
+}
+
 }  // namespace
 
 Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
@@ -96,33 +125,12 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   spawn.env = process::current_environment();
 
   Exec exec;
-  Fd their_input, their_output, their_error;
-  if (spec.terminal) {
-    auto made = make_terminal(*spec.terminal);
-    if (!made) return std::unexpected(made.error());
-    exec.output = std::move(made->ours);
-    their_input = std::move(made->theirs);
-    spawn.input = spawn.output = spawn.error = their_input.get();
-    spawn.controlling_terminal = true;  // the kernel's signals to it reach the process inside
-  } else {
-    auto in = process::make_pipe(), out = process::make_pipe(), err = process::make_pipe();
-    for (const auto* one : {&in, &out, &err}) {
-      if (!*one) return std::unexpected(one->error());
-    }
-    exec.input = std::move(in->write);
-    exec.output = std::move(out->read);
-    exec.error = std::move(err->read);
-    their_input = std::move(in->read);
-    their_output = std::move(out->write);
-    their_error = std::move(err->write);
-    spawn.input = their_input.get();
-    spawn.output = their_output.get();
-    spawn.error = their_error.get();
-  }
+  auto theirs = connect(spec, exec, spawn);
+  if (!theirs) return std::unexpected(theirs.error());
   auto child = process::spawn(spawn);
   if (!child) return std::unexpected(child.error());
-  their_output.reset();
-  their_error.reset();
+  theirs->output.reset();
+  theirs->error.reset();
   // The terminal's other end stays open until then: without it what runsc said is lost.
   exec.inner_pid = pid_pipe->read(child->pidfd.get(),
                                   std::chrono::steady_clock::now() + options_.call_timeout);

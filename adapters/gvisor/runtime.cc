@@ -147,6 +147,24 @@ Result<void> Runtime::check_exists(const std::string& id) const {
 
 // ---- the life of a sandbox
 
+// Its control group and its bundle: all that runsc reads.
+Result<void> Runtime::prepare(const SandboxSpec& spec) {
+  const std::string folder = bundle(spec.id);
+  std::error_code error;
+  fs::create_directories(folder + "/upper", error);
+  if (error) return fail(Error::Kind::exhausted, folder + ": " + error.message());
+  const cgroup::Limits limits{spec.cpu_millicores, spec.memory_bytes, spec.pids};
+  if (auto made = groups_.create(spec.id, limits); !made) return made;
+  if (!spec.resolv_conf.empty()) {
+    if (auto put = write_file(folder + "/resolv.conf", spec.resolv_conf); !put) return put;
+  }
+  if (!spec.hosts.empty()) {
+    if (auto put = write_file(folder + "/hosts", spec.hosts); !put) return put;
+  }
+  return write_file(folder + "/config.json",
+                    oci_config(spec, groups_.oci_path(spec.id), folder));
+}
+
 Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended)> ended) {
   if (!good_id(spec.id)) {
     return fail(Error::Kind::invalid, "sandbox id: found \"" + spec.id + "\", expected [a-z0-9-]");
@@ -154,18 +172,24 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   if (check_exists(spec.id) || !groups_.members(spec.id).empty()) {
     if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
   }
-  const std::string folder = bundle(spec.id);
-  std::error_code error;
-  fs::create_directories(folder + "/upper", error);
-  if (error) return fail(Error::Kind::exhausted, folder + ": " + error.message());
-  cgroup::Limits limits{spec.cpu_millicores, spec.memory_bytes, spec.pids};
-  if (auto made = groups_.create(spec.id, limits); !made) return std::unexpected(made.error());
-  if (!spec.resolv_conf.empty()) write_file(folder + "/resolv.conf", spec.resolv_conf);
-  if (!spec.hosts.empty()) write_file(folder + "/hosts", spec.hosts);
-  const std::string config = oci_config(spec, groups_.oci_path(spec.id), folder);
-  if (auto written = write_file(folder + "/config.json", config); !written) {
-    return std::unexpected(written.error());
+  auto started = run(spec);
+  if (!started) {
+    (void)remove(spec.id);
+    return std::unexpected(started.error());
   }
+  // Claimed by run() until its end is watched.
+  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, started->times.pid, 0)));
+  if (pidfd) {
+    watch(spec.id, started->times.pid, std::move(pidfd), std::move(ended));
+  } else {  // it has ended already and is not our child: this process is no subreaper
+    ended(Ended{false, 0, 0, groups_.out_of_memory(spec.id) > 0});
+  }
+  return started->times;
+}
+
+Result<Runtime::Running> Runtime::run(const SandboxSpec& spec) {
+  if (auto prepared = prepare(spec); !prepared) return std::unexpected(prepared.error());
+  const std::string folder = bundle(spec.id);
   const auto open_output = [](const std::string& path) {
     return Fd(path.empty() ? -1
                            : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
@@ -187,44 +211,30 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   spawn.error = err.get();
   // If we are killed now, this runsc goes on; as a member it ends with the sandbox that it makes.
   spawn.cgroup_procs = {groups_.member_file(spec.id)};
-  Started started;
-  started.created_at = wall_nanos();
+  Running running;
+  running.times.created_at = wall_nanos();
   const auto until = std::chrono::steady_clock::now() + options_.call_timeout;
   auto child = process::spawn(spawn);
-  if (!child) {
-    remove(spec.id);
-    return std::unexpected(child.error());
-  }
+  if (!child) return std::unexpected(child.error());
   // Known, and ours to wait for, before runsc goes and the sandbox becomes our child.
-  started.pid = pid_pipe->read(child->pidfd.get(), until);
-  const process::Claim claim = started.pid > 0 ? process::Claim(started.pid) : process::Claim();
+  running.times.pid = pid_pipe->read(child->pidfd.get(), until);
+  if (running.times.pid > 0) running.claim = process::Claim(running.times.pid);
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       until - std::chrono::steady_clock::now());
   const auto status = process::wait(*child, std::max(left, std::chrono::milliseconds(1)));
   if (!status) {
     ::kill(-child->pid, SIGKILL);
     process::wait(*child, std::chrono::seconds(5));
-    remove(spec.id);
     return fail(Error::Kind::timeout, "runsc did not start the sandbox within " +
                                           std::to_string(options_.call_timeout.count()) + " ms");
   }
-  started.started_at = wall_nanos();
-  if (status->exit_code != 0 || status->signal != 0 || started.pid <= 0) {
-    const std::string why = last_error(folder + "/runsc.log");
-    const bool memory = groups_.out_of_memory(spec.id) > 0;
-    remove(spec.id);
-    return fail(says_not_found(why) ? Error::Kind::not_found : Error::Kind::failed,
-                "the sandbox could not be started: " + why +
-                    (memory ? " (it ran out of memory while starting)" : ""));
-  }
-  Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0)));
-  if (!pidfd) {  // it has ended already and is not our child: this process is no subreaper
-    const bool memory = groups_.out_of_memory(spec.id) > 0;
-    ended(Ended{false, 0, 0, memory});
-    return started;
-  }
-  watch(spec.id, started.pid, std::move(pidfd), std::move(ended));
-  return started;
+  running.times.started_at = wall_nanos();
+  if (status->exit_code == 0 && status->signal == 0 && running.times.pid > 0) return running;
+  const std::string why = last_error(folder + "/runsc.log");
+  const bool memory = groups_.out_of_memory(spec.id) > 0;
+  return fail(says_not_found(why) ? Error::Kind::not_found : Error::Kind::failed,
+              "the sandbox could not be started: " + why +
+                  (memory ? " (it ran out of memory while starting)" : ""));
 }
 
 // The sandbox's process ends with the status of its main process, or is killed.

@@ -130,6 +130,12 @@ class Runtime {
 
  private:
   std::vector<std::string> command(const std::string& id) const;
+  struct Running {
+    Started times;
+    process::Claim claim;
+  };
+  Result<void> prepare(const SandboxSpec& spec);
+  Result<Running> run(const SandboxSpec& spec);
   Result<void> check_exists(const std::string& id) const;
   Result<process::Output> call(std::vector<std::string> argv, const char* doing) const;
   std::string bundle(const std::string& id) const;
