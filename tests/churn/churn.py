@@ -96,7 +96,7 @@ def main():
     failures = []
     dice = random.Random(options.seed)
     with support.Stack(options.bin, split=True,
-                       node_args=["--cpu", "8", "--memory", "6Gi", "--disk", "20Gi"]) as stack:
+                       node_args=["--cpu", "8", "--memory", "12Gi", "--disk", "400Gi"]) as stack:
         stack.use()
         done = threading.Event()
         clients = [Client(i, stack, options.seed, done) for i in range(options.clients)]

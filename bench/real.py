@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""What Chalk adds to gVisor: our sandboxes against bare `runsc` in the same kind of cgroup and namespace.
+
+    bench/real.py BIN_DIR [--rounds N] [--at-once 1,4,8] [--out FILE]
+
+In turns on one machine, so that its speed that drifts meets both alike. Bare: a script that has rootfs,
+namespace and cgroup ready and calls `runsc run --detach`, then `runsc exec`. Ours: CreateSandbox over gRPC
+until it runs, then a session, by a client that does nothing else. Images are cached. Prints a table and the
+ratios; --json for scripts. Needs root, ci/tools and ci/base-image.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+import stack as support  # noqa: E402
+
+RUNSC = ROOT / "build/tools/bin/runsc"
+MEMORY = 256 << 20
+
+
+def quantile(values, share):
+    values = sorted(values)
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
+
+
+class Bare:
+    """runsc by hand: what is prepared beforehand is what our agent prepares beforehand, too."""
+
+    def __init__(self, rootfs):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chalk-bare-"))
+        self.rootfs = rootfs
+        self.name = "bare%d" % os.getpid()
+        self.count = 0
+
+    def prepare(self):
+        self.count += 1
+        name = f"{self.name}-{self.count}"
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        bundle = self.folder / name
+        (bundle / "upper").mkdir(parents=True)
+        for controller in ("cpu", "cpuacct", "memory", "pids"):
+            path = pathlib.Path("/sys/fs/cgroup") / controller / self.name / name
+            if path.parent.parent.exists():
+                path.mkdir(parents=True, exist_ok=True)
+        cgroup = pathlib.Path("/sys/fs/cgroup")
+        (cgroup / "memory" / self.name / name / "memory.limit_in_bytes").write_text(str(MEMORY))
+        (cgroup / "cpu" / self.name / name / "cpu.cfs_quota_us").write_text("100000")
+        (bundle / "config.json").write_text(json.dumps({
+            "ociVersion": "1.0.2", "hostname": "bare",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/bin/sleep", "1000"], "env": ["PATH=/bin"], "cwd": "/"},
+            "root": {"path": str(self.rootfs), "readonly": False},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+                       {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}],
+            "linux": {"cgroupsPath": f"/{self.name}/{name}",
+                      "resources": {"memory": {"limit": MEMORY}, "cpu": {"period": 100000, "quota": 100000}},
+                      "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]
+                      + [{"type": "network", "path": f"/run/netns/{name}"}]}}))
+        return name
+
+    def command(self, name):
+        return [RUNSC, f"--root={self.folder}/run", "--platform=systrap", "--network=sandbox"]
+
+    def start(self, name):
+        log = open(self.folder / name / "out", "wb")
+        subprocess.run([*self.command(name), f"--overlay2=root:dir={self.folder}/{name}/upper,size=1g", "run", "--detach",
+                        f"--bundle={self.folder}/{name}", name], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+
+    def exec(self, name):
+        out = subprocess.run([*self.command(name), "exec", name, "/bin/echo", "here"], stdin=subprocess.DEVNULL,
+                             capture_output=True, check=True)
+        assert out.stdout == b"here\n", out
+
+    def stop(self, name):
+        subprocess.run([*self.command(name), "kill", name, "KILL"], check=True, capture_output=True)
+        subprocess.run([*self.command(name), "wait", name], capture_output=True)
+
+    def remove(self, name):
+        subprocess.run([*self.command(name), "delete", "--force", name], capture_output=True)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+    def close(self):
+        for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/{self.name}"):
+            for folder in [*cgroup.iterdir(), cgroup]:
+                if folder.is_dir():
+                    try:
+                        folder.rmdir()
+                    except OSError:
+                        pass
+        for line in open("/proc/self/mountinfo"):
+            if str(self.folder) in line:
+                subprocess.run(["umount", "-l", line.split()[4]], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Ours:
+    def __init__(self, stack):
+        from chalkcompute import SandboxClient
+        self.client = SandboxClient.from_env()
+        self.stack = stack
+        self.boxes = {}
+        self.count = 0
+
+    def prepare(self):
+        self.count += 1
+        return f"ours-{self.count}"
+
+    def start(self, name):
+        self.boxes[name] = self.client.create(image="busybox", cpu="1", memory=str(MEMORY), lifetime="600s",
+                                              entrypoint=["/bin/sleep", "1000"])
+
+    def exec(self, name):
+        out = self.boxes[name].exec("/bin/echo", "here")
+        assert out.stdout_text == "here\n", out
+
+    def stop(self, name):
+        self.boxes[name].terminate()
+
+    def remove(self, name):
+        self.boxes.pop(name)
+
+
+def measure(arm, at_once, pool):
+    """One round: at_once sandboxes at the same time; seconds to the first output, of a second exec, of the stop."""
+    names = [arm.prepare() for _ in range(at_once)]
+    time.sleep(0.3)
+
+    def one(name):
+        began = time.perf_counter()
+        arm.start(name)
+        arm.exec(name)
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        arm.exec(name)
+        second = time.perf_counter() - began
+        return first, second
+
+    began = time.perf_counter()
+    times = list(pool.map(one, names))
+    span = time.perf_counter() - began
+    stops = []
+    for name in names:
+        begun = time.perf_counter()
+        arm.stop(name)
+        stops.append(time.perf_counter() - begun)
+    for name in names:
+        arm.remove(name)
+    return [t[0] for t in times], [t[1] for t in times], stops, at_once / span
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bin")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--at-once", default="1,4,8")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = {"machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+              "load": os.getloadavg()[0], "rounds": options.rounds, "cases": []}
+    with support.Stack(options.bin, server_args=["--cpu", "16"]) as stack:
+        stack.use()
+        ours = Ours(stack)
+        name = ours.prepare()
+        ours.start(name)  # the image comes
+        ours.stop(name)
+        ours.remove(name)
+        layers = list((stack.data / "node").rglob("layers/*"))
+        rootfs = next(path / "root" if (path / "root").is_dir() else path for path in layers if path.is_dir())
+        while not (rootfs / "bin").exists():
+            rootfs = next(path for path in rootfs.iterdir() if path.is_dir())
+        bare = Bare(rootfs)
+        try:
+            with concurrent.futures.ThreadPoolExecutor(16) as pool:
+                for at_once in map(int, options.at_once.split(",")):
+                    seen = {"bare": ([], [], [], []), "ours": ([], [], [], [])}
+                    for round_ in range(options.rounds + 1):
+                        for label, arm in (("bare", bare), ("ours", ours)):
+                            first, second, stops, speed = measure(arm, at_once, pool)
+                            if round_ == 0:
+                                continue  # warm
+                            for into, values in zip(seen[label], (first, second, stops, [speed])):
+                                into.extend(values)
+                        print(f"\r{at_once} at once: round {round_} of {options.rounds}", end="", file=sys.stderr)
+                    print(file=sys.stderr)
+                    case = {"at_once": at_once}
+                    for index, what in enumerate(("first_output_ms", "exec_ms", "stop_ms")):
+                        for label in ("bare", "ours"):
+                            values = [value * 1e3 for value in seen[label][index]]
+                            case[f"{what}_{label}"] = {"min": min(values), "p50": quantile(values, 0.5),
+                                                       "p95": quantile(values, 0.95), "n": len(values)}
+                    for label in ("bare", "ours"):
+                        case[f"starts_per_second_{label}"] = statistics.median(seen[label][3])
+                    result["cases"].append(case)
+            result["idle_memory"] = memory_of_idle(stack, ours)
+        finally:
+            bare.close()
+    result["placements_per_second"] = "see bench/placements.py"
+    if options.json:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{result['machine']}, load {result['load']:.1f}, {result['rounds']} rounds")
+    print(f"{'at once':>7}  {'what':<22} {'bare p50':>9} {'ours p50':>9} {'':>7} {'bare p95':>9} {'ours p95':>9}")
+    for case in result["cases"]:
+        for what in ("first_output_ms", "exec_ms", "stop_ms"):
+            b, o = case[what + "_bare"], case[what + "_ours"]
+            print(f"{case['at_once']:>7}  {what:<22} {b['p50']:>9.1f} {o['p50']:>9.1f} {(o['p50'] / b['p50'] - 1) * 100:>+6.0f}% "
+                  f"{b['p95']:>9.1f} {o['p95']:>9.1f} {(o['p95'] / b['p95'] - 1) * 100:>+6.0f}%")
+        print(f"{case['at_once']:>7}  {'starts per second':<22} {case['starts_per_second_bare']:>9.2f} "
+              f"{case['starts_per_second_ours']:>9.2f}")
+    memory = result["idle_memory"]
+    print(f"{memory['sandboxes']} idle sandboxes: {memory['pss_mib_each']:.1f} MiB each (proportional set size of their "
+          f"processes), server and agent together {memory['server_mib']:.0f} MiB")
+
+
+def pss(pid):
+    try:
+        for line in open(f"/proc/{pid}/smaps_rollup"):
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def memory_of_idle(stack, ours, count=8):
+    names = [ours.prepare() for _ in range(count)]
+    for name in names:
+        ours.start(name)
+    time.sleep(2)
+    pids = set()
+    for procs in pathlib.Path("/sys/fs/cgroup/pids", stack.prefix).rglob("cgroup.procs"):
+        pids.update(procs.read_text().split())
+    total = sum(pss(pid) for pid in pids)
+    server = pss(stack.server.pid)
+    for name in names:
+        ours.stop(name)
+        ours.remove(name)
+    return {"sandboxes": count, "pss_mib_each": total / count, "server_mib": server}
+
+
+if __name__ == "__main__":
+    main()
