@@ -73,7 +73,7 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
   process::Spawn spawn;
   spawn.argv = command(id);
   spawn.argv.insert(spawn.argv.end(), {"wait", id});
-  spawn.env = process::current_environment();
+  spawn.env = environment();
   auto answer = process::make_pipe();
   if (!answer) return std::unexpected(answer.error());
   fcntl(answer->read.get(), F_SETFL, O_NONBLOCK);

@@ -122,7 +122,7 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   spawn.argv.push_back("--");  // what follows is never a flag of runsc
   spawn.argv.push_back(id);
   spawn.argv.insert(spawn.argv.end(), spec.argv.begin(), spec.argv.end());
-  spawn.env = process::current_environment();
+  spawn.env = environment();
 
   Exec exec;
   auto theirs = connect(spec, exec, spawn);

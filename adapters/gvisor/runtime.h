@@ -51,7 +51,7 @@ struct SandboxSpec {
   std::int64_t cpu_millicores = 1000;
   std::int64_t memory_bytes = 1LL << 30;
   std::int64_t disk_bytes = 0;  // of the writable layer; 0: gVisor's default, half of the memory
-  std::int64_t pids = 0;        // processes inside count against memory; these are the host's
+  std::int64_t pids = 4096;  // of host processes and threads; those inside cost one or more. 0: none
   std::string stdout_file, stderr_file;  // appended to
 };
 
@@ -148,6 +148,8 @@ class Runtime {
   std::string version_;
 };
 
+// All that runsc gets: the kernels of sandboxes are kept from what this process was told in secret.
+std::vector<std::string> environment();
 // The OCI configuration of a sandbox, as JSON.
 std::string oci_config(const SandboxSpec& spec, const std::string& cgroup_path,
                        const std::string& bundle);

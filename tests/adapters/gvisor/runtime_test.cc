@@ -87,6 +87,39 @@ TEST_F(RuntimeTest, KillsAMemoryHogAndNotItsNeighbour) {
   EXPECT_FALSE(neighbour.get()->out_of_memory);
 }
 
+TEST_F(RuntimeTest, AForkBombEndsOnlyItsOwnSandbox) {
+  Later<Ended> bomb, neighbour;
+  ASSERT_TRUE(runtime_->start(spec("b", "sleep 1000"),
+                              [neighbour](Ended e) { neighbour.set(e); }));
+  SandboxSpec small = spec("a", "b() { b | b & }; while true; do b; done");
+  small.pids = 150;
+  ASSERT_TRUE(runtime_->start(small, [bomb](Ended e) { bomb.set(e); }));
+  std::int64_t most = 0;
+  for (int i = 0; i < 30; ++i) {
+    most = std::max(most, runtime_->groups().usage("a")->pids);
+    std::this_thread::sleep_for(milliseconds(100));
+  }
+  EXPECT_GT(most, 20);
+  EXPECT_LE(most, 150);
+  EXPECT_TRUE(runtime_->remove("a"));
+  ASSERT_TRUE(bomb.get());
+  EXPECT_EQ(neighbour.times(), 0);
+  EXPECT_TRUE(runtime_->alive("b"));
+}
+
+TEST_F(RuntimeTest, HoldsItToItsShareOfTheProcessorOnceItRuns) {
+  SandboxSpec small = spec("a", "while true; do true; done");
+  small.cpu_millicores = 100;
+  ASSERT_TRUE(runtime_->start(small, [](Ended) {}));
+  const auto begun = std::chrono::steady_clock::now();
+  const auto before = runtime_->groups().usage("a")->cpu_nanos;
+  std::this_thread::sleep_for(seconds(3));
+  const auto used = runtime_->groups().usage("a")->cpu_nanos - before;
+  const auto passed = std::chrono::nanoseconds(std::chrono::steady_clock::now() - begun).count();
+  EXPECT_GT(used, 0);
+  EXPECT_LT(used, passed / 3) << "a tenth was allowed";
+}
+
 TEST_F(RuntimeTest, ShowsItsLimitsInside) {
   SandboxSpec small = spec("a", "nproc; head -1 /proc/meminfo");
   small.cpu_millicores = 1500;
