@@ -1,5 +1,6 @@
 """Many at once."""
 import concurrent.futures
+import os
 
 import world
 from chalkcompute import Sandbox
@@ -25,3 +26,43 @@ class Many(Case):
             self.assertEqual((code, text, gvisor), (0, f"{number}\n", True))
         running = {info.id for info in Sandbox.list_all() if info.status == "running"}
         self.assertLessEqual({result[0] for result in results}, running)
+
+    def test_streams_that_come_and_go_in_every_way(self):
+        sandbox = self.sandbox(cpu="1", memory="1Gi")
+        rounds = int(os.environ.get("CHALK_SDK_ROUNDS", "3"))
+
+        def ends(_):
+            done = sandbox.exec("sh", "-c", "echo x; exit 3")
+            return (done.stdout, done.exit_code) == (b"x\n", 3)
+
+        def leaves_early(_):
+            process = sandbox.exec_start("sh", "-c", "echo x; sleep 1")
+            next(iter(process.output()))
+            process._response_iterator.close()
+            return True
+
+        def leaves_in_the_middle_of_much(_):
+            process = sandbox.exec_start("sh", "-c", "head -c 3000000 /dev/zero")
+            for event in process.output():
+                if event.stdout:
+                    break
+            process._response_iterator.close()
+            return True
+
+        def is_signalled(_):
+            process = sandbox.exec_start("sleep", "1000")
+            next(iter(process.output()))
+            process.send_signal(9)
+            return process.wait().signal == 9
+
+        def says_nothing_more(_):
+            process = sandbox.exec_start("cat")
+            process.write_stdin("x" * 100_000)
+            process.close_stdin()
+            return len(process.wait().stdout) == 100_000
+
+        ways = [ends, leaves_early, leaves_in_the_middle_of_much, is_signalled, says_nothing_more]
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            results = list(pool.map(lambda n: ways[n % len(ways)](n), range(rounds * len(ways))))
+        self.assertEqual(results, [True] * len(results))
+        self.assertEqual(sandbox.exec("echo", "still there").stdout_text, "still there\n")

@@ -102,6 +102,28 @@ class Sessions(Case):
         subprocess.run([sys.executable, "-c", script, sandbox.id], env=dict(os.environ), check=True, timeout=120)
         wait_for(lambda: sandbox.exec("cat", "/tmp/survived").stdout == b"done\n", "the process' last word")
 
+    def test_sessions_end_with_their_sandbox(self):
+        container = self.container()
+        watched = container.new_session("sleep", "1000")
+        terminal = container.new_session("cat", pty=True)
+        container.new_session("cat").detach()
+        terminal.write("some\n")
+        terminal.resize(99, 33)
+        container.stop()
+        for session in (watched, terminal):
+            result = session.wait()
+            self.assertNotEqual(result.exit_code, 0, result)
+
+    def test_who_attaches_last_has_the_session(self):
+        container = self.container()
+        first = container.new_session("cat")
+        second = container.attach_session(first.id)
+        self.assertIn("another client", first.wait().error)
+        second.write("mine\n")
+        self.assertEqual(text_of(second, 1), "mine\n")
+        second.close_stdin()
+        self.assertEqual(second.wait().exit_code, 0)
+
     def test_an_unknown_session_is_told(self):
         container = self.container()
         with self.assertRaises(Exception) as caught:
