@@ -1,23 +1,23 @@
 #include "adapters/network/rules.h"
 
-#include <nftables/libnftables.h>
-
 #include <algorithm>
-#include <memory>
+#include <chrono>
+
+#include "adapters/process/child.h"
 
 namespace chalk::network {
 namespace {
 
+// By the nft program, once at the start: its library is under the GPL, which our licence does not
+// fit, and nothing is run for a single sandbox.
 Result<void> run(const std::string& commands, const std::string& what) {
-  const std::unique_ptr<nft_ctx, void (*)(nft_ctx*)> context(nft_ctx_new(NFT_CTX_DEFAULT),
-                                                             &nft_ctx_free);
-  if (!context || nft_ctx_buffer_error(context.get()) != 0) {
-    return fail(Error::Kind::exhausted, what + ": no memory for nftables");
-  }
-  if (nft_run_cmd_from_buffer(context.get(), commands.c_str()) == 0) return {};
-  const char* said = nft_ctx_get_error_buffer(context.get());
-  return fail(Error::Kind::failed,
-              what + ": nftables says: " + std::string(said ? said : "").substr(0, 2000));
+  process::Spawn spawn;
+  spawn.argv = {"nft", "-f", "-"};
+  spawn.env = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL=C"};
+  const auto said = process::run(spawn, std::chrono::seconds(30), commands);
+  if (!said) return fail(said.error().kind, what + ": " + said.error().message);
+  if (said->status.exit_code == 0 && said->status.signal == 0) return {};
+  return fail(Error::Kind::failed, what + ": nft says: " + said->err.substr(0, 2000));
 }
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {

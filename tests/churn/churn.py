@@ -43,8 +43,9 @@ class Client(threading.Thread):
                     client = SandboxClient.from_env()
                 if mine and (len(mine) >= 4 or self.random.random() < 0.4):
                     sandbox = mine.pop(self.random.randrange(len(mine)))
+                    name = sandbox.id  # which it forgets with its end
                     sandbox.terminate()
-                    self.terminated.add(sandbox.id)
+                    self.terminated.add(name)
                     continue
                 limited = self.random.random() < 0.2
                 began = time.time()
