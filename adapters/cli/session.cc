@@ -24,7 +24,7 @@ using namespace std::chrono_literals;
 using Stream = grpc::ClientReaderWriter<wire::OpenSessionRequest, wire::OpenSessionResponse>;
 
 constexpr std::size_t kInputBytes = 32 * 1024;
-constexpr auto kReattachFor = 30s;
+constexpr auto kReattachFor = 120s;  // a server that restarts is back by then
 constexpr int kImpatience = 3;  // interrupts until the command is killed; then until we leave it
 
 class Session {
@@ -58,7 +58,8 @@ class Session {
   int stop_input_ = -1;
   std::atomic<int> interrupts_ = 0;
   std::atomic<int> left_by_ = 0;  // the signal that made us leave it
-  bool reader_gone_ = false;      // nobody reads our output
+  std::atomic<bool> lost_ = false;  // the connection, now
+  bool reader_gone_ = false;        // nobody reads our output
 };
 
 void Session::open() {
@@ -130,7 +131,7 @@ void Session::on_signal(int signal) {
   }
   const bool impatient = signal == SIGINT || signal == SIGTERM || signal == SIGHUP;
   const int count = impatient ? ++interrupts_ : 0;
-  if (count > kImpatience) {
+  if (count > kImpatience || (impatient && lost_)) {
     left_by_ = signal;
     const std::lock_guard lock(cancelling_);
     if (context_) context_->TryCancel();
@@ -199,6 +200,7 @@ bool Session::take(const wire::OpenSessionResponse& event) {
   }
   switch (event.event_case()) {
     case wire::OpenSessionResponse::kSessionAttached:
+      lost_ = false;
       id_ = event.session_attached().session_id();
       return false;
     case wire::OpenSessionResponse::kOutputData: output(event.output_data()); return false;
@@ -261,7 +263,6 @@ SessionEnd Session::run() {
   }
   auto lost_since = std::chrono::steady_clock::time_point::max();
   while (true) {
-    const std::uint64_t before = last_;
     if (read_all() == Outcome::ended) return end_;
     std::unique_ptr<Stream> old;
     {
@@ -269,21 +270,24 @@ SessionEnd Session::run() {
       old = std::move(stream_);
     }
     const grpc::Status status = old->Finish();
-    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
     const bool transport = status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                            status.error_code() == grpc::StatusCode::INTERNAL ||
                            status.error_code() == grpc::StatusCode::UNKNOWN;
-    if (id_.empty() || !transport) {
+    if (left_by_ == 0 && (id_.empty() || !transport)) {
       client_.check(status);
       throw Stop("the server ended the session without a word");
     }
     const auto now = std::chrono::steady_clock::now();
-    if (last_ != before) lost_since = std::chrono::steady_clock::time_point::max();
-    lost_since = std::min(lost_since, now);
+    if (!lost_.exchange(true)) {
+      lost_since = now;
+      if (left_by_ == 0) note("chalk: the connection is lost; attaching to the command again");
+    }
+    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
     if (now - lost_since > kReattachFor) {
       throw Stop("the connection to the command is lost; it may still run in " + ask_.sandbox);
     }
     std::this_thread::sleep_for(500ms);
+    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
     open();
   }
 }

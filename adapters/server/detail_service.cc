@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <memory>
 
 #include "adapters/api/shown.h"
@@ -241,10 +242,16 @@ using FileStream = grpc::ServerReaderWriter<FileChunk, FileRequest>;
 
 // All that the client sends, on to the guest. A client that goes away before it said the end is not
 // an end: the guest must not take half a file for the whole.
-grpc::Status forward_input(FileStream& stream, Channel& channel) {
+grpc::Status forward_input(FileStream& stream, Channel& channel,
+                           const std::function<grpc::Status()>& allowed) {
   FileRequest request;
   node::v1::ChannelDown down;
+  auto looked = std::chrono::steady_clock::now();
   while (stream.Read(&request)) {
+    if (const auto now = std::chrono::steady_clock::now(); now - looked > kLook) {
+      looked = now;
+      if (auto status = allowed(); !status.ok()) return status;
+    }
     if (request.has_input() && request.input().size() > kInputBytesMax) {
       return {grpc::StatusCode::INVALID_ARGUMENT,
               "input: found " + std::to_string(request.input().size()) +
@@ -290,7 +297,9 @@ grpc::Status DetailService::File(grpc::ServerContext* context, FileStream* strea
   if (!channel) return to_status(channel.error());
   const std::string& command = open.arguments(0);
   if (command == "write") {
-    if (auto status = forward_input(*stream, **channel); !status.ok()) return status;
+    auto status =
+        forward_input(*stream, **channel, [&] { return still_allowed(*context); });
+    if (!status.ok()) return status;
   } else if (command != "watch") {  // which runs until its input ends
     node::v1::ChannelDown end;
     end.set_input_end(true);

@@ -1,4 +1,6 @@
 """What chalk promises: run as cli_test.py BIN_DIR [words of test names]."""
+import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -11,8 +13,9 @@ import sys
 import tempfile
 import termios
 import time
-import fcntl
 import unittest
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -173,7 +176,6 @@ class Run(Case):
     def test_input_goes_to_the_command(self):
         data = bytes(range(256)) * 4096
         status, out, err = chalk("compute", "run", "-i", IMAGE, "--", "sh", "-c", "cat | md5sum", stdin=data)
-        import hashlib
         self.assertEqual((status, out.split()[0]), (0, hashlib.md5(data).hexdigest()), err)
         status, out, _ = chalk("compute", "run", IMAGE, "--", "cat", stdin=b"not for it")
         self.assertEqual((status, out), (0, ""), "without -i there is no input")
@@ -258,7 +260,7 @@ class Run(Case):
         self.assertEqual((done.returncode, len(done.stdout)), (0, 20_000_000), done.stderr)
 
 
-class Terminal(Case):
+class OnTerminal(Case):
     def pty(self, *words, columns=100, rows=30):
         """chalk on a terminal of its own: (process, our side)."""
         ours, theirs = pty.openpty()
@@ -271,6 +273,8 @@ class Terminal(Case):
         before = termios.tcgetattr(theirs)
         return process, ours, theirs, before
 
+
+class Terminal(OnTerminal):
     def test_a_shell_on_a_terminal(self):
         sandbox, _ = self.sandbox()
         process, ours, theirs, before = self.pty("compute", "exec", "-it", sandbox, "--", "sh")
@@ -368,11 +372,12 @@ class Sandboxes(Case):
         self.bad("compute", "stop", "no-such", says="no-such")
 
     def test_a_failed_process_says_its_exit_code(self):
-        sandbox, _ = self.sandbox(command=("sh", "-c", "exit 3"))
+        sandbox, _ = self.sandbox(command=("sh", "-c", "echo last words; exit 3"))
         until("its end", lambda: self.status(sandbox) == "failed")
         about = self.read_json("compute", "inspect", sandbox)
         self.assertEqual(about["exit_code"], 3)
         self.assertEqual(about["timeline"][-1]["phase"], "ended")
+        self.assertEqual(self.good("compute", "logs", sandbox), "last words\n", "kept for a while")
 
     def test_logs_follow_until_the_end(self):
         sandbox, name = self.sandbox(command=(
@@ -576,15 +581,111 @@ class Admin(Case):
         self.bad("admin", "node-token", "--valid", "10000h", says="30 days")
 
     def test_metrics_are_for_admins(self):
-        import urllib.error
-        import urllib.request
-        address = STACK.environment()["CHALK_API_SERVER"] + "/metrics"
-        with self.assertRaises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(address, timeout=PATIENCE)
-        self.assertEqual(refused.exception.code, 401)
+        _, user = self.client()
+        for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Bearer " + token(user)}):
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                get_metrics(headers)
+            self.assertEqual(refused.exception.code, 401)
+        self.sandbox()
+        bearer = {"authorization": "Bearer " + token(STACK.environment())}
+        text = until("the start is counted", lambda: (lambda text: text if metric(
+            text, "chalk_sandbox_start_seconds_count") >= 1 else "")(get_metrics(bearer)))
+        self.assertGreaterEqual(metric(text, 'chalk_nodes{state="connected"}'), 1)
+        self.assertGreaterEqual(metric(text, 'chalk_sandboxes{status="running"}'), 1)
+        self.assertGreaterEqual(metric(text, "chalk_driver_append_seconds_count"), 1)
+        self.assertGreaterEqual(metric(
+            text, 'chalk_grpc_calls_total{code="OK",method="chalk.sandbox.v2.SandboxService/CreateSandbox"}'), 1)
+        self.assertEqual(metric(text, "chalk_metrics_misused_total"), 0)
+        self.assertNotIn("sb-0", text, "no sandbox is in a label")
 
 
-class ZLast(Case):
+def token(environment):
+    """A bearer token, asked for as Connect over HTTP/1.1; strings of protobuf by hand."""
+    fields = (environment["CHALK_CLIENT_ID"], environment["CHALK_CLIENT_SECRET"], "client_credentials")
+    body = b"".join(bytes([number << 3 | 2, len(text)]) + text.encode() for number, text in enumerate(fields, 1))
+    request = urllib.request.Request(environment["CHALK_API_SERVER"] + "/chalk.server.v1.AuthService/GetToken", body,
+                                     {"content-type": "application/proto", "connect-protocol-version": "1"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        said = reply.read()
+    length, at, shift = 0, 1, 0
+    while True:  # a varint
+        length |= (said[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if said[at - 1] < 0x80:
+            break
+    assert said[0] == 1 << 3 | 2, said[:20]
+    return said[at:at + length].decode()
+
+
+def get_metrics(headers):
+    request = urllib.request.Request(STACK.environment()["CHALK_API_SERVER"] + "/metrics", headers=headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+        return reply.read().decode()
+
+
+def metric(text, series):
+    values = [line.rpartition(" ")[2] for line in text.splitlines() if line.rpartition(" ")[0] == series]
+    return float(values[0]) if values else -1
+
+
+def second_stack(case, **options):
+    """A Chalk of its own beside the one of all tests; the caller starts its parts."""
+    second = support.Stack(STACK.bin, split=True, **options)
+    second.prefix, second.pool = "u" + second.prefix[1:], "10.%d.0.0/16" % (200 + os.getpid() % 50)
+    case.addCleanup(second.close)
+    return second
+
+
+class Elsewhere(Case):
+    """Servers of their own."""
+
+    def test_https_with_roots_of_ones_own(self):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"chalk-cli-{os.getpid()}-"))
+        self.addCleanup(subprocess.run, ["rm", "-rf", str(folder)])
+
+        def openssl(*words):
+            subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        openssl("req", "-x509", *key, "-keyout", "root.key", "-out", "root.crt", "-subj", "/CN=test root", "-days", "2")
+        openssl("req", *key, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=leaf")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+        openssl("x509", "-req", "-in", "leaf.csr", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial", "-days",
+                "2", "-extfile", "names", "-out", "leaf.crt")
+        second = second_stack(self, server_args=["--certificate", folder / "leaf.crt", "--key", folder / "leaf.key"])
+        second.start_server()
+        self.addCleanup(second.stop, second.server)  # first, since the stack's own chalk has no root for it
+        environment = second.environment()
+        self.assertTrue(environment["CHALK_API_SERVER"].startswith("https://"))
+        good = {**environment, "SSL_CERT_FILE": str(folder / "root.crt")}
+        self.assertEqual(self.read_json("admin", "status", environment=good)["nodes"], 0)
+        self.bad("admin", "status", environment=environment, says="cannot do this now")
+        self.bad("admin", "status", environment={**environment, "SSL_CERT_FILE": "/no/such"}, says="/no/such")
+
+    def test_a_command_outlives_the_server(self):
+        second = second_stack(self)
+        second.start_server()
+        second.start_node()
+        second.wait_node()
+        environment = second.environment()
+        sandbox = self.good("compute", "run", "-d", IMAGE, "--", "sleep", "1000", environment=environment).strip()
+        process = subprocess.Popen(
+            [CHALK, "compute", "exec", sandbox, "--", "sh", "-c",
+             "i=0; while [ $i -lt 400 ] && ! [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end; exit 6"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        self.addCleanup(process.kill)
+        seen = read_until(process.stdout.fileno(), b"5\n")
+        second.kill_server()
+        second.start_server()
+        second.wait_node()
+        self.good("compute", "exec", sandbox, "--", "touch", "/tmp/go", environment=environment)
+        out, err = process.communicate(timeout=PATIENCE)
+        lines = (seen + out).decode().split()
+        self.assertEqual((process.returncode, lines[-1]), (6, "end"), err)
+        self.assertEqual(lines[:-1], [str(i + 1) for i in range(len(lines) - 1)], "nothing is lost or repeated")
+        self.assertIn(b"attaching", err)
+
+
+class ZLast(OnTerminal):
     """What the other tests could not live with."""
 
     def test_a_drained_node_takes_no_new_sandboxes(self):
@@ -599,6 +700,11 @@ class ZLast(Case):
         until("it waits", lambda: any(row["status"] == "pending" for row in self.read_json("compute", "ls")))
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(PATIENCE), 130, process.stderr.read())
+        process, ours, theirs, _ = self.pty("compute", "run", IMAGE, "--", "true")
+        os.close(theirs)
+        read_until(ours, b"waiting for a node with room")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(until("its end", lambda: process.poll() is not None and [process.returncode])[0], 143)
         until("it is gone", lambda: not any(row["status"] == "pending" for row in self.read_json("compute", "ls")))
 
 
@@ -614,7 +720,7 @@ def main():
     CHALK = str(pathlib.Path(bin_dir).resolve() / "chalk")
     loader = unittest.TestLoader()
     suite = unittest.TestSuite()
-    for case in (Words, Run, Terminal, Exec, Sandboxes, Files, Admin, ZLast):
+    for case in (Words, Run, Terminal, Exec, Sandboxes, Files, Admin, Elsewhere, ZLast):
         for test in loader.loadTestsFromTestCase(case):
             if not words or any(word in test.id() for word in words):
                 suite.addTest(test)
