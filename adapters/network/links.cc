@@ -1,6 +1,7 @@
 #include "adapters/network/links.h"
 
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -52,6 +53,11 @@ Request unreachable(std::uint16_t type, unsigned flags, const Range& range) {
 }
 
 }  // namespace
+
+HardwareAddress hardware_address(Address address) {
+  const auto byte = [&](int shift) { return static_cast<unsigned char>(address >> shift & 255); };
+  return {0x02, 0xc4, byte(24), byte(16), byte(8), byte(0)};  // 02: not given by a manufacturer
+}
 
 Result<std::vector<Link>> list_links(Netlink& netlink) {
   std::vector<Link> links;
@@ -118,7 +124,7 @@ Result<std::vector<Route>> list_routes(Netlink& netlink) {
 }
 
 Result<void> make_pair(Netlink& netlink, const std::string& name, const std::string& peer,
-                       int peer_namespace, std::uint32_t mtu) {
+                       int peer_namespace, const HardwareAddress& peer_hardware, std::uint32_t mtu) {
   Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, link_header());
   request.put_text(IFLA_IFNAME, name);
   request.put_number(IFLA_MTU, mtu);
@@ -129,6 +135,7 @@ Result<void> make_pair(Netlink& netlink, const std::string& name, const std::str
   request.append_struct(link_header(kPeerIndex));
   request.put_text(IFLA_IFNAME, peer);
   request.put_number(IFLA_MTU, mtu);
+  request.put(IFLA_ADDRESS, peer_hardware.data(), peer_hardware.size());
   request.put_number(IFLA_NET_NS_FD, static_cast<std::uint32_t>(peer_namespace));
   request.close(other);
   request.close(data);
@@ -194,6 +201,18 @@ Result<void> add_host_route(Netlink& netlink, int index, Address to, Address sou
   request.put_address(RTA_PREFSRC, source);
   request.put_number(RTA_OIF, static_cast<std::uint32_t>(index));
   return netlink.ask(request, "add route to " + text_of(to));
+}
+
+Result<void> add_neighbour(Netlink& netlink, int index, Address address,
+                           const HardwareAddress& hardware) {
+  ndmsg header{};
+  header.ndm_family = AF_INET;
+  header.ndm_ifindex = index;
+  header.ndm_state = NUD_PERMANENT;
+  Request request(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, header);
+  request.put_address(NDA_DST, address);
+  request.put(NDA_LLADDR, hardware.data(), hardware.size());
+  return netlink.ask(request, "add neighbour " + text_of(address));
 }
 
 Result<void> add_unreachable(Netlink& netlink, const Range& range) {

@@ -192,21 +192,23 @@ Result<void> Supply::make(Slot slot) {
   const auto address = address_of(slot);
   auto inside = make_namespace(path_of(slot));
   if (!inside) return std::unexpected(inside.error());
-  if (auto made = make_pair(netlink_, name, "eth0", inside->descriptor.get(), options_.mtu); !made) {
-    return made;
-  }
+  const auto hardware = hardware_address(address);
+  auto done =
+      make_pair(netlink_, name, "eth0", inside->descriptor.get(), hardware, options_.mtu);
+  if (!done) return done;
   const auto index = link_index(name);
   if (!index) return std::unexpected(index.error());
   // The host learns no neighbour but the one that the route leads to, and routes by no wish of the
   // sender.
   const auto ipv4 = "/proc/sys/net/ipv4/conf/" + name;
-  Result<void> done = write_setting(ipv4 + "/arp_filter", "1");
+  done = write_setting(ipv4 + "/arp_filter", "1");
   if (done) done = write_setting(ipv4 + "/accept_source_route", "0");
   if (done) done = write_setting(ipv4 + "/forwarding", "1");
   if (done) {
     done = write_setting("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6", "1", true);
   }
   if (done) done = set_up(netlink_, *index);
+  if (done) done = add_neighbour(netlink_, *index, address, hardware);
   if (done) done = add_host_route(netlink_, *index, address, options_.gateway);
   if (done) done = set_up(inside->netlink, kLoopbackIndex);
   if (done) done = add_address(inside->netlink, kPeerIndex, address, address, options_.pool.bits);

@@ -126,6 +126,23 @@ TEST_F(Frames, TheHostSaysThatItHasTheGatewayAndNothingElse) {
   EXPECT_TRUE(has(one.gateway, one.address, kLong));
 }
 
+TEST_F(Frames, TheHostNeverAsksWhoHasTheAddressOfASandbox) {
+  // Asking would show an address of the host, and the answer would be the sandbox's word.
+  const auto server = listen_in(one.namespace_path, "0.0.0.0", 8080);
+  const auto connected = network->connect("one", 8080, kLong);
+  ASSERT_TRUE(connected) << connected.error().message;
+  const Descriptor client(*connected);
+  const auto deadline = std::chrono::steady_clock::now() + kShort;
+  while (std::chrono::steady_clock::now() < deadline) {
+    const auto frame = receive(link, sizeof(ethhdr) + sizeof(Arp), kShort);
+    if (frame.size() < sizeof(ethhdr) + sizeof(Arp)) continue;
+    Arp arp;
+    std::memcpy(&arp, frame.data() + sizeof(ethhdr), sizeof arp);
+    const auto mine = htonl(parse_address(one.address).value());
+    EXPECT_FALSE(arp.header.ar_op == htons(ARPOP_REQUEST) && std::memcmp(arp.target, &mine, 4) == 0);
+  }
+}
+
 TEST_F(Frames, TheHostLearnsNoNeighbourFromAForgedQuestion) {
   EXPECT_FALSE(has(one.gateway, "10.200.9.9", kShort));
   EXPECT_FALSE(has(one.gateway, "10.1.2.3", kShort));

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <nftables/libnftables.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -19,6 +18,7 @@
 #include "adapters/network/address.h"
 #include "adapters/network/links.h"
 #include "adapters/network/namespaces.h"
+#include "adapters/process/child.h"
 
 namespace chalk::network::world {
 namespace {
@@ -38,7 +38,8 @@ void make_host() {
   must(set_up(netlink, kLoopbackIndex));
   must(prepare_namespaces("/run/netns"));
   auto internet = must(make_namespace(kInternet));
-  must(make_pair(netlink, "up0", "eth0", internet.descriptor.get(), 1500));
+  must(make_pair(netlink, "up0", "eth0", internet.descriptor.get(),
+                 hardware_address(address_of(kInternetNeighbour)), 1500));
   const int up = must(link_index("up0"));
   must(add_address(netlink, up, address_of(kHostAddress), address_of(kHostAddress), 24));
   must(set_up(netlink, up));
@@ -67,10 +68,11 @@ class World : public testing::Environment {
       return;
     }
     try {
+      (void)ruleset();  // needs nft
       make_host();
       why_missing.clear();
     } catch (const std::exception& error) {
-      why_missing = std::string("no links here: ") + error.what();
+      why_missing = std::string("cannot be made here: ") + error.what();
     }
   }
 };
@@ -242,13 +244,12 @@ std::size_t count_namespaces() {
 }
 
 std::string ruleset() {
-  const std::unique_ptr<nft_ctx, void (*)(nft_ctx*)> context(nft_ctx_new(NFT_CTX_DEFAULT),
-                                                             &nft_ctx_free);
-  (void)nft_ctx_buffer_output(context.get());
-  if (nft_run_cmd_from_buffer(context.get(), "list ruleset") != 0) {
-    throw std::runtime_error("list ruleset");
-  }
-  return nft_ctx_get_output_buffer(context.get());
+  process::Spawn nft;
+  nft.argv = {"nft", "list", "ruleset"};
+  nft.env = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin"};
+  const auto listed = must(process::run(nft, kLong));
+  if (listed.status.exit_code != 0) throw std::runtime_error("nft list ruleset: " + listed.err);
+  return listed.out;
 }
 
 }  // namespace chalk::network::world
