@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -35,8 +36,58 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class Wire:
+    """A TCP proxy that can be cut: nothing more gets through, and new connections are closed at once."""
+
+    def __init__(self, target):
+        self.target, self.whole, self.pairs = target, True, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+                if not self.whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                if self.listener.fileno() < 0:
+                    return
+                continue
+            self.pairs.append((near, far))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self.pump, args=(source, sink), daemon=True).start()
+
+    def pump(self, source, sink):
+        try:
+            while data := source.recv(65536):
+                if not self.whole:  # held back, as a network does that has lost a link
+                    return
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        self.whole = False
+
+    def heal(self):
+        self.whole = True
+        for pair in self.pairs:
+            for end in pair:
+                end.close()
+        self.pairs = []
+
+
 class Stack:
-    def __init__(self, bin_dir, split=False, server_args=(), node_args=(), scratch=None):
+    def __init__(self, bin_dir, split=False, server_args=(), node_args=(), scratch=None, wired=False):
         self.bin = pathlib.Path(bin_dir).resolve()
         self.split = split
         self.server_args, self.node_args = list(server_args), list(node_args)
@@ -49,6 +100,7 @@ class Stack:
         self.prefix = "t%05x" % (os.getpid() % 0xFFFFF)
         self.pool = free_pool()
         self.server = self.node = None
+        self.wire = Wire(self.private_port) if wired else None
         self.mirror = "docker.io=http://" + registry()
 
     def __enter__(self):
@@ -84,7 +136,7 @@ class Stack:
         self.wait(lambda: self.env_file.exists(), "the server's env file", self.server)
 
     def start_node(self):
-        command = [self.bin / "chalk-node", "--data", self.node_data, "--server", f"127.0.0.1:{self.private_port}",
+        command = [self.bin / "chalk-node", "--data", self.node_data, "--server", f"127.0.0.1:{self.wire.port if self.wire else self.private_port}",
                    "--server-root", self.data / "authority" / "authority.crt", "--node-name", "node-a",
                    "--mirror", self.mirror, *self.node_flags()]
         if not (self.node_data / "identity").exists():
