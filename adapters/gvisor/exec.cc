@@ -7,9 +7,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "adapters/gvisor/pid_pipe.h"
 #include "adapters/gvisor/runtime.h"
@@ -67,6 +70,74 @@ std::string complaint(int from) {
   return text.empty() ? "runsc gave no reason" : text;
 }
 
+// "7" or "7:8".
+std::optional<std::pair<std::uint32_t, std::optional<std::uint32_t>>> parse_user(
+    const std::string& text) {
+  const char *at = text.data(), *const end = at + text.size();
+  std::uint32_t uid = 0, gid = 0;
+  const auto first = std::from_chars(at, end, uid);
+  if (first.ec != std::errc() || first.ptr == at) return std::nullopt;
+  if (first.ptr == end) return std::pair(uid, std::optional<std::uint32_t>());
+  if (*first.ptr != ':') return std::nullopt;
+  const auto second = std::from_chars(first.ptr + 1, end, gid);
+  if (second.ec != std::errc() || second.ptr != end) return std::nullopt;
+  return std::pair(uid, std::optional(gid));
+}
+
+// The process as the sandbox's own, except for what was asked. In a file and not in runsc's arguments:
+// there everybody on the host can read what the environment holds, and a later PATH would not win
+// over an earlier one.
+Result<std::string> process_json(const std::string& config_path, const ExecSpec& spec) {
+  std::ifstream in(config_path);
+  auto config = nlohmann::json::parse(in, nullptr, false);
+  if (!config.is_object() || !config.contains("process") || !config["process"].is_object()) {
+    return fail(Error::Kind::corrupt, config_path + ": is no configuration of a sandbox");
+  }
+  nlohmann::json process = std::move(config["process"]);
+  process["args"] = spec.argv;
+  process["terminal"] = spec.terminal.has_value();
+  if (!spec.cwd.empty()) process["cwd"] = spec.cwd;
+  std::vector<std::string> merged;
+  std::map<std::string, std::size_t> places;
+  const auto add = [&](const std::string& one) {
+    const auto [found, fresh] = places.try_emplace(one.substr(0, one.find('=')), merged.size());
+    if (fresh) {
+      merged.push_back(one);
+    } else {
+      merged[found->second] = one;
+    }
+  };
+  if (process.contains("env") && process["env"].is_array()) {
+    for (const auto& one : process["env"]) {
+      if (one.is_string()) add(one.get<std::string>());
+    }
+  }
+  for (const std::string& one : spec.env) add(one);
+  process["env"] = merged;
+  if (spec.user) {
+    const auto user = parse_user(*spec.user);
+    if (!user) {
+      return fail(Error::Kind::invalid,
+                  "exec: found the user \"" + *spec.user + "\", expected uid or uid:gid");
+    }
+    const auto before = process["user"].value("gid", std::uint32_t{0});
+    process["user"] = {{"uid", user->first}, {"gid", user->second.value_or(before)}};
+  }
+  return process.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+Result<void> write_private(const std::string& path, const std::string& text) {
+  const Fd file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  std::size_t done = 0;
+  while (file && done < text.size()) {
+    const ssize_t put = write(file.get(), text.data() + done, text.size() - done);
+    if (put <= 0) break;
+    done += static_cast<std::size_t>(put);
+  }
+  if (file && done == text.size()) return {};
+  return fail(Error::Kind::exhausted, path + ": cannot write: " + strerror(errno));
+}
+
 bool says_missing(const std::string& why) {
   return why.find("no such file") != std::string::npos ||
          why.find("not found") != std::string::npos ||
@@ -112,16 +183,16 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   const std::string pid_file = place.folder + "/pid";
   const auto pid_pipe = PidPipe::make(pid_file);
   if (!pid_pipe) return std::unexpected(pid_pipe.error());
+  const auto process = process_json(bundle(id) + "/config.json", spec);
+  if (!process) return std::unexpected(process.error());
+  const std::string process_file = place.folder + "/process.json";
+  if (auto put = write_private(process_file, *process); !put) return std::unexpected(put.error());
   process::Spawn spawn;
   spawn.argv = command(id);
   spawn.argv.push_back("exec");
   spawn.argv.push_back("--internal-pid-file=" + pid_file);
-  for (const std::string& one : spec.env) spawn.argv.push_back("--env=" + one);
-  if (!spec.cwd.empty()) spawn.argv.push_back("--cwd=" + spec.cwd);
-  if (spec.user) spawn.argv.push_back("--user=" + *spec.user);
-  spawn.argv.push_back("--");  // what follows is never a flag of runsc
+  spawn.argv.push_back("--process=" + process_file);
   spawn.argv.push_back(id);
-  spawn.argv.insert(spawn.argv.end(), spec.argv.begin(), spec.argv.end());
   spawn.env = environment();
 
   Exec exec;

@@ -104,6 +104,34 @@ TEST_F(RuntimeTest, RunsAsTheUserAndInTheFolderThatWereAsked) {
   ASSERT_TRUE(ended.get());
 }
 
+TEST_F(RuntimeTest, TheEnvironmentOfAnExecWinsAndIsNotShownOnTheHost) {
+  ASSERT_TRUE(runtime_->start(spec("a", "sleep 1000"), [](Ended) {}));
+  ExecSpec what;
+  what.argv = {"/bin/sh", "-c", "env; read line"};
+  what.env = {"COLOUR=green", "SECRET=dragon-" + name_, "LONG=" + std::string(200'000, 'x')};
+  Later<process::Status> ended;
+  auto exec = runtime_->exec("a", what, [ended](process::Status s) { ended.set(s); });
+  ASSERT_TRUE(exec) << exec.error().message;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    std::ifstream in(entry.path() / "cmdline", std::ios::binary);
+    const std::string words{std::istreambuf_iterator<char>(in), {}};
+    EXPECT_EQ(words.find("dragon-" + name_), std::string::npos) << words;
+  }
+  exec->input.reset();
+  const std::string said = read_all(exec->output.get());
+  EXPECT_NE(said.find("COLOUR=green\n"), std::string::npos);
+  EXPECT_EQ(said.find("COLOUR=blue\n"), std::string::npos);
+  EXPECT_NE(said.find("SECRET=dragon-"), std::string::npos);
+  EXPECT_GT(said.size(), 200'000u);
+  ASSERT_TRUE(ended.get());
+  for (const char* bad : {"", "root", "1:", ":1", "-1", "1:2:3", "99999999999"}) {
+    what.user = bad;
+    const auto refused = runtime_->exec("a", what, [](process::Status) { FAIL(); });
+    ASSERT_FALSE(refused) << bad;
+    EXPECT_EQ(refused.error().kind, Error::Kind::invalid) << bad;
+  }
+}
+
 TEST_F(RuntimeTest, SeveralProcessesRunAtOnce) {
   ASSERT_TRUE(runtime_->start(spec("a", "sleep 1000"), [](Ended) {}));
   struct One {
