@@ -182,7 +182,8 @@ Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   const std::lock_guard lock(s.mutex);
   s.asked.erase(reply_to);
   if (!taken) return fail(Error::Kind::unavailable, "the server is busy or stopping; try again");
-  return fail(Error::Kind::unavailable,
+  // Not unavailable, which clients take for an invitation to ask once more.
+  return fail(Error::Kind::timeout,
               "the server cannot write its log; whether the sandbox was created is not known");
 }
 
