@@ -249,5 +249,25 @@ TEST_F(RealGroups, ProcessorTimeIsLimited) {
   EXPECT_LT(used, passed / 4) << "a tenth was allowed";
 }
 
+TEST_F(RealGroups, AHogIsHeldToItsShareAndItsNeighbourGetsMore) {
+  ASSERT_TRUE(groups_->create("a", {100, 0, 0}));
+  ASSERT_TRUE(groups_->create("b", {500, 0, 0}));
+  auto neighbour = begin("b", "while :; do :; done");
+  auto hog = begin("a", "for i in 1 2 3 4 5 6; do while :; do :; done & done; wait");
+  ASSERT_TRUE(hog && neighbour);
+  // Until the neighbour has had half a second: no clock says how long that takes on a busy machine.
+  const auto until = std::chrono::steady_clock::now() + seconds(60);
+  const auto before = groups_->usage("a")->cpu_nanos;
+  const auto begun = groups_->usage("b")->cpu_nanos;
+  const auto used_by_neighbour = [&] { return groups_->usage("b")->cpu_nanos - begun; };
+  while (used_by_neighbour() < 500'000'000 && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const auto used_by_hog = groups_->usage("a")->cpu_nanos - before;
+  EXPECT_GT(used_by_hog, 0);
+  EXPECT_GE(used_by_neighbour(), 500'000'000) << "the neighbour was starved";
+  EXPECT_LT(used_by_hog, used_by_neighbour()) << "six loops with a fifth of the neighbour's share";
+}
+
 }  // namespace
 }  // namespace chalk::cgroup

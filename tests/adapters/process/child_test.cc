@@ -79,6 +79,14 @@ TEST(Run, KillsTheWholeGroupAtTheTimeout) {
   EXPECT_TRUE(gone());
 }
 
+TEST(Run, IsNotHeldBeyondTheTimeoutByAnOrphanThatKeepsItsOutput) {
+  const auto begun = std::chrono::steady_clock::now();
+  const auto ran = run(shell("sleep 1000 & exit 0"), milliseconds(1500));
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().kind, Error::Kind::timeout);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, seconds(60));
+}
+
 TEST(Run, StopsOneThatWritesTooMuch) {
   const auto ran = run(shell("while true; do echo much; done"), seconds(60), {}, 10'000);
   ASSERT_FALSE(ran);
