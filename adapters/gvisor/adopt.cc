@@ -59,6 +59,21 @@ void end_earlier_waiter(const std::string& pid_file, const std::string& id) {
   }
 }
 
+// As the sandbox's configuration says them.
+cgroup::Limits limits_of(const std::string& config_path) {
+  cgroup::Limits limits;
+  const auto config = nlohmann::json::parse(read_text(config_path), nullptr, false);
+  const auto number = [&](const char* path) {
+    const nlohmann::json::json_pointer at(path);
+    return config.is_object() && config.contains(at) && config[at].is_number_integer()
+               ? config[at].get<std::int64_t>()
+               : 0;
+  };
+  limits.cpu_millicores = number("/linux/resources/cpu/quota") / 100;
+  limits.memory_bytes = number("/linux/resources/memory/limit");
+  return limits;
+}
+
 }  // namespace
 
 Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)> ended) {
@@ -67,6 +82,10 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
   Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, *pid, 0)));
   if (!pidfd || alive(id) != pid) {
     return fail(Error::Kind::not_found, "sandbox " + id + " has just ended");
+  }
+  // A start that was cut off may have left it the larger share that starting has.
+  if (auto limited = groups_.create(id, limits_of(bundle(id) + "/config.json")); !limited) {
+    return std::unexpected(limited.error());
   }
   const std::string pid_file = bundle(id) + "/waiter";
   end_earlier_waiter(pid_file, id);

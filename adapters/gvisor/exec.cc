@@ -195,6 +195,7 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   spawn.argv.push_back(id);
   spawn.env = environment();
 
+  spawn.passed = {pid_pipe->passed()};
   Exec exec;
   auto theirs = connect(spec, exec, spawn);
   if (!theirs) return std::unexpected(theirs.error());

@@ -182,6 +182,13 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   if (!good_id(spec.id)) {
     return fail(Error::Kind::invalid, "sandbox id: found \"" + spec.id + "\", expected [a-z0-9-]");
   }
+  if (spec.argv.empty()) return fail(Error::Kind::invalid, "sandbox: found no command");
+  for (const Mount& one : spec.mounts) {
+    if (!one.destination.starts_with('/') || one.destination == "/") {
+      return fail(Error::Kind::invalid,
+                  "sandbox mount: found \"" + one.destination + "\", expected a path below /");
+    }
+  }
   if (check_exists(spec.id) || !groups_.members(spec.id).empty()) {
     if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
   }
@@ -205,7 +212,7 @@ Result<Runtime::Running> Runtime::run(const SandboxSpec& spec) {
   const std::string folder = bundle(spec.id);
   const auto open_output = [](const std::string& path) {
     return Fd(path.empty() ? -1
-                           : ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+                           : ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   };
   const Fd out = open_output(spec.stdout_file), err = open_output(spec.stderr_file);
   const std::string pid_file = folder + "/pid";
@@ -220,6 +227,7 @@ Result<Runtime::Running> Runtime::run(const SandboxSpec& spec) {
     spawn.argv.push_back(word);
   }
   spawn.env = environment();
+  spawn.passed = {pid_pipe->passed()};
   spawn.output = out.get();
   spawn.error = err.get();
   // If we are killed now, this runsc goes on; as a member it ends with the sandbox that it makes.

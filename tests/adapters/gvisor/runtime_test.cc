@@ -160,20 +160,15 @@ TEST_F(RuntimeTest, DISABLED_StartsOneAndGoesAway) {
   folder_ = folder;
   name_ = std::getenv("CHALK_TEST_NAME");
   make_runtime();
-  ASSERT_TRUE(runtime_->start(
-      spec("a", "trap 'exit 7' TERM; echo up; while true; do sleep 0.1; done"), [](Ended) {}));
+  SandboxSpec half = spec("a", "trap 'exit 7' TERM; echo up; while true; do sleep 0.1; done");
+  half.cpu_millicores = 500;
+  ASSERT_TRUE(runtime_->start(half, [](Ended) {}));
   _exit(0);  // nothing is cleaned up
 }
 
 TEST_F(RuntimeTest, TellsTheExitCodeOfOneThatIsNoChildOfOurs) {
   prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);  // so that it is not inherited
-  process::Spawn other;
-  other.argv = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
-                "--gtest_filter=*DISABLED_StartsOneAndGoesAway"};
-  other.env = process::current_environment();
-  other.env.push_back("CHALK_TEST_FOLDER=" + folder_.string());
-  other.env.push_back("CHALK_TEST_NAME=" + name_);
-  const auto went = process::run(other, seconds(90));
+  const auto went = process::run(another_process(), seconds(90));
   ASSERT_TRUE(went) << went.error().message;
   ASSERT_EQ(went->status.exit_code, 0) << went->out;
   ASSERT_TRUE(eventually([&] { return output("a") == "up\n"; }));
@@ -183,6 +178,31 @@ TEST_F(RuntimeTest, TellsTheExitCodeOfOneThatIsNoChildOfOurs) {
   ASSERT_TRUE(ended.get());
   EXPECT_TRUE(ended.get()->known);
   EXPECT_EQ(ended.get()->exit_code, 7);
+}
+
+TEST_F(RuntimeTest, AStartGoesOnWhenItsStarterIsKilled) {
+  prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
+  auto other = process::spawn(another_process());
+  ASSERT_TRUE(other) << other.error().message;
+  // runsc has joined the group to make the sandbox, and has not said its number yet.
+  ASSERT_TRUE(eventually([&] { return !runtime_->groups().members("a").empty(); }, seconds(60),
+                         milliseconds(0)));
+  kill(other->pid, SIGKILL);
+  ASSERT_TRUE(process::wait(*other, seconds(60)));
+  EXPECT_TRUE(eventually([&] { return output("a") == "up\n"; }));
+  EXPECT_TRUE(runtime_->alive("a"));
+  // Nobody has told the kernel its share yet: one that starts may use a whole processor.
+  Later<Ended> ended;
+  ASSERT_TRUE(runtime_->adopt("a", [ended](Ended e) { ended.set(e); }));
+  if (!runtime_->groups().version_two()) {
+    std::ifstream quota("/sys/fs/cgroup/cpu/" + name_ + "/a/cpu.cfs_quota_us");
+    int micros = 0;
+    quota >> micros;
+    EXPECT_EQ(micros, 50'000);
+  }
+  EXPECT_TRUE(runtime_->remove("a"));
+  EXPECT_TRUE(ended.get());
+  EXPECT_TRUE(runtime_->list().empty());
 }
 
 TEST_F(RuntimeTest, LeavesNoProcessBehind) {

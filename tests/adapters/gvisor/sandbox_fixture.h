@@ -65,11 +65,12 @@ class Later {
 };
 
 // Waits for a condition; false when it did not come.
-inline bool eventually(const std::function<bool()>& condition, seconds timeout = seconds(60)) {
+inline bool eventually(const std::function<bool()>& condition, seconds timeout = seconds(60),
+                       milliseconds between = milliseconds(20)) {
   const auto until = std::chrono::steady_clock::now() + timeout;
   while (!condition()) {
     if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(milliseconds(20));
+    std::this_thread::sleep_for(between);
   }
   return true;
 }
@@ -160,6 +161,16 @@ class RuntimeTest : public testing::Test {
     out.stdout_file = folder_ / (id + ".out");
     out.stderr_file = folder_ / (id + ".err");
     return out;
+  }
+  // This program again, which starts one in our folder: DISABLED_StartsOneAndGoesAway.
+  process::Spawn another_process() {
+    process::Spawn other;
+    other.argv = {"/proc/self/exe", "--gtest_also_run_disabled_tests",
+                  "--gtest_filter=*DISABLED_StartsOneAndGoesAway"};
+    other.env = process::current_environment();
+    other.env.push_back("CHALK_TEST_FOLDER=" + folder_.string());
+    other.env.push_back("CHALK_TEST_NAME=" + name_);
+    return other;
   }
   std::string output(const std::string& id, const char* which = ".out") {
     std::ifstream in(folder_ / (id + which));
