@@ -1,0 +1,247 @@
+// The control plane in one process, without a network: what it takes and refuses, and what is left
+// of it after its end.
+#include "adapters/server/plane.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "pretend_node.h"
+
+namespace chalk::server {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+using records::Sandbox;
+using records::Status;
+
+constexpr TenantId kTenant{1};
+
+PlaneOptions options_in(const std::string& folder) {
+  PlaneOptions out;
+  out.data = folder;
+  out.config.fleet.heartbeat_timeout = seconds(3600);
+  out.config.tenancy.separate_tenants = false;
+  fleet::PoolAdded pool;
+  pool.pool = PoolId{1};
+  pool.policy.zones = {ZoneId{1}};
+  pool.policy.nodes_max = 10;
+  out.pools = {pool};
+  out.label = [](SandboxId sandbox, const std::string& payload) {
+    return records::Label{"sbx-" + std::to_string(sandbox.value), payload};
+  };
+  return out;
+}
+
+SandboxAsk ask_for(const std::string& key, std::int64_t cpu_millicores = 100) {
+  SandboxAsk ask;
+  ask.key = key;
+  ask.tenant = kTenant;
+  ask.resources.cpu_millicores = cpu_millicores;
+  ask.resources.memory_bytes = 1 << 20;
+  ask.payload = "payload of " + key;
+  return ask;
+}
+
+class PlaneTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "chalk_plane_" + std::to_string(getpid());
+    fs::remove_all(folder_);
+  }
+  void TearDown() override {
+    plane_.reset();
+    fs::remove_all(folder_);
+  }
+
+  // Also again, as a server that restarts.
+  void start() {
+    plane_.reset();
+    plane_ = std::make_unique<Plane>(options_in(folder_));
+    node_.speaks_to([this](const NodeRegistration& hello) { plane_->registered(hello); },
+                    [this](NodeId id, Envelope<NodeReport> envelope) {
+                      plane_->reported(id, std::move(envelope));
+                    });
+    plane_->start({[this](NodeId, Envelope<NodeOrder> envelope) {
+                     if (!cut_) node_.order(std::move(envelope));
+                   },
+                   [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
+                     node_.welcome(incarnation, id);
+                   },
+                   [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+    plane_->add_tenant(kTenant);
+  }
+  void start_with_node() {
+    start();
+    node_.boot();
+    ASSERT_TRUE(eventually([&] { return plane_->nodes().size() == 1; }));
+  }
+  static bool eventually(const std::function<bool()>& holds) {
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    while (!holds()) {
+      if (std::chrono::steady_clock::now() > until) return false;
+      usleep(5'000);
+    }
+    return true;
+  }
+  Sandbox wait(SandboxId sandbox, Status status) {
+    const auto found = plane_->records().wait(
+        sandbox, 60s, [&](const Sandbox& one) { return one.status == status; });
+    EXPECT_TRUE(found);
+    return found.value_or(Sandbox{});
+  }
+
+  std::string folder_;
+  std::unique_ptr<Plane> plane_;
+  PretendNode node_{5};
+  std::atomic<bool> cut_ = false;  // orders do not arrive
+};
+
+TEST_F(PlaneTest, ASandboxIsCreatedRunsAndIsEnded) {
+  start_with_node();
+  const auto made = plane_->create(ask_for("one"));
+  ASSERT_TRUE(made) << made.error().message;
+  const Sandbox runs = wait(*made, Status::running);
+  EXPECT_EQ(runs.node, node_.id());
+  EXPECT_EQ(runs.started_note, "started");
+  EXPECT_EQ(node_.running().at(*made).payload, "payload of one");  // the plane fills it in
+  ASSERT_TRUE(plane_->terminate(*made, seconds(1)));
+  const Sandbox ended = wait(*made, Status::ended);
+  EXPECT_EQ(ended.reason, EndReason::terminated);
+  EXPECT_TRUE(ended.stop_asked);
+  EXPECT_EQ(ended.ended_note, "killed");
+  EXPECT_TRUE(plane_->terminate(*made, {}));  // once more is fine
+  EXPECT_TRUE(plane_->terminate(SandboxId{999}, {}));
+}
+
+TEST_F(PlaneTest, TheSameKeyIsTheSameSandboxAndOnlyOfTheSameTenant) {
+  start_with_node();
+  plane_->add_tenant({2});
+  const auto first = plane_->create(ask_for("key"));
+  const auto again = plane_->create(ask_for("key"));
+  ASSERT_TRUE(first && again);
+  EXPECT_EQ(*first, *again);
+  SandboxAsk other = ask_for("key");
+  other.tenant = {2};
+  EXPECT_NE(plane_->create(other).value_or(*first), *first);
+  const auto nameless = plane_->create(ask_for(""));
+  EXPECT_NE(plane_->create(ask_for("")).value_or(*nameless), *nameless);
+  wait(*first, Status::running);
+  EXPECT_TRUE(eventually([&] { return node_.starts() == 4; })) << node_.starts();
+}
+
+TEST_F(PlaneTest, ARefusalSaysTheRuleAndTheNumbers) {
+  start_with_node();
+  const auto large = plane_->create(ask_for("large", 9'000));
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().kind, Error::Kind::invalid);
+  EXPECT_EQ(large.error().message, "no node of any pool is large enough");
+  SandboxAsk forever = ask_for("forever");
+  forever.lifetime = seconds(31 * 86'400);
+  const auto long_one = plane_->create(forever);
+  ASSERT_FALSE(long_one);
+  EXPECT_EQ(long_one.error().kind, Error::Kind::invalid);
+  EXPECT_NE(long_one.error().message.find("30d"), std::string::npos) << long_one.error().message;
+  SandboxAsk pictured = ask_for("image");
+  pictured.image = {77};
+  EXPECT_EQ(plane_->create(pictured).error().message, "the image is not known to the scheduler");
+  SandboxAsk stranger = ask_for("stranger");
+  stranger.tenant = {44};
+  const auto unknown = plane_->create(stranger);
+  ASSERT_FALSE(unknown);
+  EXPECT_EQ(unknown.error().kind, Error::Kind::exhausted);
+  EXPECT_EQ(node_.starts(), 0u);
+  EXPECT_EQ(plane_->records().live(), 0u);
+}
+
+TEST_F(PlaneTest, WhatHasNoRoomWaitsUntilThereIsSome) {
+  start_with_node();
+  const auto first = plane_->create(ask_for("first", 8'000));
+  wait(*first, Status::running);
+  const auto second = plane_->create(ask_for("second", 8'000));
+  ASSERT_TRUE(second) << second.error().message;
+  EXPECT_EQ(plane_->pending(), 1u);
+  EXPECT_EQ(plane_->records().find(*second)->status, Status::pending);
+  node_.exit(*first);
+  wait(*second, Status::running);
+  EXPECT_EQ(wait(*first, Status::ended).reason, EndReason::exited);
+}
+
+TEST_F(PlaneTest, AServerThatRestartsGoesOn) {
+  start_with_node();
+  const auto runs = plane_->create(ask_for("runs"));
+  wait(*runs, Status::running);
+  cut_ = true;
+  const auto waits = plane_->create(ask_for("waits"));  // its order is lost on the way
+  ASSERT_TRUE(waits);
+  start();
+  cut_ = false;
+  EXPECT_EQ(plane_->create(ask_for("runs")).value_or(SandboxId{}), *runs);
+  EXPECT_EQ(wait(*runs, Status::running).started_note, "started");
+  ASSERT_TRUE(eventually([&] {
+    node_.beat();  // acknowledges, and what was lost is said again
+    return plane_->records().find(*waits)->status == Status::running;
+  }));
+  EXPECT_EQ(node_.starts(), 2u);
+  EXPECT_EQ(node_.running().at(*waits).payload, "payload of waits");
+  plane_->terminate(*runs, {});
+  wait(*runs, Status::ended);
+}
+
+// The child answers over a pipe for what it has accepted, until it is killed at any moment.
+[[noreturn]] void accept_until_killed(const std::string& folder, int pipe) {
+  Plane plane(options_in(folder));
+  plane.start({[](NodeId, Envelope<NodeOrder>) {}, [](std::uint64_t, std::uint64_t, NodeId) {},
+               [](NodeId, std::uint64_t) {}});
+  plane.add_tenant(kTenant);
+  NodeRegistration hello = PretendNode(5).registration();
+  plane.registered(hello);
+  while (plane.nodes().empty()) usleep(1'000);
+  for (std::uint64_t i = 0;; ++i) {
+    const auto made = plane.create(ask_for("key-" + std::to_string(i)));
+    const std::uint64_t said[2] = {i, made ? made->value : 0};
+    if (write(pipe, said, sizeof said) != sizeof said) _exit(1);
+  }
+}
+
+TEST_F(PlaneTest, WhatWasAcceptedIsThereAfterAKill) {
+  std::vector<std::pair<std::uint64_t, SandboxId>> accepted;
+  for (int round = 0; round < 2; ++round) {
+    int pipe[2];
+    ASSERT_EQ(::pipe(pipe), 0);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      close(pipe[0]);
+      accept_until_killed(folder_, pipe[1]);
+    }
+    close(pipe[1]);
+    std::uint64_t said[2];
+    accepted.clear();
+    while (read(pipe[0], said, sizeof said) == sizeof said) {
+      accepted.emplace_back(said[0], SandboxId{said[1]});
+      if (accepted.size() == 40) kill(child, SIGKILL);  // it goes on until that arrives
+    }
+    close(pipe[0]);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    ASSERT_GE(accepted.size(), 40u);
+  }
+  start();
+  for (const auto& [number, sandbox] : accepted) {
+    ASSERT_NE(sandbox.value, 0u);
+    const std::string key = "key-" + std::to_string(number);
+    const auto found = plane_->records().find(sandbox);
+    ASSERT_TRUE(found) << key;
+    EXPECT_EQ(found->payload, "payload of " + key);
+    EXPECT_EQ(plane_->create(ask_for(key)).value_or(SandboxId{}), sandbox) << key;
+  }
+}
+
+}  // namespace
+}  // namespace chalk::server
