@@ -2,6 +2,7 @@
 #pragma once
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -46,7 +47,11 @@ class Channel {
     }
     stream_->Finish();
   }
-  void cancel() { context_.TryCancel(); }
+  void cancel() {
+    cancelled_ = true;
+    context_.TryCancel();
+  }
+  bool cancelled() const { return cancelled_; }
 
  private:
   static int wire_kind(Error::Kind kind) {
@@ -68,6 +73,7 @@ class Channel {
   std::unique_ptr<node::v1::NodeLink::Stub> stub_;
   std::mutex mutex_;
   bool closed_ = false;
+  std::atomic<bool> cancelled_ = false;
   std::unique_ptr<grpc::ClientReaderWriter<Up, Down>> stream_;
 };
 

@@ -31,7 +31,6 @@ void deliver(Channel& channel, std::uint64_t output_bytes_max,
     switch (event.kind) {
       case SessionEvent::Kind::attached: continue;
       case SessionEvent::Kind::output:
-        if (!wanted) continue;
         bytes += event.data.size();
         if (output_bytes_max != 0 && bytes > output_bytes_max) {
           channel.fail(Error::Kind::exhausted, "the command wrote more than " +
@@ -47,13 +46,14 @@ void deliver(Channel& channel, std::uint64_t output_bytes_max,
       case SessionEvent::Kind::exited:
       case SessionEvent::Kind::timed_out:
         put_exit(event, up);
-        if (wanted) channel.write(up);
+        channel.write(up);
         continue;
-      case SessionEvent::Kind::failed:
-        if (wanted) channel.fail(event.why, event.data);
-        continue;
+      case SessionEvent::Kind::failed: channel.fail(event.why, event.data); continue;
     }
-    if (!wanted) sessions.kill(session);  // then its end is waited for, so that it is not left
+    if (!wanted) {
+      sessions.kill(session);  // nobody is told of its end
+      break;
+    }
   }
   channel.finish();
 }
@@ -72,13 +72,14 @@ void serve_command(Channel& channel, SandboxId sandbox, Command command,
   Channel::Down down;
   while (channel.read(down)) {
     if (down.said_case() == Channel::Down::kInput) {
-      (*session)->write(down.input());
+      (*session)->write(ticket, down.input(), [&] { return channel.cancelled(); });
     } else if (down.said_case() == Channel::Down::kInputEnd) {
       (*session)->end_input();
     }
   }
   // The stream is over: either all was said, or nobody is there any more.
   if ((*session)->status().state == SessionState::running) sessions.kill(*session);
+  (*session)->detach(ticket);
   writer.join();
 }
 

@@ -171,7 +171,10 @@ class Conversation {
   // False when the client is done with it.
   bool take(const Request& request) {
     switch (request.command_case()) {
-      case Request::kStdinData: session_->write(request.stdin_data().data()); return true;
+      case Request::kStdinData:
+        session_->write(ticket_, request.stdin_data().data(),
+                        [this] { return channel_.cancelled(); });
+        return true;
       case Request::kStdinEof: session_->end_input(); return true;
       case Request::kSignal: {
         const int number = request.signal().signal();

@@ -19,8 +19,12 @@ Pulls::Pulls(images::Store& store, const images::Registry& registry, std::size_t
 Pulls::~Pulls() { stop(); }
 
 void Pulls::stop() {
-  stop_.request_stop();
-  removals_.stop();  // first: pulls may wait for them
+  {
+    const std::lock_guard lock(mutex_);
+    stop_.request_stop();
+    removed_.notify_all();
+  }
+  removals_.stop();
   workers_.stop();
 }
 
@@ -63,7 +67,8 @@ void Pulls::pull(images::PullLayers order) {
 Result<images::Image> Pulls::subset(const std::vector<LayerId>& layers) {
   std::unique_lock lock(mutex_);
   removed_.wait(lock, [&] {
-    return std::ranges::none_of(layers, [&](LayerId one) { return leaving_.contains(one); });
+    return stop_.stop_requested() ||
+           std::ranges::none_of(layers, [&](LayerId one) { return leaving_.contains(one); });
   });
   images::Image image;
   for (const LayerId id : layers) {

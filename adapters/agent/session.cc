@@ -8,6 +8,7 @@ namespace chalk::agent {
 namespace {
 
 constexpr std::size_t kEventBytes = 96;  // what one costs beyond its data
+constexpr auto kGiveUpPause = std::chrono::milliseconds(200);
 
 std::size_t cost(const SessionEvent& event) { return event.data.size() + kEventBytes; }
 
@@ -62,10 +63,16 @@ Session::Next Session::next(std::uint64_t ticket, std::uint64_t after,
   return Next::event;
 }
 
-bool Session::write(std::string data) {
+bool Session::write(std::uint64_t ticket, const std::string& data,
+                    const std::function<bool()>& give_up) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return over_ || input_broken_ || input_.size() < kInputBytesMax; });
-  if (over_ || input_broken_ || input_ended_) return false;
+  const auto go_on = [&] {
+    return over_ || input_broken_ || ticket_ != ticket || input_.size() < kInputBytesMax;
+  };
+  while (!changed_.wait_for(lock, kGiveUpPause, go_on)) {
+    if (give_up && give_up()) return false;
+  }
+  if (over_ || input_broken_ || input_ended_ || ticket_ != ticket) return false;
   input_ += data;
   if (pump_ != nullptr) pump_->feed(*this);
   return true;

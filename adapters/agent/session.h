@@ -10,6 +10,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -67,8 +68,10 @@ class Session {
   Next next(std::uint64_t ticket, std::uint64_t after, std::chrono::milliseconds timeout,
             SessionEvent& event);
 
-  // Waits while too much waits for the process; false when it has ended or does not read any more.
-  bool write(std::string data);
+  // Waits while too much waits for the process, and asks now and then whether to give up. False when
+  // it has ended, does not read any more, or the ticket is no longer good.
+  bool write(std::uint64_t ticket, const std::string& data,
+             const std::function<bool()>& give_up = {});
   void end_input();
   Result<void> signal(int number);
   Result<void> resize(Window window);

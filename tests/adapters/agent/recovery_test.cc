@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "adapters/agent/gvisor_machinery.h"
+#include "adapters/agent/sandboxes.h"
 #include "real_node.h"
 
 namespace chalk::agent {
@@ -64,6 +65,7 @@ TEST_F(Recovery, WhatEndedWhileTheAgentWasAwayIsTold) {
     const auto runsc = machinery();
     ASSERT_TRUE(runsc);
     ASSERT_TRUE(runsc->remove(name_of({1})));
+    for (const Found& one : *runsc->list()) ADD_FAILURE() << one.name << " is left";
   }
   start_node();
   const EndedReport end = ended(1);

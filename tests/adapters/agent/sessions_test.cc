@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <thread>
 
 #include "plain_process.h"
 
@@ -46,6 +47,7 @@ struct Client {
     }
     EXPECT_EQ(last, Session::Next::over);
   }
+  bool write(const std::string& data) { return session->write(ticket, data); }
   std::shared_ptr<Session> session;
   std::uint64_t ticket = 0, after = 0;
   Session::Next last{};
@@ -87,19 +89,19 @@ TEST_F(SessionsTest, OutputOfBothStreamsAndTheExitCodeArriveInOrder) {
 
 TEST_F(SessionsTest, InputReachesTheProcessAndItsEndIsSeen) {
   Client client(begin({{"/bin/cat"}, {}, {}, {}}));
-  EXPECT_TRUE(client.session->write("first "));
-  EXPECT_TRUE(client.session->write("second"));
+  EXPECT_TRUE(client.write("first "));
+  EXPECT_TRUE(client.write("second"));
   client.session->end_input();
   client.to_the_end();
   EXPECT_EQ(client.output, "first second");
   EXPECT_EQ(client.newest.end.exit_code, 0);
-  EXPECT_FALSE(client.session->write("late"));
+  EXPECT_FALSE(client.write("late"));
 }
 
 TEST_F(SessionsTest, MuchInputGoesThroughASmallPipe) {
   Client client(begin(shell("sleep 0.2; wc -c")));
   const std::string block(300'000, 'x');
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(client.session->write(block));
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(client.write(block));
   client.session->end_input();
   client.to_the_end();
   EXPECT_EQ(client.output, "6000000\n");
@@ -109,9 +111,19 @@ TEST_F(SessionsTest, InputForAProcessThatClosedItIsNotKept) {
   Client client(begin(shell("exec <&-; echo closed; sleep 60")));
   client.until("closed");
   const auto until = std::chrono::steady_clock::now() + kLong;
-  while (client.session->write(std::string(200'000, 'x'))) {
+  while (client.write(std::string(200'000, 'x'))) {
     ASSERT_LT(std::chrono::steady_clock::now(), until);
   }
+}
+
+TEST_F(SessionsTest, WhoWaitsForASlowReaderMayGiveUp) {
+  Client client(begin(shell("exec sleep 60")));
+  while (client.session->write(client.ticket, std::string(300'000, 'x'), [] { return true; })) {
+  }
+  EXPECT_EQ(client.session->status().state, SessionState::running);
+  std::thread waiting([&] { EXPECT_FALSE(client.write("never read")); });
+  client.session->detach(client.ticket);
+  waiting.join();
 }
 
 TEST_F(SessionsTest, ASignalEndsTheProcessAndIsReported) {
@@ -141,7 +153,7 @@ TEST_F(SessionsTest, ATimeLimitKillsTheProcess) {
 TEST_F(SessionsTest, ATerminalHasItsSizeAndEndsItsInputByACharacter) {
   Client client(begin(terminal("stty size; cat >/dev/null; echo done")));
   client.until("33 91");
-  client.session->write("hello\n");
+  client.write("hello\n");
   client.session->end_input();
   client.to_the_end();
   EXPECT_NE(client.output.find("done"), std::string::npos);
@@ -162,9 +174,9 @@ TEST_F(SessionsTest, WhoAttachesAgainGetsWhatCameAfterItsNumber) {
   session->detach(first.ticket);
   EXPECT_FALSE(first.take());
   EXPECT_EQ(first.last, Session::Next::displaced);
-  session->write("\n");
-  session->write("\n");
+  EXPECT_FALSE(first.write("from nobody"));
   Client second(session);
+  EXPECT_TRUE(second.write("\n\n"));
   second.after = first.after;
   second.to_the_end();
   EXPECT_EQ(second.output, "two\nthree\n");
