@@ -8,16 +8,14 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <iostream>
 
-#include "adapters/agent/options.h"
+#include "adapters/agent/flags.h"
 #include "adapters/log/event_log.h"
 #include "adapters/process/reaper.h"
 #include "adapters/runtime/export_log.h"
 #include "adapters/runtime/node_root.h"
 #include "adapters/server/server.h"
 #include "model/control/control.h"
-#include "model/core/resources.h"
 
 #ifndef CHALK_COMMIT
 #define CHALK_COMMIT "unknown"
@@ -27,44 +25,6 @@ namespace chalk::server {
 namespace {
 
 constexpr int kReadySecondsMax = 120;
-
-struct NodeFlags {
-  std::string cpu, memory, disk;
-};
-
-// "docker.io=http://127.0.0.1:5000": asked before the registry, or with `only` instead of it.
-void add_mirror(images::Registries& registries, const std::string& text) {
-  const auto equals = text.find('=');
-  const auto scheme = text.find("://", equals == std::string::npos ? 0 : equals);
-  const std::string kind =
-      scheme == std::string::npos ? "" : text.substr(equals + 1, scheme - equals - 1);
-  if (equals == std::string::npos || equals == 0 || (kind != "http" && kind != "https")) {
-    throw std::runtime_error("--mirror: found \"" + text +
-                             "\", expected REGISTRY=http://HOST:PORT or =https://HOST");
-  }
-  std::string host = text.substr(scheme + 3);
-  while (!host.empty() && host.back() == '/') host.pop_back();
-  registries.registries[text.substr(0, equals)].mirrors.push_back({host, kind == "http"});
-}
-
-void read_shape(const NodeFlags& flags, agent::Options& node) {
-  if (!flags.cpu.empty()) {
-    const auto cpu = parse_cpu_millicores(flags.cpu);
-    if (!cpu) throw std::runtime_error("--cpu: found \"" + flags.cpu + "\", expected 4 or 3500m");
-    node.cpu_millicores = *cpu;
-  }
-  for (const auto& [text, option, into] :
-       {std::tuple{&flags.memory, "--memory", &node.memory_bytes},
-        std::tuple{&flags.disk, "--disk", &node.disk_bytes}}) {
-    if (text->empty()) continue;
-    const auto bytes = parse_bytes(*text);
-    if (!bytes) {
-      throw std::runtime_error(std::string(option) + ": found \"" + *text +
-                               "\", expected bytes such as 16Gi");
-    }
-    *into = *bytes;
-  }
-}
 
 int serve(ServerOptions& options) {
   sigset_t signals;
@@ -135,9 +95,8 @@ int main_of(int argc, char** argv) {
   ServerOptions options;
   agent::Options node;
   options.node = &node;
-  NodeFlags flags;
-  std::string registries_file, level = "info";
-  std::vector<std::string> mirrors;
+  agent::NodeFlags flags;
+  std::string level = "info";
   app.add_option("--data", options.data, "directory of logs, keys, images; made when absent");
   app.add_option("--listen", options.listen, "public ADDRESS:PORT for clients; port 0: any")
       ->capture_default_str();
@@ -154,33 +113,10 @@ int main_of(int argc, char** argv) {
                  "written when ready: the server and credentials of a first client, for a shell");
   app.add_flag("--share-nodes", options.share_nodes,
                "sandboxes of different environments may be on one node at the same time");
-  app.add_option("--registries", registries_file, "JSON file: mirrors, credentials, plain http");
-  app.add_option("--mirror", mirrors,
-                 "REGISTRY=URL is asked before REGISTRY, such as "
-                 "docker.io=http://127.0.0.1:5000; may be given again");
   app.add_option("--log-level", level, "debug, info, warning, error")->capture_default_str();
   app.add_flag("--all-in-one", options.all_in_one, "run a node in this process, too");
-  auto* group = app.add_option_group("node", "the node of --all-in-one");
-  group->add_option("--node-name", node.node_name, "for people; default: this host's name");
-  group->add_option("--cpu", flags.cpu, "offered, such as 4 or 3500m; default: all");
-  group->add_option("--memory", flags.memory, "offered, such as 16Gi; default: most");
-  group->add_option("--disk", flags.disk, "offered for writable layers; default: half of the free");
-  group->add_option("--start-slots", node.start_slots, "sandboxes that start at once")
-      ->capture_default_str();
-  group->add_option("--sandboxes-max", node.sandboxes_max, "sandboxes that live at once")
-      ->capture_default_str();
-  group->add_option("--runsc", node.runsc, "gVisor's runsc; default: beside this program or PATH");
-  group->add_option("--platform", node.platform, "of gVisor: auto, systrap, kvm, ptrace")
-      ->capture_default_str();
-  group->add_option("--guest", node.guest, "chalk-guest; default: beside this program");
-  group->add_option("--network-pool", node.network_pool, "addresses of sandboxes")
-      ->capture_default_str();
-  group->add_option("--network-prefix", node.network_prefix,
-                    "of names of interfaces, namespaces, cgroups; one per node on a host")
-      ->capture_default_str();
-  group->add_option("--publish-address", node.listen_address,
-                    "where published ports of sandboxes are listened on")
-      ->capture_default_str();
+  auto* group = app.add_option_group("node", "images, and the node of --all-in-one");
+  agent::add_node_flags(*group, node, flags);
 
   std::string out = ".";
   auto* exporting =
@@ -202,13 +138,8 @@ int main_of(int argc, char** argv) {
     if (options.certificate_file.empty() != options.key_file.empty()) {
       throw std::runtime_error("--certificate and --key go together");
     }
-    if (!registries_file.empty()) {
-      auto read = images::load_registries(registries_file);
-      if (!read) throw std::runtime_error("--registries: " + read.error().message);
-      options.registries = std::move(*read);
-    }
-    for (const std::string& mirror : mirrors) add_mirror(options.registries, mirror);
-    read_shape(flags, node);
+    agent::read_node_flags(flags, node);
+    options.registries = node.registries;
     return serve(options);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "chalk-server: %s\n", error.what());

@@ -8,6 +8,7 @@
 
 #include "adapters/log/event_log.h"
 #include "adapters/runtime/driver.h"
+#include "chalk/node/v1/node.pb.h"
 
 namespace chalk::server {
 namespace {
@@ -30,6 +31,17 @@ Error::Kind kind_of(sandbox::Refusal rule) {
     case sandbox::Refusal::admission: return Error::Kind::exhausted;
     default: return Error::Kind::invalid;
   }
+}
+
+// What a node need not know stays here.
+std::string payload_for_node(const records::Sandbox& sandbox) {
+  node::v1::SandboxPayload payload;
+  if (!payload.ParseFromString(sandbox.payload)) return sandbox.payload;
+  payload.set_id(sandbox.id);
+  payload.clear_public_spec();
+  payload.clear_environment();
+  payload.clear_created_by();
+  return payload.SerializeAsString();
 }
 
 }  // namespace
@@ -89,7 +101,7 @@ void Plane::State::obey(const control::Effect& effect) {
     if (envelope.message) {
       if (auto* start = std::get_if<StartOrder>(&*envelope.message)) {
         const auto known = records.find(start->sandbox);
-        if (known) start->payload = known->payload;
+        if (known) start->payload = payload_for_node(*known);
       }
     }
     sender.order(to->node, std::move(envelope));

@@ -49,8 +49,8 @@ class Client(threading.Thread):
                     continue
                 limited = self.random.random() < 0.2
                 began = time.time()
-                sandbox = client.create(image="busybox", cpu="100m", memory="64Mi",
-                                        lifetime=f"{LIFETIME_SECONDS if limited else 600}s")
+                sandbox = client.create(image="busybox", cpu="50m", memory="64Mi",
+                                        lifetime=f"{LIFETIME_SECONDS if limited else 90}s")
                 if sandbox.id in self.created:
                     self.created[sandbox.id] += 1
                 else:
@@ -97,7 +97,7 @@ def main():
     failures = []
     dice = random.Random(options.seed)
     with support.Stack(options.bin, split=True,
-                       node_args=["--cpu", "8", "--memory", "12Gi", "--disk", "400Gi"]) as stack:
+                       node_args=["--cpu", "64", "--memory", "64Gi", "--disk", "400Gi"]) as stack:
         stack.use()
         done = threading.Event()
         clients = [Client(i, stack, options.seed, done) for i in range(options.clients)]
