@@ -1,4 +1,7 @@
 // chalk: the command line of a Chalk server, for people and shell scripts.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -92,6 +95,25 @@ void check_words(const CLI::App& top, const std::vector<std::string>& words) {
   }
 }
 
+// Where the caller closed standard input, output or error, the next file that is opened gets its
+// number, and libraries open files before main: those close when a program is started, inherited
+// ones do not. Then this program starts itself once more with all three.
+void open_standard_files(char** argv) {
+  bool missing = false;
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    const int flags = fcntl(descriptor, F_GETFD);
+    if (flags >= 0 && (flags & FD_CLOEXEC) == 0) continue;
+    const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (nothing == descriptor) {
+      fcntl(nothing, F_SETFD, 0);
+    } else if (nothing >= 0) {
+      dup2(nothing, descriptor);
+    }
+    missing = missing || nothing >= 0;
+  }
+  if (missing) execv("/proc/self/exe", argv);
+}
+
 int run(int argc, char** argv) {
   Invocation invocation;
   std::vector<std::string> words;
@@ -135,6 +157,7 @@ int run(int argc, char** argv) {
 }  // namespace chalk::cli
 
 int main(int argc, char** argv) {
+  chalk::cli::open_standard_files(argv);
   // A reader that left is an error of a write. gRPC's own words do not help users.
   std::signal(SIGPIPE, SIG_IGN);
   setenv("GRPC_VERBOSITY", "NONE", 0);

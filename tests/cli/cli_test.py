@@ -180,6 +180,15 @@ class Run(Case):
         status, out, _ = chalk("compute", "run", IMAGE, "--", "cat", stdin=b"not for it")
         self.assertEqual((status, out), (0, ""), "without -i there is no input")
 
+    def test_input_that_nobody_reads_or_that_is_shut(self):
+        _, name = self.sandbox()
+        for line in (f"head -c 100000000 /dev/zero | {CHALK} compute exec -i {name} -- true",
+                     f"yes | {CHALK} compute exec -i {name} -- head -c 4",
+                     f"{CHALK} compute exec -i {name} -- cat <&-",
+                     f"{CHALK} compute exec {name} -- echo x >&-"):
+            done = subprocess.run(["bash", "-c", line], env=STACK.environment(), capture_output=True, timeout=PATIENCE)
+            self.assertEqual((done.returncode, done.stderr), (0, b""), line)
+
     def test_environment_and_directory(self):
         here = {**STACK.environment(), "FROM_HERE": "c"}
         out = self.good("compute", "run", "-e", "A=1", "--env", "B=two words", "-e", "FROM_HERE", "-w", "/tmp",
