@@ -30,8 +30,8 @@ bool good_name(const std::string& name) {
 
 Result<void> put(const std::string& path, const std::string& value) {
   const int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  const bool good = file >= 0 && write(file, value.data(), value.size()) ==
-                                     static_cast<ssize_t>(value.size());
+  const bool good =
+      file >= 0 && write(file, value.data(), value.size()) == static_cast<ssize_t>(value.size());
   const int error = errno;
   if (file >= 0) close(file);
   if (good) return {};
@@ -61,7 +61,8 @@ Result<void> make_folder(const std::string& path) {
   return fail(Error::Kind::failed, path + ": cannot make the cgroup: " + strerror(errno));
 }
 
-// Lets the groups below `path` have limits. The kernel refuses that to a group with processes in it.
+// Lets the groups below `path` have limits. The kernel refuses that to a group with processes in
+// it.
 Result<void> enable(const std::string& path) {
   std::ifstream in(path + "/cgroup.subtree_control");
   std::set<std::string> on;
@@ -124,7 +125,8 @@ Result<Groups> Groups::open(const std::string& name, const std::string& mounts) 
   groups.unified_ = unified;
   if (auto enabled = enable(unified); !enabled) return std::unexpected(enabled.error());
   if (auto made = make_folder(unified + "/" + name); !made) return std::unexpected(made.error());
-  if (auto enabled = enable(unified + "/" + name); !enabled) return std::unexpected(enabled.error());
+  if (auto enabled = enable(unified + "/" + name); !enabled)
+    return std::unexpected(enabled.error());
   return groups;
 }
 

@@ -1,7 +1,8 @@
-// Control groups of sandboxes: one for each, below one name, with what it may use of cpu, memory and
-// processes. cgroups v1 (a folder in each controller's hierarchy) and v2 (one folder) alike.
+// Control groups of sandboxes: one for each, below one name, with what it may use of cpu, memory
+// and processes. cgroups v1 (a folder in each controller's hierarchy) and v2 (one folder) alike.
 //
-// What a sandbox's group holds never uses more than its limits, and all of it can be killed at once.
+// What a sandbox's group holds never uses more than its limits, and all of it can be killed at
+// once.
 #pragma once
 #include <sys/types.h>
 
@@ -46,13 +47,16 @@ class Groups {
   std::vector<std::string> procs_files(const std::string& id) const;
   // The one that makes a process a member, to be killed with the rest, and with v1 charges it
   // nothing but its number.
-  std::string member_file(const std::string& id) const { return folder("pids", id) + "/cgroup.procs"; }
+  std::string member_file(const std::string& id) const {
+    return folder("pids", id) + "/cgroup.procs";
+  }
   Result<Usage> usage(const std::string& id) const;
   std::int64_t out_of_memory(const std::string& id) const;  // kills so far; 0 when it is gone
   std::vector<pid_t> members(const std::string& id) const;
   // Kills what is in it until nothing is; false when something is left after 10 s.
   bool kill_all(const std::string& id) const;
-  // Removes it from every hierarchy, also those that others made under this name. Kills what is left.
+  // Removes it from every hierarchy, also those that others made under this name. Kills what is
+  // left.
   Result<void> remove(const std::string& id) const;
   std::vector<std::string> list() const;  // ids that exist in any hierarchy
 
@@ -61,8 +65,8 @@ class Groups {
   std::vector<std::string> folders(const std::string& id) const;
 
   std::string name_;
-  std::string unified_;                         // mount point of v2 where that has the controllers
-  std::map<std::string, std::string> mounts_;   // v1: controller -> mount point
+  std::string unified_;                        // mount point of v2 where that has the controllers
+  std::map<std::string, std::string> mounts_;  // v1: controller -> mount point
 };
 
 }  // namespace chalk::cgroup

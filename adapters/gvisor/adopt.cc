@@ -90,7 +90,7 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
   const std::string pid_file = bundle(id) + "/waiter";
   end_earlier_waiter(pid_file, id);
   process::Spawn spawn;
-  spawn.argv = command(id);
+  spawn.argv = command();
   spawn.argv.insert(spawn.argv.end(), {"wait", id});
   spawn.env = environment();
   auto answer = process::make_pipe();

@@ -28,7 +28,7 @@ std::atomic<std::uint64_t> g_execs{0};  // for names of files; unique in this pr
 struct Place {
   std::string folder;
   explicit Place(const std::string& state) {
-    folder = state + "/x" + std::to_string(getpid()) + "-" + std::to_string(++g_execs);
+    folder = state + "/exec-" + std::to_string(getpid()) + "-" + std::to_string(++g_execs);
     std::filesystem::create_directories(folder);
   }
   ~Place() {
@@ -41,7 +41,8 @@ struct Terminal {
   Fd ours, theirs;
 };
 
-// Made by us: runsc sends one over a socket only where it detaches, and then it keeps the exit code.
+// Made by us: runsc sends one over a socket only where it detaches, and then it keeps the exit
+// code.
 Result<Terminal> make_terminal(Window window) {
   Terminal made;
   made.ours.reset(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
@@ -58,8 +59,9 @@ Result<Terminal> make_terminal(Window window) {
   return made;
 }
 
-// What runsc said before it gave up, where the process's standard error was to be. It has ended, but
-// who else holds the other end is not known: what is there now is taken, and no more is waited for.
+// What runsc said before it gave up, where the process's standard error was to be. It has ended,
+// but who else holds the other end is not known: what is there now is taken, and no more is waited
+// for.
 std::string complaint(int from) {
   std::string text(4096, '\0');
   fcntl(from, F_SETFL, O_NONBLOCK);
@@ -84,9 +86,9 @@ std::optional<std::pair<std::uint32_t, std::optional<std::uint32_t>>> parse_user
   return std::pair(uid, std::optional(gid));
 }
 
-// The process as the sandbox's own, except for what was asked. In a file and not in runsc's arguments:
-// there everybody on the host can read what the environment holds, and a later PATH would not win
-// over an earlier one.
+// The process as the sandbox's own, except for what was asked. In a file and not in runsc's
+// arguments: there everybody on the host can read what the environment holds, and a later PATH
+// would not win over an earlier one.
 Result<std::string> process_json(const std::string& config_path, const ExecSpec& spec) {
   std::ifstream in(config_path);
   auto config = nlohmann::json::parse(in, nullptr, false);
@@ -140,8 +142,7 @@ Result<void> write_private(const std::string& path, const std::string& text) {
 
 bool says_missing(const std::string& why) {
   return why.find("no such file") != std::string::npos ||
-         why.find("not found") != std::string::npos ||
-         why.find("executable") != std::string::npos;
+         why.find("not found") != std::string::npos || why.find("executable") != std::string::npos;
 }
 
 // The ends of pipes, or of a terminal, that the process gets.
@@ -188,7 +189,7 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   const std::string process_file = place.folder + "/process.json";
   if (auto put = write_private(process_file, *process); !put) return std::unexpected(put.error());
   process::Spawn spawn;
-  spawn.argv = command(id);
+  spawn.argv = command();
   spawn.argv.push_back("exec");
   spawn.argv.push_back("--internal-pid-file=" + pid_file);
   spawn.argv.push_back("--process=" + process_file);
@@ -204,8 +205,8 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   theirs->output.reset();
   theirs->error.reset();
   // The terminal's other end stays open until then: without it what runsc said is lost.
-  exec.inner_pid = pid_pipe->read(child->pidfd.get(),
-                                  std::chrono::steady_clock::now() + options_.call_timeout);
+  exec.inner_pid =
+      pid_pipe->read(child->pidfd.get(), std::chrono::steady_clock::now() + options_.call_timeout);
   if (exec.inner_pid <= 0) {
     if (exec.inner_pid < 0) ::kill(-child->pid, SIGKILL);
     process::wait(*child, std::chrono::seconds(5));

@@ -11,16 +11,18 @@ using nlohmann::json;
 
 // What a container may do inside its own kernel. The host's kernel is out of reach either way.
 constexpr const char* kCapabilities[] = {
-    "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",      "CAP_FOWNER",
-    "CAP_MKNOD",  "CAP_NET_RAW",      "CAP_SETGID",      "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP",     "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
-    "CAP_KILL",   "CAP_AUDIT_WRITE"};
+    "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",
+    "CAP_MKNOD",   "CAP_NET_RAW",      "CAP_SETGID",           "CAP_SETUID",
+    "CAP_SETFCAP", "CAP_SETPCAP",      "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
+    "CAP_KILL",    "CAP_AUDIT_WRITE"};
 
 constexpr std::uint64_t kOpenFiles = 16'384;  // below the hard limit of small hosts
 
 json kernel_mount(const char* destination, const char* type, const char* source,
                   std::vector<std::string> options) {
-  return {{"destination", destination}, {"type", type}, {"source", source},
+  return {{"destination", destination},
+          {"type", type},
+          {"source", source},
           {"options", std::move(options)}};
 }
 
@@ -47,11 +49,12 @@ std::string oci_config(const SandboxSpec& spec, const std::string& cgroup_path,
        {{"bounding", capabilities}, {"effective", capabilities}, {"permitted", capabilities}}},
       {"rlimits", {{{"type", "RLIMIT_NOFILE"}, {"hard", kOpenFiles}, {"soft", kOpenFiles}}}}};
 
-  json mounts = {kernel_mount("/proc", "proc", "proc", {}),
-                 kernel_mount("/dev", "tmpfs", "tmpfs", {"nosuid", "mode=755"}),
-                 kernel_mount("/dev/pts", "devpts", "devpts", {"nosuid", "noexec"}),
-                 kernel_mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777"}),
-                 kernel_mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"})};
+  json mounts = {
+      kernel_mount("/proc", "proc", "proc", {}),
+      kernel_mount("/dev", "tmpfs", "tmpfs", {"nosuid", "mode=755"}),
+      kernel_mount("/dev/pts", "devpts", "devpts", {"nosuid", "noexec"}),
+      kernel_mount("/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777"}),
+      kernel_mount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"})};
   if (!spec.resolv_conf.empty()) {
     mounts.push_back(bind_mount(bundle + "/resolv.conf", "/etc/resolv.conf", true));
   }
@@ -69,17 +72,17 @@ std::string oci_config(const SandboxSpec& spec, const std::string& cgroup_path,
 
   json network = {{"type", "network"}};
   if (!spec.network_namespace.empty()) network["path"] = spec.network_namespace;
-  json resources = {{"memory", {{"limit", spec.memory_bytes}}},
-                    {"cpu",
-                     {{"period", 100'000},
-                      {"quota", std::max<std::int64_t>(1'000, spec.cpu_millicores * 100)}}}};
-  json linux = {{"cgroupsPath", cgroup_path},
-                {"resources", resources},
-                {"namespaces",
-                 {{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}},
-                  network}},
-                {"maskedPaths", {"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list"}},
-                {"readonlyPaths", {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}}};
+  json resources = {
+      {"memory", {{"limit", spec.memory_bytes}}},
+      {"cpu",
+       {{"period", 100'000}, {"quota", std::max<std::int64_t>(1'000, spec.cpu_millicores * 100)}}}};
+  json linux = {
+      {"cgroupsPath", cgroup_path},
+      {"resources", resources},
+      {"namespaces",
+       {{{"type", "pid"}}, {{"type", "ipc"}}, {{"type", "uts"}}, {{"type", "mount"}}, network}},
+      {"maskedPaths", {"/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list"}},
+      {"readonlyPaths", {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}}};
   const json config = {{"ociVersion", "1.0.2"},
                        {"process", process},
                        {"root", {{"path", spec.rootfs}, {"readonly", false}}},

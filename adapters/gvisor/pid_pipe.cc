@@ -25,8 +25,8 @@ pid_t PidPipe::read(int runsc, std::chrono::steady_clock::time_point until) cons
   using std::chrono::milliseconds;
   std::string digits;
   while (true) {
-    const auto left = std::chrono::duration_cast<milliseconds>(
-        until - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<milliseconds>(until - std::chrono::steady_clock::now());
     if (left.count() <= 0) return -1;
     pollfd polled[2] = {{end_.get(), POLLIN, 0}, {runsc, POLLIN, 0}};
     const int ready = poll(polled, 2, static_cast<int>(std::min<long>(left.count(), 60'000)));

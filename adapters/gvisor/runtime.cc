@@ -60,8 +60,8 @@ std::string last_error(const std::string& log) {
   return message.empty() ? "runsc gave no reason" : message;
 }
 
-// What gVisor itself costs until the sandbox runs is about 100 ms of one processor: with a share of an
-// eighth, which is usual, that would be a second of waiting. Its own limit holds from then on.
+// What gVisor itself costs until the sandbox runs is about 100 ms of one processor: with a share of
+// an eighth, which is usual, that would be a second of waiting. Its own limit holds from then on.
 constexpr std::int64_t kStarting = 1000;
 
 cgroup::Limits limits_of(const SandboxSpec& spec) {
@@ -88,6 +88,12 @@ Runtime::Runtime(RuntimeOptions options, cgroup::Groups groups, process::Reaper&
     fs::create_directories(options_.state + folder);
     fs::permissions(options_.state + folder, fs::perms::owner_all);
   }
+  // Files of execs during which an earlier process of ours ended; they may hold secrets.
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(options_.state, ignored)) {
+    const std::string name = entry.path().filename();
+    if (name.starts_with("exec-")) fs::remove_all(entry.path(), ignored);
+  }
   const auto said = call({options_.runsc, "--version"}, "ask for the version");
   if (!said) throw std::runtime_error("--runsc " + options_.runsc + ": " + said.error().message);
   version_ = said->out.substr(0, said->out.find('\n'));
@@ -100,8 +106,9 @@ Result<std::string> Runtime::choose_platform(const std::string& runsc, const std
   for (const std::string& platform : platforms) {
     const std::string root = scratch + "/canary-" + platform;
     process::Spawn spawn;
-    spawn.argv = {runsc, "--root=" + root, "--platform=" + platform, "--network=none",
-                  "--ignore-cgroups", "do", "/bin/true"};
+    spawn.argv = {
+        runsc, "--root=" + root, "--platform=" + platform, "--network=none", "--ignore-cgroups",
+        "do",  "/bin/true"};
     spawn.env = environment();
     const auto ran = process::run(spawn, timeout);
     umount2((root + "/null-netns").c_str(), MNT_DETACH);
@@ -109,7 +116,7 @@ Result<std::string> Runtime::choose_platform(const std::string& runsc, const std
     fs::remove_all(root, ignored);
     const bool good = ran && ran->status.exit_code == 0 && ran->status.signal == 0;
     tried += platform + ": " +
-             (good ? "works"
+             (good  ? "works"
               : ran ? ran->err.substr(0, ran->err.find('\n'))
                     : ran.error().message) +
              "; ";
@@ -118,14 +125,12 @@ Result<std::string> Runtime::choose_platform(const std::string& runsc, const std
   return fail(Error::Kind::unavailable, "gVisor runs on no platform here: " + tried);
 }
 
-std::vector<std::string> Runtime::command(const std::string& id) const {
-  std::vector<std::string> argv = {options_.runsc,
-                                   "--root=" + options_.state + "/run",
-                                   "--platform=" + options_.platform,
-                                   "--network=sandbox",
-                                   "--host-uds=none",
-                                   "--log-format=json",
-                                   "--log=" + bundle(id) + "/runsc.log"};
+// No --log: a late call would make the folder of a sandbox that is gone again. Errors come by
+// stderr.
+std::vector<std::string> Runtime::command() const {
+  std::vector<std::string> argv = {options_.runsc, "--root=" + options_.state + "/run",
+                                   "--platform=" + options_.platform, "--network=sandbox",
+                                   "--host-uds=none"};
   if (options_.debug) {
     argv.push_back("--debug");
     argv.push_back("--debug-log=" + options_.state + "/debug/");
@@ -140,8 +145,8 @@ Result<process::Output> Runtime::call(std::vector<std::string> argv, const char*
   auto said = process::run(spawn, options_.call_timeout);
   if (!said) return std::unexpected(said.error());
   if (said->status.exit_code != 0 || said->status.signal != 0) {
-    return fail(Error::Kind::failed, std::string("runsc could not ") + doing + ": " +
-                                         said->err.substr(0, 500));
+    return fail(Error::Kind::failed,
+                std::string("runsc could not ") + doing + ": " + said->err.substr(0, 500));
   }
   return said;
 }
@@ -174,8 +179,7 @@ Result<void> Runtime::prepare(const SandboxSpec& spec) {
   if (!spec.hosts.empty()) {
     if (auto put = write_file(folder + "/hosts", spec.hosts); !put) return put;
   }
-  return write_file(folder + "/config.json",
-                    oci_config(spec, groups_.oci_path(spec.id), folder));
+  return write_file(folder + "/config.json", oci_config(spec, groups_.oci_path(spec.id), folder));
 }
 
 Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended)> ended) {
@@ -219,11 +223,13 @@ Result<Runtime::Running> Runtime::run(const SandboxSpec& spec) {
   const auto pid_pipe = PidPipe::make(pid_file);
   if (!pid_pipe) return std::unexpected(pid_pipe.error());
   process::Spawn spawn;
-  spawn.argv = command(spec.id);
+  spawn.argv = command();
   std::string overlay = "--overlay2=root:dir=" + folder + "/upper";
   if (spec.disk_bytes > 0) overlay += ",size=" + std::to_string(spec.disk_bytes);
   for (const std::string& word : std::vector<std::string>{
-           overlay, "run", "--detach", "--bundle=" + folder, "--pid-file=" + pid_file, spec.id}) {
+           // Its standard error is the sandbox's, so that its own errors go to a file.
+           "--log-format=json", "--log=" + folder + "/runsc.log", overlay, "run", "--detach",
+           "--bundle=" + folder, "--pid-file=" + pid_file, spec.id}) {
     spawn.argv.push_back(word);
   }
   spawn.env = environment();
@@ -291,7 +297,7 @@ std::optional<pid_t> Runtime::alive(const std::string& id) const {
 
 Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid) {
   if (auto exists = check_exists(id); !exists) return exists;
-  std::vector<std::string> argv = command(id);
+  std::vector<std::string> argv = command();
   argv.push_back("kill");
   if (inner_pid != 0) argv.push_back("--pid=" + std::to_string(inner_pid));
   argv.push_back(id);
@@ -303,7 +309,7 @@ Result<void> Runtime::signal(const std::string& id, int number, pid_t inner_pid)
 
 Result<void> Runtime::pause(const std::string& id) {
   if (auto exists = check_exists(id); !exists) return exists;
-  auto argv = command(id);
+  auto argv = command();
   argv.insert(argv.end(), {"pause", id});
   const auto said = call(std::move(argv), "pause the sandbox");
   if (!said) return std::unexpected(said.error());
@@ -312,7 +318,7 @@ Result<void> Runtime::pause(const std::string& id) {
 
 Result<void> Runtime::resume(const std::string& id) {
   if (auto exists = check_exists(id); !exists) return exists;
-  auto argv = command(id);
+  auto argv = command();
   argv.insert(argv.end(), {"resume", id});
   const auto said = call(std::move(argv), "resume the sandbox");
   if (!said) return std::unexpected(said.error());

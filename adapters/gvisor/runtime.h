@@ -1,6 +1,6 @@
-// gVisor: sandboxes by the runsc program. One sandbox, one container, one control group, one network
-// namespace; its root is a read-only folder that others may share, and what it writes goes to a file
-// of its own behind gVisor's overlay, up to a quota.
+// gVisor: sandboxes by the runsc program. One sandbox, one container, one control group, one
+// network namespace; its root is a read-only folder that others may share, and what it writes goes
+// to a file of its own behind gVisor's overlay, up to a quota.
 //
 // Everything is kept below one state folder and found again there after a restart of this process;
 // sandboxes go on without it. Each call to runsc is bounded in time. Thread safe.
@@ -23,11 +23,11 @@
 namespace chalk::gvisor {
 
 struct RuntimeOptions {
-  std::string runsc;     // path of the program
-  std::string state;     // folder: runsc's own state, bundles, writable layers; made when absent
+  std::string runsc;  // path of the program
+  std::string state;  // folder: runsc's own state, bundles, writable layers; made when absent
   std::string platform = "systrap";
   std::chrono::milliseconds call_timeout{30'000};
-  bool debug = false;    // runsc's debug log into state/debug
+  bool debug = false;  // runsc's debug log into state/debug
 };
 
 struct Mount {
@@ -51,19 +51,20 @@ struct SandboxSpec {
   std::int64_t cpu_millicores = 1000;
   std::int64_t memory_bytes = 1LL << 30;
   std::int64_t disk_bytes = 0;  // of the writable layer; 0: gVisor's default, half of the memory
-  std::int64_t pids = 4096;  // of host processes and threads; those inside cost one or more. 0: none
+  std::int64_t pids =
+      4096;  // of host processes and threads; those inside cost one or more. 0: none
   std::string stdout_file, stderr_file;  // appended to
 };
 
 struct Started {
-  pid_t pid = 0;  // of the sandbox on the host
+  pid_t pid = 0;                                // of the sandbox on the host
   std::int64_t created_at = 0, started_at = 0;  // nanoseconds since 1970
 };
 
 // How a sandbox came to its end.
 struct Ended {
-  bool known = true;     // its status is; not where an adopted one's kernel was killed
-  int exit_code = 0;     // when signal is 0
+  bool known = true;  // its status is; not where an adopted one's kernel was killed
+  int exit_code = 0;  // when signal is 0
   int signal = 0;
   bool out_of_memory = false;  // its control group killed something for lack of memory
 };
@@ -74,8 +75,8 @@ struct Window {
 
 struct ExecSpec {
   std::vector<std::string> argv;
-  std::vector<std::string> env;  // over that of the sandbox
-  std::string cwd;               // empty: that of the sandbox
+  std::vector<std::string> env;     // over that of the sandbox
+  std::string cwd;                  // empty: that of the sandbox
   std::optional<std::string> user;  // "uid" or "uid:gid"; none: that of the sandbox
   std::optional<Window> terminal;
 };
@@ -88,26 +89,25 @@ struct Exec {
 
 class Runtime {
  public:
-  // Throws std::runtime_error where the folder or the program is not usable. The reaper must outlive
-  // it, and the process must be a subreaper, or exit codes are not known.
+  // Throws std::runtime_error where the folder or the program is not usable. The reaper must
+  // outlive it, and the process must be a subreaper, or exit codes are not known.
   Runtime(RuntimeOptions options, cgroup::Groups groups, process::Reaper& reaper);
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  // The first of `platforms` on which a tiny sandbox runs within the timeout; `tried` says what each
-  // said. kvm may exist and not work, so nothing is believed that was not run.
+  // The first of `platforms` on which a tiny sandbox runs within the timeout; `tried` says what
+  // each said. kvm may exist and not work, so nothing is believed that was not run.
   static Result<std::string> choose_platform(const std::string& runsc, const std::string& scratch,
                                              const std::vector<std::string>& platforms,
-                                             std::chrono::milliseconds timeout,
-                                             std::string& tried);
+                                             std::chrono::milliseconds timeout, std::string& tried);
   std::string version() const { return version_; }
 
   // Runs when the answer comes. What a cut-off start of this id left is removed first. `ended` is
   // called once, from the reaper's thread, when it has ended, however that came; never after a
   // failure.
   Result<Started> start(const SandboxSpec& spec, std::function<void(Ended)> ended);
-  // A sandbox that was started by an earlier process and lives: its end is told from now on, with its
-  // exit code. Costs a process (3 MiB) until then.
+  // A sandbox that was started by an earlier process and lives: its end is told from now on, with
+  // its exit code. Costs a process (3 MiB) until then.
   Result<Started> adopt(const std::string& id, std::function<void(Ended)> ended);
 
   // The process runs when this answers. not_found: no such program inside. `ended` is called once,
@@ -129,7 +129,7 @@ class Runtime {
   const cgroup::Groups& groups() const { return groups_; }
 
  private:
-  std::vector<std::string> command(const std::string& id) const;
+  std::vector<std::string> command() const;
   struct Running {
     Started times;
     process::Claim claim;
@@ -139,8 +139,7 @@ class Runtime {
   Result<void> check_exists(const std::string& id) const;
   Result<process::Output> call(std::vector<std::string> argv, const char* doing) const;
   std::string bundle(const std::string& id) const;
-  void watch(const std::string& id, pid_t pid, process::Fd pidfd,
-             std::function<void(Ended)> ended);
+  void watch(const std::string& id, pid_t pid, process::Fd pidfd, std::function<void(Ended)> ended);
 
   RuntimeOptions options_;
   cgroup::Groups groups_;

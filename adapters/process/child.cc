@@ -227,8 +227,7 @@ Result<Output> run(Spawn what, std::chrono::milliseconds timeout, std::string_vi
   out->write.reset();
   err->write.reset();
   Output result;
-  auto broken =
-      converse(in->write, out->read, err->read, input, result, output_max, until);
+  auto broken = converse(in->write, out->read, err->read, input, result, output_max, until);
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       until - std::chrono::steady_clock::now());
   std::optional<Status> status;

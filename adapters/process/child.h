@@ -1,6 +1,6 @@
-// Starting programs from a process with many threads: what they get is said in full, nothing else is
-// inherited (every other descriptor is closed), and each comes with a pidfd, so that no signal meets
-// a stranger who has the number next.
+// Starting programs from a process with many threads: what they get is said in full, nothing else
+// is inherited (every other descriptor is closed), and each comes with a pidfd, so that no signal
+// meets a stranger who has the number next.
 #pragma once
 #include <sys/types.h>
 
@@ -61,7 +61,7 @@ struct Spawn {
   std::vector<std::string> cgroup_procs;    // files that it writes itself into before it begins
   std::string network_namespace;            // path of one to enter before it begins; empty: ours
   bool new_session = true;                  // and process group: so that all of it can be killed
-  bool controlling_terminal = false;        // its input is a terminal and becomes that of its session
+  bool controlling_terminal = false;  // its input is a terminal and becomes that of its session
 };
 
 struct Child {

@@ -35,7 +35,7 @@ struct Reaper::State {
   };
   Fd epoll, wake;
   std::mutex mutex;
-  std::uint64_t next = kWake + 1;           // keys, not pids: a pid may come twice
+  std::uint64_t next = kWake + 1;  // keys, not pids: a pid may come twice
   std::map<std::uint64_t, Watched> watched;
   bool stopping = false;
   pid_t stranger = 0;  // the first child that has ended and is not known here, and since when
@@ -91,9 +91,9 @@ Result<void> Reaper::watch(pid_t pid, Ended ended) {
 void Reaper::State::loop() {
   while (true) {
     epoll_event events[64];
-    const int count = epoll_wait(
-        epoll.get(), events, 64,
-        static_cast<int>(std::chrono::milliseconds(kOrphansEvery).count()));
+    const int count =
+        epoll_wait(epoll.get(), events, 64,
+                   static_cast<int>(std::chrono::milliseconds(kOrphansEvery).count()));
     for (int i = 0; i < count; ++i) {
       {
         const std::lock_guard lock(mutex);
@@ -151,7 +151,8 @@ bool Reaper::State::take_orphan() {
       return false;  // its pidfd says so, too
     }
   }
-  // What was inherited comes from a session that spawn() made; what is in ours, somebody here forked.
+  // What was inherited comes from a session that spawn() made; what is in ours, somebody here
+  // forked.
   if (getsid(pid) == getsid(0)) {
     if (stranger != pid) {
       stranger = pid;

@@ -19,8 +19,8 @@ class Reaper {
   Reaper(const Reaper&) = delete;
   Reaper& operator=(const Reaper&) = delete;
 
-  // `ended` runs on the reaper's thread, maybe before this returns, and must not wait. The status of
-  // a process that is no child of ours, nor was inherited, is not known.
+  // `ended` runs on the reaper's thread, maybe before this returns, and must not wait. The status
+  // of a process that is no child of ours, nor was inherited, is not known.
   void watch(pid_t pid, Fd pidfd, Ended ended);
   // not_found: no such process.
   Result<void> watch(pid_t pid, Ended ended);

@@ -1,4 +1,5 @@
-// Control groups: a tree of plain files that stands for cgroups v2, and the real ones of this machine.
+// Control groups: a tree of plain files that stands for cgroups v2, and the real ones of this
+// machine.
 #include "adapters/cgroup/cgroup.h"
 
 #include <gtest/gtest.h>
@@ -25,7 +26,8 @@ std::string text_of(const fs::path& path) {
   return line;
 }
 
-// Plain files where a kernel would have its own. Folders are made, limits are written, nothing acts.
+// Plain files where a kernel would have its own. Folders are made, limits are written, nothing
+// acts.
 class VersionTwo : public testing::Test {
  protected:
   void SetUp() override {
@@ -33,9 +35,9 @@ class VersionTwo : public testing::Test {
     fs::create_directories(root_);
     std::ofstream(root_ / "cgroup.controllers") << "cpuset cpu io memory hugetlb pids rdma\n";
     std::ofstream(root_ / "cgroup.subtree_control") << "memory\n";
-    std::ofstream(root_ / "mounts")
-        << "22 1 0:20 / /proc rw - proc proc rw\n"
-        << "31 23 0:28 / " << root_.string() << " rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+    std::ofstream(root_ / "mounts") << "22 1 0:20 / /proc rw - proc proc rw\n"
+                                    << "31 23 0:28 / " << root_.string()
+                                    << " rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
     prepare("chalk", {"cgroup.subtree_control"});
   }
   void TearDown() override { fs::remove_all(root_); }
@@ -243,8 +245,9 @@ TEST_F(RealGroups, ProcessorTimeIsLimited) {
   const auto begun = std::chrono::steady_clock::now();
   std::this_thread::sleep_for(seconds(2));
   const auto used = groups_->usage("a")->cpu_nanos;
-  const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                          std::chrono::steady_clock::now() - begun).count();
+  const auto passed =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - begun)
+          .count();
   EXPECT_GT(used, 0);
   EXPECT_LT(used, passed / 4) << "a tenth was allowed";
 }

@@ -144,9 +144,8 @@ TEST_F(RuntimeTest, SeveralProcessesRunAtOnce) {
     threads.emplace_back([&, i] {
       ExecSpec what;
       what.argv = {"/bin/sh", "-c", "read line; echo $line; exit " + std::to_string(i)};
-      all[i].exec = runtime_->exec("a", what, [ended = all[i].ended](process::Status s) {
-        ended.set(s);
-      });
+      all[i].exec =
+          runtime_->exec("a", what, [ended = all[i].ended](process::Status s) { ended.set(s); });
     });
   }
   for (std::thread& one : threads) one.join();

@@ -8,8 +8,8 @@ namespace chalk::gvisor {
 namespace {
 
 TEST_F(RuntimeTest, RunsInsideGVisorWithItsOwnHostnameEnvironmentAndExitCode) {
-  const Ended end = end_of(spec(
-      "a", "hostname; echo $COLOUR; cat /proc/version; echo to-stderr >&2; pwd; exit 42"));
+  const Ended end = end_of(
+      spec("a", "hostname; echo $COLOUR; cat /proc/version; echo to-stderr >&2; pwd; exit 42"));
   EXPECT_TRUE(end.known);
   EXPECT_EQ(end.exit_code, 42);
   EXPECT_EQ(end.signal, 0);
@@ -42,8 +42,9 @@ TEST_F(RuntimeTest, TellsASignalFromAnExit) {
   EXPECT_EQ(killed.get()->signal, SIGKILL);
 
   Later<Ended> trapped;
-  ASSERT_TRUE(runtime_->start(spec("b", "trap 'exit 7' TERM; echo ready; while true; do sleep 0.1; done"),
-                              [trapped](Ended e) { trapped.set(e); }));
+  ASSERT_TRUE(
+      runtime_->start(spec("b", "trap 'exit 7' TERM; echo ready; while true; do sleep 0.1; done"),
+                      [trapped](Ended e) { trapped.set(e); }));
   ASSERT_TRUE(eventually([&] { return !output("b").empty(); }));
   ASSERT_TRUE(runtime_->signal("b", SIGTERM));
   ASSERT_TRUE(trapped.get());
@@ -52,15 +53,17 @@ TEST_F(RuntimeTest, TellsASignalFromAnExit) {
 }
 
 TEST_F(RuntimeTest, HoldsWhatIsWrittenToItsQuota) {
-  const Ended end = end_of(spec(
-      "a", "dd if=/dev/zero of=/big bs=1M count=200 2>&1 | tail -1; ls -l /big; echo kept >/small || echo full"));
+  const Ended end = end_of(spec("a",
+                                "dd if=/dev/zero of=/big bs=1M count=200 2>&1 | tail -1; ls -l "
+                                "/big; echo kept >/small || echo full"));
   EXPECT_EQ(end.signal, 0);
   EXPECT_NE(output("a").find("full"), std::string::npos) << output("a");
   EXPECT_FALSE(fs::exists(folder_ / "rootfs/big")) << "the shared root is as it was";
 }
 
 TEST_F(RuntimeTest, KeepsTmpOnTheDiskAndNotInMemory) {
-  SandboxSpec small = spec("a", "dd if=/dev/zero of=/tmp/big bs=1M count=150 2>/dev/null && echo kept");
+  SandboxSpec small =
+      spec("a", "dd if=/dev/zero of=/tmp/big bs=1M count=150 2>/dev/null && echo kept");
   small.memory_bytes = 96 << 20;
   small.disk_bytes = 200 << 20;
   const Ended end = end_of(small);
@@ -71,7 +74,9 @@ TEST_F(RuntimeTest, KeepsTmpOnTheDiskAndNotInMemory) {
 
 TEST_F(RuntimeTest, KillsAMemoryHogAndNotItsNeighbour) {
   Later<Ended> neighbour;
-  ASSERT_TRUE(runtime_->start(spec("b", "trap 'exit 3' TERM; echo up; while true; do sleep 0.1; done"), [neighbour](Ended e) { neighbour.set(e); }));
+  ASSERT_TRUE(
+      runtime_->start(spec("b", "trap 'exit 3' TERM; echo up; while true; do sleep 0.1; done"),
+                      [neighbour](Ended e) { neighbour.set(e); }));
   // tail keeps the whole "line" in memory.
   SandboxSpec small = spec("a", "head -c 1000000000 /dev/zero | tail; sleep 1000");
   small.memory_bytes = 128 << 20;
@@ -89,8 +94,7 @@ TEST_F(RuntimeTest, KillsAMemoryHogAndNotItsNeighbour) {
 
 TEST_F(RuntimeTest, AForkBombEndsOnlyItsOwnSandbox) {
   Later<Ended> bomb, neighbour;
-  ASSERT_TRUE(runtime_->start(spec("b", "sleep 1000"),
-                              [neighbour](Ended e) { neighbour.set(e); }));
+  ASSERT_TRUE(runtime_->start(spec("b", "sleep 1000"), [neighbour](Ended e) { neighbour.set(e); }));
   SandboxSpec small = spec("a", "b() { b | b & }; while true; do b; done");
   small.pids = 150;
   ASSERT_TRUE(runtime_->start(small, [bomb](Ended e) { bomb.set(e); }));
@@ -129,8 +133,8 @@ TEST_F(RuntimeTest, ShowsItsLimitsInside) {
 }
 
 TEST_F(RuntimeTest, IsFoundAgainByANewProcessAndItsEndIsSeen) {
-  ASSERT_TRUE(runtime_->start(spec("a", "trap 'exit 7' TERM; echo up; while true; do sleep 0.1; done"),
-                              [](Ended) {}));
+  ASSERT_TRUE(runtime_->start(
+      spec("a", "trap 'exit 7' TERM; echo up; while true; do sleep 0.1; done"), [](Ended) {}));
   ASSERT_TRUE(runtime_->start(spec("b", "true"), [](Ended) {}));
   ASSERT_TRUE(eventually([&] { return !runtime_->alive("b") && output("a") == "up\n"; }));
   make_runtime();  // with a reaper that knows of none of them

@@ -1,8 +1,6 @@
-// Real sandboxes by the pinned runsc, of a root folder with busybox in it. Each test has a folder and
-// a name for control groups of its own, and removes both, and those that killed runs have left.
+// Real sandboxes by the pinned runsc, of a root folder with busybox in it. Each test has a folder
+// and a name for control groups of its own, and removes both, and those that killed runs have left.
 #pragma once
-#include "adapters/gvisor/runtime.h"
-
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -16,6 +14,8 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+
+#include "adapters/gvisor/runtime.h"
 
 namespace chalk::gvisor {
 
@@ -34,7 +34,8 @@ inline std::string busybox() {
   return {};
 }
 
-// An answer that comes from another thread. Copies share it, so that a late one meets no dead object.
+// An answer that comes from another thread. Copies share it, so that a late one meets no dead
+// object.
 template <class T>
 class Later {
  public:
@@ -91,7 +92,8 @@ inline void clean(const std::string& name, const fs::path& folder) {
 
 class RuntimeTest : public testing::Test {
  protected:
-  // Folders are named after the process, "gv123Test"; what is not ours and has no process was killed.
+  // Folders are named after the process, "gv123Test"; what is not ours and has no process was
+  // killed.
   static void SetUpTestSuite() {
     if (getuid() != 0) return;
     std::vector<fs::path> left;
@@ -130,8 +132,8 @@ class RuntimeTest : public testing::Test {
   void make_root() {
     fs::create_directories(folder_ / "rootfs/bin");
     fs::copy_file(busybox(), folder_ / "rootfs/bin/busybox");
-    for (const char* applet : {"sh", "cat", "echo", "sleep", "dd", "nproc", "stty", "hostname", "id",
-                               "pwd", "head", "tail", "true", "env", "kill", "mkdir", "ls"}) {
+    for (const char* applet : {"sh", "cat", "echo", "sleep", "dd", "nproc", "stty", "hostname",
+                               "id", "pwd", "head", "tail", "true", "env", "kill", "mkdir", "ls"}) {
       fs::create_symlink("busybox", folder_ / "rootfs/bin" / applet);
     }
     for (const char* made : {"proc", "dev", "sys", "tmp", "etc"}) {

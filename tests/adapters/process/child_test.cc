@@ -210,8 +210,8 @@ TEST(Spawned, FromManyThreadsAtOnceEachGetsItsOwn) {
   for (std::size_t i = 0; i < said.size(); ++i) {
     threads.emplace_back([&, i] {
       for (int turn = 0; turn < 10; ++turn) {
-        const auto ran = run(shell("cat; exit " + std::to_string(i)), seconds(60),
-                             std::to_string(i * 100));
+        const auto ran =
+            run(shell("cat; exit " + std::to_string(i)), seconds(60), std::to_string(i * 100));
         if (!ran || ran->out != std::to_string(i * 100) ||
             ran->status.exit_code != static_cast<int>(i)) {
           said[i] = ran ? ran->out : ran.error().message;
