@@ -155,10 +155,16 @@ std::string Runtime::bundle(const std::string& id) const {
   return options_.state + "/bundles/" + id;
 }
 
+std::string Runtime::state_file(const std::string& id) const {
+  return options_.state + "/run/" + id + "_sandbox:" + id + ".state";
+}
+
+// runsc takes a name that it does not know for the beginning of another one: what is meant for a
+// sandbox that is gone must not reach its neighbour.
 Result<void> Runtime::check_exists(const std::string& id) const {
   if (!good_id(id)) return fail(Error::Kind::invalid, "sandbox id: found \"" + id + "\"");
   std::error_code error;
-  if (fs::exists(bundle(id), error)) return {};
+  if (fs::exists(state_file(id), error)) return {};
   return fail(Error::Kind::not_found, "sandbox " + id + " does not exist here");
 }
 
@@ -193,7 +199,9 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
                   "sandbox mount: found \"" + one.destination + "\", expected a path below /");
     }
   }
-  if (check_exists(spec.id) || !groups_.members(spec.id).empty()) {
+  std::error_code ignored;
+  if (fs::exists(bundle(spec.id), ignored) || check_exists(spec.id) ||
+      !groups_.members(spec.id).empty()) {
     if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
   }
   auto started = run(spec);
@@ -286,8 +294,7 @@ void Runtime::watch(const std::string& id, pid_t pid, Fd pidfd, std::function<vo
 }
 
 std::optional<pid_t> Runtime::alive(const std::string& id) const {
-  const std::string path = options_.state + "/run/" + id + "_sandbox:" + id + ".state";
-  const auto state = nlohmann::json::parse(read_file(path), nullptr, false);
+  const auto state = nlohmann::json::parse(read_file(state_file(id)), nullptr, false);
   if (!state.is_object() || !state.contains("sandbox") || !state["sandbox"].is_object()) return {};
   const pid_t pid = state["sandbox"].value("pid", 0);
   const auto members = groups_.members(id);  // else another process has the number now

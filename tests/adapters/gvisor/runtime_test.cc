@@ -209,6 +209,21 @@ TEST_F(RuntimeTest, AStartGoesOnWhenItsStarterIsKilled) {
   EXPECT_TRUE(runtime_->list().empty());
 }
 
+TEST_F(RuntimeTest, ANameThatBeginsAnothersReachesOnlyItself) {
+  Later<Ended> longer;
+  ASSERT_TRUE(runtime_->start(spec("box-1", "sleep 1000"), [longer](Ended e) { longer.set(e); }));
+  ASSERT_TRUE(runtime_->start(spec("box", "sleep 1000"), [](Ended) {}));
+  EXPECT_TRUE(runtime_->remove("box"));
+  ExecSpec what;
+  what.argv = {"/bin/true"};
+  EXPECT_EQ(runtime_->signal("box", SIGKILL).error().kind, Error::Kind::not_found);
+  EXPECT_EQ(runtime_->exec("box", what, [](process::Status) {}).error().kind,
+            Error::Kind::not_found);
+  EXPECT_TRUE(runtime_->remove("box"));
+  EXPECT_EQ(longer.times(), 0);
+  EXPECT_TRUE(runtime_->alive("box-1"));
+}
+
 TEST_F(RuntimeTest, LeavesNoProcessBehind) {
   for (int i = 0; i < 3; ++i) end_of(spec("a" + std::to_string(i), "true"));
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(runtime_->remove("a" + std::to_string(i)));
