@@ -240,7 +240,7 @@ def memory_of_idle(stack, ours, count=8):
         ours.start(name)
     time.sleep(2)
     pids = set()
-    for procs in pathlib.Path("/sys/fs/cgroup/pids", stack.prefix).rglob("cgroup.procs"):
+    for procs in pathlib.Path("/sys/fs/cgroup/pids", "chalk-" + stack.prefix).rglob("cgroup.procs"):
         pids.update(procs.read_text().split())
     total = sum(pss(pid) for pid in pids)
     server = pss(stack.server.pid)

@@ -272,7 +272,7 @@ def tidy_dead():
     """What tests that were killed left: their names hold their pids."""
     names = {link.split(": ")[1].split("@")[0] for link in subprocess.run(
         ["ip", "-o", "link"], capture_output=True, text=True).stdout.splitlines() if ": " in link}
-    names |= {path.name for path in pathlib.Path("/sys/fs/cgroup").glob("*/t?????")}
+    names |= {path.name.removeprefix("chalk-") for path in pathlib.Path("/sys/fs/cgroup").glob("*/chalk-t?????")}
     for name in names:
         prefix = name.split("-")[0]
         try:
@@ -285,7 +285,7 @@ def tidy_dead():
 
 def tidy(prefix, scratch):
     """What a killed node leaves in the kernel: its sandboxes' processes, namespaces, mounts, cgroups."""
-    for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/{prefix}"):
+    for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/chalk-{prefix}"):
         for procs in cgroup.rglob("cgroup.procs"):
             for pid in procs.read_text().split():
                 try:
@@ -303,7 +303,7 @@ def tidy(prefix, scratch):
     mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
     for mount in sorted((m for m in mounts if m.startswith(str(scratch) + "/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], stderr=subprocess.DEVNULL)
-    for cgroup in sorted(pathlib.Path("/sys/fs/cgroup").glob(f"*/{prefix}"), reverse=True):
+    for cgroup in sorted(pathlib.Path("/sys/fs/cgroup").glob(f"*/chalk-{prefix}"), reverse=True):
         for folder in sorted((p for p in cgroup.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
             try:
                 folder.rmdir()
