@@ -45,6 +45,9 @@ struct TrueNode {
   Time up_since;
   TenantId last_owner;  // who last had something here, until a scrub
   std::vector<SandboxId> live;
+  std::uint32_t agent = 0;  // which process of the agent it is
+  bool agent_up = true;
+  std::vector<SandboxId> exited;  // while the agent was away
 };
 
 // By the slot of its id; what lives on a second node, or under an id whose slot has been given away

@@ -316,7 +316,8 @@ class Parser {
   void faults() {
     const std::vector<const char*> kinds = {
         "message_loss", "message_duplicate", "message_delay", "heartbeat_lag", "node_crash",
-        "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart"};
+        "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart",
+        "agent_restart", "pull_failure"};
     for (Reader& r : root_.list("faults")) {
       Fault fault;
       if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");
@@ -339,7 +340,7 @@ class Parser {
       return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
     };
     if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure,
-                K::slow_registry}) &&
+                K::pull_failure, K::slow_registry}) &&
         fault.permille == 0) {
       r.fail("permille", "nothing", "1 to 1000");
     }

@@ -193,6 +193,9 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
 CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
   CheckLimits limits;
   limits.stop = setup.stop;
+  for (const Fault& fault : setup.faults) {  // nobody is there who would end it
+    if (fault.kind == Fault::Kind::agent_restart) limits.stop = limits.stop + fault.lasts;
+  }
   // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of
   // which faults may lose or delay some times.
   limits.orphan_bound = setup.node_timeout + setup.heartbeat * 10 + setup.stop + seconds(600);

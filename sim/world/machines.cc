@@ -83,6 +83,14 @@ void Machines::restore_control(control::State state) {
   if (log_ != nullptr) log_->restarted(Root::control, 0);
 }
 
+void Machines::restore_node(std::uint32_t index) {
+  node::Node& machine = nodes_[index];
+  node::State state;
+  CHALK_INVARIANT(decode(encode(machine.state()), state));
+  machine = node::Node(machine.config(), std::move(state));
+  if (log_ != nullptr) log_->restarted(Root::node, index);
+}
+
 std::uint64_t Machines::state_digest() const {
   Digest digest;
   if (control_) digest.add_word(control_->digest());

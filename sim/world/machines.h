@@ -49,6 +49,7 @@ class Machines {
 
   // The control plane begins anew from a State that it had logged.
   void restore_control(control::State state);
+  void restore_node(std::uint32_t index);  // as its agent does after a restart
 
   std::uint64_t events() const { return events_; }
   std::uint64_t running_digest() const { return running_.value(); }

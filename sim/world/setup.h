@@ -100,7 +100,10 @@ struct Fault {
     slow_registry,   // registry of `zone` (or all) at `permille` of its speed
     start_failure,   // permille of starts fail
     late_supply,     // boots take `delay` more
-    control_restart  // control is down for `lasts`, then restored from its log
+    control_restart,  // control is down for `lasts`, then restored from its log
+    agent_restart,  // the agents of `count` random nodes (or of `zone`) are away for `lasts`, then go
+                    // on from their logs; what runs on the nodes goes on meanwhile
+    pull_failure    // permille of pulls fail
   };
   Kind kind{};
   Time from;

@@ -151,6 +151,7 @@ void World::take(const Scheduled& entry) {
         __builtin_prefetch(&nodes_[later->index].wake);
       }
       if (entry.at != node.wake || !node.up || node.epoch != entry.detail) return;
+      if (!node.agent_up) return;  // it wakes when it is back
       node.wake = kNever;
       return step_node(entry.index, Woken{});
     }
@@ -163,11 +164,14 @@ void World::take(const Scheduled& entry) {
       step_gateway(entry.index, gateway_mail_[entry.detail]);
       return gateway_mail_.free(entry.detail);
     case kToNode:
-      if (nodes_[entry.index].up) step_node(entry.index, node_mail_[entry.detail]);
+      if (nodes_[entry.index].up && nodes_[entry.index].agent_up) step_node(entry.index, node_mail_[entry.detail]);
       return node_mail_.free(entry.detail);
     case kCallDone: return call_done(RequestId{entry.detail});
     case kJobDone: return job_done(entry.detail);
     case kBoot: return boot(entry.index);
+    case kAgentBack:
+      if (nodes_[entry.index].agent == entry.detail) agent_returns(entry.index);
+      return;
     case kAskAgain: {
       const Ask* ask = asks_.find(AskId{entry.detail});
       if (ask != nullptr && !ask->answered) ask_control(AskId{entry.detail});

@@ -28,6 +28,7 @@ enum Kind : std::uint32_t {
   kCallDone,     // detail: RequestId
   kJobDone,      // detail: slot in jobs_
   kBoot,         // index: node
+  kAgentBack,    // index: node, detail: which agent
   kAskAgain,     // detail: AskId; its client has no answer yet
   kFaultBegins,  // detail: index of the fault
   kFaultEnds,
@@ -64,6 +65,7 @@ struct Job {
   What what = What::start;
   std::uint32_t node = 0;
   std::uint32_t epoch = 0;
+  std::uint32_t agent = 0;  // the process that waits for it
   SandboxId sandbox;
   images::PullId pull;
   RequestId request;
@@ -100,9 +102,11 @@ class Mail {
 class World {
  public:
   World(const Setup& setup, const RunOptions& options);
+  virtual ~World() = default;
   Result run();
 
  private:
+  friend class NodeArm;  // tests/conformance: obeys a node's orders and shows what answers them
   // ---- world.cc
   void deploy();
   void loop();
@@ -117,7 +121,7 @@ class World {
   bool done() const;
   void step_control(const control::Event& event);
   void step_gateway(std::uint32_t gateway, const gateway::Event& event);
-  void step_node(std::uint32_t node, const node::Event& event);
+  virtual void step_node(std::uint32_t node, const node::Event& event);
   void sample();
   void tell_progress(bool last);
   Result result();
@@ -169,6 +173,10 @@ class World {
   void fault_begins(std::size_t index);
   void fault_ends(std::size_t index);
   void crash(std::uint32_t node);
+  void agent_goes(std::uint32_t node);
+  void agent_returns(std::uint32_t node);
+  std::vector<std::uint32_t> struck(const Fault& fault);
+  Job job_of(Job::What what, std::uint32_t node) const;
   std::int32_t permille_of(Fault::Kind kind) const;
   void journal(const control::Event& event);
   void restore_control();

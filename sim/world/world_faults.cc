@@ -1,5 +1,6 @@
 // What goes wrong: faults come from the scenario as data, chances from the run's seed.
 #include <algorithm>
+#include <utility>
 
 #include "model/core/codec.h"
 #include "sim/world/world_body.h"
@@ -57,29 +58,21 @@ void World::fault_begins(std::size_t index) {
   const Fault& fault = setup_.faults[index];
   fault_active_[index] = true;
   ++faults_active_;
-  const auto in_zone = [&](const TrueNode& node) {
-    return fault.zone < 0 || node.zone == static_cast<std::uint32_t>(fault.zone);
-  };
   switch (fault.kind) {
     case Fault::Kind::node_crash:
-    case Fault::Kind::zone_loss: {
-      std::vector<std::uint32_t> candidates;
-      for (std::uint32_t i = 0; i < nodes_.size(); ++i) {
-        if (nodes_[i].up && in_zone(nodes_[i])) candidates.push_back(i);
-      }
-      std::size_t count = candidates.size();
-      if (fault.kind == Fault::Kind::node_crash) {
-        count = std::min<std::size_t>(count, static_cast<std::size_t>(fault.count));
-      }
-      for (std::size_t i = 0; i < count; ++i) {  // the first `count` of a random order
-        std::swap(candidates[i], candidates[i + random_.below(candidates.size() - i)]);
-        crash(candidates[i]);
-        if (fault.lasts.nanos != 0) {
-          queue_.push(kHeap, now_ + fault.lasts, kBoot, candidates[i], 0);
-        }
+    case Fault::Kind::zone_loss:
+      for (const std::uint32_t node : struck(fault)) {
+        crash(node);
+        if (fault.lasts.nanos != 0) queue_.push(kHeap, now_ + fault.lasts, kBoot, node, 0);
       }
       break;
-    }
+    case Fault::Kind::agent_restart:
+      for (const std::uint32_t node : struck(fault)) {
+        if (!nodes_[node].agent_up) continue;
+        agent_goes(node);
+        queue_.push(kHeap, now_ + fault.lasts, kAgentBack, node, nodes_[node].agent);
+      }
+      break;
     case Fault::Kind::slow_registry:
       if (!model_) break;
       for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
@@ -107,6 +100,24 @@ void World::fault_ends(std::size_t index) {
   if (fault.kind == Fault::Kind::control_restart) restore_control();
 }
 
+// The nodes that a fault happens to: those of its zone, the first `count` of a random order.
+std::vector<std::uint32_t> World::struck(const Fault& fault) {
+  std::vector<std::uint32_t> nodes;
+  for (std::uint32_t i = 0; i < nodes_.size(); ++i) {
+    const bool there = fault.zone < 0 || nodes_[i].zone == static_cast<std::uint32_t>(fault.zone);
+    if (nodes_[i].up && there) nodes.push_back(i);
+  }
+  std::size_t count = nodes.size();
+  if (fault.kind != Fault::Kind::zone_loss) {
+    count = std::min<std::size_t>(count, static_cast<std::size_t>(fault.count));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    std::swap(nodes[i], nodes[i + random_.below(nodes.size() - i)]);
+  }
+  nodes.resize(count);
+  return nodes;
+}
+
 void World::crash(std::uint32_t index) {
   TrueNode& node = nodes_[index];
   const std::vector<SandboxId> live = node.live;
@@ -114,7 +125,32 @@ void World::crash(std::uint32_t index) {
   measure_.node_down(now_, setup_.pools[node.pool]);
   node.up = false;
   ++node.epoch;
+  ++node.agent;
   node.last_owner = {};  // a machine that boots has empty memory and a fresh disk
+}
+
+// The agent's process is gone and with it all that it had under way: starts are cut off, pulls, kills
+// and scrubs are forgotten. What runs goes on.
+void World::agent_goes(std::uint32_t index) {
+  TrueNode& node = nodes_[index];
+  node.agent_up = false;
+  ++node.agent;
+  const std::vector<SandboxId> live = node.live;
+  for (const SandboxId sandbox : live) {
+    if (truth_.find(index, sandbox)->running == kNever) end_live(index, sandbox);
+  }
+}
+
+// The next one over the same log.
+void World::agent_returns(std::uint32_t index) {
+  TrueNode& node = nodes_[index];
+  if (!node.up) return;
+  node.agent_up = true;
+  machines_->restore_node(node.machine);
+  if (node.wake < now_) obey_node_wake(index, WakeAt{now_});  // it came due meanwhile
+  const std::vector<SandboxId> exited = std::exchange(node.exited, {});
+  for (const SandboxId sandbox : exited) step_node(index, node::SandboxExited{sandbox});
+  step_node(index, node::Resumed{});
 }
 
 // ---- the control plane's own log, kept where a scenario restarts it

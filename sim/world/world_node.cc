@@ -25,6 +25,8 @@ void World::boot(std::uint32_t index) {
   if (node.up || node.released) return;
   const Pool& pool = setup_.pools[node.pool];
   node.up = true;
+  node.agent_up = true;
+  node.exited.clear();
   node.up_since = now_;
   node.wake = kNever;
   ++node.incarnation;
@@ -45,8 +47,8 @@ void World::boot(std::uint32_t index) {
 
 void World::obey_node_wake(std::uint32_t index, const WakeAt& wake) {
   TrueNode& node = nodes_[index];
-  node.wake = wake.at;
-  queue_.push(kNodeWakeLane, wake.at, kNodeWake, index, node.epoch);
+  node.wake = std::max(now_, wake.at);  // what came due while its agent was away is due now
+  queue_.push(kNodeWakeLane, node.wake, kNodeWake, index, node.epoch);
 }
 
 void World::obey(std::uint32_t, const node::Register& order) {
@@ -64,6 +66,7 @@ void World::obey(std::uint32_t index, const node::ToControl& message) {
 void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   TrueNode& node = nodes_[index];
   const StartOrder& order = start.order;
+  if (truth_.find(index, order.sandbox) != nullptr) return;  // under way: said twice
   LiveSandbox live;
   live.sandbox = order.sandbox;
   live.node = index;
@@ -85,9 +88,7 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   node_of_sandbox_[place] = {order.sandbox, index};
   measure_.sandbox_started(now_, live, node, !order.image.layers.empty(), step_is_order_);
 
-  Job job;
-  job.node = index;
-  job.epoch = node.epoch;
+  Job job = job_of(Job::What::start, index);
   job.sandbox = order.sandbox;
   const std::int32_t failing = permille_of(Fault::Kind::start_failure);
   if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
@@ -102,11 +103,22 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(Job(job)));
 }
 
+Job World::job_of(Job::What what, std::uint32_t index) const {
+  Job job;
+  job.what = what;
+  job.node = index;
+  job.epoch = nodes_[index].epoch;
+  job.agent = nodes_[index].agent;
+  return job;
+}
+
 void World::job_done(std::uint64_t slot) {
   const Job job = jobs_.take(slot);
   if (job.what == Job::What::call) return call_done(job.request);
   // From before a crash: the node that asked for it is no more.
   if (!nodes_[job.node].up || nodes_[job.node].epoch != job.epoch) return;
+  // Of an agent that is no more; what ends by itself ends also without it.
+  if (nodes_[job.node].agent != job.agent && job.what != Job::What::exit) return;
   switch (job.what) {
     case Job::What::start: return start_done(job);
     case Job::What::start_work: {
@@ -154,10 +166,7 @@ void World::start_done(const Job& job) {
 void World::obey(std::uint32_t index, const node::KillSandbox& kill) {
   LiveSandbox* live = truth_.find(index, kill.sandbox);
   if (live != nullptr) live->killed = true;
-  Job job;
-  job.what = Job::What::kill;
-  job.node = index;
-  job.epoch = nodes_[index].epoch;
+  Job job = job_of(Job::What::kill, index);
   job.sandbox = kill.sandbox;
   queue_.push(kCallLane, now_ + setup_.stop, kJobDone, 0, jobs_.put(Job(job)));
 }
@@ -166,6 +175,7 @@ void World::exited(const Job& job) {
   const LiveSandbox* live = truth_.find(job.node, job.sandbox);
   if (live == nullptr || live->running == kNever) return;  // it was stopped before
   end_live(job.node, job.sandbox);
+  if (!nodes_[job.node].agent_up) return nodes_[job.node].exited.push_back(job.sandbox);
   step_node(job.node, node::SandboxExited{job.sandbox});
 }
 
@@ -180,20 +190,16 @@ void World::end_live(std::uint32_t index, SandboxId sandbox) {
 }
 
 void World::obey(std::uint32_t index, const node::Scrub&) {
-  Job job;
-  job.what = Job::What::scrub;
-  job.node = index;
-  job.epoch = nodes_[index].epoch;
+  const Job job = job_of(Job::What::scrub, index);
   queue_.push(kHeap, now_ + setup_.scrub, kJobDone, 0, jobs_.put(Job(job)));
 }
 
 void World::obey(std::uint32_t index, const images::PullLayers& pull) {
   measure_.pulled(pull.bytes);
-  Job job;
-  job.what = Job::What::pull;
-  job.node = index;
-  job.epoch = nodes_[index].epoch;
+  Job job = job_of(Job::What::pull, index);
   job.pull = pull.pull;
+  const std::int32_t failing = permille_of(Fault::Kind::pull_failure);
+  if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
   const std::uint64_t slot = jobs_.put(Job(job));
   // What is pre-warmed is on a node from its first moment: it came with the machine's disk.
   const std::size_t image = pull.image.value - 1;
