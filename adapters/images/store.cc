@@ -136,7 +136,7 @@ struct Store::Impl {
     const std::int64_t free = room();
     if (free < layer.size + estimated_unpacked_bytes(layer))
       return fail(Error::Kind::exhausted,
-                  options.root + ": room for " + std::to_string(free) + " bytes, layer " +
+                  options.root + ": room for " + std::to_string(std::max<std::int64_t>(0, free)) + " bytes, layer " +
                       layer.digest + " needs " + std::to_string(layer.size) + " and about " +
                       std::to_string(estimated_unpacked_bytes(layer)) + " unpacked");
     const auto place = make_directory(temporary.get(), name);

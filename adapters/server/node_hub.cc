@@ -73,6 +73,7 @@ struct Pipe {
   std::deque<ChannelUp> in;
   Stream* stream = nullptr;  // while the handler runs
   grpc::ServerContext* context = nullptr;
+  std::uint64_t key = 0;  // of the node that it was asked of
   bool attached = false, ended = false, closed = false;
   std::mutex writing;  // before mutex, where both are held
 
@@ -281,7 +282,7 @@ grpc::Status NodeHub::State::Channel(grpc::ServerContext* context, Pipe::Stream*
   {
     const std::lock_guard lock(mutex);
     const auto found = opening.find(message.channel());
-    if (found == opening.end()) {
+    if (found == opening.end() || found->second->key != *key) {
       return {grpc::StatusCode::NOT_FOUND, "nobody waits for this channel any more"};
     }
     pipe = found->second;
@@ -400,6 +401,7 @@ Result<std::shared_ptr<Channel>> NodeHub::open(NodeId node, const node::v1::Open
                 "the sandbox's node is not connected now; try again in a moment");
   }
   const auto pipe = std::make_shared<Pipe>();
+  pipe->key = link->key;
   const std::string word = random_word();
   {
     const std::lock_guard lock(state_->mutex);
