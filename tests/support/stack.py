@@ -281,6 +281,10 @@ def tidy_dead():
             continue
         if pid and not pathlib.Path(f"/proc/{pid}").exists():
             tidy(prefix, pathlib.Path("/nowhere"))
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+    for word in tables.split():
+        if len(word) == 12 and word.startswith("chalk_t") and not pathlib.Path(f"/proc/{int(word[7:], 16)}").exists():
+            tidy(word[6:], pathlib.Path("/nowhere"))
 
 
 def tidy(prefix, scratch):
@@ -299,7 +303,16 @@ def tidy(prefix, scratch):
         name = line.split(": ")[1].split("@")[0] if ": " in line else ""
         if name.startswith(prefix + "-"):
             subprocess.run(["ip", "link", "delete", name], stderr=subprocess.DEVNULL)
-    subprocess.run(["nft", "delete", "table", "inet", "chalk_" + prefix], stderr=subprocess.DEVNULL)
+    for family in ("inet", "arp"):
+        subprocess.run(["nft", "delete", "table", family, "chalk_" + prefix], stderr=subprocess.DEVNULL)
+    # The pool's own route, where no gateway has an address of it any more.
+    addresses = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True).stdout
+    for line in subprocess.run(["ip", "-4", "route"], capture_output=True, text=True).stdout.splitlines():
+        words = line.split()
+        if words[:1] == ["unreachable"] and words[1].startswith("10."):
+            start = " " + ".".join(words[1].split(".")[:2]) + "."
+            if start not in addresses:
+                subprocess.run(["ip", "route", "delete", "unreachable", words[1]], stderr=subprocess.DEVNULL)
     mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
     for mount in sorted((m for m in mounts if m.startswith(str(scratch) + "/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], stderr=subprocess.DEVNULL)

@@ -93,7 +93,7 @@ void RealNode::SetUp() {
   if (!skip_.empty()) GTEST_SKIP() << skip_;
   const auto pid = static_cast<unsigned>(getpid());
   prefix_ = "a" + std::to_string(pid % 1'000'000);
-  pool_ = "10." + std::to_string(64 + pid % 64) + "." + std::to_string(pid / 64 % 250) + ".0/26";
+  pool_ = "10." + std::to_string(32 + pid % 64) + "." + std::to_string(pid / 64 % 250) + ".0/26";
   folder_ = "/tmp/chalk-agent-" + std::to_string(pid);
   clean_machine();
   remove_folder(folder_);
