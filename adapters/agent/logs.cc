@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -21,9 +22,11 @@
 namespace chalk::agent {
 namespace {
 
-constexpr int kTrimPauseMs = 1'000;
 constexpr int kFollowPauseMs = 500;
 constexpr std::size_t kChunk = 64 * 1024;
+constexpr std::size_t kDrainMax = 1024 * 1024;  // more than a pipe holds: its writer may go on
+constexpr std::chrono::milliseconds kBreath{1};  // after full chunks: about 64 MB/s for a stream
+constexpr const char* kPipe = ".pipe";
 
 std::int64_t wall_nanos() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -62,19 +65,40 @@ bool send(int descriptor, int stream, std::int64_t& offset, const Logs::Sink& si
   }
 }
 
+bool make_pipe(const std::string& name) {
+  return (::unlink(name.c_str()) == 0 || errno == ENOENT) && ::mkfifo(name.c_str(), 0600) == 0;
+}
+
 }  // namespace
+
+// One pipe and the file that it is taken to.
+struct Logs::Stream {
+  Stream(int opened, std::string kept) : pipe(opened), file(std::move(kept)) {}
+  ~Stream() {
+    if (pipe >= 0) ::close(pipe);
+  }
+  std::mutex mutex;  // of all that follows
+  int pipe;
+  const std::string file;
+  std::size_t untrimmed = 0;
+  std::int64_t first_byte_at = 0;
+};
 
 Logs::Logs(std::string directory, std::size_t bytes_max)
     : directory_(std::move(directory)),
       bytes_max_(bytes_max),
-      inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
       wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   std::error_code error;
   std::filesystem::create_directories(directory_, error);
-  if (error || inotify_ < 0 || wake_ < 0) {
+  if (error || epoll_ < 0 || wake_ < 0) {
     throw std::runtime_error(directory_ + ": cannot be used for output of sandboxes: " +
                              (error ? error.message() : std::strerror(errno)));
   }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = wake_;
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event);
   thread_ = std::thread([this] { run(); });
 }
 
@@ -82,7 +106,7 @@ Logs::~Logs() {
   const std::uint64_t one = 1;
   if (::write(wake_, &one, sizeof one) == sizeof one) thread_.join();
   ::close(wake_);
-  ::close(inotify_);
+  ::close(epoll_);
 }
 
 Logs::Files Logs::files(SandboxId sandbox) const {
@@ -99,34 +123,63 @@ Result<Logs::Files> Logs::begin(SandboxId sandbox) {
       return fail(Error::Kind::failed, name + ": cannot be made: " + std::strerror(errno));
     }
   }
+  const Files pipes{names.output + kPipe, names.error + kPipe};
+  for (const std::string& name : {pipes.output, pipes.error}) {
+    if (!make_pipe(name)) {
+      return fail(Error::Kind::failed, name + ": cannot be made: " + std::strerror(errno));
+    }
+  }
   const std::lock_guard lock(mutex_);
-  live_[sandbox] = {};
+  live_[sandbox] = attach(sandbox);
   std::erase(ended_, sandbox);
-  watch(sandbox);
-  return names;
+  for (const auto& stream : live_[sandbox].streams) {
+    if (!stream) {
+      return fail(Error::Kind::exhausted, names.output + kPipe + ": cannot be opened");
+    }
+  }
+  return pipes;
 }
 
 void Logs::take_over(SandboxId sandbox) {
   const std::lock_guard lock(mutex_);
-  live_[sandbox] = {};
-  watch(sandbox);
+  live_[sandbox] = attach(sandbox);
 }
 
-void Logs::watch(SandboxId sandbox) {
+// Opened to be written to as well: then a pipe without a writer is only empty.
+Logs::Live Logs::attach(SandboxId sandbox) {
+  Live live;
   const Files names = files(sandbox);
-  for (const std::string& name : {names.output, names.error}) {
-    const int watch = inotify_add_watch(inotify_, name.c_str(), IN_MODIFY | IN_ONESHOT);
-    if (watch >= 0) watches_[watch] = sandbox;
+  const std::string* name[] = {&names.output, &names.error};
+  for (std::size_t i = 0; i < live.streams.size(); ++i) {
+    const int pipe =
+        ::open((*name[i] + kPipe).c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+    if (pipe < 0) continue;
+    live.streams[i] = std::make_shared<Stream>(pipe, *name[i]);
+    pipes_[pipe] = live.streams[i];
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = pipe;
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, pipe, &event);
   }
+  return live;
 }
 
 void Logs::end(SandboxId sandbox) {
+  drain(sandbox);
   std::vector<Files> gone;
   {
     const std::lock_guard lock(mutex_);
     const auto found = live_.find(sandbox);
     if (found == live_.end() || found->second.ended) return;
     found->second.ended = true;
+    for (const auto& stream : found->second.streams) {
+      if (!stream) continue;
+      const std::lock_guard one(stream->mutex);
+      pipes_.erase(stream->pipe);
+      ::close(stream->pipe);
+      stream->pipe = -1;
+      ::unlink((stream->file + kPipe).c_str());
+    }
     ended_.push_back(sandbox);
     while (ended_.size() > kEndedMax) {
       gone.push_back(files(ended_.front()));
@@ -165,7 +218,15 @@ void Logs::keep_only_live() {
 std::int64_t Logs::first_byte_at(SandboxId sandbox) const {
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(sandbox);
-  return found == live_.end() ? 0 : found->second.first_byte_at;
+  std::int64_t first = 0;
+  if (found == live_.end()) return first;
+  for (const auto& stream : found->second.streams) {
+    if (!stream) continue;
+    const std::lock_guard one(stream->mutex);
+    const std::int64_t at = stream->first_byte_at;
+    if (at != 0 && (first == 0 || at < first)) first = at;
+  }
+  return first;
 }
 
 bool Logs::ended(SandboxId sandbox) const {
@@ -175,50 +236,72 @@ bool Logs::ended(SandboxId sandbox) const {
 }
 
 void Logs::run() {
-  auto trim_at = std::chrono::steady_clock::now();
   while (true) {
-    pollfd wait[] = {{inotify_, POLLIN, 0}, {wake_, POLLIN, 0}};
-    poll(wait, 2, kTrimPauseMs);
-    if (wait[1].revents != 0) return;
-    alignas(inotify_event) std::array<char, 16 * 1024> buffer;
-    const ssize_t size = ::read(inotify_, buffer.data(), buffer.size());
-    std::vector<SandboxId> live;
-    {
-      const std::lock_guard lock(mutex_);
-      for (ssize_t at = 0; at < size;) {
-        const auto* event = reinterpret_cast<const inotify_event*>(buffer.data() + at);
-        at += static_cast<ssize_t>(sizeof *event + event->len);
-        const auto watch = watches_.find(event->wd);
-        if (watch == watches_.end()) continue;
-        const auto found = live_.find(watch->second);
-        if ((event->mask & IN_MODIFY) != 0 && found != live_.end() &&
-            found->second.first_byte_at == 0) {
-          found->second.first_byte_at = wall_nanos();
-        }
-        if ((event->mask & IN_IGNORED) != 0) watches_.erase(watch);
+    std::array<epoll_event, 64> events;
+    const int count = epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), -1);
+    bool full = false;
+    for (int i = 0; i < count; ++i) {
+      const int descriptor = events[static_cast<std::size_t>(i)].data.fd;
+      if (descriptor == wake_) return;
+      std::shared_ptr<Stream> stream;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = pipes_.find(descriptor);
+        if (found != pipes_.end()) stream = found->second;
       }
-      const auto now = std::chrono::steady_clock::now();
-      if (now < trim_at) continue;
-      trim_at = now + std::chrono::milliseconds(kTrimPauseMs);
-      for (const auto& [sandbox, one] : live_) {
-        if (!one.ended) live.push_back(sandbox);
-      }
+      if (stream && drain(*stream, kChunk) >= kChunk) full = true;
     }
-    for (const SandboxId sandbox : live) trim(sandbox);
+    // Nobody's output takes a whole processor of the node.
+    if (full) std::this_thread::sleep_for(kBreath);
   }
 }
 
-void Logs::trim(SandboxId sandbox) const {
-  const Files names = files(sandbox);
-  for (const std::string& name : {names.output, names.error}) {
-    struct stat facts {};
-    if (stat(name.c_str(), &facts) != 0) continue;
-    const auto kept = static_cast<std::int64_t>(bytes_max_);
-    if (facts.st_blocks * 512 <= kept + kept / 4) continue;
-    const Descriptor file(::open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-    if (file.get() < 0 || facts.st_size <= kept) continue;
-    fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, facts.st_size - kept);
+// Takes up to about `most` bytes from the pipe to the file. Where the disk is full they are lost: a
+// sandbox that waits for ever would be worse.
+std::size_t Logs::drain(Stream& stream, std::size_t most) const {
+  const std::lock_guard lock(stream.mutex);
+  std::size_t taken = 0;
+  std::array<char, kChunk> buffer;
+  while (stream.pipe >= 0 && taken < most) {
+    const ssize_t size = ::read(stream.pipe, buffer.data(), buffer.size());
+    if (size <= 0) break;
+    if (stream.first_byte_at == 0) stream.first_byte_at = wall_nanos();
+    taken += static_cast<std::size_t>(size);
+    const Descriptor file(::open(stream.file.c_str(),
+                                 O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600));
+    for (ssize_t at = 0; file.get() >= 0 && at < size;) {
+      const ssize_t put =
+          ::write(file.get(), buffer.data() + at, static_cast<std::size_t>(size - at));
+      if (put <= 0) break;
+      at += put;
+    }
   }
+  stream.untrimmed += taken;
+  if (stream.untrimmed > bytes_max_ / 4) {
+    trim(stream.file);
+    stream.untrimmed = 0;
+  }
+  return taken;
+}
+
+void Logs::drain(SandboxId sandbox) const {
+  std::array<std::shared_ptr<Stream>, 2> streams;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = live_.find(sandbox);
+    if (found != live_.end()) streams = found->second.streams;
+  }
+  for (const auto& stream : streams) {
+    if (stream) drain(*stream, kDrainMax);
+  }
+}
+
+void Logs::trim(const std::string& name) const {
+  const auto kept = static_cast<std::int64_t>(bytes_max_);
+  const Descriptor file(::open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  const std::int64_t size = file.get() < 0 ? 0 : size_of(file.get());
+  if (size <= kept) return;
+  fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size - kept);
 }
 
 Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail,

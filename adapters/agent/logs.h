@@ -1,15 +1,17 @@
-// What main processes write: two files per sandbox that the process itself appends to, so nothing is
-// between it and the disk and it goes on when the agent dies. At most `bytes_max` of each is kept
-// on the disk: once a second the front of longer ones is given back to the file system, the rest
-// stays at its place in the file. Files of ended sandboxes are kept for a while, a bounded number.
-// Thread safe.
+// What main processes write: each of their two streams is a named pipe that this takes to a file, of
+// which at most `bytes_max` and a quarter stays on the disk; the rest is given back to the file system
+// and the kept part stays at its place in the file. No sandbox ever holds the file itself: it could
+// reserve or overwrite as much of the disk as it likes. It holds both ends of its pipes, so it goes on
+// when the agent dies, and waits where it writes more than a pipe holds (64 KiB) until an agent is
+// back. Files of ended sandboxes are kept for a while, a bounded number. Thread safe.
 #pragma once
-#include <condition_variable>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -35,8 +37,8 @@ class Logs {
     std::string output;
     std::string error;
   };
-  Files files(SandboxId sandbox) const;
-  Result<Files> begin(SandboxId sandbox);  // empty ones
+  Files files(SandboxId sandbox) const;    // what is kept
+  Result<Files> begin(SandboxId sandbox);  // empty ones; the pipes to write to
   void take_over(SandboxId sandbox);       // of a sandbox that runs already
   void end(SandboxId sandbox);             // nobody writes any more
   void forget_ended();
@@ -51,23 +53,26 @@ class Logs {
   Result<void> read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink) const;
 
  private:
+  struct Stream;
   struct Live {
     bool ended = false;
-    std::int64_t first_byte_at = 0;
+    std::array<std::shared_ptr<Stream>, 2> streams = {};
   };
-  void watch(SandboxId sandbox);  // with mutex_
+  Live attach(SandboxId sandbox);  // with mutex_: opens what its pipes hold
   void run();
-  void trim(SandboxId sandbox) const;
+  std::size_t drain(Stream& stream, std::size_t most) const;
+  void drain(SandboxId sandbox) const;
+  void trim(const std::string& name) const;
   bool ended(SandboxId sandbox) const;
 
   const std::string directory_;
   const std::size_t bytes_max_;
-  int inotify_ = -1;
+  int epoll_ = -1;
   int wake_ = -1;
   mutable std::mutex mutex_;
   std::map<SandboxId, Live> live_;  // also the ended ones whose files are kept
   std::deque<SandboxId> ended_;
-  std::map<int, SandboxId> watches_;
+  std::map<int, std::shared_ptr<Stream>> pipes_;  // by descriptor
   std::thread thread_;
 };
 

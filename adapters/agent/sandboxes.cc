@@ -177,8 +177,8 @@ void Sandboxes::clean_up(Live& live) {
   complain("runtime", parts_.machinery.remove(live.name));
   complain("network", parts_.network.release(live.name));
   complain("root file system", parts_.rootfs.release(live.name));
-  live.note.set_first_byte_at(parts_.logs.first_byte_at(live.order.sandbox));
   parts_.logs.end(live.order.sandbox);
+  live.note.set_first_byte_at(parts_.logs.first_byte_at(live.order.sandbox));
 }
 
 std::string Sandboxes::note(Live& live) const {
