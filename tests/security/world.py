@@ -7,18 +7,20 @@ import http.client
 import json
 import os
 import pathlib
+import sqlite3
 import time
 import unittest
 
 import grpc
 import protocol
+from evil_registry import EvilRegistry
 from stack import Stack, registry
 
 PATIENCE = 120  # seconds; the machine may be slow and busy
 IMAGE = "python:3.12-slim-bookworm"
-SMALL = ("--cpu", "500m", "--memory", "256Mi", "--lifetime", "15m")
+SMALL = {"--cpu": "500m", "--memory": "256Mi", "--lifetime": "15m"}
 # A node of many small sandboxes, whatever the machine: nothing here measures.
-NODE = ["--share-nodes", "--cpu", "64", "--memory", "32Gi", "--disk", "100Gi", "--start-slots", "4"]
+NODE = ["--cpu", "64", "--memory", "32Gi", "--disk", "100Gi", "--start-slots", "4"]
 world = None  # set by main.py
 
 
@@ -60,8 +62,10 @@ class Client:
         return out
 
     def run(self, name, *more, command=("sleep", "3600"), image=IMAGE):
-        """The id of a new sandbox."""
-        out = self.chalk("compute", "run", "--detach", "--json", "--name", name, *SMALL, *more, image, "--", *command)
+        """The id of a new sandbox; `more` are options of chalk with their values."""
+        options = {**SMALL, **dict(zip(more[::2], more[1::2]))}
+        more = [word for pair in options.items() for word in pair]
+        out = self.chalk("compute", "run", "--detach", "--json", "--name", name, *more, image, "--", *command)
         return json.loads(out.stdout)["id"]
 
     def inspect(self, sandbox):
@@ -82,26 +86,37 @@ class Client:
 
 class World:
     def __init__(self, bin_dir):
-        self.stack = Stack(bin_dir, server_args=NODE)
         self.registry = registry()
+        self.evil = EvilRegistry()
+        self.stack = Stack(bin_dir, split=True, node_args=[*NODE, "--mirror", self.evil.mirror],
+                           server_args=["--share-nodes", "--mirror", self.evil.mirror])
 
     def __enter__(self):
-        self.stack.__enter__()
         try:
-            self.build()
+            self.evil.start()
+            self.stack.__enter__()
+            try:
+                self.build()
+            except BaseException:
+                self.stack.close(failed=True)
+                raise
         except BaseException:
-            self.stack.close(failed=True)
+            self.evil.close()
             raise
         return self
 
     def __exit__(self, *what):
         self.channel.close()
-        self.stack.__exit__(*what)
+        try:
+            self.stack.__exit__(*what)
+        finally:
+            self.evil.close()
 
     def build(self):
         self.target = f"127.0.0.1:{self.stack.port}"
         self.channel = grpc.insecure_channel(self.target, [("grpc.max_receive_message_length", 64 << 20)])
         self.api = protocol.Api(self.channel)
+        self.first_key = self.node_key()  # before any test lets another one join
         said = self.stack.environment()
         self.admin = Client(self, said["CHALK_CLIENT_ID"], said["CHALK_CLIENT_SECRET"], said["CHALK_ENVIRONMENT"])
         self.victim, self.attacker = self.tenant("victim"), self.tenant("attacker")
@@ -143,19 +158,33 @@ class World:
     def data(self):
         return pathlib.Path(self.stack.data)
 
+    @property
+    def node_data(self):
+        return pathlib.Path(self.stack.node_data)
+
+    def node_key(self):
+        """The number of the only node that has joined so far."""
+        database = sqlite3.connect(f"file:{self.data}/identity.db?mode=ro", uri=True)
+        try:
+            return database.execute("SELECT key FROM nodes LIMIT 1").fetchone()[0] % 2**64
+        finally:
+            database.close()
+
 
 class Case(unittest.TestCase):
     maxDiff = 2000
 
     def setUp(self):
-        ended = world.stack.server.poll()
-        if ended is not None:
-            self.fail(f"the server ended with {ended} before this case")
+        self.still_there("before")
 
     def tearDown(self):
-        ended = world.stack.server.poll()
-        if ended is not None:
-            self.fail(f"the server ended with {ended} in this case")
+        self.still_there("in")
+
+    def still_there(self, when):
+        for name, process in (("server", world.stack.server), ("node", world.stack.node)):
+            ended = process.poll()
+            if ended is not None:
+                self.fail(f"the {name} ended with {ended} {when} this case")
 
     def sandbox(self, *more, of=None, **options):
         """A sandbox that ends with its case."""
