@@ -84,7 +84,7 @@ class Listener:
 
 
 class Networks(Case):
-    def reach(self, sandbox, owner, places, patience=5):
+    def reach(self, sandbox, owner, places, patience=3):
         status, said = owner.execute(sandbox, "python3", "-c", REACH, json.dumps(places), patience)
         self.assertEqual(status, 0, said)
         return [tuple(one) for one in json.loads(said.strip().splitlines()[-1])]
