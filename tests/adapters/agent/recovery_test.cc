@@ -65,7 +65,9 @@ TEST_F(Recovery, WhatEndedWhileTheAgentWasAwayIsTold) {
     const auto runsc = machinery();
     ASSERT_TRUE(runsc);
     ASSERT_TRUE(runsc->remove(name_of({1})));
-    for (const Found& one : *runsc->list()) ADD_FAILURE() << one.name << " is left";
+    const auto left = runsc->list();
+    ASSERT_TRUE(left);
+    for (const Found& one : *left) ADD_FAILURE() << one.name << " is left";
   }
   start_node();
   const EndedReport end = ended(1);
