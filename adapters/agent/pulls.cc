@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "adapters/images/layer_id.h"
+#include "chalk/node/v1/node.pb.h"
 
 namespace chalk::agent {
 
@@ -59,7 +60,9 @@ void Pulls::pull(images::PullLayers order) {
       spdlog::warn("pull {}: {} layers failed after {:.3f} s: {}", order.pull.value,
                    order.layers.size(), took, done.error().message);
     }
-    finished_({order.pull, done.has_value(), done ? std::string{} : done.error().message});
+    node::v1::SandboxNote why;
+    if (!done) why.set_detail(done.error().message);
+    finished_({order.pull, done.has_value(), why.SerializeAsString()});
   });
 }
 

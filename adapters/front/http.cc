@@ -27,6 +27,11 @@ using Stream = beast::basic_stream<asio::generic::stream_protocol, asio::any_io_
 using HeadParser = http::request_parser<http::empty_body>;
 using BodyParser = http::request_parser<http::string_body>;
 
+bool only_chunked(const http::request<http::empty_body>& head) {
+  return head.count(http::field::transfer_encoding) == 1 &&
+         beast::iequals(head[http::field::transfer_encoding], "chunked");
+}
+
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr auto kLinger = std::chrono::seconds(2);
 constexpr std::size_t kLingerBytesMax = 8 << 20;
@@ -317,6 +322,12 @@ asio::awaitable<bool> Session::one_request() {
   ++state_->requests;
   Request request = request_of(head.get(), connection_->peer);
   const unsigned version = head.get().version();
+  // Where its end is in doubt, so is the next request: nothing after it is read.
+  if (head.get().count(http::field::transfer_encoding) != 0 && !only_chunked(head.get())) {
+    co_await write({400, "text/plain; charset=utf-8", "transfer-encoding: expected chunked\n", {}},
+                   false, request.method == "HEAD", version);
+    co_return false;
+  }
   const bool keep = head.keep_alive() && version == 11;
   const bool head_only = request.method == "HEAD";
   bool path_known = false;

@@ -106,7 +106,6 @@ class RawBytes(Case):
             one.close()
 
     def test_requests_that_two_readers_would_read_differently(self):
-        """Not among them, for they are not refused yet: codings whose last is unknown ("xchunked", "chunked, identity")."""
         smuggled = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
         port = world.world.stack.port
         token = world.world.attacker.token.encode()
@@ -114,6 +113,7 @@ class RawBytes(Case):
         head = (b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/proto\r\n"
                 b"Authorization: Bearer " + token + b"\r\n")
         for extra in (b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", b"Content-Length: 0\r\nContent-Length: 40\r\n",
+                      b"Transfer-Encoding: xchunked\r\n", b"Transfer-Encoding: chunked, identity\r\n",
                       b"Transfer-Encoding : chunked\r\n", b"Content-Length: -1\r\n", b"Content-Length: 4 4\r\n",
                       b"Content-Length: 0x4\r\n", b"Content-Length: 99999999999999999999\r\n", b"Content-Length: +4\r\n",
                       b" folded: x\r\n", b"X-Chalk-Env-Id: a\r\n\tb\r\n", b"Bad Name: x\r\n", b"NoColon\r\n",
