@@ -306,6 +306,7 @@ void Logs::trim(const std::string& name) const {
 
 Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail,
                         const Sink& sink) const {
+  drain(sandbox);  // what is in the pipes was written, too
   const Files names = files(sandbox);
   const Descriptor output(::open(names.output.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   const Descriptor error(::open(names.error.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));

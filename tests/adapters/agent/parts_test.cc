@@ -1,4 +1,5 @@
 // The parts of the agent that need no sandbox.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -158,7 +159,7 @@ TEST_F(Output, BeyondTheLimitIsGivenBackToTheDisk) {
   write(files->output, lines);
   const auto on_disk = [&] {
     struct stat facts {};
-    stat(files->output.c_str(), &facts);
+    EXPECT_EQ(stat(logs.files({1}).output.c_str(), &facts), 0);
     return facts.st_blocks * 512;
   };
   const auto until = std::chrono::steady_clock::now() + 30s;
@@ -168,6 +169,42 @@ TEST_F(Output, BeyondTheLimitIsGivenBackToTheDisk) {
   }
   const std::string kept = text(logs, {1});
   EXPECT_EQ(kept, lines.substr(lines.size() - kLimit));
+}
+
+// Who holds the file could take the whole disk with one fallocate().
+TEST_F(Output, IsWrittenToAPipeAndNeverToTheFile) {
+  Logs logs(folder.path, 1 << 20);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  for (const std::string& name : {files->output, files->error}) {
+    EXPECT_TRUE(fs::is_fifo(name)) << name;
+    const int pipe = open(name.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_GE(pipe, 0);
+    EXPECT_NE(fallocate(pipe, 0, 0, 1 << 30), 0);
+    close(pipe);
+  }
+  logs.end({1});
+  EXPECT_FALSE(fs::exists(files->output));
+}
+
+TEST_F(Output, GoesOnWithAnotherAgent) {
+  int pipe = -1;  // as a sandbox holds it
+  {
+    Logs logs(folder.path, 1 << 20);
+    const auto files = logs.begin({1});
+    ASSERT_TRUE(files);
+    pipe = open(files->output.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(::write(pipe, "one ", 4), 4);
+    EXPECT_EQ(text(logs, {1}), "one ");
+  }
+  ASSERT_EQ(::write(pipe, "two ", 4), 4);
+  Logs logs(folder.path, 1 << 20);
+  logs.take_over({1});
+  logs.keep_only_live();
+  ASSERT_EQ(::write(pipe, "three", 5), 5);
+  logs.end({1});
+  close(pipe);
+  EXPECT_EQ(text(logs, {1}), "one two three");
 }
 
 TEST_F(Output, OfFewEndedSandboxesIsKept) {
