@@ -322,14 +322,16 @@ asio::awaitable<bool> Session::one_request() {
   ++state_->requests;
   Request request = request_of(head.get(), connection_->peer);
   const unsigned version = head.get().version();
+  const bool head_only = request.method == "HEAD";
   // Where its end is in doubt, so is the next request: nothing after it is read.
   if (head.get().count(http::field::transfer_encoding) != 0 && !only_chunked(head.get())) {
-    co_await write({400, "text/plain; charset=utf-8", "transfer-encoding: expected chunked\n", {}},
-                   false, request.method == "HEAD", version);
+    Response refused;  // named: gcc 12 destroys temporaries of a co_await twice
+    refused.status = 400;
+    refused.body = "transfer-encoding: expected chunked\n";
+    co_await write(refused, false, head_only, version);
     co_return false;
   }
   const bool keep = head.keep_alive() && version == 11;
-  const bool head_only = request.method == "HEAD";
   bool path_known = false;
   const Route* route =
       state_->find_route(head_only ? "GET" : request.method, request.path, path_known);
