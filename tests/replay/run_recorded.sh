@@ -2,8 +2,8 @@
 # run_recorded.sh BIN_DIR: logs of earlier real runs still replay to their digests (a log of a version
 # that decides differently must be refused with that reason, and has its own expectation here).
 set -uo pipefail
+bin=$(realpath "${1:-build/release/bin}")
 cd "$(dirname "$0")"
-bin=${1:-../../build/release/bin}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 failed=0 seen=0
