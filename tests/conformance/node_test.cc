@@ -261,6 +261,9 @@ TEST_P(NodeOrders, AnAgentThatDiesAnywhereStartsEachOnce) {
   // takes it once, and one sandbox lives.
   EXPECT_EQ(arm_->living().size(), 4u);
   for (std::uint64_t number = 1; number <= 4; ++number) {
+    if (!real()) {
+      EXPECT_EQ(one.started(number), 1u);
+    }
     EXPECT_TRUE(one.ended(number).empty());
   }
 }
