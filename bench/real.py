@@ -3,10 +3,11 @@
 
     bench/real.py BIN_DIR [--rounds N] [--at-once 1,4,8] [--out FILE]
 
-In turns on one machine, so that its speed that drifts meets both alike. Bare: a script that has rootfs,
-namespace and cgroup ready and calls `runsc run --detach`, then `runsc exec`. Ours: CreateSandbox over gRPC
-until it runs, then a session, by a client that does nothing else. Images are cached. Prints a table and the
-ratios; --json for scripts. Needs root, ci/tools and ci/base-image.
+In turns on one machine, so that its speed that drifts meets both alike. Bare: a script that has the same
+bundle, a namespace and a cgroup ready and calls `runsc run --detach`, then `runsc exec`. Ours: the public
+client creates a sandbox, then begins a process in it. Images are cached. First output: from the call that
+creates to the first byte of that process. Stop: until the sandbox has ended. Prints a table and the ratios;
+--json for scripts. Needs root, ci/tools and ci/base-image.
 """
 import argparse
 import concurrent.futures
@@ -38,37 +39,44 @@ def quantile(values, share):
 
 
 class Bare:
-    """runsc by hand: what is prepared beforehand is what our agent prepares beforehand, too."""
+    """runsc by hand, on the bundle of one of our sandboxes. Prepared beforehand, as our agent does: what lies
+    on disk, the control group, and a namespace with an address."""
 
-    def __init__(self, rootfs):
+    def __init__(self, bundle):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="chalk-bare-"))
-        self.rootfs = rootfs
+        self.config = json.loads((bundle / "config.json").read_text())
+        for mount in self.config["mounts"]:  # ours goes with its sandbox
+            source = pathlib.Path(mount["source"])
+            if source.parent == bundle:
+                shutil.copy(source, self.folder)
+                mount["source"] = str(self.folder / source.name)
         self.name = "bare%d" % os.getpid()
         self.count = 0
 
     def prepare(self):
         self.count += 1
         name = f"{self.name}-{self.count}"
-        subprocess.run(["ip", "netns", "add", name], check=True)
+        inside, outside = f"10.88.{self.count // 60}.{self.count % 60 * 4 + 2}", f"10.88.{self.count // 60}.{self.count % 60 * 4 + 1}"
+        near = "chb%x" % ((os.getpid() << 12 | self.count) & 0xFFFFFFFF)
+        for command in (f"netns add {name}", f"link add {near} type veth peer name eth0 netns {name}",
+                        f"addr add {outside}/30 dev {near}", f"link set {near} up", f"-n {name} link set lo up",
+                        f"-n {name} addr add {inside}/30 dev eth0", f"-n {name} link set eth0 up",
+                        f"-n {name} route add default via {outside}"):
+            subprocess.run(["ip", *command.split()], check=True)
         bundle = self.folder / name
         (bundle / "upper").mkdir(parents=True)
-        for controller in ("cpu", "cpuacct", "memory", "pids"):
-            path = pathlib.Path("/sys/fs/cgroup") / controller / self.name / name
-            if path.parent.parent.exists():
-                path.mkdir(parents=True, exist_ok=True)
         cgroup = pathlib.Path("/sys/fs/cgroup")
+        for controller in ("cpu", "memory", "pids"):
+            (cgroup / controller / self.name / name).mkdir(parents=True)
         (cgroup / "memory" / self.name / name / "memory.limit_in_bytes").write_text(str(MEMORY))
         (cgroup / "cpu" / self.name / name / "cpu.cfs_quota_us").write_text("100000")
-        (bundle / "config.json").write_text(json.dumps({
-            "ociVersion": "1.0.2", "hostname": "bare",
-            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/bin/sleep", "1000"], "env": ["PATH=/bin"], "cwd": "/"},
-            "root": {"path": str(self.rootfs), "readonly": False},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
-                       {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}],
-            "linux": {"cgroupsPath": f"/{self.name}/{name}",
-                      "resources": {"memory": {"limit": MEMORY}, "cpu": {"period": 100000, "quota": 100000}},
-                      "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")]
-                      + [{"type": "network", "path": f"/run/netns/{name}"}]}}))
+        config = self.config
+        config["hostname"] = name
+        config["linux"]["cgroupsPath"] = f"/{self.name}/{name}"
+        for namespace in config["linux"]["namespaces"]:
+            if namespace["type"] == "network":
+                namespace["path"] = f"/run/netns/{name}"
+        (bundle / "config.json").write_text(json.dumps(config))
         return name
 
     def command(self, name):
@@ -174,20 +182,15 @@ def main():
         stack.use()
         ours = Ours(stack)
         name = ours.prepare()
-        ours.start(name)  # the image comes
-        ours.stop(name)
-        ours.remove(name)
-        layers = list((stack.data / "node").rglob("layers/*"))
-        rootfs = next(path / "root" if (path / "root").is_dir() else path for path in layers if path.is_dir())
-        while not (rootfs / "bin").exists():
-            rootfs = next(path for path in rootfs.iterdir() if path.is_dir())
-        bare = Bare(rootfs)
+        ours.start(name)  # the image comes, and stays mounted
+        bare = Bare(stack.data / "node/runsc/bundles" / ours.boxes[name].id)
         try:
             with concurrent.futures.ThreadPoolExecutor(16) as pool:
                 for at_once in map(int, options.at_once.split(",")):
                     seen = {"bare": ([], [], [], []), "ours": ([], [], [], [])}
                     for round_ in range(options.rounds + 1):
-                        for label, arm in (("bare", bare), ("ours", ours)):
+                        arms = (("bare", bare), ("ours", ours))
+                        for label, arm in arms if round_ % 2 else reversed(arms):
                             first, second, stops, speed = measure(arm, at_once, pool)
                             if round_ == 0:
                                 continue  # warm
@@ -235,7 +238,7 @@ def pss(pid):
 
 
 def memory_of_idle(stack, ours, count=8):
-    names = [ours.prepare() for _ in range(count)]
+    names = [ours.prepare() for _ in range(count - len(ours.boxes))]
     for name in names:
         ours.start(name)
     time.sleep(2)

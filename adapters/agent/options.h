@@ -58,7 +58,7 @@ struct Options {
   std::string network_prefix = "chalk";  // of interfaces, namespaces and tables: one per agent
   std::string listen_address = "127.0.0.1";  // of published ports
   std::string advertise_address;             // what clients reach them by; empty: listen_address
-  int spare_namespaces = 4;                  // made ahead
+  int spare_namespaces = 8;                  // made ahead
   images::Registries registries;
   std::chrono::milliseconds start_timeout{60'000};  // of one sandbox, without its startup probe
   std::size_t channels_max = 256;

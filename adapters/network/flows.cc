@@ -26,29 +26,29 @@ struct Flow {
   std::string id;     // so that a later flow of the same tuple is not meant
 };
 
-// `side`: CTA_IP_V4_SRC or CTA_IP_V4_DST of the first packet.
-Result<std::vector<Flow>> list_flows(Netlink& netlink, Address address, std::uint16_t side) {
+// That its first packet was from or to one of them.
+bool touches(std::string_view tuple, const std::set<Address>& addresses) {
+  const Attributes parts(tuple.data(), tuple.size());
+  const std::string_view ip = parts.bytes(CTA_TUPLE_IP);
+  const Attributes ends(ip.data(), ip.size());
+  Address one = 0;
+  return (ends.address(CTA_IP_V4_SRC, one) && addresses.contains(one)) ||
+         (ends.address(CTA_IP_V4_DST, one) && addresses.contains(one));
+}
+
+Result<std::vector<Flow>> list_flows(Netlink& netlink, const std::set<Address>& addresses) {
   Request request(type_of(IPCTNL_MSG_CT_GET), NLM_F_DUMP, family_header());
-  const auto tuple = request.open(CTA_TUPLE_ORIG | NLA_F_NESTED);
-  const auto addresses = request.open(CTA_TUPLE_IP | NLA_F_NESTED);
-  request.put_address(side, address);
-  request.close(addresses);
-  request.close(tuple);
-  // Bits of the kernel's filter: 0 for the source's address, 1 for the destination's.
-  const auto filter = request.open(CTA_FILTER | NLA_F_NESTED);
-  request.put_number(CTA_FILTER_ORIG_FLAGS, side == CTA_IP_V4_SRC ? 1u : 2u);
-  request.put_number(CTA_FILTER_REPLY_FLAGS, 0);
-  request.close(filter);
   std::vector<Flow> flows;
   const auto done = netlink.dump(
-      request, "list flows of " + text_of(address), [&] { flows.clear(); },
+      request, "list flows", [&] { flows.clear(); },
       [&](const nlmsghdr& message) {
         const std::size_t offset = NLMSG_SPACE(sizeof(nfgenmsg));
         if (message.nlmsg_len < offset) return;
         const Attributes attributes(reinterpret_cast<const char*>(&message) + offset,
                                     message.nlmsg_len - offset);
-        flows.push_back({std::string(attributes.bytes(CTA_TUPLE_ORIG)),
-                         std::string(attributes.bytes(CTA_ID))});
+        const std::string_view tuple = attributes.bytes(CTA_TUPLE_ORIG);
+        if (!touches(tuple, addresses)) return;
+        flows.push_back({std::string(tuple), std::string(attributes.bytes(CTA_ID))});
       });
   if (!done) return std::unexpected(done.error());
   return flows;
@@ -56,21 +56,17 @@ Result<std::vector<Flow>> list_flows(Netlink& netlink, Address address, std::uin
 
 }  // namespace
 
-Result<std::size_t> forget_flows(Netlink& netlink, Address address) {
-  std::size_t count = 0;
-  for (const std::uint16_t side : {CTA_IP_V4_SRC, CTA_IP_V4_DST}) {
-    const auto flows = list_flows(netlink, address, side);
-    if (!flows) return std::unexpected(flows.error());
-    for (const auto& flow : *flows) {
-      Request request(type_of(IPCTNL_MSG_CT_DELETE), NLM_F_ACK, family_header());
-      request.put(CTA_TUPLE_ORIG | NLA_F_NESTED, flow.tuple.data(), flow.tuple.size());
-      request.put(CTA_ID, flow.id.data(), flow.id.size());
-      const auto gone = netlink.ask(request, "forget a flow of " + text_of(address));
-      if (!gone && gone.error().kind != Error::Kind::not_found) return std::unexpected(gone.error());
-      ++count;
-    }
+Result<std::size_t> forget_flows(Netlink& netlink, const std::set<Address>& addresses) {
+  const auto flows = list_flows(netlink, addresses);
+  if (!flows) return std::unexpected(flows.error());
+  for (const auto& flow : *flows) {
+    Request request(type_of(IPCTNL_MSG_CT_DELETE), NLM_F_ACK, family_header());
+    request.put(CTA_TUPLE_ORIG | NLA_F_NESTED, flow.tuple.data(), flow.tuple.size());
+    request.put(CTA_ID, flow.id.data(), flow.id.size());
+    const auto gone = netlink.ask(request, "forget a flow");
+    if (!gone && gone.error().kind != Error::Kind::not_found) return std::unexpected(gone.error());
   }
-  return count;
+  return flows->size();
 }
 
 }  // namespace chalk::network

@@ -2,6 +2,7 @@
 // against the next one with its address and let late packets of the old ones pass.
 #pragma once
 #include <cstddef>
+#include <set>
 
 #include "adapters/error.h"
 #include "adapters/network/address.h"
@@ -9,7 +10,9 @@
 
 namespace chalk::network {
 
-// Forgets all from or to this address. Answers how many there were. `netlink`: of NETLINK_NETFILTER.
-Result<std::size_t> forget_flows(Netlink& netlink, Address address);
+// Forgets all from or to these addresses. Answers how many there were. One look at the kernel's whole
+// table, some 5 ms for its usual size: to be called for many addresses at once. `netlink`: of
+// NETLINK_NETFILTER.
+Result<std::size_t> forget_flows(Netlink& netlink, const std::set<Address>& addresses);
 
 }  // namespace chalk::network

@@ -9,6 +9,11 @@
 #include "adapters/network/namespaces.h"
 
 namespace chalk::network {
+namespace {
+
+constexpr std::size_t kDoomedMax = 64;  // more do not wait for a pause
+
+}  // namespace
 
 Supply::Supply(SupplyOptions options, Netlink netlink, Netlink flows, const std::set<Slot>& taken)
     : options_(std::move(options)), netlink_(std::move(netlink)), flows_(std::move(flows)) {
@@ -54,6 +59,7 @@ Result<Slot> Supply::take(std::chrono::milliseconds timeout) {
   if (!spares_.empty() && !draining_) {
     const Slot slot = spares_.front();
     spares_.pop_front();
+    taken_at_ = Clock::now();
     changed_.notify_all();
     return slot;
   }
@@ -109,13 +115,18 @@ bool Supply::is_settled() const {
   return !making_ && !destroying_ && doomed_.empty() && stocked;
 }
 
+bool Supply::is_quiet() const { return Clock::now() >= taken_at_ + kQuiet; }
+
+// While many start one after another, half of the spares are kept ahead of them.
 bool Supply::must_make() const {
-  return !draining_ && free_ > 0 && spares_.size() < options_.spare + waiting_ &&
+  const std::size_t ahead = is_quiet() ? options_.spare : options_.spare / 2;
+  return !draining_ && free_ > 0 && spares_.size() < ahead + waiting_ &&
          Clock::now() >= make_not_before_;
 }
 
 bool Supply::can_destroy() const {
-  return !doomed_.empty() && Clock::now() >= doomed_.front().not_before;
+  return !doomed_.empty() && Clock::now() >= doomed_.front().not_before &&
+         (draining_ || free_ == 0 || is_quiet() || doomed_.size() > kDoomedMax);
 }
 
 // Making comes first: it is much faster than destroying, which nobody waits for as long as there are
@@ -126,9 +137,9 @@ void Supply::run() {
     if (must_make()) {
       make_one(lock);
     } else if (can_destroy()) {
-      destroy_one(lock);
-    } else if (!doomed_.empty() || make_not_before_ > Clock::now()) {
-      changed_.wait_for(lock, kPause / 4);
+      destroy_some(lock);
+    } else if (!doomed_.empty() || make_not_before_ > Clock::now() || !is_quiet()) {
+      changed_.wait_for(lock, kQuiet);
     } else {
       changed_.wait(lock);
     }
@@ -162,20 +173,28 @@ void Supply::make_one(std::unique_lock<std::mutex>& lock) {
   changed_.notify_all();
 }
 
-void Supply::destroy_one(std::unique_lock<std::mutex>& lock) {
-  const Slot slot = doomed_.front().slot;
-  doomed_.pop_front();
+// All that are due, because forgetting flows costs as much for many as for one.
+void Supply::destroy_some(std::unique_lock<std::mutex>& lock) {
+  std::vector<Slot> slots;
+  while (slots.size() < kDoomedMax && !doomed_.empty() && Clock::now() >= doomed_.front().not_before) {
+    slots.push_back(doomed_.front().slot);
+    doomed_.pop_front();
+  }
   destroying_ = true;
   lock.unlock();
-  auto gone = unmake(slot);
+  std::vector<Result<void>> gone;
+  for (const Slot slot : slots) gone.push_back(unmake(slot));
+  forget(slots);
   lock.lock();
   destroying_ = false;
-  if (!gone) {
-    failed(gone.error());
-    doomed_.push_back({slot, Clock::now() + kPause});
-  } else if (is_for_sandboxes(slot)) {
-    occupied_[slot] = false;
-    ++free_;
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    if (!gone[i]) {
+      failed(gone[i].error());
+      doomed_.push_back({slots[i], Clock::now() + kPause});
+    } else if (is_for_sandboxes(slots[i])) {
+      occupied_[slots[i]] = false;
+      ++free_;
+    }
   }
   changed_.notify_all();
 }
@@ -220,12 +239,17 @@ Result<void> Supply::make(Slot slot) {
 Result<void> Supply::unmake(Slot slot) {
   auto gone = delete_link(netlink_, name_of(slot));
   if (!gone && gone.error().kind != Error::Kind::not_found) return gone;
-  if (auto forgotten = forget_flows(flows_, address_of(slot)); !forgotten) {
-    // They end by themselves in the end. A kernel that cannot do it would never get further here.
-    const std::lock_guard lock(mutex_);
-    failed(forgotten.error());
-  }
   return drop_namespace(path_of(slot));
+}
+
+void Supply::forget(const std::vector<Slot>& slots) {
+  std::set<Address> addresses;
+  for (const Slot slot : slots) addresses.insert(address_of(slot));
+  const auto forgotten = forget_flows(flows_, addresses);
+  if (forgotten) return;
+  // They end by themselves in the end. A kernel that cannot do it would never get further here.
+  const std::lock_guard lock(mutex_);
+  failed(forgotten.error());
 }
 
 }  // namespace chalk::network

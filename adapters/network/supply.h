@@ -1,5 +1,5 @@
 // Namespaces in stock. A slot is an address of the pool with the namespace and the links that carry
-// its number. A thread makes spares ahead and destroys what came back; an address is given out again
+// its number. A thread makes spares ahead and destroys what came back, in pauses between starts; an address is given out again
 // only after everything of it is gone, and as late as possible, so that packets of an old connection
 // do not meet a new sandbox. A failed step is tried again after a pause, and counted.
 #pragma once
@@ -34,6 +34,9 @@ class Supply {
  public:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::seconds kPause{1};  // before a failed step is tried again
+  // After take() nothing is done ahead for so long: a sandbox starts in about this time, and the kernel
+  // works as long on a namespace as it costs to wait for it.
+  static constexpr std::chrono::milliseconds kQuiet{250};
 
   // `taken`: slots that an earlier process left; they stay as they are.
   // `flows`: of NETLINK_NETFILTER.
@@ -70,11 +73,13 @@ class Supply {
 
   void run();
   void make_one(std::unique_lock<std::mutex>& lock);
-  void destroy_one(std::unique_lock<std::mutex>& lock);
+  void destroy_some(std::unique_lock<std::mutex>& lock);
   Result<void> make(Slot slot);
-  Result<void> unmake(Slot slot);
+  Result<void> unmake(Slot slot);  // but for its flows
+  void forget(const std::vector<Slot>& slots);  // their flows
   void failed(const Error& error);      // with mutex_
   bool must_make() const;               // with mutex_
+  bool is_quiet() const;                // with mutex_
   bool can_destroy() const;             // with mutex_
   bool is_settled() const;              // with mutex_
   Slot next_free();                     // with mutex_; there is one
@@ -97,6 +102,7 @@ class Supply {
   bool draining_ = false;
   bool stopping_ = false;
   Clock::time_point make_not_before_;
+  Clock::time_point taken_at_;  // the last time
   Counts counts_;
   std::uint64_t make_failures_ = 0;
   std::thread thread_;

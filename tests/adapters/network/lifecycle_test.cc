@@ -84,7 +84,7 @@ TEST_F(InWorld, TrackedConnectionsOfASandboxGoWithIt) {
     ASSERT_TRUE(network->release("one"));
     ASSERT_TRUE(network->settle(kLong));
     auto flows = Netlink::open(NETLINK_NETFILTER).value();
-    EXPECT_EQ(forget_flows(flows, parse_address(one.address).value()).value(), 0u);
+    EXPECT_EQ(forget_flows(flows, {parse_address(one.address).value()}).value(), 0u);
   }
   EXPECT_EQ(network->statistics().failures, 0u) << network->statistics().last_failure;
   remove(network);
