@@ -9,6 +9,8 @@
 namespace chalk::sim {
 namespace {
 
+constexpr std::int64_t kCoresMax = 256;  // beyond it starts do not get into each other's way
+
 Duration median(std::vector<Duration> values) {
   if (values.empty()) return {};
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -100,8 +102,8 @@ class Collector {
       std::sort(pull_speeds_.begin(), pull_speeds_.end());
       out_.pull_bytes_per_second = pull_speeds_[pull_speeds_.size() / 2];
     }
-    const double cores = static_cast<double>(out_.node.cpu_millicores) * 1e-3;
-    out_.start = fit_starts(out_.starts, std::max(0.001, cores));
+    const std::int64_t cores = std::clamp<std::int64_t>(out_.node.cpu_millicores / 1000, 1, kCoresMax);
+    out_.start = fit_starts(out_.starts, static_cast<std::uint32_t>(cores));
   }
 
  private:

@@ -21,15 +21,20 @@ struct MeasuredStart {
   std::int64_t cpu_millicores = 0;
 };
 
-// A start costs core_seconds of work, shared with the starts beside it, and then a delay.
+// A start costs core_seconds of work on cores that it shares with the starts beside it, and then a
+// delay. What cannot be explained is taken for a spread of the work, or of the delay if that is all.
 struct StartFit {
   double core_seconds = 0;
+  double core_spread = 0;     // sigma of its logarithm
+  std::uint32_t cores = 1;    // that they share; a node may offer more cpu than its machine has
   double mean_seconds = 0;    // of the delay
   double spread = 0;          // sigma of its logarithm
   double error_seconds = 0;   // mean absolute, of the fit
 };
-// `cores` of the node. Least absolute error over the work; every start is capped at its own share.
-StartFit fit_starts(const std::vector<MeasuredStart>& starts, double cores);
+// What a start may use at once, however small its share: the agent lends it a core meanwhile.
+constexpr std::int64_t kStartCpuMin = 1000;
+// Least absolute error over work and cores, of which there are at most cores_max.
+StartFit fit_starts(const std::vector<MeasuredStart>& starts, std::uint32_t cores_max);
 
 struct RecordedAsk {
   Time at;

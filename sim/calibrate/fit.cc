@@ -1,6 +1,7 @@
 // How much of a start is work on shared cores.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "sim/calibrate/calibrate.h"
@@ -42,7 +43,8 @@ std::vector<double> shared_durations(const std::vector<MeasuredStart>& starts, d
   for (std::size_t i = 0; i < starts.size(); ++i) {
     advance(seconds_of(starts[i].at - begin));
     const double cap =
-        std::clamp(static_cast<double>(starts[i].cpu_millicores) * 1e-3, 0.001, cores);
+        std::min(
+        static_cast<double>(std::max(starts[i].cpu_millicores, kStartCpuMin)) * 1e-3, cores);
     running.push_back({i, work, cap});
   }
   advance(1e18);
@@ -58,41 +60,71 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, double cores) {
+namespace {
+
+constexpr int kSteps = 60;  // of the work, up to the median start
+
+// Of a logarithm, around its mean; and that mean.
+std::pair<double, double> log_spread(const std::vector<double>& values) {
+  double logs = 0, squares = 0;
+  for (const double value : values) {
+    const double one = std::log(value);
+    logs += one;
+    squares += one * one;
+  }
+  const double count = static_cast<double>(values.size());
+  const double mean = logs / count;
+  return {std::sqrt(std::max(0.0, squares / count - mean * mean)), mean};
+}
+
+}  // namespace
+
+StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, std::uint32_t cores_max) {
   std::vector<MeasuredStart> starts = unsorted;
   std::sort(starts.begin(), starts.end(),
             [](const auto& a, const auto& b) { return a.at < b.at; });
   StartFit best;
+  best.cores = cores_max;
   if (starts.empty()) return best;
   std::vector<double> all;
   for (const MeasuredStart& start : starts) all.push_back(seconds_of(start.took));
   const double most = median(all);
+  double delay = most;
+  std::vector<double> shared(starts.size(), 0), best_shared = shared;
   best.error_seconds = -1;
-  constexpr int kSteps = 50;
-  for (int step = 0; step < kSteps; ++step) {
-    const double work = most * step / kSteps;
-    const std::vector<double> shared = work > 0 ? shared_durations(starts, cores, work)
-                                                : std::vector<double>(starts.size(), 0);
-    std::vector<double> rest;
-    for (std::size_t i = 0; i < starts.size(); ++i) rest.push_back(all[i] - shared[i]);
-    const double middle = median(rest);
-    if (middle <= 0) break;  // more work than the starts have room for
-    double error = 0;
-    for (const double one : rest) error += std::abs(one - middle);
-    error /= static_cast<double>(rest.size());
-    if (best.error_seconds >= 0 && error >= best.error_seconds) continue;
-    double logs = 0, squares = 0, count = 0;
-    for (const double one : rest) {
-      const double bounded = std::log(std::max(one, middle / 10));
-      logs += bounded;
-      squares += bounded * bounded;
-      ++count;
+  // From many cores down: starts that never met say nothing of them.
+  for (std::uint32_t cores = cores_max; cores > 0; --cores) {
+    for (int step = 0; step < kSteps; ++step) {
+      const double work = most * step / kSteps;
+      if (work > 0) shared = shared_durations(starts, cores, work);
+      std::vector<double> rest;
+      for (std::size_t i = 0; i < starts.size(); ++i) {
+        rest.push_back(all[i] - (work > 0 ? shared[i] : 0));
+      }
+      const double middle = median(rest);
+      if (middle <= 0) break;  // more work than the starts have room for
+      double error = 0;
+      for (const double one : rest) error += std::abs(one - middle);
+      error /= static_cast<double>(rest.size());
+      if (best.error_seconds >= 0 && error >= best.error_seconds) continue;
+      best.core_seconds = work;
+      best.cores = cores;
+      best.error_seconds = error;
+      best_shared = work > 0 ? shared : std::vector<double>(starts.size(), 0);
+      delay = middle;
     }
-    const double variance = std::max(0.0, squares / count - logs / count * logs / count);
-    best.core_seconds = work;
-    best.error_seconds = error;
-    best.spread = std::sqrt(variance);
-    best.mean_seconds = std::exp(logs / count + variance / 2);
+  }
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    ratios.push_back(std::max(all[i], most / 100) / (best_shared[i] + delay));
+  }
+  const auto [spread, mean] = log_spread(ratios);
+  best.mean_seconds = delay;
+  if (best.core_seconds > 0) {
+    best.core_spread = spread;
+  } else {
+    best.spread = spread;
+    best.mean_seconds = delay * std::exp(mean + spread * spread / 2);
   }
   return best;
 }

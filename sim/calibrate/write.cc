@@ -61,9 +61,9 @@ std::string platform_yaml(const Calibration& c) {
   }
   out += fmt::format(
       "pools:\n  - name: node\n    nodes: 1\n    node: {{cpu: {}m, memory: {}, disk: {}, "
-      "start_slots: {}, sandboxes_max: {}, image_cache: {}, disk_bandwidth: 100GBps}}\n",
+      "start_slots: {}, sandboxes_max: {}, image_cache: {}, disk_bandwidth: 100GBps, cores: {}}}\n",
       c.node.cpu_millicores, c.node.memory_bytes, std::max<std::int64_t>(1, c.node.disk_bytes),
-      c.node.start_slots, c.node.sandboxes_max, std::max<std::int64_t>(1, c.image_cache_bytes));
+      c.node.start_slots, c.node.sandboxes_max, std::max<std::int64_t>(1, c.image_cache_bytes), c.start.cores);
   if (!c.images.empty()) out += "images:\n";
   for (const ImageSpec& image : c.images) {
     out += fmt::format("  - name: image-{}\n    prewarmed: {}\n    layers:\n", image.image.value,
@@ -73,7 +73,8 @@ std::string platform_yaml(const Calibration& c) {
                          layer.bytes, layer.unpacked_bytes);
     }
   }
-  out += fmt::format("start_core_seconds: {:.4f}\n", c.start.core_seconds);
+  out += fmt::format("start_core_seconds: {:.4f}\nstart_core_spread: {:.4f}\nstart_cpu_min: {}m\n",
+                     c.start.core_seconds, c.start.core_spread, kStartCpuMin);
   out += fmt::format("start: {{distribution: lognormal, mean: {}us, spread: {:.4f}}}\n",
                      static_cast<std::int64_t>(c.start.mean_seconds * 1e6),
                      std::max(0.001, c.start.spread));
@@ -117,7 +118,13 @@ nlohmann::json measured_json(const Calibration& c) {
     for (const RecordedAsk& ask : c.asks) last = std::max(last, ask.at + ask.start_took);
     span = milliseconds_of(last - c.asks.front().at) * 1e-3;
   }
+  const Time begin = c.asks.empty() ? Time{} : c.asks.front().at;
+  nlohmann::json starts = nlohmann::json::array();  // [asked at, took], in milliseconds
+  for (const RecordedAsk& ask : c.asks) {
+    starts.push_back({milliseconds_of(ask.at - begin), milliseconds_of(ask.start_took)});
+  }
   return {{"sandboxes", c.asks.size()},
+          {"starts_ms", starts},
           {"started", latencies.size()},
           {"start_latency_ms",
            {{"p50", quantile(latencies, 0.5)},
@@ -130,6 +137,8 @@ nlohmann::json measured_json(const Calibration& c) {
           {"stop_ms", milliseconds_of(c.stop)},
           {"pull_bytes_per_second", c.pull_bytes_per_second},
           {"start_core_seconds", c.start.core_seconds},
+          {"start_core_spread", c.start.core_spread},
+          {"start_cores", c.start.cores},
           {"start_mean_seconds", c.start.mean_seconds},
           {"start_spread", c.start.spread},
           {"start_error_seconds", c.start.error_seconds}};
@@ -150,12 +159,13 @@ std::string summary(const Calibration& c) {
       "{} sandboxes asked for, {} started\n"
       "start latency measured: p50 {:.1f} ms, p90 {:.1f} ms, p99 {:.1f} ms\n"
       "messages: {:.2f} ms to the node, {:.2f} ms back; a kill takes {:.1f} ms; pulls {:.1f} MB/s\n"
-      "a start: {:.0f} ms of work on shared cores, then {:.0f} ms (spread {:.2f}); mean error "
-      "{:.1f} ms\n",
+      "a start: {:.0f} ms of work (spread {:.2f}) on {} shared cores, then {:.0f} ms (spread {:.2f}); "
+      "mean error {:.1f} ms\n",
       c.asks.size(), latencies.size(), quantile(latencies, 0.5), quantile(latencies, 0.9),
       quantile(latencies, 0.99), milliseconds_of(c.to_node), milliseconds_of(c.to_control),
       milliseconds_of(c.stop), c.pull_bytes_per_second * 1e-6, c.start.core_seconds * 1e3,
-      c.start.mean_seconds * 1e3, c.start.spread, c.start.error_seconds * 1e3);
+      c.start.core_spread, c.start.cores, c.start.mean_seconds * 1e3, c.start.spread,
+      c.start.error_seconds * 1e3);
 }
 
 }  // namespace chalk::sim

@@ -38,6 +38,8 @@ class Parser {
     groups();
     setup_.start = root_.delay("start", Delay{Delay::Kind::constant, milliseconds(150), 0});
     setup_.start_core_seconds = root_.number("start_core_seconds", 0, 0, 3600);
+    setup_.start_core_spread = root_.number("start_core_spread", 0, 0, 10);
+    setup_.start_cpu_min = root_.millicores("start_cpu_min", 0);
     setup_.shared_execution = root_.flag("shared_execution", false);
     setup_.open_workload = read_workload(root_, setup_.gpu_models, trace_);
     faults();
@@ -174,6 +176,7 @@ class Parser {
     pool.link_bytes_per_second = r.bandwidth("link", pool.link_bytes_per_second);
     pool.disk_bytes_per_second = r.bandwidth("disk_bandwidth", pool.disk_bytes_per_second);
     pool.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 3, 1, 1000));
+    pool.cores = static_cast<std::uint32_t>(r.whole("cores", 0, 0, 4096));
     r.done();
   }
 

@@ -74,8 +74,9 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
     const std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
     for (std::uint32_t n = 0; n < count; ++n) {
       hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
-      const auto cores =
+      const auto offered =
           static_cast<std::uint32_t>(std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000));
+      const std::uint32_t cores = pool.cores != 0 ? pool.cores : offered;
       platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores,
                                 pool.link_bytes_per_second, pool.disk_bytes_per_second});
     }

@@ -36,6 +36,7 @@ struct Pool {
   NodeShape shape;
   double link_bytes_per_second = 1.25e9;
   double disk_bytes_per_second = 1e9;
+  std::uint32_t cores = 0;  // of the machine, which executions share; 0: as many as cpu says
   std::int64_t image_cache_bytes = 0;  // part of the disk kept for images
   std::uint32_t pulls_at_once = 3;     // per node
   std::uint32_t nodes_min = 0;         // these are there from the start
@@ -145,6 +146,8 @@ struct Setup {
   std::map<std::string, Group> groups;  // by function name
   Delay start;                          // create and start of a sandbox, image on the node
   double start_core_seconds = 0;        // > 0: of it as work on the node's cores, under contention
+  double start_core_spread = 0;         // sigma of its logarithm, the mean stays
+  std::int64_t start_cpu_min = 0;       // millicores that a start may use, however small its share
   bool shared_execution = false;        // calls run as SimGrid executions on shared cores
   std::vector<Fault> faults;
   std::vector<std::string> assertions;  // conditions such as "wait_p99_ms<=500"

@@ -18,6 +18,10 @@ World::World(const Setup& setup, const RunOptions& options)
       options_(options),
       source_(setup.open_workload(options.seed)),
       start_(to_distribution(setup.start)),
+      start_work_(to_distribution({setup.start_core_spread > 0 ? Delay::Kind::lognormal
+                                                               : Delay::Kind::constant,
+                                   from_nanos(setup.start_core_seconds * 1e9),
+                                   setup.start_core_spread})),
       random_(Random{options.seed, 0}.stream(0x776f726c64)),
       fault_active_(setup.faults.size()) {
   for (const Pool& pool : setup.pools) boots_.push_back(to_distribution(pool.boot));

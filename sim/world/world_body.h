@@ -206,6 +206,7 @@ class World {
   std::vector<Time> gateway_wakes_;
   Time control_wake_ = kNever;
   Distribution start_;
+  Distribution start_work_;
   std::vector<Distribution> boots_;
   Random random_;
   std::vector<bool> fault_active_;

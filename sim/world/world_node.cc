@@ -95,9 +95,11 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   job.then = start_.sample(random_.next());
   if (setup_.start_core_seconds > 0) {
     job.what = Job::What::start_work;
-    model_->execute(
-        jobs_.put(Job(job)), now_, node.host, from_nanos(setup_.start_core_seconds * 1e9),
-        static_cast<std::int32_t>(std::max<std::int64_t>(1, order.resources.cpu_millicores)));
+    const Duration work = setup_.start_core_spread > 0 ? start_work_.sample(random_.next())
+                                                       : from_nanos(setup_.start_core_seconds * 1e9);
+    model_->execute(jobs_.put(Job(job)), now_, node.host, work,
+                    static_cast<std::int32_t>(std::max<std::int64_t>(
+                        {1, order.resources.cpu_millicores, setup_.start_cpu_min})));
     return;
   }
   queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(Job(job)));

@@ -15,22 +15,27 @@ TEST(FitStarts, FindsTheTimeOfStartsThatNeverMeet) {
   EXPECT_LT(fit.error_seconds, 1e-6);
 }
 
-// Eight at once on two cores, 60 ms of work each and then 20 ms: all end after 240 + 20 ms. One
-// alone ends after 80 ms.
+// On two cores, 60 ms of work each and then 20 ms: eight at once end after 240 + 20 ms, four after
+// 120 + 20, one alone after 60 + 20. Three sizes, because two would fit one core as well.
 TEST(FitStarts, TellsWorkOnSharedCoresFromDelay) {
   std::vector<MeasuredStart> starts;
   Random random{1, 0};
   for (int round = 0; round < 20; ++round) {
     const Time at = Time{} + seconds(round * 10);
-    for (int i = 0; i < 8; ++i) {
-      const auto noise = microseconds(static_cast<std::int64_t>(random.below(2000)));
-      starts.push_back({at, milliseconds(259) + noise, 1000});
+    const auto noise = [&] { return microseconds(static_cast<std::int64_t>(random.below(2000))); };
+    for (int i = 0; i < 8; ++i) starts.push_back({at, milliseconds(259) + noise(), 1000});
+    for (int i = 0; i < 4; ++i) {
+      starts.push_back({at + seconds(3), milliseconds(139) + noise(), 1000});
     }
-    starts.push_back({at + seconds(5), milliseconds(80), 1000});
+    starts.push_back({at + seconds(5), milliseconds(79) + noise(), 1000});
   }
-  const StartFit fit = fit_starts(starts, 2);
-  EXPECT_NEAR(fit.core_seconds, 0.060, 0.012);
-  EXPECT_NEAR(fit.core_seconds + fit.mean_seconds, 0.080, 0.010) << "what one alone takes";
+  for (const std::uint32_t most : {2u, 16u}) {  // 16: it offers more than it has
+    const StartFit fit = fit_starts(starts, most);
+    EXPECT_EQ(fit.cores, 2u);
+    EXPECT_NEAR(fit.core_seconds, 0.060, 0.003);
+    EXPECT_NEAR(fit.core_seconds + fit.mean_seconds, 0.080, 0.003) << "what one alone takes";
+    EXPECT_LT(fit.core_spread, 0.02);
+  }
 }
 
 TEST(FitStarts, AnswersNothingForNothing) {
