@@ -61,7 +61,12 @@ void DrivenNode::step(const node::Event& event) {
     if (const auto* wake = std::get_if<WakeAt>(&effect)) {
       wake_ = wake->at;
     } else if (const auto* say = std::get_if<node::ToControl>(&effect)) {
-      if (say->envelope.message) reports_.push_back(*say->envelope.message);
+      // Nobody acknowledges, so a heartbeat says all of them again.
+      const auto& envelope = say->envelope;
+      if (envelope.message && envelope.sequence > reported_) {
+        reported_ = envelope.sequence;
+        reports_.push_back(*envelope.message);
+      }
     } else if (!std::holds_alternative<node::Register>(effect)) {
       trail_ += "[" + name_of(effect) + "] ";
       for (int i = 0; i < (twice_ ? 2 : 1); ++i) arm_.obey(effect);

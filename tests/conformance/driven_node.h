@@ -41,6 +41,7 @@ class DrivenNode {
   node::Node machine_;
   Time wake_ = kNever;
   std::uint64_t sequence_ = 0;
+  std::uint64_t reported_ = 0;  // the highest number of a report so far
   std::vector<NodeReport> reports_;
   std::map<std::string, std::size_t> ordered_;
   std::string trail_;
