@@ -33,6 +33,7 @@ class Arm {
 
   // ---- what goes wrong
   virtual void break_registry(bool broken) = 0;
+  virtual void slow_registry(bool slow) = 0;  // so slow that no layer comes meanwhile
   virtual void end(SandboxId sandbox) = 0;  // its process, by itself; also while the agent is away
   virtual void agent_goes() = 0;            // what it had not told yet is lost
   // Over the same data; `state` is what its log says. Resumed is the last of what it tells then.

@@ -1,5 +1,7 @@
 #include "tests/conformance/driven_node.h"
 
+#include <utility>
+
 #include "model/core/codec.h"
 
 namespace chalk::conformance {
@@ -76,7 +78,20 @@ void DrivenNode::step(const node::Event& event) {
 
 void DrivenNode::order(NodeOrder order) {
   if (const auto* start = std::get_if<StartOrder>(&order)) arm_.accepted(*start);
+  orders_.push_back(order);
   step(node::FromControl{{1, ++sequence_, 0, std::move(order)}});
+}
+void DrivenNode::lose(NodeOrder order) {
+  orders_.push_back(std::move(order));
+  if (lost_ == 0) lost_ = sequence_ + 1;
+  ++sequence_;
+}
+void DrivenNode::send_lost_again() {
+  for (std::uint64_t number = std::exchange(lost_, 0); number <= sequence_; ++number) {
+    const NodeOrder& order = orders_[number - 1];
+    if (const auto* start = std::get_if<StartOrder>(&order)) arm_.accepted(*start);
+    step(node::FromControl{{1, number, 0, order}});
+  }
 }
 
 // One thing more; false when nothing came until then.

@@ -15,6 +15,8 @@ class DrivenNode {
   explicit DrivenNode(Arm& arm, bool twice = false);
 
   void order(NodeOrder order);
+  void lose(NodeOrder order);  // sent, and lost on its way
+  void send_lost_again();      // with what was sent since, as a link does
   // Goes on until the report comes; false when it does not.
   bool await(const std::function<bool()>& holds);
   bool await_started(std::uint64_t number);
@@ -41,6 +43,8 @@ class DrivenNode {
   node::Node machine_;
   Time wake_ = kNever;
   std::uint64_t sequence_ = 0;
+  std::uint64_t lost_ = 0;              // from here on they are sent again
+  std::vector<NodeOrder> orders_;       // all that were ever given
   std::uint64_t reported_ = 0;  // the highest number of a report so far
   std::vector<NodeReport> reports_;
   std::map<std::string, std::size_t> ordered_;

@@ -160,6 +160,38 @@ TEST_P(NodeOrders, AnImageWhoseRegistryIsGoneIsTriedAgainAndThenGivenUp) {
   ASSERT_TRUE(one.await_started(2));
 }
 
+TEST_P(NodeOrders, ASlowRegistryIsWaitedForAndNotAskedAgain) {
+  DrivenNode& one = node();
+  const StartOrder first = order(1), second = order(2);
+  arm_->slow_registry(true);
+  one.order(first);
+  one.order(second);
+  one.go_on(milliseconds(400));
+  EXPECT_EQ(one.started(1) + one.started(2), 0u);
+  stop(2);
+  expect_one_end(2, EndReason::terminated);  // at once: it waits for nobody
+  arm_->slow_registry(false);
+  ASSERT_TRUE(one.await_started(1));
+  EXPECT_EQ(one.ordered("PullLayers"), 1u) << "two sandboxes share one pull";
+}
+
+TEST_P(NodeOrders, AnOrderThatIsLostIsDoneOnceWhenItComes) {
+  DrivenNode& one = node();
+  one.lose(order(1));
+  one.order(order(2));  // overtakes it: not taken before its turn
+  one.go_on(milliseconds(200));
+  EXPECT_EQ(one.started(1) + one.started(2), 0u);
+  one.send_lost_again();
+  ASSERT_TRUE(one.await_started(1) && one.await_started(2));
+  one.lose(StopOrder{{1}, {}});
+  one.go_on(milliseconds(100));
+  EXPECT_EQ(arm_->living().size(), 2u);
+  one.send_lost_again();
+  expect_one_end(1, EndReason::terminated);
+  EXPECT_EQ(one.ordered("StartSandbox"), 2u);
+  EXPECT_EQ(one.ordered("KillSandbox"), 1u);
+}
+
 TEST_P(NodeOrders, AKillDuringThePullEndsItAtOnceAndThePullGoesOn) {
   DrivenNode& one = node();
   one.order(order(1));

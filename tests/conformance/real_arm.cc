@@ -1,5 +1,6 @@
 // The real arm: the parts that an agent is made of, over runsc, a network of its own and a local
 // registry.
+#include <signal.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -54,10 +55,17 @@ class TestRegistry {
     if (host.empty()) why_not = "ci/registry: " + (done ? done->err : done.error().message);
   }
   ~TestRegistry() {
+    freeze(false);
     process::Spawn what;
     what.argv = {"python3", "ci/registry", "stop", folder()};
     what.env = process::current_environment();
     (void)process::run(what, 60s);
+  }
+  // Its connections are taken and not answered until it thaws.
+  void freeze(bool frozen) const {
+    int pid = 0;
+    std::ifstream(folder() + "/pid") >> pid;
+    if (pid > 1) kill(pid, frozen ? SIGSTOP : SIGCONT);
   }
   std::string host, why_not;
 
@@ -87,7 +95,8 @@ struct Parts {  // in the order of making, as an agent has them
 
 class RealArm : public Arm {
  public:
-  RealArm(std::string registry, bool small_disk) : registry_(std::move(registry)) {
+  RealArm(const TestRegistry& registry, bool small_disk)
+      : registry_process_(registry), registry_(registry.host) {
     const auto pid = static_cast<unsigned>(getpid());
     options_.data = "/tmp/chalk-conformance-" + std::to_string(pid);
     options_.network_prefix = "f" + std::to_string(pid % 1'000'000);
@@ -166,6 +175,7 @@ class RealArm : public Arm {
   }
 
   void break_registry(bool broken) override { broken_ = broken; }
+  void slow_registry(bool slow) override { registry_process_.freeze(slow); }
   void end(SandboxId sandbox) override {
     if (parts_) {
       must(parts_->machinery->signal(agent::name_of(sandbox), 9));
@@ -282,6 +292,7 @@ class RealArm : public Arm {
     fs::remove_all(options_.data, error);
   }
 
+  const TestRegistry& registry_process_;
   const std::string registry_;
   agent::Options options_;
   std::unique_ptr<Parts> parts_;
@@ -304,7 +315,7 @@ Made real_arm(bool small_disk) {
   }
   static const TestRegistry registry;
   if (!registry.why_not.empty()) return {nullptr, registry.why_not};
-  return {std::make_unique<RealArm>(registry.host, small_disk), {}};
+  return {std::make_unique<RealArm>(registry, small_disk), {}};
 }
 
 }  // namespace chalk::conformance

@@ -21,7 +21,7 @@ class Nothing : public Source {  // arrives
   Catalogue catalogue_;
 };
 
-constexpr std::size_t kStartFails = 0, kPullFails = 1;  // among the faults
+constexpr std::size_t kStartFails = 0, kPullFails = 1, kSlow = 2;  // among the faults
 
 Setup one_node() {
   Setup setup;
@@ -37,11 +37,12 @@ Setup one_node() {
   setup.pools.push_back(pool);
   setup.images.push_back({.name = "image", .layers = {{"layer", 50 << 20, 100 << 20}}});
   setup.start = {Delay::Kind::constant, milliseconds(300), 0};
-  for (const auto kind : {Fault::Kind::start_failure, Fault::Kind::pull_failure}) {
+  for (const auto kind : {Fault::Kind::start_failure, Fault::Kind::pull_failure,
+                          Fault::Kind::slow_registry}) {
     Fault fault;
     fault.kind = kind;
     fault.from = Time{seconds(1'000'000'000).nanos};  // when the test says
-    fault.permille = 1000;
+    fault.permille = kind == Fault::Kind::slow_registry ? 1 : 1000;
     setup.faults.push_back(fault);
   }
   setup.open_workload = [](std::uint64_t) { return std::make_unique<Nothing>(); };
@@ -118,6 +119,10 @@ class NodeArm : private Kept, private World, public conformance::Arm {
   void break_registry(bool broken) override {
     if (broken) fault_begins(kPullFails);
     if (!broken) fault_ends(kPullFails);
+  }
+  void slow_registry(bool slow) override {
+    if (slow) fault_begins(kSlow);
+    if (!slow) fault_ends(kSlow);
   }
   void end(SandboxId sandbox) override {
     Job exit = job_of(Job::What::exit, 0);
