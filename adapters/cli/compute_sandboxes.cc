@@ -64,6 +64,9 @@ int list(const ListFlags& flags, bool as_json) {
     }
     if (response.next_cursor().empty() || response.sandboxes().empty()) break;
     request.set_cursor(response.next_cursor());
+    if (found.size() == limit) {
+      note("these are the newest " + std::to_string(limit) + "; --limit shows more");
+    }
   }
   if (as_json) {
     json rows = json::array();

@@ -138,7 +138,7 @@ def main():
         until = time.time() + SETTLE_SECONDS
         ended = ("terminated", "succeeded", "failed", "error", "stopped")
         while time.time() < until:
-            rows = {row["id"]: row for row in json.loads(stack.chalk("compute", "ls", "--all", "--json").stdout)}
+            rows = {row["id"]: row for row in json.loads(stack.chalk("compute", "ls", "--all", "--limit", "1000000", "--json").stdout)}
             overdue = [one for one in limited if rows.get(one, {}).get("status", "").lower() not in ended
                        and time.time() > limited[one][1] + LIFETIME_SECONDS + LIFETIME_SLACK_SECONDS]
             waiting = [one for one in terminated | set(limited)

@@ -356,7 +356,11 @@ class Sandboxes(Case):
         self.assertNotIn(sandbox, self.good("compute", "ls"))
         row = [one for one in self.read_json("compute", "ls", "--all") if one["id"] == sandbox][0]
         self.assertEqual(row["status"], "terminated")
-        self.assertEqual(len(self.read_json("compute", "ls", "--all", "--limit", "1")), 1)
+        self.sandbox()  # so that there are two
+        status, out, err = chalk("compute", "ls", "--all", "--limit", "1", "--json")
+        self.assertEqual((status, len(json.loads(out))), (0, 1), err)
+        self.assertIn("these are the newest 1; --limit shows more", err)
+        self.assertNotIn("newest", chalk("compute", "ls", "--all")[2])
 
     def test_inspect_tells_the_timeline_in_order(self):
         sandbox, _ = self.sandbox()
