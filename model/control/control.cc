@@ -181,7 +181,8 @@ void Control::on(const SandboxRequested& asked) {
                            image_known,
                            fits_somewhere(asked.tenant, asked.pool, asked.resources),
                            asked.pool,
-                           asked.lifetime});
+                           asked.lifetime,
+                           asked.restart});
 }
 
 void Control::on(const sandbox::TerminateRequested& asked) {
@@ -281,6 +282,11 @@ void Control::on(const GatewayJoined& joined) {
 void Control::report(NodeId node, const StartedReport& started) {
   drive(sandboxes_, sandbox_scratch_, sandbox::Started{started.sandbox, node, started.note});
 }
+void Control::report(NodeId node, const RestartedReport& restarted) {
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::NodeRestarted{restarted.sandbox, node, restarted.count, restarted.running,
+                               restarted.note});
+}
 void Control::report(NodeId node, const RefusedReport& refused) {
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeRefused{refused.sandbox, node, refused.rule});
 }
@@ -332,6 +338,7 @@ void Control::handle(const sandbox::SendStart& start) {
   if (record.image) order.image = *catalogue_.spec(record.image);
   order.lifetime = record.lifetime;
   order.group = record.group;
+  order.restart = record.restart;
   send(start.node, std::move(order));
 }
 
@@ -487,7 +494,8 @@ void Control::request_replica(const GroupSpec& spec) {
                            image_known,
                            fits_somewhere(spec.tenant, spec.pool, spec.resources),
                            spec.pool,
-                           {}});
+                           {},
+                           false});
 }
 
 // ---- small parts

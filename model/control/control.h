@@ -67,7 +67,9 @@ struct SandboxRequested {
   PoolId pool;
   Duration lifetime;
   std::string payload = {};  // for the node's runtime, see StartOrder; kept by who reads the log
-  CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime, payload)
+  bool restart = false;      // by its node, when it ends by itself
+  CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime, payload,
+               restart)
 };
 struct FromNode {
   NodeId node;
@@ -103,7 +105,7 @@ struct UnknownNode {
 };
 using Effect = std::variant<ToNode, ToGateway, sandbox::Accepted, sandbox::Refused,
                             sandbox::Running, sandbox::Gone, fleet::WelcomeNode, UnknownNode,
-                            fleet::BuyNode, fleet::ReleaseNode, WakeAt>;
+                            fleet::BuyNode, fleet::ReleaseNode, WakeAt, sandbox::Restarted>;
 
 struct NodeLink {
   Outbox<NodeOrder> orders;
@@ -210,6 +212,7 @@ class Control {
   void on(const tenancy::TenantAdded&);
 
   void report(NodeId, const StartedReport&);
+  void report(NodeId, const RestartedReport&);
   void report(NodeId, const RefusedReport&);
   void report(NodeId, const EndedReport&);
   void report(NodeId, const ImageReport&);
@@ -226,6 +229,7 @@ class Control {
   void handle(const sandbox::StartSettled&);
   void handle(const sandbox::Unplace&);
   void handle(const sandbox::Running&);
+  void handle(const sandbox::Restarted& e) { out_->push_back(e); }
   void handle(const sandbox::Gone&);
   void handle(const tenancy::TryPlace&);
   void handle(const tenancy::RefuseSandbox&);

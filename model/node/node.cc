@@ -36,7 +36,9 @@ std::uint64_t Node::digest() const {
 
 void Node::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
-  const Time wake = std::min({state_.beat_at, state_.cache_wake, state_.lifetimes.next()});
+  if (!state_.restarts_due.empty()) start_due(effects);  // a slot may have come free
+  const Time wake = std::min(
+      {state_.beat_at, state_.cache_wake, state_.lifetimes.next(), state_.pauses.next()});
   if (wake == state_.wake) return;
   state_.wake = wake;
   if (wake != kNever) effects.push_back(WakeAt{wake});
@@ -54,6 +56,12 @@ void Node::on(Time now, const Woken& woken, Effects& effects) {
       stop(now, timer.key, found->second, EndReason::lifetime_reached, config_->lifetime_grace,
            effects);
     }
+  }
+  while (state_.pauses.due(now)) {
+    const auto timer = state_.pauses.pop();
+    const auto found = state_.sandboxes.find(timer.key);
+    if (found == state_.sandboxes.end() || found->second.phase != Phase::waiting) continue;
+    if (found->second.restart_at == timer.at) state_.restarts_due.push_back(timer.key);
   }
   if (state_.cache_wake <= now) {
     state_.cache_wake = kNever;
@@ -117,8 +125,15 @@ void Node::on(Time now, const Unknown& unknown, Effects& effects) {
 
 void Node::on(Time now, const Resumed&, Effects& effects) {
   for (const auto& [id, sandbox] : state_.sandboxes) {
-    if (sandbox.phase == Phase::starting) effects.push_back(StartSandbox{sandbox.order});
-    if (sandbox.phase == Phase::stopping) effects.push_back(KillSandbox{id, sandbox.end, {}});
+    switch (sandbox.phase) {
+      case Phase::starting:
+        effects.push_back(StartSandbox{sandbox.order, sandbox.restarts, sandbox.started});
+        break;
+      case Phase::stopping: effects.push_back(KillSandbox{id, sandbox.end, {}}); break;
+      case Phase::pulling:  // the cache goes on with it
+      case Phase::running:
+      case Phase::waiting: break;  // its pause goes on, in the State
+    }
   }
   drive_cache(now, images::Resumed{}, effects);
   if (state_.scrubbing) effects.push_back(Scrub{});
@@ -140,7 +155,7 @@ void Node::order(Time now, const StartOrder& start, Effects& effects) {
   take(start, +1);
   state_.owner = start.owner;
   state_.dirty = true;
-  state_.sandboxes.emplace(start.sandbox, Sandbox{start, Phase::pulling, false, {}, kNever});
+  state_.sandboxes[start.sandbox].order = start;
   if (start.image.layers.empty()) return image_ready(now, start.sandbox, effects);
   drive_cache(now, images::Wanted{start.image, start.sandbox}, effects);
 }
@@ -222,8 +237,12 @@ void Node::on(Time now, const ScrubFinished&, Effects& effects) {
 void Node::image_ready(Time, SandboxId id, Effects& effects) {
   const auto found = state_.sandboxes.find(id);
   if (found == state_.sandboxes.end() || found->second.phase != Phase::pulling) return;
-  found->second.phase = Phase::starting;
-  effects.push_back(StartSandbox{found->second.order});
+  start(found->second, effects);
+}
+
+void Node::start(Sandbox& sandbox, Effects& effects) {
+  sandbox.phase = Phase::starting;
+  effects.push_back(StartSandbox{sandbox.order, sandbox.restarts, sandbox.started});
 }
 
 void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
@@ -236,11 +255,18 @@ void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
     return;  // else the kill that was ordered will be reported
   }
   if (sandbox.phase != Phase::starting) return;
+  const bool again = sandbox.restarts > 0;
+  if (!started.good && again) {
+    return wait_for_restart(now, started.sandbox, sandbox, started.note, effects);
+  }
   if (!started.good) {
     return ended(now, started.sandbox, EndReason::start_failed, started.note, effects);
   }
+  free_start_slot(sandbox);
   sandbox.phase = Phase::running;
-  --state_.use.starting;
+  sandbox.runs_since = now;
+  if (sandbox.order.restart) sandbox.started = started.note;
+  if (again) return tell_restart(sandbox, started.note, effects);
   if (sandbox.order.lifetime.nanos > 0) {
     sandbox.must_end = now + sandbox.order.lifetime;
     state_.lifetimes.arm(sandbox.must_end, started.sandbox);
@@ -256,6 +282,9 @@ void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
     return ended(now, exited.sandbox, found->second.end, exited.note, effects);
   }
   if (phase != Phase::running) return;
+  if (found->second.order.restart) {
+    return wait_for_restart(now, exited.sandbox, found->second, exited.note, effects);
+  }
   ended(now, exited.sandbox, exited.out_of_memory ? EndReason::out_of_memory : EndReason::exited,
         exited.note, effects);
 }
@@ -271,8 +300,10 @@ void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Duratio
   if (sandbox.phase == Phase::pulling) return ended(now, id, why, {}, effects);
   if (sandbox.phase == Phase::starting) {
     sandbox.start_under_way = true;
-    --state_.use.starting;
+    free_start_slot(sandbox);
   }
+  // One that waits is killed as well, though nothing of it runs: the runtime lets go of what it keeps
+  // for the next start.
   sandbox.phase = Phase::stopping;
   sandbox.end = why;
   effects.push_back(KillSandbox{id, why, grace});
@@ -282,11 +313,57 @@ void Node::ended(Time now, SandboxId id, EndReason reason, std::string note, Eff
   const auto found = state_.sandboxes.find(id);
   const Sandbox sandbox = std::move(found->second);
   state_.sandboxes.erase(found);
-  if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) --state_.use.starting;
+  if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) free_start_slot(sandbox);
   take(sandbox.order, -1);
   if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
   report(EndedReport{id, reason, std::move(note)}, effects);
   if (!state_.id && state_.sandboxes.empty()) announce(now, effects);
+}
+
+// ---- starting again
+
+void Node::wait_for_restart(Time now, SandboxId id, Sandbox& sandbox, std::string note,
+                            Effects& effects) {
+  if (sandbox.phase == Phase::starting) {
+    free_start_slot(sandbox);
+  } else if (now - sandbox.runs_since >= config_->restart_forgiven) {
+    sandbox.pause = {};
+  }
+  sandbox.pause = sandbox.pause.nanos == 0
+                      ? config_->restart_pause
+                      : std::min(sandbox.pause + sandbox.pause, config_->restart_pause_max);
+  sandbox.phase = Phase::waiting;
+  sandbox.restart_at = now + sandbox.pause;
+  ++sandbox.restarts;
+  state_.pauses.arm(sandbox.restart_at, id);
+  tell_restart(sandbox, std::move(note), effects);
+}
+
+// Control does not know of these starts: if they took of the slots that it counts, the node would
+// refuse what was placed rightly. So they have as many of their own; how many really go on at once is
+// bounded by the runtime.
+void Node::start_due(Effects& effects) {
+  auto next = state_.restarts_due.begin();
+  while (next != state_.restarts_due.end() &&
+         state_.use.restarting < state_.registration.shape.start_slots) {
+    const auto found = state_.sandboxes.find(*next++);
+    if (found == state_.sandboxes.end() || found->second.phase != Phase::waiting) continue;
+    ++state_.use.restarting;
+    start(found->second, effects);
+  }
+  state_.restarts_due.erase(state_.restarts_due.begin(), next);
+}
+
+void Node::tell_restart(const Sandbox& sandbox, std::string note, Effects& effects) {
+  // While control takes nothing a crash loop must not fill the memory; the next total says it all.
+  if (state_.reports.size() >= config_->reports_max) return;
+  report(RestartedReport{sandbox.order.sandbox, sandbox.restarts, sandbox.phase == Phase::running,
+                         std::move(note)},
+         effects);
+}
+
+void Node::free_start_slot(const Sandbox& sandbox) {
+  --(sandbox.restarts > 0 ? state_.use.restarting : state_.use.starting);
 }
 
 // Start slots are taken from admission until the sandbox runs, as control counts them.
@@ -300,7 +377,8 @@ void Node::take(const StartOrder& start, int sign) {
     if (start.gpu_mask >> gpu & 1) use.gpu_millis[gpu] += sign * r.gpu_millis;
   }
   if (sign > 0) ++use.starting;
-  CHALK_INVARIANT(use.cpu_millicores >= 0 && use.memory_bytes >= 0 && use.starting >= 0);
+  CHALK_INVARIANT(use.cpu_millicores >= 0 && use.memory_bytes >= 0 && use.starting >= 0 &&
+                  use.restarting >= 0);
 }
 
 // ---- images

@@ -5,6 +5,10 @@
 // reached. Invariants: what is admitted never exceeds the node in any dimension; sandboxes of two
 // owners never meet, nor follow each other without a scrub; every admitted sandbox ends in exactly
 // one EndedReport; it registers only when nothing of an earlier registration is left.
+//
+// A sandbox whose order says so is started again here when it ends by itself, after a pause that
+// doubles, as the kubelet does (CrashLoopBackOff). Between its ends it keeps what was reserved for
+// it, the layers of its image and the end of its lifetime, which counts from the first start.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -26,7 +30,11 @@ struct Config {  // the same for all nodes of a pool
   Duration register_retry = seconds(5);
   Duration lifetime_grace = seconds(5);   // between asking and killing, at the end of a lifetime
   std::uint32_t reports_max = 100'000;  // unacknowledged; no more starts are admitted beyond it
-  CHALK_FIELDS(Config, cache, heartbeat, register_retry, lifetime_grace, reports_max)
+  Duration restart_pause = seconds(1);  // before a sandbox's next start; doubles with each
+  Duration restart_pause_max = seconds(300);
+  Duration restart_forgiven = seconds(600);  // after so long a run the pause is the first again
+  CHALK_FIELDS(Config, cache, heartbeat, register_retry, lifetime_grace, reports_max, restart_pause,
+               restart_pause_max, restart_forgiven)
 };
 // What makes one node: its configuration and who it is.
 struct Birth {
@@ -92,7 +100,9 @@ struct ToControl {
 };
 struct StartSandbox {
   StartOrder order;
-  CHALK_FIELDS(StartSandbox, order)
+  std::uint32_t restarts = 0;     // of it so far, with this one
+  std::string last_started = {};  // restarts > 0: the note of its last start that went well
+  CHALK_FIELDS(StartSandbox, order, restarts, last_started)
 };
 struct KillSandbox {
   SandboxId sandbox;
@@ -107,22 +117,36 @@ using Effect = std::variant<WakeAt, ToControl, StartSandbox, KillSandbox, images
                             images::EvictLayers, Register, Scrub>;
 
 // ---- state
-enum class Phase : std::uint8_t { pulling, starting, running, stopping };
+enum class Phase : std::uint8_t {
+  pulling,
+  starting,
+  running,
+  stopping,
+  waiting  // for its next start; nothing of it runs
+};
 struct Sandbox {
   StartOrder order;
   Phase phase = Phase::pulling;
   bool start_under_way = false;  // stopping: the runtime has not said yet how the start ended
   EndReason end{};               // stopping: why
   Time must_end = kNever;
-  CHALK_FIELDS(Sandbox, order, phase, start_under_way, end, must_end)
+  // ---- where the order says that it is started again
+  std::uint32_t restarts = 0;
+  Duration pause = {};        // the last
+  Time restart_at = kNever;   // waiting: when its start is due
+  Time runs_since;            // running
+  std::string started = {};   // the note of its last start
+  CHALK_FIELDS(Sandbox, order, phase, start_under_way, end, must_end, restarts, pause, restart_at,
+               runs_since, started)
 };
 struct Use {
   std::int64_t cpu_millicores = 0;
   std::int64_t memory_bytes = 0;
   std::int64_t disk_bytes = 0;
   std::int32_t starting = 0;
+  std::int32_t restarting = 0;
   std::array<std::int32_t, kGpusPerNodeMax> gpu_millis{};
-  CHALK_FIELDS(Use, cpu_millicores, memory_bytes, disk_bytes, starting, gpu_millis)
+  CHALK_FIELDS(Use, cpu_millicores, memory_bytes, disk_bytes, starting, restarting, gpu_millis)
 };
 struct State {
   // What a heartbeat reads stands together: most nodes do little else most of the time.
@@ -139,9 +163,11 @@ struct State {
   TenantId owner;      // who has, or last had, sandboxes here
   bool dirty = false;  // it had some since the last scrub
   bool scrubbing = false;
+  Timers<SandboxId> pauses;          // of waiting sandboxes
+  std::vector<SandboxId> restarts_due;  // their pause is over and every slot was taken; in order
   images::CacheState cache;  // empty here: the machine owns that part
   CHALK_FIELDS(State, wake, beat_at, cache_wake, id, orders, lifetimes, reports, registration,
-               sandboxes, use, owner, dirty, scrubbing, cache)
+               sandboxes, use, owner, dirty, scrubbing, pauses, restarts_due, cache)
 };
 
 class Node {
@@ -187,6 +213,11 @@ class Node {
   void image_ready(Time, SandboxId, Effects&);
   void stop(Time, SandboxId, Sandbox&, EndReason, Duration grace, Effects&);
   void ended(Time, SandboxId, EndReason, std::string note, Effects&);
+  void wait_for_restart(Time, SandboxId, Sandbox&, std::string note, Effects&);
+  void start_due(Effects&);
+  void start(Sandbox&, Effects&);
+  void tell_restart(const Sandbox&, std::string note, Effects&);
+  void free_start_slot(const Sandbox&);
   void take(const StartOrder&, int sign);
   void report(NodeReport, Effects&);
 

@@ -40,7 +40,9 @@ struct StartOrder {
   // What the node's runtime needs and no machine looks at: command, environment, layers' digests.
   // Control leaves it empty; who carries the order to the node fills it in.
   std::string payload = {};
-  CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group, payload)
+  bool restart = false;  // started again on its node when it ends by itself
+  CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group, payload,
+               restart)
 };
 struct StopOrder {
   SandboxId sandbox;
@@ -84,6 +86,15 @@ struct StartedReport {  // running
   std::string note = {};
   CHALK_FIELDS(StartedReport, sandbox, note)
 };
+// It ended by itself, or could not be started again, and waits for its next start; or it runs again.
+// Counts are totals, so what is lost or comes late does no harm.
+struct RestartedReport {
+  SandboxId sandbox;
+  std::uint32_t count = 0;  // starts after the first, with the one that it waits for
+  bool running = false;
+  std::string note = {};  // how it ended; of its start where it runs
+  CHALK_FIELDS(RestartedReport, sandbox, count, running, note)
+};
 struct RefusedReport {  // the node's own admission said no; nothing was started
   SandboxId sandbox;
   NodeRefusal rule{};
@@ -106,7 +117,8 @@ struct ScrubbedReport {
   CHALK_FIELDS(ScrubbedReport)
 };
 using NodeReport =
-    std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport>;
+    std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport,
+                 RestartedReport>;
 
 // An envelope carries at most one message; without one it is a heartbeat.
 template <class Message>

@@ -52,6 +52,7 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
   record.image = asked.image;
   record.pool = asked.pool;
   record.lifetime = asked.lifetime;
+  record.restart = asked.restart;
   record.requested = now;
   record.key = asked.key;
   const SandboxId id = state_.sandboxes.insert(std::move(record));
@@ -97,6 +98,21 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   effects.push_back(StartSettled{started.sandbox});
   effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
                             now - record->requested, started.note});
+}
+
+void Sandboxes::on(Time, const NodeRestarted& restarted, Effects& effects) {
+  Record* record = placed_on(restarted.sandbox, restarted.node);
+  if (record == nullptr) {  // late, as in Started
+    effects.push_back(SendStop{restarted.node, restarted.sandbox, {}});
+    return;
+  }
+  if (!record->ran || restarted.count < record->restarts) return;
+  const bool news = restarted.count > record->restarts || (restarted.running && record->waits);
+  if (!news) return;  // repeated
+  record->restarts = restarted.count;
+  record->waits = !restarted.running;
+  effects.push_back(Restarted{record->reply_to, restarted.sandbox, restarted.count,
+                              restarted.running, restarted.note});
 }
 
 void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {

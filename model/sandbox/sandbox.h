@@ -2,6 +2,8 @@
 //
 //   accepted -> image ready -> placed (starting on a node) -> running -> ending -> gone
 //
+// One that its node starts again stays `running` in between.
+//
 // In: requests and what the other machines and nodes say. Out: replies, questions to admission,
 // orders to nodes, and the release of what a sandbox held.
 // Invariants: one idempotency key names at most one sandbox; each sandbox is released exactly once
@@ -48,8 +50,9 @@ struct Requested {
   bool fits = true;          // said by the root: an empty node of some pool has room for it
   PoolId pool;
   Duration lifetime;  // 0 for none
+  bool restart = false;  // by its node, when it ends by itself
   CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool,
-               lifetime)
+               lifetime, restart)
 };
 struct AdmissionRefused {
   SandboxId sandbox;
@@ -70,6 +73,14 @@ struct Started {
   NodeId node;
   std::string note = {};
   CHALK_FIELDS(Started, sandbox, node, note)
+};
+struct NodeRestarted {  // it waits on its node for the next start, or runs again
+  SandboxId sandbox;
+  NodeId node;
+  std::uint32_t count = 0;
+  bool running = false;
+  std::string note = {};
+  CHALK_FIELDS(NodeRestarted, sandbox, node, count, running, note)
 };
 struct NodeRefused {
   SandboxId sandbox;
@@ -94,7 +105,7 @@ struct NodeLost {
   CHALK_FIELDS(NodeLost, node)
 };
 using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
-                           TerminateRequested, NodeLost, Woken>;
+                           TerminateRequested, NodeLost, Woken, NodeRestarted>;
 
 // ---- effects
 enum class Refusal : std::uint8_t {
@@ -158,6 +169,14 @@ struct Running {
   std::string note = {};
   CHALK_FIELDS(Running, reply_to, sandbox, node, group, took, note)
 };
+struct Restarted {
+  std::uint64_t reply_to = 0;
+  SandboxId sandbox;
+  std::uint32_t count = 0;  // starts after the first, with the one that it waits for
+  bool running = false;     // again; else it waits
+  std::string note = {};    // how it ended, or of its start
+  CHALK_FIELDS(Restarted, reply_to, sandbox, count, running, note)
+};
 struct Gone {
   std::uint64_t reply_to = 0;
   SandboxId sandbox;
@@ -169,7 +188,7 @@ struct Gone {
   CHALK_FIELDS(Gone, reply_to, sandbox, group, reason, was_running, stop_asked, note)
 };
 using Effect = std::variant<Accepted, Refused, AskAdmission, SendStart, SendStop, StartSettled,
-                            Unplace, Running, Gone, WakeAt>;
+                            Unplace, Running, Gone, WakeAt, Restarted>;
 
 struct Record {
   std::uint64_t reply_to = 0;
@@ -186,13 +205,16 @@ struct Record {
   Phase phase = Phase::accepted;
   bool ran = false;
   bool stop_asked = false;
+  bool restart = false;
+  bool waits = false;  // on its node, for its next start
+  std::uint32_t restarts = 0;
   std::uint32_t attempts = 0;
   std::string key;
   SandboxId previous_on_node;
   SandboxId next_on_node;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
-               start_deadline, node, gpu_mask, phase, ran, stop_asked, attempts, key,
-               previous_on_node, next_on_node)
+               start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, restarts,
+               attempts, key, previous_on_node, next_on_node)
 };
 struct Key {
   TenantId tenant;
@@ -229,6 +251,7 @@ class Sandboxes {
   void on(Time, const AdmissionRefused&, Effects&);
   void on(Time, const Placed&, Effects&);
   void on(Time, const Started&, Effects&);
+  void on(Time, const NodeRestarted&, Effects&);
   void on(Time, const NodeRefused&, Effects&);
   void on(Time, const Ended&, Effects&);
   void on(Time, const TerminateRequested&, Effects&);

@@ -33,7 +33,7 @@ void Checker::apply(Use& use, const LiveSandbox& sandbox, int sign) {
     if (sandbox.gpu_mask >> gpu & 1) use.gpu_millis[gpu] += sign * r.gpu_millis;
   }
   use.sandboxes += sign;
-  if (sandbox.running == kNever) use.starting += sign;
+  if (sandbox.running == kNever) (sandbox.again ? use.restarting : use.starting) += sign;
 }
 
 void Checker::started(Time now, const TrueNode& node, const LiveSandbox& sandbox,
@@ -57,6 +57,7 @@ void Checker::started(Time now, const TrueNode& node, const LiveSandbox& sandbox
   within("bytes of memory", use.memory_bytes, shape.memory_bytes);
   within("bytes of disk", use.disk_bytes, shape.disk_bytes);
   within("concurrent starts", use.starting, shape.start_slots);
+  within("concurrent restarts", use.restarting, shape.start_slots);
   within("sandboxes", use.sandboxes, shape.sandboxes_max);
   for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
     if (sandbox.gpu_mask >> gpu & 1) {
@@ -65,12 +66,15 @@ void Checker::started(Time now, const TrueNode& node, const LiveSandbox& sandbox
   }
 }
 
-void Checker::running(Time, const LiveSandbox& sandbox) { --use_of(sandbox.node).starting; }
+void Checker::running(Time, const LiveSandbox& sandbox) {
+  Use& use = use_of(sandbox.node);
+  --(sandbox.again ? use.restarting : use.starting);
+}
 
 void Checker::ended(Time now, const TrueNode&, const LiveSandbox& sandbox) {
   apply(use_of(sandbox.node), sandbox, -1);
   if (sandbox.lifetime.nanos == 0 || sandbox.running == kNever) return;
-  const Duration ran = now - sandbox.running;
+  const Duration ran = now - std::min(sandbox.running, sandbox.first_running);
   if (ran > sandbox.lifetime + limits_.stop) {
     broke(now, 4,
           "sandbox " + std::to_string(sandbox.sandbox.value) + " ran " + std::to_string(ran.nanos) +
@@ -146,7 +150,7 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
                 std::to_string(node.says_incarnation) + ", id " + to_text(node.says_id) + ")");
     }
     if (live.lifetime.nanos != 0 && live.running != kNever &&
-        now - live.running > live.lifetime + limits_.stop) {
+        now - std::min(live.running, live.first_running) > live.lifetime + limits_.stop) {
       broke(now, 4, "sandbox " + to_text(live.sandbox) + " still runs after its lifetime");
     }
   });

@@ -64,6 +64,7 @@ class Checker {
     std::int64_t disk_bytes = 0;
     std::int32_t gpu_millis[kGpusPerNodeMax] = {};
     std::int32_t starting = 0;
+    std::int32_t restarting = 0;
     std::int32_t sandboxes = 0;
     TenantId owner;
   };

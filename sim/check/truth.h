@@ -24,6 +24,8 @@ struct LiveSandbox {
   Duration lifetime;
   Time ordered;
   Time running = kNever;  // since when
+  Time first_running = kNever;  // where it was started again: since when at all
+  bool again = false;           // by its node, after it had ended by itself
   bool killed = false;    // a kill is on its way
 };
 

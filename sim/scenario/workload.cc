@@ -59,6 +59,7 @@ Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_mo
   work.lifetime = to_distribution(section.delay("lifetime", {}));
   work.service =
       to_distribution(section.delay("runs", Delay{Delay::Kind::exponential, seconds(60), 0}));
+  work.restart = section.flag("restart", false);
   work.prefix = section.text("prefix", "");
   work.gpu_models = gpu_models;
   auto shapes = section.list("shapes");

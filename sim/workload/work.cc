@@ -87,6 +87,7 @@ class SandboxContent : public Content {
       ask.resources = mix_.shapes[shape_.pick(random_at(key, draw + 2))].resources;
       ask.lifetime = mix_.lifetime.sample(random_at(key, draw + 3));
       ask.priority = mix_.priority;
+      ask.restart = mix_.restart;
       out[i].service = mix_.service.sample(random_at(key, draw + 4));
     }
   }

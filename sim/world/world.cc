@@ -274,6 +274,7 @@ void World::ask_control(AskId id) {
   const int image = image_of(setup_, source_->catalogue(), asked.image);
   if (image >= 0) event.image = ImageId{static_cast<std::uint64_t>(image) + 1};
   event.lifetime = asked.lifetime;
+  event.restart = asked.restart;
   if (!setup_.faults.empty()) {
     event.key = "ask-" + std::to_string(id.value);
     queue_.push(kHeap, now_ + seconds(5), kAskAgain, 0, id.value);

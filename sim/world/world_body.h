@@ -56,6 +56,7 @@ struct Ask {  // a bare sandbox that the workload asked for
   std::uint32_t client = kNoClient;
   bool ran = false;
   bool answered = false;
+  Time ran_since = kNever;  // for the first time
   SandboxAsk asked;
 };
 
@@ -143,6 +144,7 @@ class World {
   void obey(const sandbox::Accepted&);
   void obey(const sandbox::Refused&);
   void obey(const sandbox::Running&);
+  void obey(const sandbox::Restarted&);
   void obey(const sandbox::Gone&);
   void obey(const WakeAt&);
 

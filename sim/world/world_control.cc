@@ -127,6 +127,7 @@ void World::obey(const sandbox::Refused& refused) {
 }
 
 void World::obey(const sandbox::Running&) {}
+void World::obey(const sandbox::Restarted&) {}
 
 void World::obey(const sandbox::Gone& gone) {
   if (gone.reply_to == 0) return;

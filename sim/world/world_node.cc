@@ -79,6 +79,7 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   live.gpu_mask = order.gpu_mask;
   live.lifetime = order.lifetime;
   live.ordered = now_;
+  live.again = start.restarts > 0;
   truth_.add(live);
   node.live.push_back(order.sandbox);
   if (checker_) checker_->started(now_, node, live, setup_.pools[node.pool].shape);
@@ -86,7 +87,8 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   const auto place = SlotTable<SandboxId, int>::slot_of(order.sandbox);
   if (node_of_sandbox_.size() <= place) node_of_sandbox_.resize(place + 1);
   node_of_sandbox_[place] = {order.sandbox, index};
-  measure_.sandbox_started(now_, live, node, !order.image.layers.empty(), step_is_order_);
+  measure_.sandbox_started(now_, live, node, !live.again && !order.image.layers.empty(),
+                           step_is_order_);
 
   Job job = job_of(Job::What::start, index);
   job.sandbox = order.sandbox;
@@ -150,8 +152,12 @@ void World::start_done(const Job& job) {
     const auto place = SlotTable<SandboxId, int>::slot_of(job.sandbox);
     if (!live->group && place < ask_of_.size() && ask_of_[place].first == job.sandbox) {
       if (Ask* ask = asks_.find(ask_of_[place].second)) {
-        if (!ask->ran) measure_.dispatched(now_, now_ - ask->arrived, true);
+        if (!ask->ran) {
+          measure_.dispatched(now_, now_ - ask->arrived, true);
+          ask->ran_since = now_;
+        }
         ask->ran = true;
+        live->first_running = ask->ran_since;
         if (ask->service.nanos > 0) {
           Job exit = job;
           exit.what = Job::What::exit;

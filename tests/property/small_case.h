@@ -21,6 +21,8 @@ struct SmallAsk {
   int cores = 0;     // of a sandbox, less one
   int runs = 0;      // tenths of a second
   int lifetime = 0;  // seconds, of a sandbox; 0: none
+  bool restart = false;  // of a sandbox with a lifetime, each time that it ends by itself
+  bool restarts() const { return restart && function == 0 && lifetime != 0; }
 };
 struct SmallFault {
   int kind = 0;  // index into kFaults
@@ -70,6 +72,7 @@ inline std::ostream& operator<<(std::ostream& out, const SmallCase& c) {
       out << " asks for a sandbox of " << ask.cores + 1 << " cores that runs " << ask.runs / 10.0
           << " s";
       if (ask.lifetime != 0) out << ", lifetime " << ask.lifetime << " s";
+      if (ask.restarts()) out << ", again and again";
     } else {
       out << " calls its function " << ask.function << " for " << ask.runs / 10.0 << " s";
     }
@@ -95,7 +98,8 @@ inline rc::Gen<SmallCase> small_cases() {
       rc::gen::set(&SmallAsk::at, inRange(0, 300)), rc::gen::set(&SmallAsk::tenant, inRange(0, 3)),
       rc::gen::set(&SmallAsk::function, inRange(0, 3)),
       rc::gen::set(&SmallAsk::cores, inRange(0, 4)), rc::gen::set(&SmallAsk::runs, inRange(1, 100)),
-      rc::gen::set(&SmallAsk::lifetime, inRange(0, 8)))));
+      rc::gen::set(&SmallAsk::lifetime, inRange(0, 8)),
+      rc::gen::set(&SmallAsk::restart, rc::gen::arbitrary<bool>()))));
   const auto faults = rc::gen::resize(
       3, rc::gen::container<std::vector<SmallFault>>(whole(rc::gen::build<SmallFault>(
              rc::gen::set(&SmallFault::kind, inRange<int>(0, std::size(kFaults))),
@@ -139,6 +143,7 @@ class SmallSource final : public Source {
         one.sandbox.tenant = static_cast<std::uint32_t>(ask.tenant);
         one.sandbox.resources.cpu_millicores = 1000 * (ask.cores + 1);
         one.sandbox.lifetime = seconds(ask.lifetime);
+        one.sandbox.restart = ask.restarts();
       }
       arrivals_.push_back(one);
     }

@@ -59,6 +59,26 @@ struct Rig {
   }
 };
 
+TEST(Control, PassesTheWishToBeStartedAgainAndWhatBecameOfIt) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  SandboxRequested wish = request(11);
+  wish.restart = true;
+  const auto starts = orders<StartOrder>(tell(rig.control, at(2), wish));
+  ASSERT_EQ(starts.size(), 1u);
+  EXPECT_TRUE(starts[0].restart);
+  const SandboxId id = starts[0].sandbox;
+  rig.report(3, node, StartedReport{id});
+  EXPECT_EQ(said<sandbox::Restarted>(rig.report(4, node, RestartedReport{id, 1, false, "code 3"})),
+            (std::vector<sandbox::Restarted>{{11, id, 1, false, "code 3"}}));
+  const auto stopped = rig.report(5, node, RestartedReport{{777}, 1, true});
+  EXPECT_EQ(orders<StopOrder>(stopped).size(), 1u) << "nobody here knows what its node starts again";
+  const auto gone = said<sandbox::Gone>(rig.report(6, node, EndedReport{id, EndReason::lifetime_reached}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::lifetime_reached);
+  EXPECT_FALSE(orders<StartOrder>(tell(rig.control, at(7), request(12)))[0].restart);
+}
+
 TEST(Control, TakesASandboxFromItsRequestToItsEnd) {
   Rig rig;
   const NodeId node = rig.join(1, 7);

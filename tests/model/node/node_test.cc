@@ -264,13 +264,204 @@ TEST(Node, EndsAndWipesEverythingBeforeItRegistersAnew) {
   EXPECT_TRUE(rig.tell(at(6), Unknown{1}).empty()) << "about the earlier boot";
 }
 
+// ---- starting again
+
+StartOrder tireless(std::uint64_t sandbox) {
+  StartOrder start = order(sandbox, 5, kOne);
+  start.restart = true;
+  return start;
+}
+
+TEST(Node, StartsAgainWhatEndsByItselfAndKeepsWhatWasReserved) {
+  Rig rig;
+  rig.give(at(1), tireless(1));
+  rig.tell(at(2), SandboxStarted{{1}, true, "first"});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(3), SandboxExited{{1}, false, "code 3"})).empty());
+  EXPECT_EQ(rig.reported<RestartedReport>(),
+            (std::vector<RestartedReport>{{{1}, 1, false, "code 3"}}));
+  EXPECT_EQ(rig.node.state().use.cpu_millicores, 1000);
+  EXPECT_EQ(rig.node.state().use.starting + rig.node.state().use.restarting, 0)
+      << "who waits holds no slot";
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(3), Woken{})).empty());
+  const auto again = said<StartSandbox>(rig.tell(at(4), Woken{}));
+  EXPECT_EQ(again, (std::vector<StartSandbox>{{tireless(1), 1, "first"}}));
+  rig.tell(at(5), SandboxStarted{{1}, true, "second"});
+  EXPECT_EQ(rig.reported<RestartedReport>().back(), (RestartedReport{{1}, 1, true, "second"}));
+  EXPECT_EQ(rig.reported<StartedReport>().size(), 1u) << "control hears of the first start only";
+  EXPECT_TRUE(rig.reported<EndedReport>().empty());
+  rig.tell(at(6), SandboxExited{{1}, true, "memory"});
+  EXPECT_EQ(rig.reported<RestartedReport>().back(), (RestartedReport{{1}, 2, false, "memory"}));
+}
+
+TEST(Node, PausesLongerEachTimeUntilItHasRunForLong) {
+  Rig rig;
+  rig.give(at(1), tireless(1));
+  std::int64_t second = 2;
+  rig.tell(at(second), SandboxStarted{{1}, true});
+  const auto pause = [&](bool good) {
+    const std::int64_t ended = second;
+    while (said<StartSandbox>(rig.tell(at(++second), Woken{})).empty()) {
+    }
+    rig.tell(at(second), SandboxStarted{{1}, good});
+    return second - ended;
+  };
+  std::vector<std::int64_t> pauses;
+  for (int round = 0; round < 10; ++round) {
+    rig.tell(at(second), SandboxExited{{1}, false});
+    pauses.push_back(pause(true));
+  }
+  EXPECT_EQ(pauses, (std::vector<std::int64_t>{1, 2, 4, 8, 16, 32, 64, 128, 256, 300}));
+  second += 599;
+  rig.tell(at(second), SandboxExited{{1}, false});
+  EXPECT_EQ(pause(true), 300);
+  second += 600;
+  rig.tell(at(second), SandboxExited{{1}, false});
+  EXPECT_EQ(pause(false), 1) << "it ran for ten minutes";
+  EXPECT_EQ(rig.reported<RestartedReport>().back().count, 13u);
+  EXPECT_FALSE(rig.reported<RestartedReport>().back().running);
+  EXPECT_EQ(pause(true), 2) << "a start that failed is another try";
+  EXPECT_TRUE(rig.reported<EndedReport>().empty());
+}
+
+TEST(Node, AFirstStartThatFailsIsNotTriedAgainHere) {
+  Rig rig;
+  rig.give(at(1), tireless(1));
+  rig.tell(at(2), SandboxStarted{{1}, false, "no"});
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::start_failed, "no"}}));
+}
+
+TEST(Node, CountsTheLifetimeFromTheFirstStart) {
+  Rig rig;
+  StartOrder start = tireless(1);
+  start.lifetime = seconds(30);
+  rig.give(at(1), start);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  rig.tell(at(20), SandboxExited{{1}, false});
+  rig.tell(at(21), Woken{});
+  rig.tell(at(22), SandboxStarted{{1}, true});
+  EXPECT_TRUE(said<KillSandbox>(rig.tell(at(31), Woken{})).empty());
+  EXPECT_EQ(said<KillSandbox>(rig.tell(at(32), Woken{})).size(), 1u);
+  rig.tell(at(33), SandboxExited{{1}, false});
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::lifetime_reached}}));
+}
+
+TEST(Node, WhatWaitsToStartAgainEndsLikeWhatRuns) {
+  const auto waiting = [](Rig& rig) {
+    StartOrder start = tireless(1);
+    start.lifetime = seconds(30);
+    rig.give(at(1), start);
+    rig.tell(at(2), SandboxStarted{{1}, true});
+    rig.tell(at(31), SandboxExited{{1}, false});
+  };
+  const auto end = [](Rig& rig) {
+    EXPECT_TRUE(said<StartSandbox>(rig.tell(at(40), Woken{})).empty());
+    rig.tell(at(41), SandboxKilled{{1}});
+    EXPECT_EQ(rig.node.state().use, Use{});
+  };
+  Rig stopped;
+  waiting(stopped);
+  EXPECT_EQ(said<KillSandbox>(stopped.give(at(31), StopOrder{{1}})).size(), 1u);
+  end(stopped);
+  EXPECT_EQ(stopped.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::terminated}}));
+  Rig old;
+  waiting(old);
+  const auto due = old.tell(at(32), Woken{});  // its pause and its lifetime end together
+  EXPECT_EQ(said<KillSandbox>(due).size(), 1u);
+  EXPECT_TRUE(said<StartSandbox>(due).empty());
+  end(old);
+  EXPECT_EQ(old.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::lifetime_reached}}));
+  Rig unknown;
+  waiting(unknown);
+  EXPECT_EQ(said<KillSandbox>(unknown.tell(at(31), Unknown{1})).size(), 1u);
+  EXPECT_EQ(said<Scrub>(unknown.tell(at(32), SandboxKilled{{1}})).size(), 1u);
+}
+
+TEST(Node, WhatWaitsGoesOnWaitingWhenItsAgentIsResumed) {
+  Rig rig;
+  rig.give(at(1), tireless(1));
+  rig.tell(at(2), SandboxStarted{{1}, true, "first"});
+  rig.tell(at(3), SandboxExited{{1}, false});
+  const auto resumed = rig.tell(at(3), Resumed{});
+  EXPECT_TRUE(said<StartSandbox>(resumed).empty());
+  EXPECT_TRUE(said<KillSandbox>(resumed).empty());
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(9), Woken{})).size(), 1u);
+  const std::vector<StartSandbox> same{{tireless(1), 1, "first"}};
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(10), Resumed{})), same) << "its start was cut off";
+}
+
+TEST(Node, RestartsTakeNoSlotThatControlCounts) {
+  Rig rig;  // of two slots
+  for (std::uint64_t one = 1; one <= 3; ++one) {
+    rig.give(at(1), tireless(one));
+    rig.tell(at(1), SandboxStarted{{one}, true});
+  }
+  for (std::uint64_t one = 1; one <= 3; ++one) rig.tell(at(2), SandboxExited{{one}, false});
+  const auto begun = [](const std::vector<Effect>& effects) {
+    std::vector<std::uint64_t> out;
+    for (const auto& start : said<StartSandbox>(effects)) out.push_back(start.order.sandbox.value);
+    return out;
+  };
+  using Numbers = std::vector<std::uint64_t>;
+  EXPECT_EQ(begun(rig.tell(at(3), Woken{})), (Numbers{1, 2}));
+  EXPECT_EQ(begun(rig.give(at(3), order(4, 5, kOne))), Numbers{4}) << "control has both its slots";
+  EXPECT_EQ(begun(rig.tell(at(4), SandboxStarted{{2}, true})), Numbers{3});
+  rig.give(at(5), StopOrder{{1}});
+  EXPECT_EQ(rig.node.state().use.restarting, 1);
+  rig.tell(at(6), SandboxStarted{{1}, false, "cut off"});
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{1}, EndReason::terminated, "cut off"}}));
+  EXPECT_EQ(rig.node.state().use.restarting, 1);
+}
+
+TEST(Node, TheLayersOfWhatWaitsStay) {
+  Rig rig;
+  rig.config.cache.capacity_bytes = 30;
+  rig.node = Node(rig.config, rig.node.state());
+  StartOrder start = tireless(1);
+  start.image = {{1}, {{{9}, 10, 20}}};
+  const auto pulls = said<images::PullLayers>(rig.give(at(1), start));
+  ASSERT_EQ(pulls.size(), 1u);
+  rig.tell(at(2), images::PullFinished{pulls[0].pull, true});
+  rig.tell(at(3), SandboxStarted{{1}, true});
+  rig.tell(at(4), SandboxExited{{1}, false});
+  StartOrder other = order(2, 5, kOne);
+  other.image = {{2}, {{{8}, 10, 20}}};
+  EXPECT_TRUE(said<images::EvictLayers>(rig.give(at(4), other)).empty());
+  EXPECT_EQ(rig.reported<EndedReport>().back().reason, EndReason::pull_failed) << "no room";
+  const auto again = rig.tell(at(5), Woken{});
+  EXPECT_EQ(said<StartSandbox>(again).size(), 1u);
+  EXPECT_TRUE(said<images::PullLayers>(again).empty());
+}
+
+TEST(Node, ACrashLoopFillsNoMemoryWhileControlIsAway) {
+  Rig rig;
+  rig.config.reports_max = 3;
+  rig.give(at(1), tireless(1));
+  std::int64_t second = 2;
+  rig.tell(at(second), SandboxStarted{{1}, true});
+  for (int round = 0; round < 5; ++round) {
+    rig.tell(at(second), SandboxExited{{1}, false});
+    rig.tell(at(second += 400), Woken{});
+    rig.tell(at(second), SandboxStarted{{1}, true});
+  }
+  EXPECT_EQ(rig.node.state().reports.size(), 3u);
+  rig.tell(at(second), FromControl{{1, 0, 3, {}}});
+  rig.tell(at(second), SandboxExited{{1}, false});
+  EXPECT_EQ(rig.reported<RestartedReport>().back().count, 6u) << "the next total says it all";
+}
+
 // Random orders and answers of the runtime: what is admitted is the sum of the orders, within the
-// shape, of one owner; each admitted sandbox ends in exactly one report; rebuilt from its bytes at
-// every step it says the same.
+// shape, of one owner; each admitted sandbox ends in exactly one report, and not by itself where it is
+// started again; what runs was ordered to; rebuilt from its bytes at every step it says the same.
 RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
   Rig rig;
   std::map<std::uint64_t, StartOrder> live;  // admitted
   std::map<std::uint64_t, int> ends;
+  std::map<std::uint64_t, std::uint32_t> restarts;  // of those that are started again
   std::vector<SandboxId> killing;
   std::vector<SandboxId> starting;
   std::uint64_t next = 1;
@@ -283,6 +474,13 @@ RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
       if (const auto* ended = std::get_if<EndedReport>(&rig.reports[heard])) {
         RC_ASSERT(live.erase(ended->sandbox.value) == 1);
         RC_ASSERT(++ends[ended->sandbox.value] == 1);
+        RC_ASSERT(!restarts.contains(ended->sandbox.value) ||
+                  (ended->reason != EndReason::exited && ended->reason != EndReason::out_of_memory));
+      }
+      if (const auto* again = std::get_if<RestartedReport>(&rig.reports[heard])) {
+        auto& known = restarts.at(again->sandbox.value);
+        RC_ASSERT(again->count == known + (again->running ? 0 : 1));
+        known = again->count;
       }
       if (const auto* refused = std::get_if<RefusedReport>(&rig.reports[heard])) {
         live.erase(refused->sandbox.value);
@@ -297,6 +495,14 @@ RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
     RC_ASSERT(sum.cpu_millicores <= kShape.cpu_millicores);
     RC_ASSERT(sum.memory_bytes <= kShape.memory_bytes);
     RC_ASSERT(live.size() <= static_cast<std::size_t>(kShape.sandboxes_max));
+    Use phases;
+    for (const auto& [id, one] : rig.node.sandboxes()) {
+      const bool starts = one.phase == Phase::pulling || one.phase == Phase::starting;
+      if (starts) ++(one.restarts > 0 ? phases.restarting : phases.starting);
+    }
+    RC_ASSERT(rig.node.state().use.starting == phases.starting);
+    RC_ASSERT(rig.node.state().use.restarting == phases.restarting);
+    RC_ASSERT(phases.starting <= kShape.start_slots && phases.restarting <= kShape.start_slots);
     State copy;
     RC_ASSERT(decode(encode(rig.node.state()), copy));
     rig.node = Node(rig.config, copy);
@@ -320,6 +526,8 @@ RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
             order(next, 1 + which % 2,
                   {.cpu_millicores = 500 + which % 2000, .memory_bytes = (1 + which % 4) * kGi});
         start.lifetime = seconds(which % 20);
+        start.restart = which % 3 == 0;
+        if (start.restart) restarts[next] = 0;
         live[next++] = start;
         hear(rig.give(at(second), start));
         break;

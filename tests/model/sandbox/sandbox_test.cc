@@ -30,6 +30,35 @@ SandboxId accepted(const std::vector<Effect>& effects) {
   return all.empty() ? SandboxId{} : all[0].sandbox;
 }
 
+TEST(Sandboxes, CountRestartsOnceInWhateverOrderTheyAreTold) {
+  Sandboxes sandboxes(Config{});
+  Requested wish = request();
+  wish.restart = true;
+  const SandboxId id = accepted(tell(sandboxes, at(0), wish));
+  const NodeId node{3};
+  tell(sandboxes, at(0), Placed{id, node, 0});
+  const auto told = [&](std::uint32_t count, bool running, NodeId by = {3}) {
+    const auto effects =
+        tell(sandboxes, at(2), NodeRestarted{id, by, count, running, std::to_string(count)});
+    return said<Restarted>(effects).size();
+  };
+  EXPECT_EQ(told(1, false), 0u) << "before its first start";
+  tell(sandboxes, at(1), Started{id, node});
+  EXPECT_EQ(told(1, false), 1u);
+  EXPECT_EQ(told(1, false), 0u) << "repeated";
+  EXPECT_EQ(told(1, true), 1u);
+  EXPECT_EQ(told(1, true), 0u);
+  EXPECT_EQ(told(1, false), 0u) << "late";
+  EXPECT_EQ(told(4, true), 1u) << "some were lost";
+  EXPECT_EQ(told(3, true), 0u);
+  EXPECT_EQ(told(5, false, {9}), 0u) << "of a node where it is not";
+  const Record& record = *sandboxes.find(id);
+  EXPECT_EQ(record.phase, Phase::running);
+  EXPECT_EQ(record.restarts, 4u);
+  const auto stop = said<SendStop>(tell(sandboxes, at(3), NodeRestarted{{999}, node, 1, true}));
+  EXPECT_EQ(stop, (std::vector<SendStop>{{node, {999}, {}}}));
+}
+
 TEST(Sandboxes, GiveOneSandboxForOneKeyHoweverOftenItIsAsked) {
   Sandboxes sandboxes(Config{});
   const SandboxId first = accepted(tell(sandboxes, at(0), request("a", 1)));
