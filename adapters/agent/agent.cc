@@ -254,7 +254,7 @@ void Agent::Parts::carry_out(const node::Effect& effect) {
   if (const auto* report = std::get_if<node::ToControl>(&effect)) {
     link->send(report->node, report->envelope);
   } else if (const auto* start = std::get_if<node::StartSandbox>(&effect)) {
-    sandboxes->start(start->order);
+    sandboxes->start(*start);
   } else if (const auto* kill = std::get_if<node::KillSandbox>(&effect)) {
     sandboxes->kill(kill->sandbox, kill->why, kill->grace);
   } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {

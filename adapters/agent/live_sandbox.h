@@ -11,6 +11,8 @@ namespace chalk::agent {
 
 struct Sandboxes::Live {
   StartOrder order;
+  std::uint32_t restarts = 0;
+  std::string last_started;  // the note of its last start, for a restart
   std::string name;
   node::v1::SandboxPayload payload;
   node::v1::SandboxNote note;

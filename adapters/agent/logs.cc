@@ -114,11 +114,11 @@ Logs::Files Logs::files(SandboxId sandbox) const {
   return {stem + ".out", stem + ".err"};
 }
 
-Result<Logs::Files> Logs::begin(SandboxId sandbox) {
+Result<Logs::Files> Logs::begin(SandboxId sandbox, bool again) {
   const Files names = files(sandbox);
   for (const std::string& name : {names.output, names.error}) {
-    const Descriptor file(
-        ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    const Descriptor file(::open(
+        name.c_str(), O_WRONLY | O_CREAT | (again ? 0 : O_TRUNC) | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (file.get() < 0) {
       return fail(Error::Kind::failed, name + ": cannot be made: " + std::strerror(errno));
     }
@@ -172,14 +172,7 @@ void Logs::end(SandboxId sandbox) {
     const auto found = live_.find(sandbox);
     if (found == live_.end() || found->second.ended) return;
     found->second.ended = true;
-    for (const auto& stream : found->second.streams) {
-      if (!stream) continue;
-      const std::lock_guard one(stream->mutex);
-      pipes_.erase(stream->pipe);
-      ::close(stream->pipe);
-      stream->pipe = -1;
-      ::unlink((stream->file + kPipe).c_str());
-    }
+    close_pipes(found->second);
     ended_.push_back(sandbox);
     while (ended_.size() > kEndedMax) {
       gone.push_back(files(ended_.front()));
@@ -190,6 +183,24 @@ void Logs::end(SandboxId sandbox) {
   for (const Files& names : gone) {
     ::unlink(names.output.c_str());
     ::unlink(names.error.c_str());
+  }
+}
+
+void Logs::pause(SandboxId sandbox) {
+  drain(sandbox);
+  const std::lock_guard lock(mutex_);
+  close_pipes(live_[sandbox]);
+}
+
+void Logs::close_pipes(Live& live) {
+  for (const auto& stream : live.streams) {
+    if (!stream) continue;
+    const std::lock_guard one(stream->mutex);
+    if (stream->pipe < 0) continue;
+    pipes_.erase(stream->pipe);
+    ::close(stream->pipe);
+    stream->pipe = -1;
+    ::unlink((stream->file + kPipe).c_str());
   }
 }
 

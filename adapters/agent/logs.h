@@ -38,9 +38,11 @@ class Logs {
     std::string error;
   };
   Files files(SandboxId sandbox) const;    // what is kept
-  Result<Files> begin(SandboxId sandbox);  // empty ones; the pipes to write to
+  // The pipes to write to. Their files are empty, or with `again` go on where they are.
+  Result<Files> begin(SandboxId sandbox, bool again = false);
   void take_over(SandboxId sandbox);       // of a sandbox that runs already
   void end(SandboxId sandbox);             // nobody writes any more
+  void pause(SandboxId sandbox);  // nobody writes until it begins again; its files stay until end()
   void forget_ended();
   void keep_only_live();  // at the start: files of sandboxes that nobody began or took over go
 
@@ -59,6 +61,7 @@ class Logs {
     std::array<std::shared_ptr<Stream>, 2> streams = {};
   };
   Live attach(SandboxId sandbox);  // with mutex_: opens what its pipes hold
+  void close_pipes(Live& live);    // with mutex_
   void run();
   std::size_t drain(Stream& stream, std::size_t most) const;
   void drain(SandboxId sandbox) const;

@@ -64,6 +64,10 @@ Recovery recover(const std::map<SandboxId, node::Sandbox>& state, Machinery& mac
     }
   }
   for (const auto& [id, sandbox] : state) {
+    const bool again = sandbox.phase == node::Phase::running || sandbox.restarts > 0;
+    const bool adopted = std::find(alive.begin(), alive.end(), name_of(id)) != alive.end() &&
+                         !failed.contains(name_of(id));
+    if (sandbox.order.restart && again && !adopted) sandboxes.keep_output(id);
     if (sandbox.phase != node::Phase::running) continue;
     const std::string name = name_of(id);
     const auto place = found.find(name);

@@ -90,9 +90,12 @@ void Sandboxes::accepted(SandboxId sandbox) {
   accepted_.try_emplace(sandbox, wall_nanos());
 }
 
-void Sandboxes::start(StartOrder order) {
+void Sandboxes::start(node::StartSandbox what) {
   auto live = std::make_shared<Live>();
+  StartOrder& order = what.order;
   live->name = name_of(order.sandbox);
+  live->restarts = what.restarts;
+  live->last_started = std::move(what.last_started);
   {
     const std::lock_guard lock(mutex_);
     if (live_.contains(order.sandbox)) return;  // under way
@@ -115,7 +118,10 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
   const std::lock_guard lock(mutex_);
   accepted_.erase(sandbox);
   const Hold live = find(sandbox);
-  if (!live) return post_(node::SandboxKilled{sandbox, {}});  // it is gone, or never was
+  if (!live) {  // it is gone, or never was, or waits to be started again
+    parts_.logs.end(sandbox);
+    return post_(node::SandboxKilled{sandbox, {}});
+  }
   live->kill_wanted = true;
   changed_.notify_all();
   if (live->phase != Phase::running) return;  // its start or its end will be told
@@ -160,6 +166,7 @@ void Sandboxes::finish(const Hold& live) {
                sandbox.value, live->payload.id(), end.out_of_memory ? "out of memory, " : "",
                end.exit_code, end.signal, took);
   if (live->kill_wanted) {
+    parts_.logs.end(sandbox);
     post_(node::SandboxKilled{sandbox, note(*live)});
   } else {
     post_(node::SandboxExited{sandbox, end.out_of_memory, note(*live)});
@@ -177,8 +184,18 @@ void Sandboxes::clean_up(Live& live) {
   complain("runtime", parts_.machinery.remove(live.name));
   complain("network", parts_.network.release(live.name));
   complain("root file system", parts_.rootfs.release(live.name));
-  parts_.logs.end(live.order.sandbox);
+  if (goes_on(live)) {
+    parts_.logs.pause(live.order.sandbox);
+  } else {
+    parts_.logs.end(live.order.sandbox);
+  }
   live.note.set_first_byte_at(parts_.logs.first_byte_at(live.order.sandbox));
+}
+
+bool Sandboxes::goes_on(const Live& live) const {
+  const std::lock_guard lock(mutex_);
+  const bool ran = live.restarts > 0 || live.phase == Phase::ending;
+  return live.order.restart && ran && !live.kill_wanted;
 }
 
 std::string Sandboxes::note(Live& live) const {
@@ -245,6 +262,8 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
   }
   return watched;
 }
+
+void Sandboxes::keep_output(SandboxId sandbox) { parts_.logs.pause(sandbox); }
 
 void Sandboxes::reap(const std::string& name) {
   if (const auto done = parts_.machinery.remove(name); !done) {

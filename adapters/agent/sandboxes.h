@@ -44,13 +44,15 @@ class Sandboxes {
 
   // ---- orders; each returns at once
   void accepted(SandboxId sandbox);  // the order came in: for the note
-  void start(StartOrder order);
+  void start(node::StartSandbox what);
   void kill(SandboxId sandbox, EndReason why, Duration grace);
   void scrub();
 
   // ---- after a restart, before any order; each blocks
   // Watches a sandbox that runs. After an error it is as good as gone.
   Result<void> adopt(const StartOrder& order);
+  // Keeps the output of a sandbox that is to be started again.
+  void keep_output(SandboxId sandbox);
   // Takes away what nobody owns.
   void reap(const std::string& name);
 
@@ -75,6 +77,7 @@ class Sandboxes {
   void finish(const Hold& live);
   void clean_up(Live& live);
   bool wanted(const Live& live) const;  // still to be started
+  bool goes_on(const Live& live) const;  // to be started again, as the machine will order
   void hard_kill(const Hold& live);
   std::string note(Live& live) const;
   Hold find(SandboxId sandbox) const;  // with mutex_

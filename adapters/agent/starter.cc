@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 
 #include "adapters/agent/live_sandbox.h"
@@ -15,6 +16,18 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr const char* kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+// The host port that it had before it ended; 0 for none.
+std::uint16_t last_port(const std::string& last_started) {
+  node::v1::SandboxNote note;
+  if (!note.ParseFromString(last_started)) return 0;
+  const std::string& url = note.web_url();
+  const std::size_t colon = url.rfind(':');
+  std::uint16_t port = 0;
+  if (colon == std::string::npos) return 0;
+  const char* end = url.data() + url.size();
+  return std::from_chars(url.data() + colon + 1, end, port).ptr == end ? port : std::uint16_t{0};
+}
 
 double seconds_between(std::int64_t from, std::int64_t to) {
   return from == 0 || to == 0 ? 0 : static_cast<double>(to - from) / 1e9;
@@ -92,7 +105,7 @@ Result<void> Sandboxes::launch(Live& live, const images::Image& image) {
   plan.hosts = std::move(endpoint->hosts);
   live.note.set_address(endpoint->address);
   live.note.set_network_ready_at(wall_nanos());
-  auto files = parts_.logs.begin(live.order.sandbox);
+  auto files = parts_.logs.begin(live.order.sandbox, live.restarts > 0);
   if (!files) return std::unexpected(files.error());
   plan.output_file = std::move(files->output);
   plan.error_file = std::move(files->error);
@@ -111,7 +124,10 @@ Result<void> Sandboxes::launch(Live& live, const images::Image& image) {
 void Sandboxes::publish(Live& live) {
   const int port = live.payload.port();
   if (port < 1 || port > 65535) return;
-  const auto host_port = parts_.network.publish(live.name, static_cast<std::uint16_t>(port));
+  const auto inside = static_cast<std::uint16_t>(port);
+  const std::uint16_t before = last_port(live.last_started);
+  auto host_port = parts_.network.publish(live.name, inside, before);
+  if (!host_port && before != 0) host_port = parts_.network.publish(live.name, inside);
   if (!host_port) {
     live.note.set_detail("port " + std::to_string(port) +
                          " is not published: " + host_port.error().message);
@@ -196,6 +212,7 @@ void Sandboxes::start_failed(const Hold& live, const Error& error) {
   if (stopping_ && !live->kill_wanted) return void(live_.erase(sandbox));
   spdlog::warn("sandbox {} ({}): not started: {}", sandbox.value, live->payload.id(),
                error.message);
+  if (live->kill_wanted) parts_.logs.end(sandbox);
   if (options_.metrics.counted) options_.metrics.counted("starts_failed");
   live->note.set_detail(error.message);
   if (!live->end) live->note.set_ended_at(wall_nanos());

@@ -11,6 +11,7 @@ node::Config config_of_a_node() {
   node::Config config;
   config.heartbeat = seconds(1'000'000);  // nobody listens
   config.cache.retry = milliseconds(20);
+  config.restart_pause = milliseconds(200);
   return config;
 }
 
@@ -121,6 +122,12 @@ bool DrivenNode::await_started(std::uint64_t number) {
   return await([&] { return started(number) > 0 || !ended(number).empty(); }) &&
          started(number) == 1;
 }
+bool DrivenNode::await_restarted(std::uint64_t number, std::uint32_t count, bool running) {
+  return await([&] {
+    const RestartedReport last = restarted(number);
+    return last.count > count || (last.count == count && last.running == running);
+  });
+}
 bool DrivenNode::await_ended(std::uint64_t number) {
   return await([&] { return !ended(number).empty(); });
 }
@@ -153,6 +160,14 @@ std::size_t DrivenNode::started(std::uint64_t number) const {
     count += one != nullptr && one->sandbox.value == number;
   }
   return count;
+}
+RestartedReport DrivenNode::restarted(std::uint64_t number) const {
+  RestartedReport last;
+  for (const NodeReport& report : reports_) {
+    const auto* one = std::get_if<RestartedReport>(&report);
+    if (one != nullptr && one->sandbox.value == number) last = *one;
+  }
+  return last;
 }
 std::vector<EndedReport> DrivenNode::ended(std::uint64_t number) const {
   std::vector<EndedReport> out;

@@ -21,12 +21,14 @@ class DrivenNode {
   bool await(const std::function<bool()>& holds);
   bool await_started(std::uint64_t number);
   bool await_ended(std::uint64_t number);
+  bool await_restarted(std::uint64_t number, std::uint32_t count, bool running);
   void go_on(Duration wait);  // for so long, whatever comes
   void restart_agent(const std::function<void()>& meanwhile = {});
 
   // ---- what was reported so far, and what was ordered of the arm
   std::size_t started(std::uint64_t number) const;
   std::vector<EndedReport> ended(std::uint64_t number) const;
+  RestartedReport restarted(std::uint64_t number) const;  // the last; count 0: none
   std::size_t scrubbed() const;
   std::vector<RefusedReport> refused() const;
   std::size_t ordered(const std::string& effect) const;

@@ -36,6 +36,11 @@ class NodeOrders : public testing::TestWithParam<std::string> {
   StartOrder order(std::uint64_t number, Program program = Program::runs) {
     return arm_->order(number, program);
   }
+  StartOrder tireless(std::uint64_t number, Program program = Program::runs) {
+    StartOrder start = arm_->order(number, program);
+    start.restart = true;
+    return start;
+  }
   // It ended once, for this reason, and the arm has nothing left of it.
   void expect_one_end(std::uint64_t number, EndReason reason) {
     ASSERT_TRUE(node_->await_ended(number));
@@ -86,6 +91,55 @@ TEST_P(NodeOrders, WhatEndsByItselfEndsOnce) {
   one.order(order(1, Program::ends));
   expect_one_end(1, EndReason::exited);
   EXPECT_EQ(one.started(1), 1u);
+}
+
+// ---- starts after an end
+
+TEST_P(NodeOrders, WhatEndsByItselfIsStartedAgainWhereItsOrderSaysSo) {
+  DrivenNode& one = node(true);
+  one.order(tireless(1));
+  ASSERT_TRUE(one.await_started(1));
+  for (std::uint32_t count = 1; count <= 2; ++count) {
+    arm_->end({1});
+    ASSERT_TRUE(one.await_restarted(1, count, true));
+    EXPECT_EQ(one.restarted(1).count, count);
+    EXPECT_EQ(arm_->living(), std::set<SandboxId>{{1}});
+  }
+  EXPECT_EQ(one.started(1), 1u);
+  EXPECT_EQ(one.ordered("PullLayers"), 1u);
+  stop(1);
+  expect_one_end(1, EndReason::terminated);
+}
+
+TEST_P(NodeOrders, ACrashLoopIsEndedByAStopWhereverItMeetsIt) {
+  DrivenNode& one = node();
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    one.order(tireless(number, Program::ends));
+    ASSERT_TRUE(one.await_restarted(number, 2, false));
+    one.go_on(milliseconds(150 * static_cast<std::int64_t>(number)));
+    stop(number);
+    expect_one_end(number, EndReason::terminated);
+  }
+  EXPECT_TRUE(arm_->living().empty());
+}
+
+TEST_P(NodeOrders, AnAgentThatDiesStartsAgainWhatEndedAndWhatWaited) {
+  DrivenNode& one = node();
+  for (std::uint64_t number = 1; number <= 3; ++number) {
+    one.order(tireless(number));
+    ASSERT_TRUE(one.await_started(number));
+  }
+  arm_->end({1});
+  ASSERT_TRUE(one.await_restarted(1, 1, false));
+  one.restart_agent([&] { arm_->end({2}); });
+  ASSERT_TRUE(one.await_restarted(1, 1, true));
+  ASSERT_TRUE(one.await_restarted(2, 1, true));
+  EXPECT_EQ(arm_->living(), (std::set<SandboxId>{{1}, {2}, {3}}));
+  EXPECT_EQ(one.restarted(3).count, 0u);
+  arm_->end({3});
+  ASSERT_TRUE(one.await_restarted(3, 1, false));
+  stop(3);
+  expect_one_end(3, EndReason::terminated);
 }
 
 // ---- kills

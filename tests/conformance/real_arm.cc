@@ -151,7 +151,7 @@ class RealArm : public Arm {
   }
   void obey(const node::Effect& effect) override {
     if (const auto* start = std::get_if<node::StartSandbox>(&effect)) {
-      parts_->sandboxes->start(start->order);
+      parts_->sandboxes->start(*start);
     } else if (const auto* kill = std::get_if<node::KillSandbox>(&effect)) {
       parts_->sandboxes->kill(kill->sandbox, kill->why, kill->grace);
     } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {

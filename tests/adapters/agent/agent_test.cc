@@ -96,6 +96,40 @@ TEST_F(RealNode, APullThatFailsSaysWhyAndTheNextOneWorks) {
   started(2);
 }
 
+// Says how often it was started, keeps a file, serves, and ends when it is asked for /end.
+constexpr const char* kMortalServer =
+    "import http.server, os\n"
+    "print('begun', os.path.exists('/tmp/mark'), flush=True)\n"
+    "open('/tmp/mark', 'w').close()\n"
+    "class Serve(http.server.BaseHTTPRequestHandler):\n"
+    "  def log_message(self, *words): pass\n"
+    "  def do_GET(self):\n"
+    "    if self.path.startswith('/end'): os._exit(7)\n"
+    "    self.send_response(200); self.end_headers()\n"
+    "http.server.HTTPServer(('', 8000), Serve).serve_forever()\n";
+
+TEST_F(RealNode, WhatEndsIsStartedAgainWithItsPortItsOutputAndNewFiles) {
+  StartOrder server = order(1, kPython, {"python3", "-c", kMortalServer});
+  server.restart = true;
+  auto changed = payload(server);
+  changed.set_port(8000);
+  changed.mutable_startup_probe()->set_http_path("/");
+  server.payload = changed.SerializeAsString();
+  control_->order(server);
+  const std::string url = started(1).web_url();
+  http_status(url + "/end");
+  const auto waits = note(restarted(1, 1, false).note);
+  EXPECT_EQ(waits.exit_code(), 7);
+  const auto again = note(restarted(1, 1, true).note);
+  EXPECT_EQ(again.web_url(), url);
+  EXPECT_EQ(http_status(url), 200);
+  EXPECT_EQ(logs(1, false), "begun False\nbegun False\n");
+  http_status(url + "/end");
+  restarted(1, 2, false);
+  control_->order(StopOrder{{1}, {}});
+  EXPECT_EQ(ended(1).reason, EndReason::terminated);
+}
+
 TEST_F(RealNode, APortIsPublishedAndAProbeWaitsForIt) {
   StartOrder server = order(1, kPython, {"python3", "-m", "http.server", "8000"});
   auto changed = payload(server);

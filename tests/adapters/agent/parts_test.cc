@@ -134,6 +134,34 @@ TEST_F(Output, IsKeptAfterTheEndUntilItIsForgotten) {
   EXPECT_TRUE(text(logs, {1}).starts_with("none"));
 }
 
+TEST_F(Output, GoesOnAfterAPauseAndIsFollowedOverIt) {
+  {
+    Logs logs(folder.path, 1 << 20);
+    const auto files = logs.begin({1});
+    ASSERT_TRUE(files);
+    write(files->output, "first ");
+    logs.pause({1});
+    for (std::uint64_t i = 2; i < 2 + 2 * Logs::kEndedMax; ++i) {
+      ASSERT_TRUE(logs.begin({i}));
+      logs.end({i});
+    }
+    logs.forget_ended();
+    EXPECT_EQ(text(logs, {1}), "first ");
+  }
+  Logs logs(folder.path, 1 << 20);  // of the next agent
+  logs.pause({1});
+  logs.keep_only_live();
+  std::thread writer([&] {
+    const auto files = logs.begin({1}, true);
+    ASSERT_TRUE(files);
+    write(files->output, "second");
+    logs.end({1});
+  });
+  EXPECT_EQ(text(logs, {1}, 0, true), "first second");
+  writer.join();
+  EXPECT_EQ(text(logs, {1}), "first second");
+}
+
 TEST_F(Output, IsFollowedUntilTheEnd) {
   Logs logs(folder.path, 1 << 20);
   const auto files = logs.begin({1});

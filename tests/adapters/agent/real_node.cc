@@ -245,6 +245,18 @@ node::v1::SandboxNote RealNode::started(std::uint64_t number) {
   return note(std::get<StartedReport>(*report).note);
 }
 
+RestartedReport RealNode::restarted(std::uint64_t number, std::uint32_t count, bool running) {
+  const auto report = control_->report(
+      [&](const NodeReport& one) {
+        const auto* again = std::get_if<RestartedReport>(&one);
+        return again != nullptr && again->sandbox.value == number && again->count == count &&
+               again->running == running;
+      },
+      60s);
+  if (!report) ADD_FAILURE() << "restart " << count << " of " << number << " was not reported";
+  return report ? std::get<RestartedReport>(*report) : RestartedReport{};
+}
+
 EndedReport RealNode::ended(std::uint64_t number) {
   const auto report = control_->report(
       [&](const NodeReport& one) {

@@ -29,6 +29,7 @@ class RealNode : public testing::Test {
   static node::v1::SandboxPayload payload(const StartOrder& order);
   node::v1::SandboxNote started(std::uint64_t number);  // waits for the report; empty on failure
   EndedReport ended(std::uint64_t number);
+  RestartedReport restarted(std::uint64_t number, std::uint32_t count, bool running);
   static node::v1::SandboxNote note(const std::string& bytes);
   static node::v1::SandboxNote note_of(const EndedReport& end) { return note(end.note); }
   // Runs a command in it by a channel and answers its standard output.

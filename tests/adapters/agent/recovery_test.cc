@@ -75,6 +75,31 @@ TEST_F(Recovery, WhatEndedWhileTheAgentWasAwayIsTold) {
   EXPECT_NE(note_of(end).detail().find("away"), std::string::npos) << note_of(end).detail();
 }
 
+TEST_F(Recovery, WhatIsToBeStartedAgainIsAlsoByTheNextAgent) {
+  for (std::uint64_t number = 1; number <= 2; ++number) {
+    StartOrder tireless = order(number, kBusybox, {"/bin/sh", "-c", "echo begun; exec sleep 1000"});
+    tireless.restart = true;
+    control_->order(tireless);
+    started(number);
+    await_log(number, "begun");
+  }
+  stop_node(SIGKILL);
+  {
+    const auto runsc = machinery();
+    ASSERT_TRUE(runsc);
+    ASSERT_TRUE(runsc->remove(name_of({1})));  // ends while no agent is there
+  }
+  start_node();
+  restarted(1, 1, true);
+  EXPECT_EQ(logs(1, false), "begun\nbegun\n");
+  int code = -1;
+  EXPECT_EQ(run_soon(2, {"/bin/echo", "still here"}, &code), "still here\n");
+  for (std::uint64_t number = 1; number <= 2; ++number) {
+    control_->order(StopOrder{{number}, {}});
+    EXPECT_EQ(ended(number).reason, EndReason::terminated);
+  }
+}
+
 TEST_F(Recovery, WhatRunsInNoLogIsEnded) {
   control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
   started(1);
