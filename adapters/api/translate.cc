@@ -282,6 +282,7 @@ std::expected<Asked, Objection> translate(const wire::ChalkContainerSpec& spec) 
   if (auto good = read_lifetime(spec, asked); !good) return std::unexpected(good.error());
   if (auto good = read_port(spec, payload); !good) return std::unexpected(good.error());
   if (auto good = check_supported(spec); !good) return std::unexpected(good.error());
+  asked.restart = spec.restart_policy() == wire::RESTART_POLICY_ALWAYS;
   asked.image = spec.image();
   payload.set_hostname(spec.name());
   *payload.mutable_argv() = spec.entrypoint();

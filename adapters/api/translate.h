@@ -49,6 +49,7 @@ struct Asked {
   std::string gpu;    // as the request said it, for sentences; empty: none
   Resources resources;
   Duration lifetime;  // 0: until somebody ends it
+  bool restart = false;  // by its node, when it ends by itself
   node::v1::SandboxPayload payload;  // without image, environment, created_by
 };
 

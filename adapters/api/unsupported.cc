@@ -22,14 +22,13 @@ std::unexpected<Objection> strange(const char* field, Enum found) {
                                        ", expected a value that the protocol knows"});
 }
 
-// What must hold for each enumeration: only values that are known, and of these those that mean what
-// happens anyway.
+// What must hold for each enumeration: only values that are known, and of these those that are done or
+// mean what happens anyway.
 std::expected<void, Objection> check_choices(const wire::ChalkContainerSpec& spec) {
   switch (spec.restart_policy()) {
     case wire::RESTART_POLICY_UNSPECIFIED:
-    case wire::RESTART_POLICY_NEVER: break;
-    case wire::RESTART_POLICY_ALWAYS:
-      return not_yet("restart_policy ALWAYS", "what has ended is not started again; create it anew");
+    case wire::RESTART_POLICY_NEVER:
+    case wire::RESTART_POLICY_ALWAYS: break;
     default: return strange("restart_policy", spec.restart_policy());
   }
   switch (spec.security_policy().kernel_policy()) {

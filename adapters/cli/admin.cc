@@ -241,17 +241,18 @@ int all_sandboxes(bool ended, unsigned limit, bool as_json) {
   const auto found = client.call<wire::ListAllSandboxesRequest, wire::ListAllSandboxesResponse>(
       [&](auto... a) { return client.admin().ListAllSandboxes(a...); }, request);
   json rows = json::array();
-  Table table({"ID", "NAME", "STATUS", "ENVIRONMENT", "NODE", "IMAGE", "AGE"});
+  Table table({"ID", "NAME", "STATUS", "RESTARTS", "ENVIRONMENT", "NODE", "IMAGE", "AGE"});
   for (const auto& one : found.sandboxes()) {
     rows.push_back({{"id", one.id()},
                     {"name", utf8(one.name())},
                     {"status", one.status()},
+                    {"restarts", one.restarts()},
                     {"environment", one.environment()},
                     {"node", utf8(one.node())},
                     {"image", utf8(one.image())},
                     {"created_at", time_of(one.created_at())}});
-    table.add({one.id(), one.name(), one.status(), one.environment(), one.node(), one.image(),
-               age(one.created_at().seconds())});
+    table.add({one.id(), one.name(), one.status(), std::to_string(one.restarts()),
+               one.environment(), one.node(), one.image(), age(one.created_at().seconds())});
   }
   if (as_json) {
     print(rows.dump() + "\n");
@@ -343,7 +344,7 @@ void add_admin(CLI::App& top, Invocation& invocation) {
   const auto limit = std::make_shared<unsigned>(1'000);
   CLI::App& sandboxes = leaf(admin, invocation, "sandboxes", "list sandboxes of all environments",
                              "Example:\n  chalk admin sandboxes --all\n\nJSON: a list of id, name, "
-                             "status, environment, node, image, created_at.\n");
+                             "status, restarts, environment, node, image, created_at.\n");
   sandboxes.add_flag("-a,--all", *ended, "also those that have ended");
   sandboxes.add_option("--limit", *limit, "at most so many, the newest")->capture_default_str();
   choose(sandboxes, invocation, [ended, limit](bool as_json) {

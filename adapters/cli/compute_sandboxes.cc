@@ -122,6 +122,9 @@ json to_json(const admin::v1::InspectResponse& about) {
               {"created_by", utf8(about.created_by())},
               {"exit_code", nullptr},
               {"signal", nullptr},
+              {"restarts", about.restarts()},
+              {"last_exit", utf8(about.last_exit())},
+              {"last_exit_at", time_of(about.last_exit_at())},
               {"timeline", timeline}};
   if (about.ended() && (about.status() == "succeeded" || about.status() == "failed" ||
                         about.status() == "terminated") && about.ran()) {
@@ -156,6 +159,10 @@ void print_text(const admin::v1::InspectResponse& about) {
                                                 : "");
   line("Address", about.address());
   line("URL", about.web_url());
+  if (about.restarts() > 0) {
+    line("Restarts", std::to_string(about.restarts()));
+    line("Last exit", about.last_exit() + " at " + time_of(about.last_exit_at()));
+  }
   line("Created by", about.created_by());
   if (about.timeline_size() > 0) text += "Timeline\n";
   const auto nanos = [](const auto& entry) {
@@ -289,8 +296,8 @@ void add_sandboxes(CLI::App& compute, Invocation& invocation) {
            "  chalk compute inspect web --json\n\n"
            "JSON: id, name, status, status_message, environment, node, image, image_digest, argv, "
            "cpu_millicores,\nmemory_bytes, disk_bytes, gpus, lifetime_seconds, address, web_url, "
-           "created_by, exit_code, signal\n(null until it has ended), timeline (phase, at, clock); "
-           "a list for several sandboxes.\n");
+           "created_by, exit_code, signal\n(null until it has ended), restarts, last_exit, last_exit_at, "
+           "timeline (phase, at, clock); a list for several\nsandboxes.\n");
   about.add_option("sandbox", *names, "ids or names")->required();
   about.callback([names, &invocation] {
     invocation.chosen = [names, &invocation] { return inspect(*names, invocation.json); };

@@ -287,6 +287,13 @@ void Records::observe(std::uint64_t index, Time now, const control::Event& event
       one->node = running->node;
       one->started_note = running->note;
       any = true;
+    } else if (const auto* restarted = std::get_if<sandbox::Restarted>(&effect)) {
+      Sandbox* one = s.change(restarted->sandbox);
+      if (one == nullptr) continue;
+      one->restarts = restarted->count;
+      one->waits = !restarted->running;
+      (restarted->running ? one->again_note : one->exit_note) = restarted->note;
+      any = true;
     } else if (const auto* gone = std::get_if<sandbox::Gone>(&effect)) {
       Sandbox* one = s.change(gone->sandbox);
       if (one == nullptr) continue;

@@ -44,9 +44,12 @@ struct Sandbox {
   Time created, placed, running, ended;  // 0: not yet
   std::string started_note, ended_note;  // node.v1.SandboxNote
   std::string refusal;                   // refused: the rule and the numbers, in words
+  std::uint32_t restarts = 0;  // by its node, with the one that it waits for
+  bool waits = false;          // for its next start
+  std::string exit_note, again_note;  // of its last end by itself, and of its last start after one
   CHALK_FIELDS(Sandbox, sandbox, tenant, id, name, payload, resources, lifetime, status, reason,
                stop_asked, ran, node, created, placed, running, ended, started_note, ended_note,
-               refusal)
+               refusal, restarts, waits, exit_note, again_note)
 };
 
 struct Options {

@@ -235,6 +235,7 @@ grpc::Status AdminService::ListAllSandboxes(grpc::ServerContext* context,
                   : name != names.end()           ? name->second
                                                   : "");
     row->set_image(about.image);
+    row->set_restarts(one.restarts);
     set_time(one.created.nanos, row->mutable_created_at());
   }
   return grpc::Status::OK;

@@ -31,7 +31,7 @@ void write(const records::Sandbox& from, bool listed, wire::ContainerResponse* t
   to->set_id(from.id);
   to->set_name(from.name);
   to->set_status(status_text(from, about.note));
-  const std::string why = status_sentence(from, about.note);
+  const std::string why = status_sentence(from, about);
   if (!why.empty()) to->set_status_message(why);
   *to->mutable_spec() = api::public_spec(about.payload);
   if (listed) to->mutable_spec()->clear_env_vars();
@@ -62,7 +62,7 @@ grpc::Status ContainerService::RunContainer(grpc::ServerContext* context,
   if (made->ended.nanos != 0 && !made->ran) {
     return {grpc::StatusCode::FAILED_PRECONDITION,
             "container " + made->id + " did not start: " +
-                status_sentence(*made, describe(*made).note)};
+                status_sentence(*made, describe(*made))};
   }
   write(*made, false, response->mutable_container());
   return grpc::Status::OK;

@@ -38,6 +38,17 @@ Described describe(const records::Sandbox& sandbox) {
   node::v1::SandboxNote started;
   if (!started.ParseFromString(sandbox.started_note)) started.Clear();
   if (!out.note.ParseFromString(sandbox.ended_note)) out.note.Clear();
+  if (!out.last_exit.ParseFromString(sandbox.exit_note)) out.last_exit.Clear();
+  node::v1::SandboxNote again;
+  if (again.ParseFromString(sandbox.again_note)) {  // its timeline stays that of the first start
+    if (out.note.web_url().empty()) out.note.set_web_url(again.web_url());
+    if (out.note.address().empty()) out.note.set_address(again.address());
+  }
+  // Where it waited for its next start when it was ended, its last exit is all there was.
+  if (sandbox.status == records::Status::ended && out.note.ended_at() == 0) {
+    out.note.set_exit_code(out.last_exit.exit_code());
+    out.note.set_signal(out.last_exit.signal());
+  }
   fill(out.note, started);
   if (const auto image = images::decode_image(out.payload.image())) {
     out.image = short_name(image->reference);
@@ -65,8 +76,24 @@ std::string status_word(const records::Sandbox& sandbox, const node::v1::Sandbox
   }
 }
 
-std::string status_sentence(const records::Sandbox& sandbox, const node::v1::SandboxNote& note) {
+std::string exit_text(const node::v1::SandboxNote& note) {
+  if (note.ended_at() == 0) return {};
+  const bool said = note.signal() != 0 || note.exit_code() != 0;
+  if (!said && !note.detail().empty()) return note.detail();
+  const std::string text = note.signal() != 0 ? "signal " + std::to_string(note.signal())
+                                        : "exit code " + std::to_string(note.exit_code());
+  return note.detail().empty() ? text : text + ": " + note.detail();
+}
+
+std::string status_sentence(const records::Sandbox& sandbox, const Described& about) {
+  const node::v1::SandboxNote& note = about.note;
   if (sandbox.status == records::Status::refused) return sandbox.refusal;
+  if (sandbox.status == records::Status::running && sandbox.restarts > 0) {
+    const std::string count = std::to_string(sandbox.restarts);
+    const std::string last = exit_text(about.last_exit);
+    return (sandbox.waits ? "it waits for restart " + count : "restarted, " + count + " in all") +
+           (last.empty() ? "" : ", the last after " + last);
+  }
   if (sandbox.status != records::Status::ended) return {};
   std::string text = records::end_reason_text(sandbox.reason);
   if (sandbox.reason == EndReason::exited) {

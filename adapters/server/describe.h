@@ -15,6 +15,7 @@ namespace chalk::server {
 struct Described {
   node::v1::SandboxPayload payload;
   node::v1::SandboxNote note;  // of its end where it has ended, its start's times filled in
+  node::v1::SandboxNote last_exit;  // its last end after which its node started it again
   std::string image;           // as docker writes it
   std::string image_digest;
 };
@@ -23,7 +24,9 @@ Described describe(const records::Sandbox& sandbox);
 // pending, running, stopping; after the end: succeeded, failed, terminated or error.
 std::string status_word(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
 // Why it is so, in a sentence; empty while there is nothing to say.
-std::string status_sentence(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
+std::string status_sentence(const records::Sandbox& sandbox, const Described& about);
+// How a process ended: "exit code 3", "signal 9", or why a start failed; empty where it has not.
+std::string exit_text(const node::v1::SandboxNote& note);
 
 struct Phase {
   std::string name;

@@ -153,7 +153,7 @@ Result<records::Sandbox> DetailService::started(const grpc::ServerContext& conte
   if (!now.node) {
     const Described about = describe(now);
     return fail(Error::Kind::invalid,
-                "sandbox " + now.id + " never started: " + status_sentence(now, about.note));
+                "sandbox " + now.id + " never started: " + status_sentence(now, about));
   }
   return now;
 }
@@ -171,7 +171,7 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
   response->set_id(sandbox->id);
   response->set_name(sandbox->name);
   response->set_status(status_word(*sandbox, about.note));
-  response->set_status_message(status_sentence(*sandbox, about.note));
+  response->set_status_message(status_sentence(*sandbox, about));
   response->set_node(about.note.node_name());
   response->set_image(about.image);
   response->set_image_digest(about.image_digest);
@@ -186,6 +186,11 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
   response->set_signal(about.note.signal());
   response->set_ended(sandbox->ended.nanos != 0);
   response->set_ran(sandbox->ran);
+  response->set_restarts(sandbox->restarts);
+  response->set_last_exit(exit_text(about.last_exit));
+  if (about.last_exit.ended_at() != 0) {
+    set_time(about.last_exit.ended_at(), response->mutable_last_exit_at());
+  }
   for (const std::string& word : about.payload.argv()) response->add_argv(word);
   response->set_created_by(about.payload.created_by());
   response->set_environment(caller.environment);

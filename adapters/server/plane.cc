@@ -182,6 +182,7 @@ Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   request.pool = ask.pool;
   request.lifetime = ask.lifetime;
   request.payload = ask.payload;
+  request.restart = ask.restart;
   std::future<Answer> answer;
   {
     const std::lock_guard lock(s.mutex);

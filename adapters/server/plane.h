@@ -42,6 +42,7 @@ struct SandboxAsk {
   PoolId pool;
   Duration lifetime;
   std::string payload;
+  bool restart = false;  // by its node, when it ends by itself
 };
 
 struct NodeView {  // what control knows of a node

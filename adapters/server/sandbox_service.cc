@@ -32,7 +32,7 @@ void write(const records::Sandbox& from, bool listed, wire::SandboxInfo* to) {
   to->set_status(status_of(from, about.note));
   const std::string why = from.status == records::Status::ending
                               ? "it is being stopped"
-                              : status_sentence(from, about.note);
+                              : status_sentence(from, about);
   if (!why.empty()) to->set_status_message(why);
   *to->mutable_spec() = api::public_spec(about.payload);
   if (listed) to->mutable_spec()->clear_env_vars();

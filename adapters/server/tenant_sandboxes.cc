@@ -101,6 +101,7 @@ Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
   ask.image = image->id;
   ask.pool = PoolId{};
   ask.lifetime = asked->lifetime;
+  ask.restart = asked->restart;
   ask.payload = asked->payload.SerializeAsString();
   services_.plane.add_tenant(ask.tenant);
   const auto id = services_.plane.create(ask);
@@ -144,7 +145,7 @@ Answer<records::Sandbox> TenantSandboxes::find_named(const identity::Caller& cal
 }
 
 grpc::Status TenantSandboxes::not_running(const records::Sandbox& sandbox) {
-  const std::string why = status_sentence(sandbox, describe(sandbox).note);
+  const std::string why = status_sentence(sandbox, describe(sandbox));
   return {grpc::StatusCode::FAILED_PRECONDITION,
           "sandbox " + sandbox.id + " does not run" + (why.empty() ? " any more" : ": " + why)};
 }

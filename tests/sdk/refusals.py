@@ -50,8 +50,6 @@ class Refusals(Case):
         self.refused(Code.INVALID_ARGUMENT, "env_vars", env_vars={f"V{i}": "x" for i in range(10_000)})
 
     def test_what_comes_later_is_refused_by_name(self):
-        self.refused(Code.UNIMPLEMENTED, "restart_policy ALWAYS",
-                     restart_policy=container_wire.RestartPolicy.ALWAYS)
         self.refused(Code.UNIMPLEMENTED, "network_policy", network_policy=container_wire.NetworkPolicy())
         self.refused(Code.UNIMPLEMENTED, "secret_refs", secret_refs=[container_wire.SecretRef()])
 

@@ -199,7 +199,6 @@ const Bad kNotDone[] = {
     {"managed ssh", [](Spec& s) { (*s.mutable_managed_ssh())["a"].set_host("b"); }, "managed_ssh"},
     {"snapshots", [](Spec& s) { s.set_restore_from_snapshot_id("x"); }, "restore_from_snapshot_id"},
     {"placement", [](Spec& s) { s.mutable_host_placement()->set_host_pool_id("p"); }, "host_placement"},
-    {"restarts", [](Spec& s) { s.set_restart_policy(wire::RESTART_POLICY_ALWAYS); }, "restart_policy"},
     {"an open kernel",
      [](Spec& s) { s.mutable_security_policy()->set_kernel_policy(wire::KERNEL_POLICY_OPEN); },
      "kernel_policy"},
@@ -216,6 +215,15 @@ const Bad kNotDone[] = {
      "field 1000"},
 };
 INSTANTIATE_TEST_SUITE_P(Translate, NotDone, testing::ValuesIn(kNotDone));
+
+TEST(Translate, TheWishToBeStartedAgainIsPassedOn) {
+  auto spec = usual();
+  EXPECT_FALSE(translate(spec)->restart);
+  spec.set_restart_policy(wire::RESTART_POLICY_NEVER);
+  EXPECT_FALSE(translate(spec)->restart);
+  spec.set_restart_policy(wire::RESTART_POLICY_ALWAYS);
+  EXPECT_TRUE(translate(spec)->restart);
+}
 
 TEST(Translate, ChoicesThatChangeNothingAreAccepted) {
   auto spec = usual();

@@ -45,6 +45,7 @@ class Story {
  private:
   struct Life {
     bool placed = false, running = false;
+    std::uint32_t restarts = 0;
   };
 
   void ask(Told& told) {
@@ -95,6 +96,13 @@ class Story {
       running.note = "started " + std::to_string(told.index);
       told.effects.push_back(running);
       life.running = true;
+    } else if (kind < 8 && life.running) {
+      sandbox::Restarted restarted;
+      restarted.sandbox = id;
+      restarted.count = life.restarts += random_() % 2 == 0 ? 1 : 0;
+      restarted.running = random_() % 2 == 0;
+      restarted.note = "restarted " + std::to_string(told.index);
+      told.effects.push_back(restarted);
     } else if (kind == 8) {
       sandbox::Gone gone;
       gone.sandbox = id;
@@ -136,6 +144,12 @@ class Naive {
         one->ran = true;
         one->node = running->node;
         one->started_note = running->note;
+      } else if (const auto* restarted = std::get_if<sandbox::Restarted>(&effect)) {
+        Sandbox* one = find(restarted->sandbox);
+        one->restarts = restarted->count;
+        one->waits = !restarted->running;
+        if (restarted->running) one->again_note = restarted->note;
+        if (!restarted->running) one->exit_note = restarted->note;
       } else if (const auto* gone = std::get_if<sandbox::Gone>(&effect)) {
         Sandbox* one = find(gone->sandbox);
         one->reason = gone->reason;
