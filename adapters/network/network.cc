@@ -64,7 +64,7 @@ Result<Endpoint> Network::endpoint(std::string_view sandbox) const {
 }
 
 Result<std::uint16_t> Network::publish(std::string_view id, std::uint16_t container_port,
-                                       std::uint16_t host_port) {
+                                       std::uint16_t host_port, bool open) {
   auto& parts = *parts_;
   const std::lock_guard lock(parts.mutex);
   const auto found = parts.find(id);
@@ -83,8 +83,8 @@ Result<std::uint16_t> Network::publish(std::string_view id, std::uint16_t contai
     return fail(Error::Kind::exhausted, where + "it has " + std::to_string(kPublishedMax) +
                                             " published ports, which is the limit");
   }
-  auto port =
-      parts.proxy->publish(parts.supply->address_of(sandbox.slot), container_port, host_port);
+  auto port = parts.proxy->publish(parts.supply->address_of(sandbox.slot), container_port,
+                                   host_port, open);
   if (!port) return fail(port.error().kind, where + port.error().message);
   sandbox.published.emplace(container_port, *port);
   if (auto written = parts.write_record((*found)->first, sandbox); !written) {
@@ -111,6 +111,15 @@ Result<void> Network::unpublish(std::string_view id, std::uint16_t container_por
   return parts.write_record((*found)->first, (*found)->second);
 }
 
+void Network::set_open(std::string_view id, std::uint16_t container_port, bool open) {
+  auto& parts = *parts_;
+  const std::lock_guard lock(parts.mutex);
+  const auto found = parts.find(id);
+  if (!found) return;
+  const auto port = (*found)->second.published.find(container_port);
+  if (port != (*found)->second.published.end()) parts.proxy->set_open(port->second, open);
+}
+
 std::vector<Published> Network::published() const {
   const std::lock_guard lock(parts_->mutex);
   std::vector<Published> all;
@@ -120,8 +129,7 @@ std::vector<Published> Network::published() const {
   return all;
 }
 
-Result<int> Network::connect(std::string_view sandbox, std::uint16_t port,
-                             std::chrono::milliseconds timeout) const {
+Result<int> Network::begin_connect(std::string_view sandbox, std::uint16_t port) const {
   Address address = 0;
   {
     const std::lock_guard lock(parts_->mutex);
@@ -134,11 +142,22 @@ Result<int> Network::connect(std::string_view sandbox, std::uint16_t port,
   Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket) return fail(Error::Kind::exhausted, where + std::strerror(errno));
   const auto target = socket_address(address, port);
-  const auto deadline = std::chrono::steady_clock::now() + timeout;
-  int error = 0;
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0) {
-    error = errno;
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&target), sizeof target) != 0 &&
+      errno != EINPROGRESS) {
+    return fail(Error::Kind::unavailable, where + std::strerror(errno));
   }
+  return socket.release();
+}
+
+Result<int> Network::connect(std::string_view sandbox, std::uint16_t port,
+                             std::chrono::milliseconds timeout) const {
+  const auto begun = begin_connect(sandbox, port);
+  if (!begun) return std::unexpected(begun.error());
+  Descriptor socket(*begun);
+  const auto where = parts_->where() + "connect to port " + std::to_string(port) + " of sandbox " +
+                     std::string(sandbox) + ": ";
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  int error = EINPROGRESS;
   while (error == EINPROGRESS) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(
         deadline - std::chrono::steady_clock::now());

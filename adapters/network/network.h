@@ -117,8 +117,10 @@ class Network {
   ~Network();
 
   // To be called once after open(), before the first acquire(), by an agent that restarts: keeps
-  // the namespaces of these sandboxes, publishes their ports again, and destroys all others.
-  Result<Recovered> recover(std::span<const std::string> alive);
+  // the namespaces of these sandboxes, publishes their ports again, and destroys all others. The
+  // ports of those that are `closed` take no connections until set_open().
+  Result<Recovered> recover(std::span<const std::string> alive,
+                            std::span<const std::string> closed = {});
 
   // A namespace for this sandbox. Error::invalid: a bad id, or one that has a namespace already;
   // exhausted: every address of the pool is in use; unavailable, timeout (10 s): none could be made.
@@ -134,8 +136,12 @@ class Network {
   // Listens on Options::listen and passes every connection on to this port of the sandbox. Which
   // host port: `host_port`, or for 0 a free one of the range. Repeated, it answers the same port.
   // Error::exhausted: no port of the range is free, or too many are published by this sandbox.
+  // Not open, it resets every connection at once until set_open(); that does not outlive this process.
   Result<std::uint16_t> publish(std::string_view sandbox, std::uint16_t container_port,
-                                std::uint16_t host_port = 0);
+                                std::uint16_t host_port = 0, bool open = true);
+  // Whether new connections are taken; those that there are go on. Where it is not published nothing
+  // happens.
+  void set_open(std::string_view sandbox, std::uint16_t container_port, bool open);
   Result<void> unpublish(std::string_view sandbox, std::uint16_t container_port);
   std::vector<Published> published() const;
 
@@ -143,6 +149,8 @@ class Network {
   // descriptor that the caller owns. Error::unavailable: refused; timeout.
   Result<int> connect(std::string_view sandbox, std::uint16_t port,
                       std::chrono::milliseconds timeout) const;
+  // The same, begun and not waited for: a non-blocking descriptor, writable once it is connected.
+  Result<int> begin_connect(std::string_view sandbox, std::uint16_t port) const;
 
   Statistics statistics() const;
 

@@ -142,7 +142,8 @@ Result<std::unique_ptr<Network>> Network::begin(Options options) {
   return std::unique_ptr<Network>(new Network(std::move(parts)));
 }
 
-Result<Recovered> Network::recover(std::span<const std::string> alive) {
+Result<Recovered> Network::recover(std::span<const std::string> alive,
+                                   std::span<const std::string> closed) {
   auto& parts = *parts_;
   auto netlink = Netlink::open();
   if (!netlink) return std::unexpected(netlink.error());
@@ -163,7 +164,8 @@ Result<Recovered> Network::recover(std::span<const std::string> alive) {
                          return route.link == *index && route.to == way;
                        });
     if (whole && record && record->address == way.first && missing.erase(record->sandbox) == 1) {
-      parts.adopt(slot, *record, recovered);
+      const bool open = std::ranges::find(closed, record->sandbox) == closed.end();
+      parts.adopt(slot, *record, open, recovered);
     } else {
       parts.records.remove(name);
       parts.supply->destroy(slot);
@@ -175,13 +177,13 @@ Result<Recovered> Network::recover(std::span<const std::string> alive) {
   return recovered;
 }
 
-void Network::Parts::adopt(Slot slot, const Record& record, Recovered& recovered) {
+void Network::Parts::adopt(Slot slot, const Record& record, bool open, Recovered& recovered) {
   Sandbox sandbox;
   sandbox.ready = true;
   sandbox.slot = slot;
   for (const auto& [container, host] : record.published) {
     const Published one{record.sandbox, container, host};
-    if (proxy->publish(supply->address_of(slot), container, host)) {
+    if (proxy->publish(supply->address_of(slot), container, host, open)) {
       sandbox.published.emplace(container, host);
       recovered.published.push_back(one);
     } else {

@@ -43,7 +43,7 @@ struct Network::Parts {
   Endpoint endpoint(const std::string& id, Slot slot) const;
   Result<void> write_record(const std::string& id, const Sandbox& sandbox) const;
   void give_up(Sandboxes::iterator sandbox);
-  void adopt(Slot slot, const Record& record, Recovered& recovered);
+  void adopt(Slot slot, const Record& record, bool open, Recovered& recovered);
 };
 
 }  // namespace chalk::network

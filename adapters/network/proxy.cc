@@ -111,13 +111,13 @@ Result<Descriptor> Proxy::listen_on(std::uint16_t port) {
 }
 
 Result<std::uint16_t> Proxy::publish(Address target, std::uint16_t target_port,
-                                     std::uint16_t wanted) {
+                                     std::uint16_t wanted, bool open) {
   const std::lock_guard lock(mutex_);
   const auto add = [&](std::uint16_t port) -> Result<std::uint16_t> {
     auto socket = listen_on(port);
     if (!socket) return std::unexpected(socket.error());
     if (accepting_) watch_one(epoll_.get(), socket->get(), listener_key(port), 0, EPOLLIN);
-    listeners_.emplace(port, Listener{std::move(*socket), target, target_port, 0});
+    listeners_.emplace(port, Listener{std::move(*socket), target, target_port, 0, open});
     return port;
   };
   if (wanted != 0) return add(wanted);
@@ -143,6 +143,12 @@ void Proxy::unpublish(std::uint16_t host_port) {
   }
   for (const auto number : of_it) end(number, true);
   listeners_.erase(host_port);
+}
+
+void Proxy::set_open(std::uint16_t host_port, bool open) {
+  const std::lock_guard lock(mutex_);
+  const auto found = listeners_.find(host_port);
+  if (found != listeners_.end()) found->second.open = open;
 }
 
 Proxy::Counts Proxy::counts() const {
@@ -208,7 +214,7 @@ void Proxy::accept_some(std::uint16_t host_port) {
 
 bool Proxy::begin(Descriptor client, std::uint16_t host_port) {
   auto& listener = listeners_.at(host_port);
-  if (connections_.size() >= options_.connections_max ||
+  if (!listener.open || connections_.size() >= options_.connections_max ||
       listener.connections >= options_.connections_max_per_port) {
     return false;
   }

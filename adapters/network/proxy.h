@@ -39,8 +39,11 @@ class Proxy {
   Proxy& operator=(const Proxy&) = delete;
 
   // Answers the host's port: `wanted`, or for 0 a free one of the range.
-  Result<std::uint16_t> publish(Address target, std::uint16_t target_port, std::uint16_t wanted);
+  Result<std::uint16_t> publish(Address target, std::uint16_t target_port, std::uint16_t wanted,
+                                bool open = true);
   void unpublish(std::uint16_t host_port);  // with its connections
+  // Closed, it resets new connections at once; those that there are go on.
+  void set_open(std::uint16_t host_port, bool open);
 
   struct Counts {
     std::size_t connections = 0;
@@ -55,6 +58,7 @@ class Proxy {
     Address target = 0;
     std::uint16_t target_port = 0;
     std::size_t connections = 0;
+    bool open = true;
   };
   // Side 0 is the client, side 1 the sandbox.
   struct Side {

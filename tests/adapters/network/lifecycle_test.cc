@@ -154,6 +154,26 @@ TEST_F(InWorld, RecoverKeepsTheLivingAndDestroysTheRest) {
   EXPECT_EQ(count_namespaces(), namespaces);
 }
 
+TEST_F(InWorld, RecoveredPortsMayBeginClosed) {
+  auto network = open(options());
+  const auto one = network->acquire("one").value();
+  const auto server = listen_in(one.namespace_path, "0.0.0.0", 8080);
+  const auto port = network->publish("one", 8080).value();
+  network.reset();
+  network = open(options());
+  const std::vector<std::string> alive = {"one"};
+  ASSERT_TRUE(network->recover(alive, alive));
+  const auto early = connect_in(kHost, "127.0.0.1", port, kLong);
+  if (early) {  // it may be taken before it is reset
+    char byte = 0;
+    EXPECT_LE(::recv(early.get(), &byte, 1, 0), 0);
+  }
+  network->set_open("one", 8080, true);
+  EXPECT_TRUE(connect_in(kHost, "127.0.0.1", port, kLong));
+  EXPECT_TRUE(accept(server, kLong));
+  remove(network);
+}
+
 TEST_F(InWorld, BeforeRecoverWhatIsThereKeepsItsAddress) {
   auto network = open(options());
   const auto one = network->acquire("one").value();

@@ -135,6 +135,21 @@ TEST_F(Publishing, ConnectionsOfOnePortHaveALimit) {
   EXPECT_EQ(network->statistics().connections_refused, 1u);
 }
 
+TEST_F(Publishing, AClosedPortResetsWhatComesAndLeavesWhatIsThere) {
+  const auto port = network->publish("one", 8080, 0, false).value();
+  EXPECT_EQ(break_of(port), ECONNRESET);
+  network->set_open("one", 8080, true);
+  const auto near = client(port);
+  const auto far = accept(server, kLong);
+  ASSERT_TRUE(far);
+  network->set_open("one", 8080, false);
+  EXPECT_EQ(break_of(port), ECONNRESET);
+  ASSERT_TRUE(send_all(near, "still here"));
+  EXPECT_EQ(receive(far, 10), "still here");
+  network->set_open("one", 9, true);  // not published
+  network->set_open("nobody", 8080, true);
+}
+
 TEST_F(Publishing, UnpublishEndsListenerAndConnections) {
   const auto port = network->publish("one", 8080).value();
   const auto near = client(port);
