@@ -224,7 +224,8 @@ void Agent::Parts::connect() {
   channels = std::make_unique<Channels>(
       Channels::Sources{[this] { return link->channel(); },
                         [this](SandboxId sandbox) { return sandboxes->running(sandbox); },
-                        !options.guest.empty()},
+                        !options.guest.empty(),
+                        [this](SandboxId sandbox) { return sandboxes->readiness(sandbox); }},
       *sessions, *logs, options.channels_max);
 }
 

@@ -62,6 +62,19 @@ void Channels::State::obey(Channel& channel, const node::v1::Open& open) {
     case Open::kLogs: return serve_logs(channel, sandbox, open.logs(), logs);
     case Open::kListSessions:
       return serve_list(channel, sandbox, open.list_sessions().session(), sessions);
+    case Open::kAskReadiness: {
+      const auto state = sources.readiness(sandbox);
+      if (!state) {
+        return channel.fail(Error::Kind::not_found,
+                            "it does not run on this node, or has no readiness probe");
+      }
+      Channel::Up up;
+      up.mutable_readiness()->set_ready(state->ready);
+      up.mutable_readiness()->set_since(state->since);
+      up.mutable_readiness()->set_words(state->words);
+      channel.write(up);
+      return;
+    }
     case Open::WORK_NOT_SET:
       return channel.fail(Error::Kind::invalid, "a channel was opened without work that this "
                                                 "agent knows: it may be older than its server");

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "adapters/agent/logs.h"
+#include "adapters/agent/readiness.h"
 #include "adapters/agent/sessions.h"
 
 namespace grpc {
@@ -24,6 +25,7 @@ class Channels {
     std::function<std::shared_ptr<grpc::Channel>()> server;
     std::function<Result<void>(SandboxId)> running;  // or why not
     bool guest = false;                              // sandboxes have the helper
+    std::function<std::optional<Readiness::State>(SandboxId)> readiness;
   };
   Channels(Sources sources, Sessions& sessions, const Logs& logs, std::size_t channels_max);
   ~Channels();

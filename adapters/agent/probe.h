@@ -26,5 +26,6 @@ struct ProbeTimes {
   int failures_max = 30;
 };
 ProbeTimes probe_times(const node::v1::Probe& what);
+ProbeTimes readiness_times(const node::v1::Probe& what);  // what is missing as the kubelet has it
 
 }  // namespace chalk::agent

@@ -40,7 +40,15 @@ Recovery recover(const std::map<SandboxId, node::Sandbox>& state, Machinery& mac
                        (sandbox.phase == node::Phase::stopping && !sandbox.start_under_way);
     if (owned && place != found.end() && place->second.running) alive.push_back(name_of(id));
   }
-  const auto networks = network.recover(alive);
+  std::vector<std::string> closed;  // until they have said again that they are ready
+  for (const std::string& name : alive) {
+    node::v1::SandboxPayload payload;
+    if (payload.ParseFromString(state.at(sandbox_of(name)).order.payload) &&
+        payload.has_readiness_probe()) {
+      closed.push_back(name);
+    }
+  }
+  const auto networks = network.recover(alive, closed);
   if (networks) {
     for (const auto& one : networks->unpublished) {
       spdlog::warn("sandbox {}: host port {} is taken by somebody else now", one.sandbox,

@@ -64,6 +64,10 @@ Sandboxes::Hold Sandboxes::find(SandboxId sandbox) const {
   return found == live_.end() ? Hold{} : found->second;
 }
 
+std::optional<Readiness::State> Sandboxes::readiness(SandboxId sandbox) const {
+  return readiness_.state(sandbox);
+}
+
 std::size_t Sandboxes::count() const {
   const std::lock_guard lock(mutex_);
   return live_.size();
@@ -180,6 +184,7 @@ void Sandboxes::clean_up(Live& live) {
     if (done || done.error().kind == Error::Kind::not_found) return;
     spdlog::warn("sandbox {}: {}: {}", live.order.sandbox.value, what, done.error().message);
   };
+  readiness_.forget(live.order.sandbox);
   parts_.sessions.sandbox_ended(live.order.sandbox);
   complain("runtime", parts_.machinery.remove(live.name));
   complain("network", parts_.network.release(live.name));
@@ -254,9 +259,11 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
     const std::lock_guard lock(mutex_);
     live_[sandbox] = live;
   }
+  watch(*live);  // before its end can be told, which ends that
   auto watched =
       parts_.machinery.adopt(live->name, [this, sandbox](MainEnd end) { on_end(sandbox, end); });
   if (!watched) {
+    readiness_.forget(sandbox);
     const std::lock_guard lock(mutex_);
     live_.erase(sandbox);
   }

@@ -15,6 +15,7 @@
 #include "adapters/agent/logs.h"
 #include "adapters/agent/machinery.h"
 #include "adapters/agent/options.h"
+#include "adapters/agent/readiness.h"
 #include "adapters/agent/sessions.h"
 #include "adapters/agent/workers.h"
 #include "adapters/images/image.h"
@@ -56,6 +57,8 @@ class Sandboxes {
   // Takes away what nobody owns.
   void reap(const std::string& name);
 
+  // What its readiness probe was answered; none where it has none or does not run.
+  std::optional<Readiness::State> readiness(SandboxId sandbox) const;
   Result<void> running(SandboxId sandbox) const;  // or why a process cannot be started in it
   std::size_t count() const;
   std::size_t starts_waiting() const { return workers_.waiting(); }
@@ -71,6 +74,7 @@ class Sandboxes {
   Result<void> launch(Live& live, const images::Image& image);
   Result<void> await_startup(Live& live);
   void publish(Live& live);
+  void watch(const Live& live);
   void started(const Hold& live);
   void start_failed(const Hold& live, const Error& error);
   void on_end(SandboxId sandbox, MainEnd end);
@@ -90,6 +94,7 @@ class Sandboxes {
   std::map<SandboxId, Hold> live_;
   std::map<SandboxId, std::int64_t> accepted_;
   bool stopping_ = false;
+  Readiness readiness_;
   Workers enders_;  // before workers_: starts that fail end here
   Workers workers_;
 };

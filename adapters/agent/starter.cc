@@ -74,6 +74,7 @@ void Sandboxes::begin(const Hold& live) {
   }
   const auto done = bring_up(*live);
   if (!done) return start_failed(live, done.error());
+  watch(*live);
   started(live);
 }
 
@@ -126,8 +127,9 @@ void Sandboxes::publish(Live& live) {
   if (port < 1 || port > 65535) return;
   const auto inside = static_cast<std::uint16_t>(port);
   const std::uint16_t before = last_port(live.last_started);
-  auto host_port = parts_.network.publish(live.name, inside, before);
-  if (!host_port && before != 0) host_port = parts_.network.publish(live.name, inside);
+  const bool open = !live.payload.has_readiness_probe();  // else once it has said that it is ready
+  auto host_port = parts_.network.publish(live.name, inside, before, open);
+  if (!host_port && before != 0) host_port = parts_.network.publish(live.name, inside, 0, open);
   if (!host_port) {
     live.note.set_detail("port " + std::to_string(port) +
                          " is not published: " + host_port.error().message);
@@ -135,6 +137,18 @@ void Sandboxes::publish(Live& live) {
     return;
   }
   live.note.set_web_url("http://" + options_.advertise_address + ":" + std::to_string(*host_port));
+}
+
+void Sandboxes::watch(const Live& live) {
+  const int port = live.payload.port();
+  if (!live.payload.has_readiness_probe() || port < 1 || port > 65535) return;
+  const auto inside = static_cast<std::uint16_t>(port);
+  readiness_.watch(
+      live.order.sandbox, live.payload.readiness_probe(),
+      [this, name = live.name, inside] { return parts_.network.begin_connect(name, inside); },
+      [this, name = live.name, inside](bool ready) {
+        parts_.network.set_open(name, inside, ready);
+      });
 }
 
 // Asks often at first: most are ready long before their period is over.

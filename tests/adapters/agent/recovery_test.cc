@@ -100,6 +100,49 @@ TEST_F(Recovery, WhatIsToBeStartedAgainIsAlsoByTheNextAgent) {
   }
 }
 
+// Answers with the status that a file says, at first 503.
+constexpr const char* kMoodyServer =
+    "import http.server\n"
+    "class Serve(http.server.BaseHTTPRequestHandler):\n"
+    "  def do_GET(self):\n"
+    "    self.send_response(int(open('/tmp/status').read())); self.end_headers()\n"
+    "open('/tmp/status', 'w').write('503')\n"
+    "print('begun', flush=True)\n"
+    "http.server.ThreadingHTTPServer(('', 8000), Serve).serve_forever()\n";
+
+TEST_F(Recovery, AReadinessProbeGatesThePortAlsoOfTheNextAgent) {
+  StartOrder server = order(1, kPython, {"python3", "-c", kMoodyServer});
+  auto changed = payload(server);
+  changed.set_port(8000);
+  changed.mutable_readiness_probe()->set_http_path("/");
+  changed.mutable_readiness_probe()->set_period_ms(100);
+  changed.mutable_readiness_probe()->set_timeout_ms(5'000);
+  changed.mutable_readiness_probe()->set_failure_threshold(2);
+  server.payload = changed.SerializeAsString();
+  control_->order(server);
+  const std::string url = started(1).web_url();
+  ASSERT_NE(url, "");
+  await_log(1, "begun");
+  EXPECT_EQ(http_status(url), 0) << "closed before the first good answer";
+  const auto say = [&](const std::string& status, int seen) {
+    int code = -1;
+    run_soon(1, {"/bin/sh", "-c", "echo " + status + " >/tmp/status"}, &code);
+    EXPECT_EQ(code, 0);
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    while (http_status(url) != seen) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until) << "status " << status;
+      std::this_thread::sleep_for(20ms);
+    }
+  };
+  say("200", 200);
+  say("500", 0);
+  say("200", 200);
+  stop_node(SIGKILL);
+  start_node();
+  say("200", 200);
+  say("503", 0);
+}
+
 TEST_F(Recovery, WhatRunsInNoLogIsEnded) {
   control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
   started(1);
