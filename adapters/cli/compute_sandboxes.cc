@@ -126,6 +126,12 @@ json to_json(const admin::v1::InspectResponse& about) {
               {"last_exit", utf8(about.last_exit())},
               {"last_exit_at", time_of(about.last_exit_at())},
               {"timeline", timeline}};
+  for (const char* name : {"ready", "ready_since", "ready_words"}) out[name] = nullptr;
+  if (about.has_readiness()) {
+    out["ready"] = about.readiness().ready();
+    out["ready_since"] = time_of(about.readiness().since());
+    out["ready_words"] = utf8(about.readiness().words());
+  }
   if (about.ended() && (about.status() == "succeeded" || about.status() == "failed" ||
                         about.status() == "terminated") && about.ran()) {
     out["exit_code"] = about.exit_code();
@@ -159,6 +165,11 @@ void print_text(const admin::v1::InspectResponse& about) {
                                                 : "");
   line("Address", about.address());
   line("URL", about.web_url());
+  if (about.has_readiness()) {
+    line("Ready", std::string(about.readiness().ready() ? "yes" : "no") + ", since " +
+                      time_of(about.readiness().since()));
+    line("Last answer", about.readiness().words());
+  }
   if (about.restarts() > 0) {
     line("Restarts", std::to_string(about.restarts()));
     line("Last exit", about.last_exit() + " at " + time_of(about.last_exit_at()));
@@ -297,7 +308,8 @@ void add_sandboxes(CLI::App& compute, Invocation& invocation) {
            "JSON: id, name, status, status_message, environment, node, image, image_digest, argv, "
            "cpu_millicores,\nmemory_bytes, disk_bytes, gpus, lifetime_seconds, address, web_url, "
            "created_by, exit_code, signal\n(null until it has ended), restarts, last_exit, last_exit_at, "
-           "timeline (phase, at, clock); a list for several\nsandboxes.\n");
+           "ready, ready_since,\nready_words (null without a readiness probe), timeline (phase, at, "
+           "clock); a list for several sandboxes.\n");
   about.add_option("sandbox", *names, "ids or names")->required();
   about.callback([names, &invocation] {
     invocation.chosen = [names, &invocation] { return inspect(*names, invocation.json); };

@@ -22,6 +22,7 @@ constexpr std::size_t kArgumentsMax = 16;
 constexpr std::size_t kArgumentBytesMax = 8 * 1024;
 constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
 constexpr std::size_t kNameBytesMax = 256;
+constexpr std::chrono::milliseconds kReadinessWait = 2s;
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream's caller is checked
 constexpr std::array<std::string_view, 8> kGuestCommands = {
     "read", "write", "list", "stat", "remove", "mkdir", "rename", "watch"};
@@ -158,6 +159,25 @@ Result<records::Sandbox> DetailService::started(const grpc::ServerContext& conte
   return now;
 }
 
+void DetailService::ask_readiness(const records::Sandbox& sandbox, const Described& about,
+                                  admin::v1::InspectResponse& response) const {
+  if (!about.payload.has_readiness_probe() || sandbox.waits ||
+      sandbox.status != records::Status::running) {
+    return;
+  }
+  node::v1::Open work;
+  work.set_sandbox(sandbox.sandbox.value);
+  work.mutable_ask_readiness();
+  const auto channel = services_.nodes.open(sandbox.node, work);
+  if (!channel) return;
+  const auto message = (*channel)->receive(kReadinessWait);
+  if (!message || !*message || !(*message)->has_readiness()) return;
+  const node::v1::Readiness& said = (*message)->readiness();
+  response.mutable_readiness()->set_ready(said.ready());
+  response.mutable_readiness()->set_words(said.words());
+  set_time(said.since(), response.mutable_readiness()->mutable_since());
+}
+
 // ---- the calls
 
 grpc::Status DetailService::Inspect(grpc::ServerContext* context,
@@ -194,6 +214,7 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
   for (const std::string& word : about.payload.argv()) response->add_argv(word);
   response->set_created_by(about.payload.created_by());
   response->set_environment(caller.environment);
+  ask_readiness(*sandbox, about, *response);
   for (const Phase& phase : timeline(*sandbox, about.note)) {
     auto* entry = response->add_timeline();
     entry->set_phase(phase.name);

@@ -8,6 +8,7 @@
 
 #include "adapters/records/records.h"
 #include "adapters/server/context.h"
+#include "adapters/server/describe.h"
 #include "chalk/admin/v1/admin.grpc.pb.h"
 
 namespace chalk::server {
@@ -33,6 +34,9 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
   grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
   Result<records::Sandbox> own(const identity::Caller& caller, const std::string& name) const;
   // Waits until it runs; an error that says why where it does not.
+  // What its node says of its readiness; does nothing where it has no probe or does not run.
+  void ask_readiness(const records::Sandbox& sandbox, const Described& about,
+                     admin::v1::InspectResponse& response) const;
   Result<records::Sandbox> started(const grpc::ServerContext& context,
                                    const records::Sandbox& sandbox, bool wait) const;
   // Whether the stream shall go on: its client is there and still may.
