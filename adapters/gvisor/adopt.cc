@@ -103,15 +103,20 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
   const auto told = std::make_shared<Told>();
   told->answer = std::move(answer->read);
   told->ended = std::move(ended);
-  reaper_.watch(waiter->pid, std::move(waiter->pidfd), [told](process::Status) {
+  auto watched = reaper_.watch(waiter->pid, std::move(waiter->pidfd), [told](process::Status) {
     told->waiter_ended = true;
     told->tell_when_both();
   });
-  watch(id, *pid, std::move(pidfd), [told](Ended how) {
+  if (!watched) {
+    ::kill(waiter->pid, SIGKILL);  // not waited for yet, so the number is its own
+    return std::unexpected(watched.error());
+  }
+  watched = watch(id, *pid, std::move(pidfd), [told](Ended how) {
     told->how = how;
     told->sandbox_ended = true;
     told->tell_when_both();
   });
+  if (!watched) return std::unexpected(watched.error());
   return Started{*pid, 0, 0};
 }
 

@@ -217,13 +217,17 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
     const std::string why = complaint(spec.terminal ? exec.output.get() : exec.error.get());
     return fail(says_missing(why) ? Error::Kind::not_found : Error::Kind::failed, why);
   }
-  reaper_.watch(child->pid, std::move(child->pidfd), [ended](process::Status status) {
+  const auto watched = reaper_.watch(child->pid, std::move(child->pidfd), [ended](process::Status status) {
     if (status.known && status.signal == 0 && status.exit_code > 128 &&
         status.exit_code < 128 + 65) {
       status.signal = status.exit_code - 128;  // as a shell says it
     }
     ended(status);
   });
+  if (!watched) {
+    ::kill(-child->pid, SIGKILL);  // not waited for yet, so the number is its own
+    return std::unexpected(watched.error());
+  }
   return exec;
 }
 

@@ -212,7 +212,11 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
   // Claimed by run() until its end is watched.
   Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, started->times.pid, 0)));
   if (pidfd) {
-    watch(spec.id, started->times.pid, std::move(pidfd), std::move(ended));
+    const auto watched = watch(spec.id, started->times.pid, std::move(pidfd), std::move(ended));
+    if (!watched) {
+      (void)remove(spec.id);
+      return std::unexpected(watched.error());
+    }
   } else {  // it has ended already and is not our child: this process is no subreaper
     ended(Ended{false, 0, 0, groups_.out_of_memory(spec.id) > 0});
   }
@@ -278,8 +282,9 @@ Result<Runtime::Running> Runtime::run(const SandboxSpec& spec) {
 }
 
 // The sandbox's process ends with the status of its main process, or is killed.
-void Runtime::watch(const std::string& id, pid_t pid, Fd pidfd, std::function<void(Ended)> ended) {
-  reaper_.watch(pid, std::move(pidfd), [groups = groups_, id, ended](process::Status status) {
+Result<void> Runtime::watch(const std::string& id, pid_t pid, Fd pidfd,
+                            std::function<void(Ended)> ended) {
+  return reaper_.watch(pid, std::move(pidfd), [groups = groups_, id, ended](process::Status status) {
     Ended end;
     end.known = status.known;
     end.exit_code = status.exit_code;

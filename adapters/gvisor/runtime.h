@@ -140,7 +140,8 @@ class Runtime {
   Result<process::Output> call(std::vector<std::string> argv, const char* doing) const;
   std::string bundle(const std::string& id) const;
   std::string state_file(const std::string& id) const;
-  void watch(const std::string& id, pid_t pid, process::Fd pidfd, std::function<void(Ended)> ended);
+  Result<void> watch(const std::string& id, pid_t pid, process::Fd pidfd,
+                     std::function<void(Ended)> ended);
 
   RuntimeOptions options_;
   cgroup::Groups groups_;

@@ -171,19 +171,29 @@ void kill_group(const Child& child) {
   syscall(SYS_pidfd_send_signal, child.pidfd.get(), SIGKILL, nullptr, 0);
 }
 
-// Feeds and drains it until both outputs have ended; what went wrong, if anything did.
-std::optional<Error> converse(Fd& in, Fd& out, Fd& err, std::string_view input, Output& result,
-                              std::size_t output_max, std::chrono::steady_clock::time_point until) {
+// Feeds and drains it until both outputs have ended, or it has; what went wrong, if anything did.
+std::optional<Error> converse(const Child& child, Fd& in, Fd& out, Fd& err, std::string_view input,
+                              Output& result, std::size_t output_max,
+                              std::chrono::steady_clock::time_point until) {
   char buffer[65536];
   std::size_t sent = 0;
+  bool ended = false;
   if (input.empty()) in.reset();
   while (out || err) {
-    pollfd polled[3] = {{out.get(), POLLIN, 0}, {err.get(), POLLIN, 0}, {in.get(), POLLOUT, 0}};
+    pollfd polled[4] = {{out.get(), POLLIN, 0},
+                        {err.get(), POLLIN, 0},
+                        {in.get(), POLLOUT, 0},
+                        {ended ? -1 : child.pidfd.get(), POLLIN, 0}};
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
                           until - std::chrono::steady_clock::now())
                           .count();
+    if (left <= 0 && ended) return std::nullopt;
     if (left <= 0) return Error{Error::Kind::timeout, "did not end in time"};
-    if (poll(polled, 3, static_cast<int>(std::min<long>(left, 60'000))) < 0) continue;
+    if (poll(polled, 4, static_cast<int>(std::min<long>(left, 60'000))) < 0) continue;
+    if (polled[3].revents != 0) {
+      ended = true;
+      until = std::min(until, std::chrono::steady_clock::now() + kOutputGrace);
+    }
     for (int i = 0; i < 2; ++i) {
       if (polled[i].revents == 0) continue;
       Fd& fd = i == 0 ? out : err;
@@ -227,7 +237,7 @@ Result<Output> run(Spawn what, std::chrono::milliseconds timeout, std::string_vi
   out->write.reset();
   err->write.reset();
   Output result;
-  auto broken = converse(in->write, out->read, err->read, input, result, output_max, until);
+  auto broken = converse(*child, in->write, out->read, err->read, input, result, output_max, until);
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       until - std::chrono::steady_clock::now());
   std::optional<Status> status;

@@ -73,11 +73,14 @@ struct Child {
 // The error says what could not be done in the child: a missing program is not_found.
 Result<Child> spawn(const Spawn& what);
 
+inline constexpr std::chrono::milliseconds kOutputGrace{1'000};
+
 struct Output {
   Status status;
   std::string out, err;
 };
-// Runs it to its end. At the timeout its whole process group is killed (Error::timeout); beyond
+// Runs it to its end, and not to that of what it leaves behind with its output: after its own end
+// there is kOutputGrace for what is still written. At the timeout its whole process group is killed (Error::timeout); beyond
 // output_max of either stream too (Error::exhausted).
 Result<Output> run(Spawn what, std::chrono::milliseconds timeout, std::string_view input = {},
                    std::size_t output_max = 1 << 20);

@@ -71,21 +71,24 @@ Reaper::~Reaper() {
   state_->thread.join();
 }
 
-void Reaper::watch(pid_t pid, Fd pidfd, Ended ended) {
+Result<void> Reaper::watch(pid_t pid, Fd pidfd, Ended ended) {
   const std::lock_guard lock(state_->mutex);
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.u64 = state_->next++;
   const int fd = pidfd.get();
   state_->watched[event.data.u64] = {pid, std::move(pidfd), std::move(ended)};
-  epoll_ctl(state_->epoll.get(), EPOLL_CTL_ADD, fd, &event);
+  if (epoll_ctl(state_->epoll.get(), EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  const int error = errno;
+  state_->watched.erase(event.data.u64);
+  return fail(Error::Kind::exhausted,
+              "cannot watch process " + std::to_string(pid) + ": " + strerror(error));
 }
 
 Result<void> Reaper::watch(pid_t pid, Ended ended) {
   Fd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd) return fail(Error::Kind::not_found, "no process " + std::to_string(pid));
-  watch(pid, std::move(pidfd), std::move(ended));
-  return {};
+  return watch(pid, std::move(pidfd), std::move(ended));
 }
 
 void Reaper::State::loop() {

@@ -20,9 +20,10 @@ class Reaper {
   Reaper& operator=(const Reaper&) = delete;
 
   // `ended` runs on the reaper's thread, maybe before this returns, and must not wait. The status
-  // of a process that is no child of ours, nor was inherited, is not known.
-  void watch(pid_t pid, Fd pidfd, Ended ended);
-  // not_found: no such process.
+  // of a process that is no child of ours, nor was inherited, is not known. exhausted: it cannot be
+  // watched, and nobody will be told.
+  Result<void> watch(pid_t pid, Fd pidfd, Ended ended);
+  // not_found, too: no such process.
   Result<void> watch(pid_t pid, Ended ended);
 
  private:

@@ -75,12 +75,14 @@ TEST(Reaper, TellsEachEndOnceWithItsStatus) {
   for (int i = 0; i < 20; ++i) {
     auto child = spawn(shell("exit " + std::to_string(i)));
     ASSERT_TRUE(child) << child.error().message;
-    reaper.watch(child->pid, std::move(child->pidfd), [&, i](Status s) { heard.hear(i, s); });
+    ASSERT_TRUE(
+        reaper.watch(child->pid, std::move(child->pidfd), [&, i](Status s) { heard.hear(i, s); }));
   }
   auto killed = spawn(shell("exec sleep 1000"));
   ASSERT_TRUE(killed);
   kill(killed->pid, SIGKILL);
-  reaper.watch(killed->pid, std::move(killed->pidfd), [&](Status s) { heard.hear(20, s); });
+  ASSERT_TRUE(
+      reaper.watch(killed->pid, std::move(killed->pidfd), [&](Status s) { heard.hear(20, s); }));
   ASSERT_TRUE(heard.all(21));
   for (int i = 0; i < 20; ++i) {
     EXPECT_TRUE(heard.of(i).known);
@@ -157,6 +159,16 @@ TEST(Reaper, LeavesOtherPeoplesChildrenAlone) {
   int status = 0;
   ASSERT_EQ(waitpid(pid, &status, 0), pid) << "its status was taken";
   EXPECT_EQ(WEXITSTATUS(status), 6);
+}
+
+TEST(Reaper, SaysWhatItCannotWatch) {
+  Reaper reaper;
+  for (const char* what : {"/etc/passwd", "/nowhere"}) {  // epoll takes no files, and nothing else
+    const auto refused =
+        reaper.watch(1, Fd(open(what, O_RDONLY | O_CLOEXEC)), [](Status) { FAIL(); });
+    ASSERT_FALSE(refused) << what;
+    EXPECT_EQ(refused.error().kind, Error::Kind::exhausted);
+  }
 }
 
 TEST(Reaper, TellsNobodyAfterItIsGone) {
