@@ -43,6 +43,14 @@ T must(Result<T> result, const std::string& doing) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
+// Reflection adds itself to every server of the process; here strangers would be told by it.
+struct NoServicesButOurs : grpc::ServerBuilderOption {
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->clear();
+  }
+};
+
 struct Address {
   std::string host;
   std::uint16_t port = 0;
@@ -238,6 +246,7 @@ void Server::State::start_private() {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.SetMaxReceiveMessageSize(64 << 20);
   builder.RegisterService(&hub.service());
+  builder.SetOption(std::make_unique<NoServicesButOurs>());
   private_server = builder.BuildAndStart();
   if (!private_server || private_port == 0) {
     throw std::runtime_error("--private-listen " + options.private_listen +

@@ -14,6 +14,7 @@ import time
 import grpc
 import world
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from protocol import REFLECTION as REFLECTION_SERVICE
 from protocol import code_of
 from world import Case
 
@@ -22,6 +23,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SANDBOXES = "chalk.sandbox.v2.SandboxService"
 PROCESSES = "chalk.sandbox.v2.SandboxProcessService"
 FILES = "chalk.sandbox.v2.SandboxFilesystemService"
+REFLECTION = f"/{REFLECTION_SERVICE}/ServerReflectionInfo"
 
 
 def frame(kind, flags, stream, body):
@@ -322,13 +324,13 @@ class Nodes(Case):
         return self.channel(key, answer.certificate_pem.encode()), answer.node_key
 
     def test_without_a_certificate_only_join_answers(self):
-        """And reflection, which tells strangers here what the source says: not right, and no more than that."""
         channel = self.channel()
         code, said = code_of(lambda: self.stream(channel, "Connect", self.hello()))
         self.assertEqual(code, Code.UNAUTHENTICATED, said)
         code, said = code_of(lambda: self.stream(channel, "Channel", self.messages["ChannelUp"](channel="0" * 32)))
         self.assertEqual(code, Code.UNAUTHENTICATED, said)
-        for path in ("/chalk.sandbox.v2.SandboxService/ListSandboxes", "/chalk.admin.v1.AdminService/ServerStatus"):
+        for path in ("/chalk.sandbox.v2.SandboxService/ListSandboxes", "/chalk.admin.v1.AdminService/ServerStatus",
+                     REFLECTION, REFLECTION.replace("v1alpha", "v1")):
             code, said = code_of(lambda: channel.unary_unary(path)(b"", timeout=60, metadata=world.world.admin.metadata()))
             self.assertEqual(code, Code.UNIMPLEMENTED, (path, said))
 
