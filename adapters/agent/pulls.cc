@@ -9,6 +9,15 @@
 #include "chalk/node/v1/node.pb.h"
 
 namespace chalk::agent {
+namespace {
+
+// What another try, or another node, would only find again.
+bool is_permanent(Error::Kind kind) {
+  return kind == Error::Kind::invalid || kind == Error::Kind::not_found ||
+         kind == Error::Kind::denied || kind == Error::Kind::corrupt;
+}
+
+}  // namespace
 
 Pulls::Pulls(images::Store& store, const images::Registry& registry, std::size_t threads,
              Finished finished, const Metrics& metrics)
@@ -62,7 +71,8 @@ void Pulls::pull(images::PullLayers order) {
     }
     node::v1::SandboxNote why;
     if (!done) why.set_detail(done.error().message);
-    finished_({order.pull, done.has_value(), why.SerializeAsString()});
+    finished_({order.pull, done.has_value(), why.SerializeAsString(),
+               image && !done && is_permanent(done.error().kind)});
   });
 }
 

@@ -60,7 +60,7 @@ LayerWriter::LayerWriter(int root, const UnpackLimits& limits) : root_(root), li
 Result<void> LayerWriter::account(std::int64_t bytes) {
   counts_.bytes += (bytes + kBlock - 1) / kBlock * kBlock;
   if (counts_.bytes <= limits_.bytes) return {};
-  return fail(Error::Kind::exhausted, "more than " + std::to_string(limits_.bytes) + " bytes");
+  return fail(Error::Kind::invalid, "more than " + std::to_string(limits_.bytes) + " bytes");
 }
 
 // One step down. What stands in the way is a reason to refuse, a symlink above all.
@@ -197,8 +197,8 @@ Result<void> LayerWriter::make_file(const Place& place, struct archive_entry* en
   const std::int64_t size = archive_entry_size(entry);
   logical_bytes_ += std::clamp<std::int64_t>(size, 0, limits_.bytes + 1);
   if (size < 0 || logical_bytes_ > limits_.bytes)
-    return fail(Error::Kind::exhausted, "files of more than " + std::to_string(limits_.bytes) +
-                                            " bytes (this one has " + std::to_string(size) + ")");
+    return fail(Error::Kind::invalid, "files of more than " + std::to_string(limits_.bytes) +
+                                          " bytes (this one has " + std::to_string(size) + ")");
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
   const File file(openat(place.parent, place.name.c_str(),
@@ -247,7 +247,7 @@ Result<void> LayerWriter::make_hard_link(const Place& place, const std::string& 
 Result<void> LayerWriter::write(const std::string& path, struct archive_entry* entry,
                                 const Content& content) {
   if (++counts_.entries > limits_.entries)
-    return fail(Error::Kind::exhausted,
+    return fail(Error::Kind::invalid,
                 "more than " + std::to_string(limits_.entries) + " entries");
   const auto parts = split_path(path, limits_.path_bytes, limits_.depth);
   if (!parts) return std::unexpected(parts.error());

@@ -318,14 +318,23 @@ Result<void> Registry::download(const Reference& repository, const Layer& layer,
   if (!valid_digest(layer.digest) || layer.size < 0 || layer.size > kMaxLayerBytes)
     return fail(Error::Kind::invalid, "layer \"" + shown(layer.digest) + "\" of " +
                                           std::to_string(layer.size) + " bytes: no valid layer");
-  return client_->each_endpoint(
+  bool may_pass = false;  // with one of them: then what the last one lacks is not all there is
+  auto done = client_->each_endpoint(
       repository, stop, [&](const Endpoint& endpoint, bool last) -> Result<void> {
         Incoming incoming{layer, file, received};
         if (!incoming.restart())
           return fail(Error::Kind::failed,
                       std::string("blob file: cannot be emptied: ") + std::strerror(errno));
-        return client_->download(endpoint, last, repository.repository, incoming, stop);
+        auto got = client_->download(endpoint, last, repository.repository, incoming, stop);
+        may_pass = may_pass || (!got && (got.error().kind == Error::Kind::unavailable ||
+                                         got.error().kind == Error::Kind::timeout));
+        return got;
       });
+  if (!done && may_pass && done.error().kind != Error::Kind::exhausted &&
+      done.error().kind != Error::Kind::timeout) {
+    done.error().kind = Error::Kind::unavailable;
+  }
+  return done;
 }
 
 }  // namespace chalk::images

@@ -153,7 +153,12 @@ struct Store::Impl {
     limits.bytes = std::min(limits.bytes, std::max<std::int64_t>(room(), 0));
     const auto unpacked =
         unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
-    if (!unpacked) return std::unexpected(unpacked.error());
+    if (!unpacked) {
+      Error error = unpacked.error();  // too large: for here, or for any node?
+      const bool for_here = limits.bytes < options.limits.bytes;
+      if (error.kind == Error::Kind::invalid && for_here) error.kind = Error::Kind::exhausted;
+      return std::unexpected(std::move(error));
+    }
     const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest, false};
     if (auto written = write_record(place->get(), record, boot_id); !written) return written;
     return install(name, std::string(digest_hex(layer.diff_id)), record);

@@ -66,7 +66,7 @@ bool TarStream::next(const void** data, std::size_t* size) {
   hash_.update(*data, *size);
   bytes_ += static_cast<std::int64_t>(*size);
   if (bytes_ > limits_.bytes) {
-    state_ = fail(Error::Kind::exhausted,
+    state_ = fail(Error::Kind::invalid,
                   "layer: unpacks to more than " + std::to_string(limits_.bytes) + " bytes");
     return false;
   }

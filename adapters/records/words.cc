@@ -56,6 +56,7 @@ std::string end_reason_text(EndReason reason) {
     case EndReason::out_of_memory: return "it ran out of memory";
     case EndReason::node_lost: return "its node was lost";
     case EndReason::agent_restarted: return "its node was restarted";
+    case EndReason::bad_image: return "its image cannot be pulled";
   }
   return "it ended";
 }

@@ -18,6 +18,7 @@ const char* reason_name(EndReason reason) {
     case EndReason::out_of_memory: return "out_of_memory";
     case EndReason::node_lost: return "node_lost";
     case EndReason::agent_restarted: return "agent_restarted";
+    case EndReason::bad_image: return "bad_image";
   }
   return "other";
 }

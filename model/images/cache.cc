@@ -78,13 +78,13 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
     const std::vector<LayerId> layers = std::move(pull.layers);
     state_.pulls.erase(found);
     for (const LayerId layer : layers) arrived(layer, effects);
-  } else if (++pull.attempt < config_.attempts) {
+  } else if (++pull.attempt < config_.attempts && !finished.permanent) {
     pull.retry_at = now + config_.retry * (1LL << std::min(pull.attempt - 1, 10u));
     state_.timers.arm(pull.retry_at, finished.pull);
   } else {
     Pull failed = std::move(pull);
     state_.pulls.erase(found);
-    give_up(std::move(failed), finished.note, effects);
+    give_up(std::move(failed), finished, effects);
   }
   start_pulls(effects);
 }
@@ -145,15 +145,18 @@ void Cache::arrived(LayerId id, Effects& effects) {
   }
 }
 
-// Every image that counted on one of these layers is refused to those who wait for it.
-void Cache::give_up(Pull pull, const std::string& note, Effects& effects) {
+// Every image that counted on one of these layers is refused to those who wait for it. What is wrong
+// with one image is not said of others: they may have their layers from elsewhere.
+void Cache::give_up(Pull pull, const PullFinished& finished, Effects& effects) {
   std::set<ImageId> images;
   for (const LayerId id : pull.layers) {
     const CachedLayer& layer = state_.layers.at(id);
     images.insert(layer.images.begin(), layer.images.end());
   }
   for (const ImageId image : images) {
-    refuse(image, Unavailable::pull_failed, pull.attempt, config_.attempts, note, effects);
+    const bool bad = finished.permanent && image == pull.image;
+    refuse(image, bad ? Unavailable::bad_image : Unavailable::pull_failed, pull.attempt,
+           config_.attempts, finished.note, effects);
   }
   for (const LayerId id : pull.layers) {
     state_.bytes -= state_.layers.at(id).unpacked_bytes;

@@ -38,8 +38,9 @@ struct Wanted {
 struct PullFinished {
   PullId pull;
   bool good = true;
-  std::string note = {};  // why not, in words
-  CHALK_FIELDS(PullFinished, pull, good, note)
+  std::string note = {};   // why not, in words
+  bool permanent = false;  // where not good: the image itself is at fault, now and anywhere
+  CHALK_FIELDS(PullFinished, pull, good, note, permanent)
 };
 struct LetGo {  // the sandbox ended, or does not want its image any more
   SandboxId sandbox;
@@ -69,7 +70,7 @@ struct ImageReady {
   bool hit = false;  // nothing had to be pulled
   CHALK_FIELDS(ImageReady, image, sandbox, hit)
 };
-enum class Unavailable : std::uint8_t { pull_failed, no_room };
+enum class Unavailable : std::uint8_t { pull_failed, no_room, bad_image };
 struct ImageUnavailable {
   ImageId image;
   SandboxId sandbox;
@@ -155,7 +156,7 @@ class Cache {
   bool make_room(std::int64_t bytes, Effects&);
   void evict(LayerId, Effects&);
   void start_pulls(Effects&);
-  void give_up(Pull, const std::string& note, Effects&);
+  void give_up(Pull, const PullFinished&, Effects&);
   void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
               const std::string& note, Effects&);
   void arrived(LayerId, Effects&);

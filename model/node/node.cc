@@ -399,8 +399,10 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
       if (ready->sandbox) image_ready(now, ready->sandbox, effects);
     } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
       const auto found = state_.sandboxes.find(missing->sandbox);
+      const bool bad = missing->rule == images::Unavailable::bad_image;
       if (found != state_.sandboxes.end())
-        ended(now, missing->sandbox, EndReason::pull_failed, missing->note, effects);
+        ended(now, missing->sandbox, bad ? EndReason::bad_image : EndReason::pull_failed,
+              missing->note, effects);
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
       report(ImageReport{changed->image, changed->cached}, effects);
     } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {

@@ -78,7 +78,8 @@ enum class EndReason : std::uint8_t {
   pull_failed,
   out_of_memory,
   node_lost,       // said by control, never by a node
-  agent_restarted  // found gone when the node came back
+  agent_restarted,  // found gone when the node came back
+  bad_image         // its image can be pulled nowhere: no other node is tried
 };
 // A note says what the runtime saw and no machine looks at: exit code, times of the start, words.
 struct StartedReport {  // running

@@ -124,7 +124,7 @@ void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {
 void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   Record* record = placed_on(ended.sandbox, ended.node);
   if (record == nullptr) return;  // repeated, or the node had been given up for lost
-  if (!record->ran && !record->stop_asked) {
+  if (!record->ran && !record->stop_asked && ended.reason != EndReason::bad_image) {
     return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
   unplace(ended.sandbox, *record, effects);

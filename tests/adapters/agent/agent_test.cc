@@ -90,7 +90,7 @@ TEST_F(RealNode, APullThatFailsSaysWhyAndTheNextOneWorks) {
   gone.payload = changed.SerializeAsString();
   control_->order(gone);
   const EndedReport end = ended(1);
-  EXPECT_EQ(end.reason, EndReason::pull_failed);
+  EXPECT_EQ(end.reason, EndReason::bad_image) << "the registry says that there is no such thing";
   EXPECT_NE(end.note, "");
   control_->order(order(2, kBusybox, {"/bin/sleep", "1000"}));
   started(2);

@@ -352,6 +352,13 @@ TEST(Registry, MirrorsAreTriedInOrderThenTheRegistry) {
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().kind, Error::Kind::not_found);
   EXPECT_NE(missing.error().message.find(second.host()), std::string::npos);
+  // A layer that nobody has is missing, unless one cannot be asked now.
+  const Reference nothing = *parse_reference("nothing:1");
+  EXPECT_EQ(download(registry, nothing, kLayer.layer).result.error().kind,
+            Error::Kind::unavailable);
+  hub.mirrors.erase(hub.mirrors.begin());
+  EXPECT_EQ(download(Registry(configuration), nothing, kLayer.layer).result.error().kind,
+            Error::Kind::not_found);
   hub.mirrors.clear();
   EXPECT_EQ(Registry(configuration).resolve(reference).error().kind, Error::Kind::denied);
 }

@@ -241,10 +241,10 @@ TEST_F(Unpack, CountsAndSizesAreBounded) {
   UnpackLimits limits;
   limits.entries = 3;
   expect_refused({file("a", ""), file("b", ""), file("c", ""), file("d", "")}, limits,
-                 Error::Kind::exhausted);
+                 Error::Kind::invalid);
   limits = {};
   limits.bytes = 50'000;
-  expect_refused({file("a", std::string(60'000, 'x'))}, limits, Error::Kind::exhausted);
+  expect_refused({file("a", std::string(60'000, 'x'))}, limits, Error::Kind::invalid);
   limits = {};
   limits.depth = 4;
   expect_refused({file("a/b/c/d/e", "")}, limits);

@@ -23,6 +23,7 @@ ImageSpec image(std::uint64_t id, std::vector<std::uint64_t> layers) {
   return spec;
 }
 PullFinished done(const PullLayers& pull, bool good = true) { return {pull.pull, good}; }
+PullFinished bad(const PullLayers& pull) { return {pull.pull, false, "no such layer", true}; }
 
 TEST(Cache, PullsWhatIsMissingAndAnswersEveryWaiter) {
   Cache cache(CacheConfig{});
@@ -58,6 +59,33 @@ TEST(Cache, RunsNoMorePullsAtOnceThanAllowed) {
   ASSERT_EQ(first.size(), 1u);
   EXPECT_TRUE(said<PullLayers>(tell(cache, at(0), Wanted{image(2, {2}), {8}})).empty());
   EXPECT_EQ(said<PullLayers>(tell(cache, at(1), done(first[0]))).size(), 1u);
+}
+
+TEST(Cache, GivesUpAtOnceWhatIsWrongWithTheImageItself) {
+  Cache cache(CacheConfig{});
+  const auto pulls = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  tell(cache, at(0), Wanted{image(1, {1}), {8}});
+  const auto effects = tell(cache, at(1), bad(pulls[0]));
+  EXPECT_EQ(said<ImageUnavailable>(effects),
+            (std::vector<ImageUnavailable>{
+                {{1}, {7}, Unavailable::bad_image, 1, 3, "no such layer"},
+                {{1}, {8}, Unavailable::bad_image, 1, 3, "no such layer"}}));
+  EXPECT_TRUE(said<PullLayers>(tell(cache, at(100), Woken{})).empty());
+  EXPECT_TRUE(cache.state().pulls.empty());
+  EXPECT_EQ(cache.state().bytes, 0);
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(101), Wanted{image(1, {1}), {9}})).size(), 1u)
+      << "who asks for it later may find it mended";
+}
+
+TEST(Cache, DoesNotBlameAnImageForAnotherOneThatSharesALayer) {
+  Cache cache(CacheConfig{});
+  const auto evil = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}));
+  const auto good = said<PullLayers>(tell(cache, at(0), Wanted{image(2, {1, 3}), {8}}));
+  ASSERT_EQ(good[0].layers, (std::vector<LayerId>{{3}})) << "it counts on the other's pull";
+  const auto refused = said<ImageUnavailable>(tell(cache, at(1), bad(evil[0])));
+  ASSERT_EQ(refused.size(), 2u);
+  EXPECT_EQ(refused[0].rule, Unavailable::bad_image);
+  EXPECT_EQ(refused[1], (ImageUnavailable{{2}, {8}, Unavailable::pull_failed, 1, 3, "no such layer"}));
 }
 
 TEST(Cache, TriesAPullAgainLaterAndLaterAndThenGivesUpWithTheNumbers) {

@@ -219,6 +219,18 @@ TEST(Node, PassesGraceToTheRuntimeAndNotesToControl) {
             (EndedReport{{2}, EndReason::pull_failed, "no such layer"}));
 }
 
+TEST(Node, EndsWhatHasABadImageAfterOnePull) {
+  Rig rig;
+  StartOrder pulling = order(2, 5, kOne);
+  pulling.image = {{1}, {{{9}, 10, 20}}};
+  const auto pulls = said<images::PullLayers>(rig.give(at(1), pulling));
+  ASSERT_EQ(pulls.size(), 1u);
+  const auto after = rig.tell(at(2), images::PullFinished{pulls[0].pull, false, "denied", true});
+  EXPECT_TRUE(said<images::PullLayers>(after).empty());
+  EXPECT_EQ(rig.reported<EndedReport>(),
+            (std::vector<EndedReport>{{{2}, EndReason::bad_image, "denied"}}));
+}
+
 TEST(Node, TakesEnvelopesOnceAndInOrder) {
   Rig rig;
   EXPECT_TRUE(rig.tell(at(1), FromControl{{1, 2, 0, order(2, 5, kOne)}}).empty())

@@ -142,6 +142,17 @@ TEST(Sandboxes, TryAnotherNodeWhenAStartFailsAndGiveUpAfterSomeAttempts) {
   EXPECT_EQ(said<Gone>(refused)[0].reason, EndReason::start_failed);
 }
 
+TEST(Sandboxes, TryNoOtherNodeWithABadImage) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = accepted(tell(sandboxes, at(0), request()));
+  tell(sandboxes, at(1), Placed{id, {1}});
+  const auto effects = tell(sandboxes, at(2), Ended{id, {1}, EndReason::bad_image, "no such layer"});
+  EXPECT_TRUE(said<AskAdmission>(effects).empty());
+  EXPECT_EQ(said<Unplace>(effects), (std::vector<Unplace>{{id, {1}}}));
+  EXPECT_EQ(said<Gone>(effects), (std::vector<Gone>{{1, id, {}, EndReason::bad_image, false, false,
+                                                     "no such layer"}}));
+}
+
 TEST(Sandboxes, TellTheNodeToStopWhatDoesNotStartInTimeAndThenTryAnother) {
   Config config;
   config.start_timeout = seconds(60);
