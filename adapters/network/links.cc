@@ -124,10 +124,12 @@ Result<std::vector<Route>> list_routes(Netlink& netlink) {
 }
 
 Result<void> make_pair(Netlink& netlink, const std::string& name, const std::string& peer,
-                       int peer_namespace, const HardwareAddress& peer_hardware, std::uint32_t mtu) {
+                       int peer_namespace, const HardwareAddress& peer_hardware, std::uint32_t mtu,
+                       std::uint32_t group) {
   Request request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, link_header());
   request.put_text(IFLA_IFNAME, name);
   request.put_number(IFLA_MTU, mtu);
+  request.put_number(IFLA_GROUP, group);
   const auto information = request.open(IFLA_LINKINFO);
   request.put_text(IFLA_INFO_KIND, "veth");
   const auto data = request.open(IFLA_INFO_DATA);

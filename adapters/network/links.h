@@ -40,11 +40,14 @@ Result<std::vector<Route>> list_routes(Netlink& netlink);
 using HardwareAddress = std::array<unsigned char, 6>;
 HardwareAddress hardware_address(Address address);
 
+constexpr std::uint32_t kLinkGroup = 196;  // of the links to sandboxes, of whatever node
+
 // A pair of links: `name` here, `peer` in the namespace of that descriptor, as its link kPeerIndex.
 constexpr int kLoopbackIndex = 1;
 constexpr int kPeerIndex = 2;
 Result<void> make_pair(Netlink& netlink, const std::string& name, const std::string& peer,
-                       int peer_namespace, const HardwareAddress& peer_hardware, std::uint32_t mtu);
+                       int peer_namespace, const HardwareAddress& peer_hardware, std::uint32_t mtu,
+                       std::uint32_t group = 0);
 Result<void> make_bridge(Netlink& netlink, const std::string& name);
 Result<int> link_index(const std::string& name);  // in the namespace of this thread
 Result<void> set_up(Netlink& netlink, int index);

@@ -1,9 +1,9 @@
 // The network of the sandboxes of one node: a network namespace for each, with one address of the
 // pool, a way out by masquerade, DNS by a forwarder on the gateway, and published ports by a proxy.
 //
-// Promises: a sandbox reaches the internet and what the host can reach, but no other sandbox, no
-// address of the host (except DNS on the gateway) and no link-local address (cloud metadata), and
-// sends from no address but its own. IPv4 only: IPv6 is off inside and dropped outside. acquire()
+// Promises: a sandbox reaches the internet and what the host can reach, but no other sandbox of any
+// node here, no address of the host (except DNS on the gateway), whatever rules of others make of
+// it, no link-local address (cloud metadata), and sends from no address but its own. IPv4 only: IPv6 is off inside and dropped outside. acquire()
 // starts no process and makes no namespace when a spare is ready. Everything made carries the name
 // of the Options as prefix, so that agents with different names and pools share a host.
 // What the kernel holds outlives this process: a new one takes it over by recover().

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "adapters/network/links.h"
 #include "adapters/process/child.h"
 
 namespace chalk::network {
@@ -49,6 +50,9 @@ std::string elements_of(const Rules& rules) {
   return text;
 }
 
+// The chain `here` comes before any rule of others that would send a packet for an address of the
+// host to somewhere behind it, as those for the published ports of other containers do. GROUP has
+// the sandboxes of every node of this host.
 constexpr const char* kRules = R"(
 add table inet TABLE
 delete table inet TABLE
@@ -64,6 +68,13 @@ table inet TABLE {
   chain many {
     type filter hook prerouting priority mangle; policy accept;
     iifname "NAME-*" ct state new add @flows { ip saddr ct count over FLOWS } drop
+  }
+  chain here {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname != "NAME-*" accept
+    ct state established,related accept
+    meta l4proto { tcp, udp } th dport 53 accept
+    fib daddr type local drop
   }
   chain names {
     type nat hook prerouting priority dstnat; policy accept;
@@ -82,6 +93,7 @@ table inet TABLE {
     oifname "NAME-*" ct state established,related accept
     oifname "NAME-*" drop
     iifname != "NAME-*" accept
+    oifgroup GROUP reject with icmpx admin-prohibited
     ip daddr @blocked reject with icmpx admin-prohibited
     UPLINK
   }
@@ -111,6 +123,7 @@ std::string text_of(const Rules& rules) {
   replace_all(text, "BLOCKED", elements_of(rules));
   replace_all(text, "GATEWAY", text_of(rules.gateway));
   replace_all(text, "POOL", text_of(rules.pool));
+  replace_all(text, "GROUP", std::to_string(kLinkGroup));
   replace_all(text, "FLOWS", std::to_string(rules.flows_max));
   replace_all(text, "UPLINK",
               rules.uplink.empty()

@@ -213,7 +213,7 @@ Result<void> Supply::make(Slot slot) {
   if (!inside) return std::unexpected(inside.error());
   const auto hardware = hardware_address(address);
   auto done =
-      make_pair(netlink_, name, "eth0", inside->descriptor.get(), hardware, options_.mtu);
+      make_pair(netlink_, name, "eth0", inside->descriptor.get(), hardware, options_.mtu, kLinkGroup);
   if (!done) return done;
   const auto index = link_index(name);
   if (!index) return std::unexpected(index.error());

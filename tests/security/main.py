@@ -7,7 +7,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import world  # noqa: E402
 
-MODULES = ["calls", "networks", "insides", "raw_bytes", "images"]
+MODULES = ["calls", "networks", "neighbours", "insides", "raw_bytes", "images"]
 
 
 class Result(unittest.TextTestResult):

@@ -87,7 +87,8 @@ class Wire:
 
 
 class Stack:
-    def __init__(self, bin_dir, split=False, server_args=(), node_args=(), scratch=None, wired=False):
+    def __init__(self, bin_dir, split=False, server_args=(), node_args=(), scratch=None, wired=False,
+                 mark=""):
         self.bin = pathlib.Path(bin_dir).resolve()
         self.split = split
         self.server_args, self.node_args = list(server_args), list(node_args)
@@ -97,7 +98,7 @@ class Stack:
         self.env_file = self.scratch / "chalk.env"
         self.port, self.private_port = free_port(), free_port()
         tidy_dead()
-        self.prefix = "t%05x" % (os.getpid() % 0xFFFFF)
+        self.prefix = "t%05x%s" % (os.getpid() % 0xFFFFF, mark)  # a letter where a process has two of them
         self.pool = free_pool()
         self.server = self.node = None
         self.wire = Wire(self.private_port) if wired else None
@@ -272,18 +273,18 @@ def tidy_dead():
     """What tests that were killed left: their names hold their pids."""
     names = {link.split(": ")[1].split("@")[0] for link in subprocess.run(
         ["ip", "-o", "link"], capture_output=True, text=True).stdout.splitlines() if ": " in link}
-    names |= {path.name.removeprefix("chalk-") for path in pathlib.Path("/sys/fs/cgroup").glob("*/chalk-t?????")}
+    names |= {path.name.removeprefix("chalk-") for path in pathlib.Path("/sys/fs/cgroup").glob("*/chalk-t?????*")}
     for name in names:
         prefix = name.split("-")[0]
         try:
-            pid = int(prefix[1:], 16) if len(prefix) == 6 and prefix[0] == "t" else 0
+            pid = int(prefix[1:6], 16) if len(prefix) in (6, 7) and prefix[0] == "t" else 0
         except ValueError:
             continue
         if pid and not pathlib.Path(f"/proc/{pid}").exists():
             tidy(prefix, pathlib.Path("/nowhere"))
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
     for word in tables.split():
-        if len(word) == 12 and word.startswith("chalk_t") and not pathlib.Path(f"/proc/{int(word[7:], 16)}").exists():
+        if len(word) in (12, 13) and word.startswith("chalk_t") and not pathlib.Path(f"/proc/{int(word[7:12], 16)}").exists():
             tidy(word[6:], pathlib.Path("/nowhere"))
 
 

@@ -5,6 +5,8 @@
 #include <fstream>
 
 #include "adapters/network/address.h"
+#include "adapters/network/rules.h"
+#include "adapters/process/child.h"
 #include "tests/adapters/network/world.h"
 
 namespace chalk::network {
@@ -17,6 +19,14 @@ void send_datagram(const Descriptor& from, const std::string& address, std::uint
   const auto to = socket_address(parse_address(address).value(), port);
   (void)::sendto(from.get(), text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to),
                  sizeof to);
+}
+
+bool run_rules(const std::string& commands) {
+  process::Spawn spawn;
+  spawn.argv = {"nft", "-f", "-"};
+  spawn.env = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin"};
+  const auto said = process::run(spawn, kLong, commands);
+  return said && said->status.exit_code == 0 && said->status.signal == 0;
 }
 
 class Isolation : public InWorld {
@@ -125,6 +135,46 @@ TEST_F(Isolation, SixthVersionIsOffInside) {
     });
     EXPECT_TRUE(!known || off == 1) << link;
   }
+}
+
+// Another node of the same host, its addresses, its published ports and its sandboxes.
+TEST_F(Isolation, SandboxReachesNothingOfAnotherNode) {
+  auto given = options("u");
+  given.pool = "10.201.0.0/16";
+  given.listen = "0.0.0.0";
+  const auto second = open(given);
+  const auto other = second->acquire("one").value();
+  const auto server = listen_in(other.namespace_path, "0.0.0.0", 8080);
+  const auto published = second->publish("one", 8080);
+  ASSERT_TRUE(published) << published.error().message;
+  const auto refused = [&] {
+    for (const auto& gateway : {one.gateway, other.gateway, std::string(kHostAddress)}) {
+      EXPECT_FALSE(connect_in(one.namespace_path, gateway, *published, kShort)) << gateway;
+    }
+    EXPECT_FALSE(connect_in(one.namespace_path, other.address, 8080, kShort));
+    EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+    EXPECT_TRUE(connect_in(kHost, other.gateway, *published, kLong));
+    EXPECT_TRUE(accept(server, kLong));
+  };
+  refused();
+  // Nor is it the other node alone that keeps them apart.
+  ASSERT_TRUE(remove_rules("u"));
+  refused();
+  EXPECT_TRUE(second->remove());
+}
+
+// The host may publish containers of others by rewriting addresses before the input is looked at.
+TEST_F(Isolation, SandboxReachesNothingThatTheHostForwardsToElsewhere) {
+  ASSERT_TRUE(run_rules("table ip elsewhere {\n chain arriving {\n"
+                        "type nat hook prerouting priority dstnat\n"
+                        "fib daddr type local tcp dport 8090 dnat to " +
+                        std::string(kInternetAddress) + ":8080\n}\n}\n"));
+  const auto server = listen_in(kInternet, kInternetAddress, 8080);
+  for (const std::string address : {kHostAddress, kOtherHostAddress, one.gateway.c_str()}) {
+    EXPECT_FALSE(connect_in(one.namespace_path, address, 8090, kShort)) << address;
+  }
+  EXPECT_TRUE(connect_in(kInternet, kHostAddress, 8090, kLong));
+  EXPECT_TRUE(run_rules("delete table ip elsewhere"));
 }
 
 TEST_F(InWorld, BlockedRangesAreNotReached) {
