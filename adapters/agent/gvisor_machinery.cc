@@ -191,7 +191,7 @@ Result<OpenedRuntime> open_gvisor(const Options& options) {
   try {
     auto machinery =
         std::make_unique<GvisorMachinery>(std::move(wanted), std::move(*groups), std::move(guest));
-    std::string words = "runsc " + machinery->version() + " on " + platform;
+    std::string words = machinery->version() + " on " + platform;
     return OpenedRuntime{std::move(machinery), std::move(words)};
   } catch (const std::runtime_error& thrown) {
     return fail(Error::Kind::failed, thrown.what());
