@@ -181,13 +181,20 @@ void EventLog::read(std::uint64_t from,
   }
   const Statement select = prepare("SELECT idx, bytes FROM records WHERE idx >= ?1 ORDER BY idx");
   sqlite3_bind_int64(select.get(), 1, static_cast<std::int64_t>(from));
-  while (true) {
+  const auto missing = [&](std::uint64_t index) {
+    throw LogError(LogError::Kind::format,
+                   path_ + ": record " + std::to_string(index) + " is missing");
+  };
+  for (std::uint64_t expected = from;; ++expected) {
     const int code = sqlite3_step(select.get());
     check(code, "read");
+    if (code != SQLITE_ROW && expected < next_) missing(expected);
     if (code != SQLITE_ROW) return;
+    const auto index = static_cast<std::uint64_t>(sqlite3_column_int64(select.get(), 0));
+    if (index != expected) missing(expected);
     const auto* bytes = static_cast<const char*>(sqlite3_column_blob(select.get(), 1));
     const auto size = static_cast<std::size_t>(sqlite3_column_bytes(select.get(), 1));
-    visit(static_cast<std::uint64_t>(sqlite3_column_int64(select.get(), 0)), {bytes, size});
+    visit(index, {bytes, size});
   }
 }
 

@@ -31,22 +31,30 @@ def edited_sources(bug):
     return texts
 
 
-def compile_and_link(build, bug, folder):
+def compile_and_link(build, bug, folder, program="property_test"):
+    """`program` as folder/planted. A header that the bug changes counts for the sources in "recompile"."""
     commands = {entry["file"]: entry["command"] for entry in json.loads((build / "compile_commands.json").read_text())}
-    objects = []
-    for path, text in edited_sources(bug).items():
+    objects, replaced = [], set()
+    texts = edited_sources(bug)
+    for path in [path for path in texts if path.endswith(".h")]:
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(texts.pop(path))
+    texts.update({path: (ROOT / path).read_text() for path in bug.get("recompile", [])})
+    for path, text in texts.items():
         source = folder / path.replace("/", "_")
         source.write_text(text)
         # -O1: it is compiled once and run for a second. An edit may leave a name unused.
         words = shlex.split(commands[str(ROOT / path)].replace(" -O3", " -O1")) + ["-Wno-error"]
         target = source.with_suffix(".o")
+        replaced.add(words[words.index("-o") + 1])
         words[words.index("-o") + 1] = str(target)
         words[words.index("-c") + 1] = str(source)
+        words[1:1] = ["-I", str(folder)]
         subprocess.run(words, cwd=build, check=True)
         objects.append(str(target))
-    link = subprocess.run(["ninja", "-t", "commands", "property_test"], cwd=build, check=True,
+    link = subprocess.run(["ninja", "-t", "commands", program], cwd=build, check=True,
                           capture_output=True, text=True).stdout.splitlines()[-1]
-    words = shlex.split(link.removeprefix(": && ").removesuffix(" && :"))
+    words = [word for word in shlex.split(link.removeprefix(": && ").removesuffix(" && :")) if word not in replaced]
     place = words.index("-o")
     words[place + 1] = str(folder / "planted")
     subprocess.run(words[:place] + objects + words[place:], cwd=build, check=True)

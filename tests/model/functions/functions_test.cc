@@ -81,6 +81,14 @@ TEST(Functions, FillsOneReplicaToItsConcurrencyBeforeTheNext) {
   EXPECT_TRUE(said<Dispatch>(arrive(functions, at(1), 5)).empty());
 }
 
+TEST(Functions, TakesTheEndOfACallOnce) {
+  Functions functions = with(routing(), 1);
+  const Dispatch call = serve(functions, at(1), 1);
+  finish(functions, at(2), call);
+  EXPECT_TRUE(finish(functions, at(3), call).empty());
+  EXPECT_EQ(serve(functions, at(4), 2).replica, call.replica);
+}
+
 TEST(Functions, DoesNotLowerTheConcurrencyOfRunningReplicas) {
   GroupRouting two = routing();
   two.concurrency = 2;
