@@ -168,7 +168,9 @@ TEST_F(Isolation, SandboxReachesNothingThatTheHostForwardsToElsewhere) {
   ASSERT_TRUE(run_rules("table ip elsewhere {\n chain arriving {\n"
                         "type nat hook prerouting priority dstnat\n"
                         "fib daddr type local tcp dport 8090 dnat to " +
-                        std::string(kInternetAddress) + ":8080\n}\n}\n"));
+                        std::string(kInternetAddress) +
+                        ":8080\n}\nchain leaving {\ntype nat hook postrouting priority srcnat\n"
+                        "tcp dport 8080 masquerade\n}\n}\n"));
   const auto server = listen_in(kInternet, kInternetAddress, 8080);
   for (const std::string address : {kHostAddress, kOtherHostAddress, one.gateway.c_str()}) {
     EXPECT_FALSE(connect_in(one.namespace_path, address, 8090, kShort)) << address;
