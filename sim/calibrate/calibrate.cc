@@ -103,7 +103,7 @@ class Collector {
       out_.pull_bytes_per_second = pull_speeds_[pull_speeds_.size() / 2];
     }
     const std::int64_t cores = std::clamp<std::int64_t>(out_.node.cpu_millicores / 1000, 1, kCoresMax);
-    out_.start = fit_starts(out_.starts, static_cast<std::uint32_t>(cores));
+    out_.start = fit_starts(out_.starts, static_cast<double>(cores));
   }
 
  private:

@@ -26,7 +26,8 @@ struct MeasuredStart {
 struct StartFit {
   double core_seconds = 0;
   double core_spread = 0;     // sigma of its logarithm
-  std::uint32_t cores = 1;    // that they share; a node may offer more cpu than its machine has
+  double cores = 1;           // that they share; a node may offer more cpu than its machine has, and
+                              // starts get into each other's way
   double mean_seconds = 0;    // of the delay
   double spread = 0;          // sigma of its logarithm
   double error_seconds = 0;   // mean absolute, of the fit
@@ -34,7 +35,7 @@ struct StartFit {
 // What a start may use at once, however small its share: the agent lends it a core meanwhile.
 constexpr std::int64_t kStartCpuMin = 1000;
 // Least absolute error over work and cores, of which there are at most cores_max.
-StartFit fit_starts(const std::vector<MeasuredStart>& starts, std::uint32_t cores_max);
+StartFit fit_starts(const std::vector<MeasuredStart>& starts, double cores_max);
 
 struct RecordedAsk {
   Time at;

@@ -1,6 +1,7 @@
 // How much of a start is work on shared cores.
 #include <algorithm>
 #include <cmath>
+#include <random>
 #include <utility>
 #include <vector>
 
@@ -11,10 +12,10 @@ namespace {
 
 double seconds_of(Duration duration) { return static_cast<double>(duration.nanos) * 1e-9; }
 
-// When each start is done if it needs `work` on cores that those under way share: each is capped at
+// When each start is done if it needs work[i] on cores that those under way share: each is capped at
 // its own share, and cores that are short are shared in proportion to the caps, as SimGrid does.
 std::vector<double> shared_durations(const std::vector<MeasuredStart>& starts, double cores,
-                                     double work) {
+                                     const std::vector<double>& work) {
   struct Running {
     std::size_t index;
     double left, cap;
@@ -45,7 +46,7 @@ std::vector<double> shared_durations(const std::vector<MeasuredStart>& starts, d
     const double cap =
         std::min(
         static_cast<double>(std::max(starts[i].cpu_millicores, kStartCpuMin)) * 1e-3, cores);
-    running.push_back({i, work, cap});
+    running.push_back({i, work[i], cap});
   }
   advance(1e18);
   return took;
@@ -77,9 +78,37 @@ std::pair<double, double> log_spread(const std::vector<double>& values) {
   return {std::sqrt(std::max(0.0, squares / count - mean * mean)), mean};
 }
 
+// Starts that share cores wait for each other's work, so that durations differ less than the work
+// does: the spread of work with which they differ by `wanted`, the sigma of their logarithm. By halving.
+double work_spread(const std::vector<MeasuredStart>& starts, const StartFit& fit,
+                   const std::vector<double>& shared, double delay, double wanted) {
+  const auto simulated = [&](double sigma) {
+    constexpr std::uint64_t kRounds = 8;
+    double total = 0;
+    for (std::uint64_t round = 0; round < kRounds; ++round) {
+      std::mt19937_64 random(round);
+      std::lognormal_distribution<double> factor(-sigma * sigma / 2, sigma);
+      std::vector<double> work;
+      for (std::size_t i = 0; i < starts.size(); ++i) work.push_back(fit.core_seconds * factor(random));
+      std::vector<double> ratios = shared_durations(starts, fit.cores, work);
+      for (std::size_t i = 0; i < ratios.size(); ++i) {
+        ratios[i] = (ratios[i] + delay) / (shared[i] + delay);
+      }
+      total += log_spread(ratios).first;
+    }
+    return total / kRounds;
+  };
+  double low = 0, high = 2;
+  for (int step = 0; step < 16; ++step) {
+    const double middle = (low + high) / 2;
+    (simulated(middle) < wanted ? low : high) = middle;
+  }
+  return (low + high) / 2;
+}
+
 }  // namespace
 
-StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, std::uint32_t cores_max) {
+StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, double cores_max) {
   std::vector<MeasuredStart> starts = unsorted;
   std::sort(starts.begin(), starts.end(),
             [](const auto& a, const auto& b) { return a.at < b.at; });
@@ -90,17 +119,17 @@ StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, std::uint32_t co
   for (const MeasuredStart& start : starts) all.push_back(seconds_of(start.took));
   const double most = median(all);
   double delay = most;
-  std::vector<double> shared(starts.size(), 0), best_shared = shared;
+  std::vector<double> best_shared(starts.size(), 0);
   best.error_seconds = -1;
-  // From many cores down: starts that never met say nothing of them.
-  for (std::uint32_t cores = cores_max; cores > 0; --cores) {
+  const auto try_cores = [&](double cores) {
     for (int step = 0; step < kSteps; ++step) {
       const double work = most * step / kSteps;
-      if (work > 0) shared = shared_durations(starts, cores, work);
-      std::vector<double> rest;
-      for (std::size_t i = 0; i < starts.size(); ++i) {
-        rest.push_back(all[i] - (work > 0 ? shared[i] : 0));
+      std::vector<double> shared(starts.size(), 0);
+      if (work > 0) {
+        shared = shared_durations(starts, cores, std::vector<double>(starts.size(), work));
       }
+      std::vector<double> rest;
+      for (std::size_t i = 0; i < starts.size(); ++i) rest.push_back(all[i] - shared[i]);
       const double middle = median(rest);
       if (middle <= 0) break;  // more work than the starts have room for
       double error = 0;
@@ -110,9 +139,15 @@ StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, std::uint32_t co
       best.core_seconds = work;
       best.cores = cores;
       best.error_seconds = error;
-      best_shared = work > 0 ? shared : std::vector<double>(starts.size(), 0);
+      best_shared = std::move(shared);
       delay = middle;
     }
+  };
+  // From many cores down: starts that never met say nothing of them. Then closer around the best.
+  for (double cores = cores_max; cores >= 1; cores -= 1) try_cores(cores);
+  const double coarse = best.cores;
+  for (int tenth = 9; tenth >= -9 && best.core_seconds > 0; --tenth) {
+    if (coarse + tenth * 0.1 <= cores_max) try_cores(std::max(1.0, coarse + tenth * 0.1));
   }
   std::vector<double> ratios;
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -121,7 +156,7 @@ StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, std::uint32_t co
   const auto [spread, mean] = log_spread(ratios);
   best.mean_seconds = delay;
   if (best.core_seconds > 0) {
-    best.core_spread = spread;
+    best.core_spread = work_spread(starts, best, best_shared, delay, spread);
   } else {
     best.spread = spread;
     best.mean_seconds = delay * std::exp(mean + spread * spread / 2);

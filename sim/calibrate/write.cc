@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -61,9 +62,9 @@ std::string platform_yaml(const Calibration& c) {
   }
   out += fmt::format(
       "pools:\n  - name: node\n    nodes: 1\n    node: {{cpu: {}m, memory: {}, disk: {}, "
-      "start_slots: {}, sandboxes_max: {}, image_cache: {}, disk_bandwidth: 100GBps, cores: {}}}\n",
+      "start_slots: {}, sandboxes_max: {}, image_cache: {}, disk_bandwidth: 100GBps, machine_cpu: {}m}}\n",
       c.node.cpu_millicores, c.node.memory_bytes, std::max<std::int64_t>(1, c.node.disk_bytes),
-      c.node.start_slots, c.node.sandboxes_max, std::max<std::int64_t>(1, c.image_cache_bytes), c.start.cores);
+      c.node.start_slots, c.node.sandboxes_max, std::max<std::int64_t>(1, c.image_cache_bytes), std::llround(c.start.cores * 1000));
   if (!c.images.empty()) out += "images:\n";
   for (const ImageSpec& image : c.images) {
     out += fmt::format("  - name: image-{}\n    prewarmed: {}\n    layers:\n", image.image.value,
@@ -159,7 +160,7 @@ std::string summary(const Calibration& c) {
       "{} sandboxes asked for, {} started\n"
       "start latency measured: p50 {:.1f} ms, p90 {:.1f} ms, p99 {:.1f} ms\n"
       "messages: {:.2f} ms to the node, {:.2f} ms back; a kill takes {:.1f} ms; pulls {:.1f} MB/s\n"
-      "a start: {:.0f} ms of work (spread {:.2f}) on {} shared cores, then {:.0f} ms (spread {:.2f}); "
+      "a start: {:.0f} ms of work (spread {:.2f}) on {:.1f} shared cores, then {:.0f} ms (spread {:.2f}); "
       "mean error {:.1f} ms\n",
       c.asks.size(), latencies.size(), quantile(latencies, 0.5), quantile(latencies, 0.9),
       quantile(latencies, 0.99), milliseconds_of(c.to_node), milliseconds_of(c.to_control),

@@ -176,7 +176,7 @@ class Parser {
     pool.link_bytes_per_second = r.bandwidth("link", pool.link_bytes_per_second);
     pool.disk_bytes_per_second = r.bandwidth("disk_bandwidth", pool.disk_bytes_per_second);
     pool.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 3, 1, 1000));
-    pool.cores = static_cast<std::uint32_t>(r.whole("cores", 0, 0, 4096));
+    pool.machine_millicores = r.millicores("machine_cpu", 0);
     r.done();
   }
 

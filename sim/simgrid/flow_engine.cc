@@ -4,6 +4,7 @@
 #include <xbt/log.h>
 
 #include <algorithm>
+#include <cmath>
 #include <simgrid/kernel/resource/Model.hpp>
 #include <simgrid/s4u.hpp>
 #include <stdexcept>
@@ -63,7 +64,7 @@ struct FlowEngine::Body {
   std::vector<s4u::Host*> hosts, disks, registries, object_stores;
   std::vector<s4u::SplitDuplexLink*> registry_links;
   std::vector<double> registry_speeds, registry_speeds_now;
-  std::vector<std::uint32_t> host_cores;
+  std::vector<std::int64_t> host_millicores;
   std::vector<s4u::ActivityPtr> running;  // by slot
   // A cancelled activity holds its share until SimGrid's next step, and is still touched there.
   std::vector<s4u::ActivityPtr> cancelled;
@@ -141,7 +142,7 @@ void FlowEngine::start_write(std::uint32_t slot, std::uint32_t host, std::int64_
 // honours a bound only below the speed of a core. The weight is the cap, as it is for containers.
 void FlowEngine::start_execution(std::uint32_t slot, std::uint32_t host, Duration core_work,
                                  std::int64_t cores_millis) {
-  const std::int64_t all = std::int64_t{body_->host_cores[host]} * 1000;
+  const std::int64_t all = body_->host_millicores[host];
   const std::int64_t cap = cores_millis <= 0 ? all : std::min(cores_millis, all);
   s4u::ExecPtr exec = s4u::Exec::init();
   exec->set_flops_amount(static_cast<double>(core_work.nanos));
@@ -212,7 +213,7 @@ void FlowEngine::Body::build(const Platform& platform) {
   root = s4u::create_star_zone("root");
   hosts.resize(platform.hosts.size());
   disks.resize(platform.hosts.size());
-  for (const PlatformHost& host : platform.hosts) host_cores.push_back(host.cores);
+  for (const PlatformHost& host : platform.hosts) host_millicores.push_back(std::llround(host.cores * 1000));
   for (std::uint32_t zone = 0; zone < platform.zones.size(); ++zone) {
     build_zone(platform, zone, root);
   }

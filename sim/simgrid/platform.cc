@@ -1,5 +1,7 @@
 #include "sim/simgrid/platform.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <stdexcept>
 
@@ -39,8 +41,8 @@ void check_platform(const Platform& platform) {
     require(host.zone < platform.zones.size(), of + "zone " + std::to_string(host.zone) + " of " +
                                                    std::to_string(platform.zones.size()) +
                                                    " does not exist");
-    require(host.cores > 0 && host.cores <= 65536,
-            of + "cores must be 1 to 65536, not " + std::to_string(host.cores));
+    require(host.cores >= 0.001 && host.cores <= 65536,
+            of + "cores must be 0.001 to 65536, not " + fmt::format("{}", host.cores));
     require_speed(host.link_bytes_per_second, of + "link_bytes_per_second");
     require_speed(host.disk_bytes_per_second, of + "disk_bytes_per_second");
   }

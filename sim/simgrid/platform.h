@@ -20,7 +20,7 @@ struct PlatformZone {
 
 struct PlatformHost {
   std::uint32_t zone = 0;
-  std::uint32_t cores = 0;
+  double cores = 0;  // that executions share; a fraction for cores that get into each other's way
   double link_bytes_per_second = 0;  // in each direction
   double disk_bytes_per_second = 0;
 };

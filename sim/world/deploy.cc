@@ -74,9 +74,10 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
     const std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
     for (std::uint32_t n = 0; n < count; ++n) {
       hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
-      const auto offered =
-          static_cast<std::uint32_t>(std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000));
-      const std::uint32_t cores = pool.cores != 0 ? pool.cores : offered;
+      const std::int64_t offered = std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000);
+      const double cores = pool.machine_millicores != 0
+                               ? static_cast<double>(pool.machine_millicores) * 1e-3
+                               : static_cast<double>(offered);
       platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores,
                                 pool.link_bytes_per_second, pool.disk_bytes_per_second});
     }

@@ -36,7 +36,7 @@ struct Pool {
   NodeShape shape;
   double link_bytes_per_second = 1.25e9;
   double disk_bytes_per_second = 1e9;
-  std::uint32_t cores = 0;  // of the machine, which executions share; 0: as many as cpu says
+  std::int64_t machine_millicores = 0;  // which executions share; 0: as many as cpu says
   std::int64_t image_cache_bytes = 0;  // part of the disk kept for images
   std::uint32_t pulls_at_once = 3;     // per node
   std::uint32_t nodes_min = 0;         // these are there from the start

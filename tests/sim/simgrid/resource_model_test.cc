@@ -220,7 +220,7 @@ TEST(ResourceModel, RefusesImpossiblePlatformsByName) {
   EXPECT_EQ(refusal([](Platform& p) { p.hosts[3].zone = 9; }),
             "platform: host 3: zone 9 of 2 does not exist");
   EXPECT_EQ(refusal([](Platform& p) { p.hosts[3].cores = 0; }),
-            "platform: host 3: cores must be 1 to 65536, not 0");
+            "platform: host 3: cores must be 0.001 to 65536, not 0");
   EXPECT_EQ(refusal([](Platform& p) { p.zones.clear(); }), "platform: it has no zone");
   EXPECT_EQ(refusal([](Platform& p) { p.zones[1].registry_bytes_per_second = -1; }),
             "platform: zone 'b': registry_bytes_per_second must be above 0, not -1.000000");
