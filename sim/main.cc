@@ -5,10 +5,10 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <filesystem>
 #include <iostream>
 
 #include "sim/calibrate/calibrate.h"
+#include "sim/command/command.h"
 #include "sim/plan/plan.h"
 #include "sim/report/html.h"
 #include "sim/report/result.h"
@@ -50,33 +50,11 @@ struct Options {
 };
 
 Setup load(const Options& options, std::vector<Override> more = {}) {
-  std::vector<Override> overrides;
-  for (const std::string& set : options.sets) {
-    const auto equals = set.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      throw std::runtime_error("--set: found \"" + set + "\", expected a.b.c=value");
-    }
-    overrides.push_back({set.substr(0, equals), set.substr(equals + 1)});
-  }
+  std::vector<Override> overrides = parse_sets(options.sets);
   overrides.insert(overrides.end(), more.begin(), more.end());
   std::optional<std::string> trace;
   if (!options.trace.empty()) trace = options.trace;
   return load_scenario(options.scenario, overrides, trace);
-}
-
-std::string clock_text(double seconds) {
-  char text[64];
-  const auto whole = static_cast<long long>(seconds);
-  if (whole >= 86'400) {
-    std::snprintf(text, sizeof text, "%lldd%02lldh", whole / 86'400, whole % 86'400 / 3600);
-  } else if (whole >= 3600) {
-    std::snprintf(text, sizeof text, "%lldh%02lldm", whole / 3600, whole % 3600 / 60);
-  } else if (whole >= 60) {
-    std::snprintf(text, sizeof text, "%lldm%02llds", whole / 60, whole % 60);
-  } else {
-    std::snprintf(text, sizeof text, "%.1fs", seconds);
-  }
-  return text;
 }
 
 void show_progress(const Progress& p) {
@@ -86,15 +64,6 @@ void show_progress(const Progress& p) {
   std::fprintf(stderr, "\r\033[Ksimulated %s  %3.0f %%  %.0fx real time  %.2f M events  %s left",
                clock_text(p.simulated_seconds).c_str(), p.share_done * 100, speed,
                static_cast<double>(p.events) * 1e-6, left.c_str());
-}
-
-void make_folder(const std::string& path) {
-  std::error_code error;
-  std::filesystem::create_directories(path, error);
-  if (error) {
-    throw std::runtime_error("--out " + path + ": the folder cannot be made: " + error.message() +
-                             "; choose one that you may write to");
-  }
 }
 
 bool wants_progress(const Options& options) { return !options.quiet && isatty(STDERR_FILENO) != 0; }
@@ -110,7 +79,7 @@ int run(const Options& options) {
   run_options.stop = &g_stop;
   run_options.restore_each_step = options.restore_each_step;
   if (!options.out.empty()) {
-    make_folder(options.out);
+    make_folder("--out", options.out);
     if (setup.event_log) run_options.log_path = options.out + "/events.log";
   }
   if (wants_progress(options)) run_options.progress = show_progress;
@@ -169,7 +138,7 @@ int plan_command(const Options& options) {
   };
   const PlanResult result = plan(question, run_one, progress, &g_stop);
   if (!options.out.empty()) {
-    make_folder(options.out);
+    make_folder("--out", options.out);
     write_plan(options.out, result);
   }
   if (options.json) {
@@ -217,7 +186,7 @@ int replay_command(const Options& options) {
 
 int calibrate_command(const Options& options) {
   const Calibration calibration = calibrate(options.log, options.node_log);
-  make_folder(options.out);
+  make_folder("--out", options.out);
   write_calibration(options.out, calibration);
   std::cout << summary(calibration) << "written: " << options.out
             << "/platform.yaml, workload.jsonl, measured.json\n"
@@ -297,7 +266,12 @@ int command(int argc, char** argv) {
   CLI::App* check_app =
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
+  const Context context{CHALK_COMMIT, &g_stop};
+  const Subcommand others[] = {add_sweep(app, context), add_merge(app, context)};
   CLI11_PARSE(app, argc, argv);
+  for (const Subcommand& other : others) {
+    if (*other.app) return other.run();
+  }
   if (*run_app) return run(options);
   if (*plan_app) return plan_command(options);
   if (*replay_app) return replay_command(options);

@@ -3,24 +3,10 @@
 #include <fmt/format.h>
 
 #include "sim/report/embedded.h"
+#include "sim/report/page.h"
 
 namespace chalk::sim {
 namespace {
-
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      case '\'': out += "&#39;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
 
 // JSON that may stand in a script element: names from a trace must not end it.
 std::string script_json(const nlohmann::json& json) {
@@ -85,6 +71,23 @@ std::string facts_table(const Result& r) {
   return out + "</tbody></table>\n";
 }
 
+}  // namespace
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      case '\'': out += "&#39;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
 std::string page(const std::string& title, const std::string& shows,
                  const std::vector<std::string>& answers, const std::string& body,
                  const nlohmann::json& data) {
@@ -97,7 +100,7 @@ std::string page(const std::string& title, const std::string& shows,
       escaped(title), embedded_page_css(), escaped(title), escaped(shows));
   for (std::size_t i = 0; i < answers.size(); ++i) {
     const bool bad = answers[i].starts_with("DOES NOT") || answers[i].starts_with("BROKEN") ||
-                     answers[i].starts_with("No value");
+                     answers[i].starts_with("No value") || answers[i].starts_with("WORSE");
     out += fmt::format("<p{}>{}</p>\n",
                        bad      ? " class=\"bad\""
                        : i == 0 ? " class=\"first\""
@@ -114,8 +117,6 @@ std::string page(const std::string& title, const std::string& shows,
                      embedded_chart_js(), embedded_page_js());
   return out;
 }
-
-}  // namespace
 
 std::string html_page(const Result& r) {
   return page(r.scenario, r.shows, answer(r), times_table(r) + facts_table(r),

@@ -3,14 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <stdexcept>
 
 #include "sim/report/closest.h"
+#include "sim/report/files.h"
 #include "sim/report/html.h"
 
 namespace chalk::sim {
@@ -111,24 +109,6 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     return m;
   }();
   return all;
-}
-
-// Written beside its place and renamed, so a reader never sees half a file.
-void write_file(const std::string& path, const std::string& text) {
-  const std::string partial = path + ".partial";
-  std::FILE* file = std::fopen(partial.c_str(), "wb");
-  const auto fail = [&](const char* what) {
-    const std::string reason = std::strerror(errno);
-    if (file != nullptr) std::fclose(file);
-    std::remove(partial.c_str());
-    throw std::runtime_error(path + ": cannot " + what + ": " + reason);
-  };
-  if (file == nullptr) fail("create");
-  if (std::fwrite(text.data(), 1, text.size(), file) != text.size()) fail("write");
-  std::FILE* closing = file;
-  file = nullptr;
-  if (std::fclose(closing) != 0) fail("write");
-  if (std::rename(partial.c_str(), path.c_str()) != 0) fail("rename into place");
 }
 
 std::string series_csv(const Series& series) {

@@ -127,5 +127,6 @@ void write_plan(const std::string& folder, const PlanResult& plan);
 
 std::string hex_text(std::uint64_t digest);
 std::string number_text(double value);
+std::string shell_word(const std::string& word);  // in quotes where a shell needs them
 
 }  // namespace chalk::sim

@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <string_view>
 
 #include "sim/report/result.h"
 
@@ -102,6 +104,17 @@ std::vector<std::string> facts(const Result& r) {
 std::string number_text(double value) {
   if (std::abs(value) >= 1000) return fmt::format("{:.0f}", value);
   return fmt::format("{:.4g}", value);
+}
+
+std::string shell_word(const std::string& word) {
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) ||
+           std::string_view("-_./:=,+@%").contains(c);
+  };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), plain)) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
 }
 
 std::vector<std::string> answer(const Result& r) {

@@ -183,8 +183,9 @@ void forward_signals(const std::vector<Child>& running) {
 
 }  // namespace
 
-std::vector<IsolatedResult> run_isolated_all(const std::vector<IsolatedBody>& bodies,
-                                             unsigned parallel) {
+std::vector<IsolatedResult> run_isolated_all(
+    const std::vector<IsolatedBody>& bodies, unsigned parallel,
+    const std::function<void(std::size_t, const IsolatedResult&)>& finished) {
   if (parallel == 0) parallel = std::max(1U, std::thread::hardware_concurrency());
   std::vector<IsolatedResult> results(bodies.size());
   std::vector<Child> running;
@@ -210,7 +211,9 @@ std::vector<IsolatedResult> run_isolated_all(const std::vector<IsolatedBody>& bo
     forward_signals(running);
     for (std::size_t i = running.size(); i-- > 0;) {
       if (polled[i].revents == 0 || read_some(running[i])) continue;
-      results[running[i].index] = reap(running[i]);
+      const std::size_t index = running[i].index;
+      results[index] = reap(running[i]);
+      if (finished) finished(index, results[index]);
       running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }

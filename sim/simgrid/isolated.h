@@ -17,8 +17,10 @@ using IsolatedBody = std::function<std::string()>;
 using IsolatedResult = std::expected<std::string, std::string>;
 
 IsolatedResult run_isolated(const IsolatedBody& body);
-// At most `parallel` at a time; 0 means one per core.
-std::vector<IsolatedResult> run_isolated_all(const std::vector<IsolatedBody>& bodies,
-                                             unsigned parallel = 0);
+// At most `parallel` at a time; 0 means one per core. `finished` is told the index of each body as
+// it ends, and what came of it.
+std::vector<IsolatedResult> run_isolated_all(
+    const std::vector<IsolatedBody>& bodies, unsigned parallel = 0,
+    const std::function<void(std::size_t, const IsolatedResult&)>& finished = {});
 
 }  // namespace chalk::sim

@@ -1,0 +1,57 @@
+// What the subcommands of chalk-sim share; each of them is a file of this folder or of main.cc.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/scenario/parse.h"
+
+namespace chalk::sim {
+
+struct Context {
+  std::string commit;
+  const std::atomic<bool>* stop = nullptr;  // set by the first ctrl-C
+};
+
+// `run` gives the exit status: 0 good; 1 an error; 2 a condition is not met; 3 an invariant is
+// broken; 130 interrupted. It throws what a person should read.
+struct Subcommand {
+  CLI::App* app = nullptr;
+  std::function<int()> run;
+};
+
+Subcommand add_sweep(CLI::App& app, const Context& context);
+Subcommand add_merge(CLI::App& app, const Context& context);
+
+// ---- arguments
+std::vector<Override> parse_sets(const std::vector<std::string>& sets);  // a.b.c=value
+
+// ---- the terminal
+// One line on standard error that is written over: only on a terminal, and not with --quiet. Where
+// it is no terminal (the log of a job), a line of its own now and then.
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool quiet);
+  ~ProgressLine() { clear(); }
+  void show(const std::string& text);
+  void clear();
+
+ private:
+  bool terminal_;
+  bool quiet_;
+  double told_ = -1e9;  // seconds
+};
+// "3m20s" until `whole` are done, or "?" while nobody can know.
+std::string left_text(double wall_seconds, std::size_t done, std::size_t whole);
+std::string clock_text(double seconds);
+double wall_seconds();  // of a clock that only grows
+
+// Throws where the folder `path`, given with `option`, cannot be made.
+void make_folder(const std::string& option, const std::string& path);
+
+unsigned cores();
+
+}  // namespace chalk::sim

@@ -1,0 +1,80 @@
+#include "sim/statistics/statistics.h"
+
+#include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
+#include <cmath>
+#include <numeric>
+
+namespace chalk::sim {
+namespace {
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double variance(const std::vector<double>& values) {
+  const double middle = mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - middle) * (value - middle);
+  return sum / static_cast<double>(values.size() - 1);
+}
+
+// `error` is the standard deviation of the mean.
+Estimate student(double mean, double error, double freedom, std::size_t count, double confidence) {
+  Estimate out{mean, 0, 1, count};
+  if (error == 0) {  // every value is the same: no chance is left
+    out.p = mean == 0 ? 1 : 0;
+    return out;
+  }
+  const boost::math::students_t t(freedom);
+  out.half = error * boost::math::quantile(boost::math::complement(t, (1 - confidence) / 2));
+  out.p = 2 * boost::math::cdf(boost::math::complement(t, std::abs(mean) / error));
+  return out;
+}
+
+}  // namespace
+
+Estimate mean_of(const std::vector<double>& values, double confidence) {
+  if (values.empty()) return {};
+  if (values.size() < 2) return {values[0], 0, 1, 1};
+  const auto n = static_cast<double>(values.size());
+  return student(mean(values), std::sqrt(variance(values) / n), n - 1, values.size(), confidence);
+}
+
+Estimate paired_difference(const std::vector<double>& a, const std::vector<double>& b,
+                           double confidence) {
+  std::vector<double> differences;
+  for (std::size_t i = 0; i < a.size(); ++i) differences.push_back(b[i] - a[i]);
+  return mean_of(differences, confidence);
+}
+
+Estimate welch_difference(const std::vector<double>& a, const std::vector<double>& b,
+                          double confidence) {
+  const std::size_t count = std::min(a.size(), b.size());
+  if (count == 0) return {};
+  const double difference = mean(b) - mean(a);
+  if (count < 2) return {difference, 0, 1, count};
+  const double of_a = variance(a) / static_cast<double>(a.size());
+  const double of_b = variance(b) / static_cast<double>(b.size());
+  const double both = of_a + of_b;
+  const double freedom = both == 0 ? 1
+                                   : both * both /
+                                         (of_a * of_a / static_cast<double>(a.size() - 1) +
+                                          of_b * of_b / static_cast<double>(b.size() - 1));
+  return student(difference, std::sqrt(both), freedom, count, confidence);
+}
+
+std::vector<double> holm_adjusted(const std::vector<double>& p) {
+  std::vector<std::size_t> order(p.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p[a] < p[b]; });
+  std::vector<double> adjusted(p.size());
+  double most = 0;
+  for (std::size_t rank = 0; rank < order.size(); ++rank) {
+    most = std::max(most, p[order[rank]] * static_cast<double>(p.size() - rank));
+    adjusted[order[rank]] = std::min(1.0, most);
+  }
+  return adjusted;
+}
+
+}  // namespace chalk::sim

@@ -1,0 +1,123 @@
+// A sweep's folder: the question and the finished runs.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <stdexcept>
+
+#include "sim/report/files.h"
+#include "sim/sweep/sweep.h"
+
+namespace chalk::sim {
+namespace {
+
+using nlohmann::json;
+
+json parsed(const std::string& path) {
+  try {
+    return json::parse(read_file(path));
+  } catch (const json::exception& bad) {
+    throw std::runtime_error(path + ": found text that is not of a sweep: " + bad.what());
+  }
+}
+
+std::string run_path(const std::string& folder, const SweepRun& run) {
+  return fmt::format("{}/runs/{:06}-{}.json", folder, run.point, run.seed);
+}
+
+// The first part of the question that is another one.
+std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
+  const json a = to_json(there), b = to_json(asked);
+  for (const auto& [key, value] : a.items()) {
+    if (key != "scenario" && value != b.at(key)) {
+      return fmt::format("its {} is {}, asked is {}", key, value.dump(), b.at(key).dump());
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+SweepRun sweep_run(std::size_t point, const Result& result) {
+  SweepRun run;
+  run.point = point;
+  run.seed = result.seed;
+  run.digest = hex_text(result.digest);
+  run.wall_seconds = result.wall_seconds;
+  for (const std::string& name : metric_names()) {
+    run.metrics[name] = lookup_metric(result, name).value_or(0);
+  }
+  run.broken = result.broken;
+  for (const Assertion& assertion : result.assertions) {
+    if (!assertion.passed) run.not_met.push_back(assertion.text);
+  }
+  return run;
+}
+
+void open_sweep(const std::string& folder, const SweepQuestion& question) {
+  std::filesystem::create_directories(folder + "/runs");
+  const std::string path = folder + "/sweep.json";
+  if (std::filesystem::exists(path)) {
+    const SweepQuestion there = read_question(folder);
+    if (there.identity() == question.identity()) return;
+    throw std::runtime_error(folder + ": found another sweep: " + difference(there, question) +
+                             "; expected the same, or an empty folder");
+  }
+  write_file(path, to_json(question).dump(2) + "\n");
+}
+
+SweepQuestion read_question(const std::string& folder) {
+  const std::string path = folder + "/sweep.json";
+  if (!std::filesystem::exists(path)) {
+    throw std::runtime_error(folder +
+                             ": found no sweep.json, expected a folder that `chalk-sim "
+                             "sweep --out` wrote");
+  }
+  const json text = parsed(path);
+  try {
+    return sweep_from_json(text);
+  } catch (const std::exception& bad) {
+    throw std::runtime_error(path + ": found text that is not of a sweep: " + bad.what());
+  }
+}
+
+void write_run(const std::string& folder, const SweepQuestion& question, const SweepRun& run) {
+  const json out = {{"sweep", question.identity()},
+                    {"point", run.point},
+                    {"seed", run.seed},
+                    {"configuration", to_text(question.point(run.point))},
+                    {"digest", run.digest},
+                    {"wall_seconds", run.wall_seconds},
+                    {"metrics", run.metrics},
+                    {"broken", run.broken},
+                    {"not_met", run.not_met}};
+  write_file(run_path(folder, run), out.dump(2) + "\n");
+}
+
+SweepRuns read_runs(const std::string& folder, const SweepQuestion& question) {
+  SweepRuns runs;
+  if (!std::filesystem::exists(folder + "/runs")) return runs;
+  for (const auto& entry : std::filesystem::directory_iterator(folder + "/runs")) {
+    if (entry.path().extension() != ".json") continue;  // a killed writer's
+    const std::string path = entry.path();
+    const json j = parsed(path);
+    SweepRun run;
+    try {
+      if (j.at("sweep") != question.identity()) {
+        throw std::runtime_error(path + ": found a run of another sweep");
+      }
+      run.point = j.at("point");
+      run.seed = j.at("seed");
+      run.digest = j.at("digest");
+      run.wall_seconds = j.at("wall_seconds");
+      run.metrics = j.at("metrics").get<std::map<std::string, double>>();
+      run.broken = j.at("broken").get<std::vector<std::string>>();
+      run.not_met = j.at("not_met").get<std::vector<std::string>>();
+    } catch (const json::exception& bad) {
+      throw std::runtime_error(path + ": found text that is not of a run: " + bad.what());
+    }
+    runs[{run.point, run.seed}] = run;
+  }
+  return runs;
+}
+
+}  // namespace chalk::sim

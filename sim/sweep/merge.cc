@@ -1,0 +1,184 @@
+#include "sim/sweep/merge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "sim/report/closest.h"
+#include "sim/report/files.h"
+#include "sim/report/sense.h"
+
+namespace chalk::sim {
+namespace {
+
+using nlohmann::json;
+
+void known_metric(const char* option, const std::string& name) {
+  const auto names = metric_names();
+  if (std::find(names.begin(), names.end(), name) != names.end()) return;
+  throw std::runtime_error(fmt::format(
+      "{}: found the metric \"{}\", expected one of docs/results.md; the closest is \"{}\"", option,
+      name, closest(name, {names.begin(), names.end()})));
+}
+
+// So that less is better.
+double turned(const std::string& metric, double value) {
+  return better_of(metric) == Better::more ? -value : value;
+}
+
+json estimate_json(const Estimate& e) {
+  return {{"mean", e.mean}, {"half", e.half}, {"runs", e.count}};
+}
+
+// Sorted by x, a point is on the front when it is below all that are to its left.
+void mark_front(SweepTable& table) {
+  std::vector<SweepPoint*> order;
+  for (SweepPoint& point : table.points) {
+    if (!point.broken) order.push_back(&point);
+  }
+  const auto at = [&](const SweepPoint* point) {
+    return std::pair{turned(table.x_metric, point->x.mean), turned(table.y_metric, point->y.mean)};
+  };
+  std::sort(order.begin(), order.end(),
+            [&](const auto* a, const auto* b) { return at(a) < at(b); });
+  const SweepPoint* last = nullptr;
+  for (SweepPoint* point : order) {
+    if (last != nullptr && at(point).second >= at(last).second && at(point) != at(last)) continue;
+    point->on_front = true;
+    last = point;
+  }
+}
+
+}  // namespace
+
+Estimate SweepTable::metric(const SweepPoint& point, const std::string& name) const {
+  std::vector<double> values;
+  for (const SweepRun& run : point.runs) {
+    const auto found = run.metrics.find(name);
+    if (found != run.metrics.end()) values.push_back(found->second);
+  }
+  return mean_of(values);
+}
+
+SweepQuestion merge_runs(const std::vector<std::string>& folders, SweepRuns& runs) {
+  const SweepQuestion question = read_question(folders.at(0));
+  for (const std::string& folder : folders) {
+    if (read_question(folder).identity() != question.identity()) {
+      throw std::runtime_error(folder + ": found another sweep than in " + folders[0] +
+                               ", expected shards of one");
+    }
+    for (const auto& [which, run] : read_runs(folder, question)) {
+      const auto [there, is_new] = runs.emplace(which, run);
+      if (!is_new && there->second.digest != run.digest) {
+        throw std::runtime_error(fmt::format(
+            "{}: found point {} with seed {} with digest {}, expected {} as in another folder: the "
+            "shards did not run the same program",
+            folder, which.first, which.second, run.digest, there->second.digest));
+      }
+    }
+  }
+  return question;
+}
+
+SweepTable sweep_table(const SweepQuestion& question, const SweepRuns& runs,
+                       const std::string& x_metric, const std::string& y_metric) {
+  known_metric("--x", x_metric);
+  known_metric("--y", y_metric);
+  SweepTable table{question, x_metric, y_metric, {}, {}};
+  for (std::size_t p = 0; p < question.points(); ++p) {
+    SweepPoint point;
+    point.point = p;
+    point.configuration = question.point(p);
+    point.command = question.command(p);
+    for (std::uint32_t s = 0; s < question.seeds; ++s) {
+      const auto found = runs.find({p, question.first_seed + s});
+      if (found == runs.end()) {
+        table.missing.push_back(
+            fmt::format("{} seed {}", to_text(point.configuration), question.first_seed + s));
+        continue;
+      }
+      point.broken = point.broken || !found->second.broken.empty();
+      point.not_met += found->second.not_met.empty() ? 0 : 1;
+      point.runs.push_back(found->second);
+    }
+    if (point.runs.empty()) continue;
+    point.x = table.metric(point, x_metric);
+    point.y = table.metric(point, y_metric);
+    table.points.push_back(std::move(point));
+  }
+  mark_front(table);
+  return table;
+}
+
+json to_json(const SweepTable& table) {
+  json points = json::array();
+  for (const SweepPoint& point : table.points) {
+    json metrics, runs = json::array();
+    for (const std::string& name : metric_names()) {
+      metrics[name] = estimate_json(table.metric(point, name));
+    }
+    json settings = json::object();
+    for (const auto& [key, value] : point.configuration) settings[key] = value;
+    for (const SweepRun& run : point.runs) {
+      const auto at = [&](const std::string& name) {
+        const auto found = run.metrics.find(name);
+        return found == run.metrics.end() ? 0.0 : found->second;
+      };
+      runs.push_back({{"seed", run.seed},
+                      {"digest", run.digest},
+                      {"x", at(table.x_metric)},
+                      {"y", at(table.y_metric)},
+                      {"broken", run.broken},
+                      {"not_met", run.not_met}});
+    }
+    points.push_back({{"point", point.point},
+                      {"configuration", settings},
+                      {"name", to_text(point.configuration)},
+                      {"command", point.command},
+                      {"front", point.on_front},
+                      {"broken", point.broken},
+                      {"x", estimate_json(point.x)},
+                      {"y", estimate_json(point.y)},
+                      {"metrics", metrics},
+                      {"runs", runs}});
+  }
+  return {{"sweep", to_json(table.question)},
+          {"x_metric", table.x_metric},
+          {"y_metric", table.y_metric},
+          {"points", points},
+          {"missing", table.missing}};
+}
+
+std::string to_csv(const SweepTable& table) {
+  const auto cell = [](const std::string& text) {
+    if (text.find_first_of(",\"\n") == std::string::npos) return text;
+    std::string out = "\"";
+    for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return out + "\"";
+  };
+  std::string text = "point,seed";
+  for (const Axis& axis : table.question.axes) text += "," + cell(axis.key);
+  for (const std::string& name : metric_names()) text += "," + name;
+  text += ",digest\n";
+  for (const SweepPoint& point : table.points) {
+    for (const SweepRun& run : point.runs) {
+      text += fmt::format("{},{}", point.point, run.seed);
+      for (const auto& [key, value] : point.configuration) text += "," + cell(value);
+      for (const std::string& name : metric_names()) {
+        const auto found = run.metrics.find(name);
+        text += found == run.metrics.end() ? std::string(",") : fmt::format(",{}", found->second);
+      }
+      text += "," + run.digest + "\n";
+    }
+  }
+  return text;
+}
+
+void write_table(const std::string& folder, const SweepTable& table) {
+  write_file(folder + "/table.json", to_json(table).dump(2) + "\n");
+  write_file(folder + "/table.csv", to_csv(table));
+  write_file(folder + "/report.html", html_page(table));
+}
+
+}  // namespace chalk::sim

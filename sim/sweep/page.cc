@@ -1,0 +1,92 @@
+// What a person reads of a sweep: the front first.
+#include "sim/report/page.h"
+
+#include <fmt/format.h>
+
+#include "sim/sweep/merge.h"
+
+namespace chalk::sim {
+namespace {
+
+std::string interval_text(const Estimate& e) {
+  return e.has_interval() ? fmt::format("{} ± {}", number_text(e.mean), number_text(e.half))
+                          : number_text(e.mean);
+}
+
+std::vector<std::string> answer(const SweepTable& table) {
+  std::vector<std::string> say;
+  std::size_t front = 0, runs = 0;
+  for (const SweepPoint& point : table.points) {
+    front += point.on_front ? 1 : 0;
+    runs += point.runs.size();
+  }
+  say.push_back(fmt::format("{} of {} configurations are beaten by no other in both {} and {}.",
+                            front, table.points.size(), table.x_metric, table.y_metric));
+  say.push_back(fmt::format(
+      "{} runs, {} seeds each; ± is the 95 % interval of the mean over seeds (Student's "
+      "t).",
+      runs, table.question.seeds));
+  for (const SweepPoint& point : table.points) {
+    for (const SweepRun& run : point.runs) {
+      if (run.broken.empty()) continue;
+      say.push_back(fmt::format("BROKEN: {} seed {}: {}", to_text(point.configuration), run.seed,
+                                run.broken[0]));
+    }
+  }
+  if (!table.missing.empty()) {
+    say.push_back(fmt::format("DOES NOT hold all: {} of {} runs are missing, the first is {}.",
+                              table.missing.size(), table.question.runs(), table.missing[0]));
+  }
+  return say;
+}
+
+std::string mark(const SweepPoint& point) {
+  if (point.broken) return "BROKEN";
+  return point.on_front ? "front" : "";
+}
+
+}  // namespace
+
+std::string summary(const SweepTable& table) {
+  std::string text = fmt::format("{}: {}\n\n", table.question.name, table.question.shows);
+  for (const std::string& line : answer(table)) text += fmt::format("  {}\n", line);
+  std::size_t width = 13;
+  for (const SweepPoint& p : table.points) {
+    width = std::max(width, to_text(p.configuration).size());
+  }
+  text += fmt::format("\n  {:{}}  {:>22}  {:>22}  {:>13}  {:>7}\n", "configuration", width,
+                      table.x_metric, table.y_metric, "refused_ratio", "");
+  for (const SweepPoint& p : table.points) {
+    text += fmt::format("  {:{}}  {:>22}  {:>22}  {:>13}  {:>7}{}\n", to_text(p.configuration),
+                        width, interval_text(p.x), interval_text(p.y),
+                        number_text(table.metric(p, "refused_ratio").mean), mark(p),
+                        p.not_met == 0 ? "" : fmt::format("  ({} assertions not met)", p.not_met));
+  }
+  return text;
+}
+
+std::string html_page(const SweepTable& table) {
+  std::string body = fmt::format(
+      "<h2>Configurations</h2>\n<table class=\"times\"><thead><tr><th></th><th></th><th>{}</th>"
+      "<th>{}</th><th>refused_ratio</th><th>failed_ratio</th><th>seeds</th><th>assertions not met"
+      "</th></tr></thead><tbody>\n",
+      escaped(table.x_metric), escaped(table.y_metric));
+  for (const SweepPoint& p : table.points) {
+    body += fmt::format(
+        "<tr{}><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
+        "<td>{}</td></tr>\n",
+        p.on_front ? " class=\"chosen\"" : "", escaped(to_text(p.configuration)), mark(p),
+        interval_text(p.x), interval_text(p.y), number_text(table.metric(p, "refused_ratio").mean),
+        number_text(table.metric(p, "failed_ratio").mean), p.runs.size(), p.not_met);
+  }
+  body += "</tbody></table>\n<h2>Commands</h2>\n<table class=\"facts commands\"><tbody>\n";
+  for (const SweepPoint& p : table.points) {
+    body += fmt::format("<tr><th>{}</th><td><code>{}</code></td></tr>\n",
+                        escaped(to_text(p.configuration)), escaped(p.command));
+  }
+  body += "</tbody></table>\n";
+  return page(fmt::format("{}: {} against {}", table.question.name, table.y_metric, table.x_metric),
+              table.question.shows, answer(table), body, {{"sweep", to_json(table)}});
+}
+
+}  // namespace chalk::sim

@@ -1,0 +1,73 @@
+#include "sim/statistics/statistics.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "model/core/random.h"
+#include "sim/workload/sampling.h"
+
+namespace chalk::sim {
+namespace {
+
+// Law, Simulation Modeling and Analysis, example 4.26 (in the 3rd edition): ten values, 90 %.
+TEST(Statistics, GivesTheIntervalOfATextbook) {
+  const Estimate e = mean_of({1.20, 1.50, 1.68, 1.89, 0.95, 1.49, 1.58, 1.55, 0.50, 1.09}, 0.90);
+  EXPECT_NEAR(e.mean, 1.34, 0.005);
+  EXPECT_NEAR(e.half, 0.24, 0.005);
+}
+
+TEST(Statistics, SaysNothingOfOneValueAndAllOfEqualOnes) {
+  EXPECT_FALSE(mean_of({3}).has_interval());
+  EXPECT_EQ(mean_of({3}).p, 1);
+  EXPECT_EQ(mean_of({0, 0, 0}).p, 1);
+  EXPECT_EQ(mean_of({2, 2, 2}).p, 0);
+  EXPECT_EQ(mean_of({2, 2, 2}).half, 0);
+}
+
+TEST(Statistics, PairsSeeWhatTheSeedsHide) {
+  const std::vector<double> a = {10, 20, 30, 40, 50};
+  const std::vector<double> b = {11, 21.1, 30.9, 41, 51.05};
+  EXPECT_LT(paired_difference(a, b).p, 0.001);
+  EXPECT_GT(welch_difference(a, b).p, 0.5);
+  EXPECT_NEAR(paired_difference(a, b).mean, 1.01, 1e-9);
+  EXPECT_NEAR(welch_difference(a, b).mean, 1.01, 1e-9);
+}
+
+// Of 2000 questions without a difference 5 % are answered wrongly by one interval of 95 %.
+TEST(Statistics, IsAsSureAsItSays) {
+  Random random{11, 0};
+  const auto normal = [&] { return normal_quantile(unit(random.next())); };
+  int paired = 0, welch = 0, families = 0;
+  constexpr int kTries = 2000;
+  for (int i = 0; i < kTries; ++i) {
+    std::vector<double> a, b, p;
+    for (int s = 0; s < 6; ++s) {
+      const double shared = 5 * normal();
+      a.push_back(shared + normal());
+      b.push_back(shared + normal());
+    }
+    paired += paired_difference(a, b).p < 0.05;
+    std::vector<double> c, d;
+    for (int s = 0; s < 6; ++s) c.push_back(normal());
+    for (int s = 0; s < 9; ++s) d.push_back(3 * normal());
+    welch += welch_difference(c, d).p < 0.05;
+    for (int q = 0; q < 10; ++q) p.push_back(unit(random.next()));
+    bool any = false;
+    for (const double one : holm_adjusted(p)) any = any || one < 0.05;
+    families += any;
+  }
+  EXPECT_NEAR(paired / double(kTries), 0.05, 0.015);
+  EXPECT_NEAR(welch / double(kTries), 0.05, 0.015);
+  EXPECT_NEAR(families / double(kTries), 0.05, 0.015);
+}
+
+TEST(Statistics, HolmGrowsAndKeepsTheOrder) {
+  const auto p = holm_adjusted({0.04, 0.01, 0.03});
+  EXPECT_NEAR(p[1], 0.03, 1e-12);
+  EXPECT_NEAR(p[2], 0.06, 1e-12);
+  EXPECT_NEAR(p[0], 0.06, 1e-12);
+}
+
+}  // namespace
+}  // namespace chalk::sim

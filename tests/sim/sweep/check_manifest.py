@@ -1,0 +1,54 @@
+"""Checks the Indexed Job of a sweep as far as that goes without a cluster, and writes its command.
+
+Usage: check_manifest.py MANIFEST SCRIPT
+PyYAML is not among what ci/setup installs: without it the fields are looked for by their lines.
+"""
+import pathlib
+import re
+import sys
+
+
+def by_lines(text):
+    """The same fields, found by what their lines say."""
+    args = re.search(r"args:\n\s+- >-\n((?:\s{14}.*\n)+)", text).group(1)
+    return {"mode": re.search(r"completionMode: (\w+)", text).group(1),
+            "completions": int(re.search(r"completions: (\d+)", text).group(1)),
+            "restart": re.search(r"restartPolicy: (\w+)", text).group(1),
+            "shards": int(re.search(r'SHARDS, value: "(\d+)"', text).group(1)),
+            "command": " ".join(args.split())}
+
+
+def by_yaml(yaml, text):
+    job = yaml.safe_load(text)
+    assert job["apiVersion"] == "batch/v1" and job["kind"] == "Job", "expected a Job of batch/v1"
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["volumes"]}, "expected every mount to be a volume"
+    assert container["command"] == ["/bin/sh", "-c"] and len(container["args"]) == 1
+    env = {one["name"]: one["value"] for one in container["env"]}
+    return {"mode": job["spec"]["completionMode"], "completions": job["spec"]["completions"],
+            "restart": pod["restartPolicy"], "shards": int(env["SHARDS"]), "command": container["args"][0]}
+
+
+def main():
+    text = pathlib.Path(sys.argv[1]).read_text()
+    found = by_lines(text)
+    try:
+        import yaml
+    except ImportError:
+        yaml = None
+    if yaml is not None and by_yaml(yaml, text) != found:
+        raise SystemExit(f"{sys.argv[1]}: its lines say {found}, YAML says {by_yaml(yaml, text)}")
+    wrong = [name for name, good in {
+        "completionMode": found["mode"] == "Indexed",
+        "restartPolicy": found["restart"] in ("OnFailure", "Never"),
+        "SHARDS": found["shards"] == found["completions"],
+        "--shard": '"$JOB_COMPLETION_INDEX/$SHARDS"' in found["command"]}.items() if not good]
+    if wrong:
+        raise SystemExit(f"{sys.argv[1]}: {', '.join(wrong)}: not as an Indexed Job of shards needs it")
+    pathlib.Path(sys.argv[2]).write_text(found["command"] + "\n")
+
+
+if __name__ == "__main__":
+    main()
