@@ -267,7 +267,8 @@ int command(int argc, char** argv) {
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
   const Context context{CHALK_COMMIT, &g_stop};
-  const Subcommand others[] = {add_sweep(app, context), add_merge(app, context)};
+  const Subcommand others[] = {add_sweep(app, context), add_merge(app, context),
+                               add_compare(app, context)};
   CLI11_PARSE(app, argc, argv);
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();

@@ -1,6 +1,6 @@
 """Opens a report in headless Chromium and fails on a console error or a plot that is not drawn.
 
-Usage: check_page.py PAGE [SCREENSHOT]
+Usage: check_page.py PAGE [SCREENSHOT [PLOTS_AT_LEAST]]
 Exits 77 where there is no Chromium.
 """
 import re
@@ -35,7 +35,8 @@ def main():
         print(f"{page}: {drawn} of {plots} plots are drawn")
         if len(sys.argv) > 2:
             chromium(profile, f"--screenshot={sys.argv[2]}", f"file://{page}")
-    return 0 if not bad and plots >= 5 and drawn == plots else 1
+    least = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+    return 0 if not bad and plots >= least and drawn == plots else 1
 
 
 if __name__ == "__main__":

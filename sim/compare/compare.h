@@ -1,0 +1,70 @@
+// Two sets of runs side by side: what got better and what worse, beyond what seeds make of it.
+//
+// Runs of one scenario and configuration are a case. Where both sides have the same seeds the
+// differences seed by seed are judged (paired t), else the means (Welch's t); both with Holm's
+// adjustment over all questions of the comparison: statistics.h has the sources. A change counts
+// when it is beyond noise and at least `at_least` of the mean of A, so that a difference that is
+// certain but does not matter is none. Rows that are equal in every seed are no question.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "sim/report/sense.h"
+#include "sim/statistics/statistics.h"
+
+namespace chalk::sim {
+
+using Metrics = std::map<std::string, double>;
+// By case ("scenario" or "scenario a.b=1 c=x"), then by seed.
+using Measured = std::map<std::string, std::map<std::uint64_t, Metrics>>;
+
+// Every result.json (`run --out`) and every sweep at or below the folder. Throws std::runtime_error
+// where there is none, or where one case has a seed twice with different figures.
+Measured read_measured(const std::string& folder);
+
+struct CompareOptions {
+  std::vector<std::string> metrics;  // empty: headline_metrics()
+  double confidence = kConfidence;
+  double at_least = 0.01;
+  bool show_equal = false;  // also the rows that are equal in every seed
+};
+// Those that say how a fleet does: waits, refusals, failures, what is used and paid.
+std::vector<std::string> headline_metrics();
+
+enum class Verdict { equal, within_noise, better, worse, changed, one_seed };
+const char* to_text(Verdict verdict);
+
+struct CompareRow {
+  std::string of;  // the case
+  std::string metric;
+  double a = 0, b = 0;  // means
+  Estimate difference;  // b - a
+  bool paired = false;
+  double adjusted = 1;  // Holm's p
+  Verdict verdict = Verdict::equal;
+  double relative(double value) const;  // as a share of a; of 1 where a is 0
+};
+
+struct Comparison {
+  std::string name_a, name_b;
+  CompareOptions options;
+  std::vector<CompareRow> rows;             // worse first, then better, changed, the rest
+  std::vector<std::string> only_a, only_b;  // cases
+  std::vector<std::string> broken;          // cases in which B breaks an invariant and A does not
+  std::size_t count(Verdict verdict) const;
+};
+
+// Throws std::runtime_error where the two have no case in common, or for an unknown metric.
+Comparison compare(const std::string& name_a, const Measured& a, const std::string& name_b,
+                   const Measured& b, const CompareOptions& options);
+
+nlohmann::json to_json(const Comparison& comparison);
+std::string summary(const Comparison& comparison);  // for a terminal
+std::string html_page(const Comparison& comparison);
+// compare.json and report.html, each complete or not there.
+void write_comparison(const std::string& folder, const Comparison& comparison);
+
+}  // namespace chalk::sim
