@@ -25,14 +25,15 @@ def edited_sources(bug):
     for path, old, new in bug["edits"]:
         text = texts.get(path) or (ROOT / path).read_text()
         if text.count(old) != 1:
-            raise SystemExit(f"bugs.json, invariant {bug['invariant']}: {text.count(old)} places in {path} "
-                             f"match {old!r}, expected 1: bring the bug up to date with the code")
+            raise SystemExit(f"{bug['bug']}: {text.count(old)} places in {path} match {old!r}, expected 1: "
+                             f"bring the bug up to date with the code")
         texts[path] = text.replace(old, new)
     return texts
 
 
 def compile_and_link(build, bug, folder, program="property_test"):
-    """`program` as folder/planted. A header that the bug changes counts for the sources in "recompile"."""
+    """Links `program` of the build with the edited files before its libraries, as FOLDER/planted. A header
+    that the bug changes counts for the sources in "recompile"."""
     commands = {entry["file"]: entry["command"] for entry in json.loads((build / "compile_commands.json").read_text())}
     objects, replaced = [], set()
     texts = edited_sources(bug)
