@@ -395,8 +395,8 @@ class Parser {
     bool all = true;
     for (Reader& r : root_.list("workload")) {
       const std::string kind = r.text("kind", "");
-      all = all && (kind == "trace" || kind == "azure_functions" || r.has("arrivals_max") ||
-                    r.has("until"));
+      all = all && (kind == "trace" || kind == "list" || kind == "azure_functions" ||
+                    r.has("arrivals_max") || r.has("until"));
     }
     return all;
   }
@@ -427,7 +427,13 @@ std::string canonical(const YAML::Node& node) {
 
 Setup load_scenario(const std::string& path, const std::vector<Override>& overrides,
                     const std::optional<std::string>& trace) {
-  YAML::Node root = read_yaml(path);
+  return load_scenario_text(path, read_scenario_file(path), overrides, trace);
+}
+
+Setup load_scenario_text(const std::string& path, const std::string& text,
+                         const std::vector<Override>& overrides,
+                         const std::optional<std::string>& trace) {
+  YAML::Node root = parse_yaml(path, text);
   for (const Override& one : overrides) apply_override(path, root, one);
   const std::string content = canonical(root) + trace.value_or("");
   try {

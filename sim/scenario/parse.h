@@ -25,6 +25,11 @@ struct Override {  // --set path=value; elements of lists by number or by their 
 Setup load_scenario(const std::string& path, const std::vector<Override>& overrides,
                     const std::optional<std::string>& trace);
 
+// The same of a text; `name` stands for the file in errors and names the scenario.
+Setup load_scenario_text(const std::string& name, const std::string& text,
+                         const std::vector<Override>& overrides = {},
+                         const std::optional<std::string>& trace = {});
+
 // What is allowed but probably not meant.
 std::vector<std::string> lint(const Setup& setup);
 

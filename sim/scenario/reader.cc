@@ -47,7 +47,7 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
 
 }  // namespace
 
-YAML::Node read_yaml(const std::string& file) {
+std::string read_scenario_file(const std::string& file) {
   std::error_code error;
   const auto size = std::filesystem::file_size(file, error);
   if (error) throw ScenarioError(fmt::format("{}: cannot read: {}", file, error.message()));
@@ -58,8 +58,12 @@ YAML::Node read_yaml(const std::string& file) {
   std::ifstream in(file, std::ios::binary);
   std::stringstream text;
   text << in.rdbuf();
+  return text.str();
+}
+
+YAML::Node parse_yaml(const std::string& file, const std::string& text) {
   try {
-    YAML::Node root = YAML::Load(text.str());
+    YAML::Node root = YAML::Load(text);
     if (!root.IsMap())
       throw ScenarioError(file + ":1: found no map, expected keys such as shows: and pools:");
     refuse_repeated_keys(file, root, 0);

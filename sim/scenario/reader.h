@@ -52,8 +52,10 @@ class Reader {
   std::set<std::string> known_;
 };
 
-// Throws ScenarioError for a file that is no YAML map, or has a key twice.
-YAML::Node read_yaml(const std::string& file);
+// Throws ScenarioError for a file that cannot be read or is too large.
+std::string read_scenario_file(const std::string& file);
+// Throws ScenarioError for a text that is no YAML map, or has a key twice.
+YAML::Node parse_yaml(const std::string& file, const std::string& text);
 void apply_override(const std::string& file, YAML::Node root, const Override& override_one);
 
 }  // namespace chalk::sim

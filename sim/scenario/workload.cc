@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "sim/scenario/listed.h"
 #include "sim/workload/azure_shape.h"
 #include "sim/workload/generate.h"
 #include "sim/workload/sampling.h"
@@ -99,11 +100,11 @@ AzureShape read_azure_shape(Reader& section) {
 // One section: the generator it asks for, ended where it says.
 OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_models,
                           const TraceOptions& trace_options) {
-  const std::vector<const char*> kinds = {"poisson",     "bursts",          "daily",
-                                          "closed_loop", "azure_functions", "trace"};
+  const std::vector<const char*> kinds = {"poisson",         "bursts", "daily", "closed_loop",
+                                          "azure_functions", "trace",  "list"};
   if (!section.has("kind"))
     section.fail("kind", "nothing",
-                 "poisson, bursts, daily, closed_loop, azure_functions or trace");
+                 "poisson, bursts, daily, closed_loop, azure_functions, trace or list");
   const std::string kind = kinds[section.choice("kind", 0, kinds)];
   Cut end;
   const auto most = section.whole("arrivals_max", 0, 0, 1'000'000'000'000);
@@ -118,6 +119,9 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
       options.seed = seed;
       return open_trace(path, options);
     };
+  } else if (kind == "list") {
+    const std::shared_ptr<const Listed> listed = read_listed(section, gpu_models);
+    open = [listed](std::uint64_t) { return listed_source(listed); };
   } else if (kind == "azure_functions") {
     const AzureShape shape = read_azure_shape(section);
     open = [shape](std::uint64_t seed) { return azure_functions_shape(shape, seed); };

@@ -73,7 +73,7 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
   EXPECT_EQ(
       error_of(kGood, "kind: poisson", "kind: fish"),
       "parse_test.yaml:8: workload[0].kind: found \"fish\", expected one of poisson bursts daily "
-      "closed_loop azure_functions trace");
+      "closed_loop azure_functions trace list");
   EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
             "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
   EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""),
