@@ -39,6 +39,7 @@ struct Options {
   bool json = false;
   bool quiet = false;
   bool restore_each_step = false;
+  bool check_each_step = false;
   std::string knob;
   std::string range;
   std::string until;
@@ -78,6 +79,7 @@ int run(const Options& options) {
   run_options.commit = CHALK_COMMIT;
   run_options.stop = &g_stop;
   run_options.restore_each_step = options.restore_each_step;
+  run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
     make_folder("--out", options.out);
     if (setup.event_log) run_options.log_path = options.out + "/events.log";
@@ -239,6 +241,8 @@ int command(int argc, char** argv) {
   run_app->add_flag(
       "--restore-each-step", options.restore_each_step,
       "rebuild each machine from its encoded state before every event (slow; a test)");
+  run_app->add_flag("--check-each-step", options.check_each_step,
+                    "compare truth and belief at every step of control, as swarm and shrink do");
   CLI::App* plan_app =
       app.add_subcommand("plan", "find the least value of a key that meets a condition");
   add_scenario_options(*plan_app, options);
@@ -268,7 +272,7 @@ int command(int argc, char** argv) {
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
   const Context context{CHALK_COMMIT, &g_stop};
   const Subcommand others[] = {add_sweep(app, context), add_merge(app, context),
-                               add_compare(app, context)};
+                               add_compare(app, context), add_swarm(app, context)};
   CLI11_PARSE(app, argc, argv);
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();
