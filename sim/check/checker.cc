@@ -95,10 +95,16 @@ void Checker::accepted(Time now, std::uint64_t request, SandboxId sandbox) {
   if (accepted_.size() <= slot) accepted_.resize(slot + 1);
   auto& known = accepted_[slot];
   if (request > known.first) known = {request, sandbox};  // a later request has the slot now
+  if (request == known.first && !known.second) known.second = sandbox;
   if (request != known.first || known.second == sandbox) return;
   broke(now, 3,
         "request " + std::to_string(request) + " got sandbox " + to_text(sandbox) +
             " after sandbox " + to_text(known.second));
+}
+
+void Checker::refused(std::uint64_t request) {
+  const std::size_t slot = request & 0xFFFFFFFF;
+  if (slot < accepted_.size() && accepted_[slot].first == request) accepted_[slot].second = {};
 }
 
 void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,

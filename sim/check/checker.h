@@ -40,8 +40,10 @@ class Checker {
   // A call was given to a replica of `group`.
   void dispatched(Time now, GroupId group, const LiveSandbox* replica);
   void step(Time now);  // every step of any machine: time never goes back
-  // One request of a client, however often it is repeated, names one sandbox.
+  // One request of a client, however often it is repeated, names one sandbox, unless it is refused
+  // in between: a refused request leaves no trace.
   void accepted(Time now, std::uint64_t request, SandboxId sandbox);
+  void refused(std::uint64_t request);
   // Whether somebody must say how many calls to the group are open at once.
   bool counts_calls(GroupId group) const { return group.value <= most_open_.size(); }
   void called(GroupId group, std::uint32_t open) {

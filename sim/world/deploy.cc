@@ -195,8 +195,11 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
 CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
   CheckLimits limits;
   limits.stop = setup.stop;
-  for (const Fault& fault : setup.faults) {  // nobody is there who would end it
-    if (fault.kind == Fault::Kind::agent_restart) limits.stop = limits.stop + fault.lasts;
+  // While an agent is away nobody is there who would end it, and a kill that was under way begins
+  // again.
+  for (const Fault& fault : setup.faults) {
+    if (fault.kind != Fault::Kind::agent_restart) continue;
+    limits.stop = limits.stop + fault.lasts + setup.stop;
   }
   // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of
   // which faults may lose or delay some times.

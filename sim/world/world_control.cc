@@ -119,6 +119,7 @@ void World::obey(const sandbox::Accepted& accepted) {
 
 void World::obey(const sandbox::Refused& refused) {
   if (refused.reply_to == 0) return;  // a replica; its group goes on with what it has
+  if (checker_) checker_->refused(refused.reply_to);
   const Ask* ask = asks_.find(AskId{refused.reply_to});
   if (ask == nullptr) return;
   measure_.refused(refusal_name(refused));
