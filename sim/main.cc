@@ -272,7 +272,8 @@ int command(int argc, char** argv) {
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
   const Context context{CHALK_COMMIT, &g_stop};
   const Subcommand others[] = {add_sweep(app, context), add_merge(app, context),
-                               add_compare(app, context), add_swarm(app, context)};
+                               add_compare(app, context), add_swarm(app, context),
+                               add_shrink(app, context)};
   CLI11_PARSE(app, argc, argv);
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();

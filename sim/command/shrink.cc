@@ -1,0 +1,102 @@
+#include "sim/shrink/shrink.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "sim/command/command.h"
+#include "sim/report/files.h"
+#include "sim/report/result.h"
+#include "sim/scenario/reader.h"
+
+namespace chalk::sim {
+namespace {
+
+struct Options {
+  std::string scenario, out;
+  double minutes = 10;
+  unsigned seconds = 60, parallel = 0;
+  bool json = false, quiet = false;
+};
+
+nlohmann::json size_json(const ShrinkSize& size) {
+  return {{"lines", size.lines}, {"arrivals", size.arrivals}, {"faults", size.faults}};
+}
+
+int shrink_command(const Options& options, const Context& context) {
+  std::string out = options.out;
+  if (out.empty()) {
+    out = std::filesystem::path(options.scenario).replace_extension(".least.yaml").string();
+  }
+  ShrinkOptions how;
+  how.parallel = options.parallel != 0 ? options.parallel : cores();
+  how.seconds_max = options.minutes * 60;
+  how.trial_seconds_max = options.seconds;
+  ProgressLine line(options.quiet);
+  const double began = wall_seconds();
+  const auto progress = [&](const ShrinkProgress& p) {
+    line.show(fmt::format("shrink: {} lines, {} arrivals, {} faults  {} runs, {}  at {}",
+                          p.size.lines, p.size.arrivals, p.size.faults, p.runs,
+                          clock_text(wall_seconds() - began), p.step));
+  };
+  const ShrinkResult result =
+      shrink(options.scenario, read_scenario_file(options.scenario), how, progress, context.stop);
+  line.clear();
+  const std::string repeat = result.failure.kind == "two digests"
+                                 ? "chalk-sim shrink " + shell_word(out)
+                                 : "chalk-sim run " + shell_word(out) + " --check-each-step";
+  write_file(out, fmt::format("# Fails: {}\n# Shrunk from {}.\n{}", result.failure.what,
+                              options.scenario, to_yaml(result.tree)));
+  if (options.json) {
+    std::cout << nlohmann::json{{"kind", result.failure.kind},
+                                {"what", result.failure.what},
+                                {"case", out},
+                                {"repeat", repeat},
+                                {"before", size_json(result.before)},
+                                {"after", size_json(result.after)},
+                                {"runs", result.runs},
+                                {"complete", result.complete},
+                                {"listed", result.listed},
+                                {"wall_seconds", wall_seconds() - began}}
+                     .dump(2)
+              << "\n";
+    return 0;
+  }
+  std::cout << fmt::format(
+      "{}\n{} lines, {} arrivals and {} faults are left of {}, {} and {}, after {} runs in "
+      "{}{}\n\n{}"
+      "\ncase:   {}\nrepeat: {}\n",
+      result.failure.what, result.after.lines, result.after.arrivals, result.after.faults,
+      result.before.lines, result.before.arrivals, result.before.faults, result.runs,
+      clock_text(wall_seconds() - began), result.complete ? "" : "; more might go, but time was up",
+      to_yaml(result.tree), out, repeat);
+  if (!result.listed) {
+    std::cout
+        << "The workload stands as it was: written out arrival by arrival it does not fail.\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+Subcommand add_shrink(CLI::App& app, const Context& context) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* sub = app.add_subcommand(
+      "shrink", "the smallest scenario, faults and arrivals that still fail, as a scenario file");
+  sub->add_option("CASE", options->scenario,
+                  "a scenario that breaks an invariant or an assertion, stops, or does not end")
+      ->required();
+  sub->add_option("--out", options->out, "the file to write (default: CASE with .least.yaml)");
+  sub->add_option("--minutes", options->minutes, "at most so long (default 10)")
+      ->check(CLI::Range(0.001, 1e5));
+  sub->add_option("--seconds", options->seconds,
+                  "a run that takes longer does not end (default 60)")
+      ->check(CLI::Range(1, 100'000));
+  sub->add_option("--parallel", options->parallel, "processes at once (default: one per core)");
+  sub->add_flag("--json", options->json, "print the outcome as JSON");
+  sub->add_flag("--quiet", options->quiet, "no progress");
+  return {sub, [options, context] { return shrink_command(*options, context); }};
+}
+
+}  // namespace chalk::sim
