@@ -273,7 +273,7 @@ int command(int argc, char** argv) {
   const Context context{CHALK_COMMIT, &g_stop};
   const Subcommand others[] = {add_sweep(app, context), add_merge(app, context),
                                add_compare(app, context), add_swarm(app, context),
-                               add_shrink(app, context)};
+                               add_shrink(app, context), add_explain(app, context)};
   CLI11_PARSE(app, argc, argv);
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();

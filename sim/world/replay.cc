@@ -10,7 +10,8 @@ constexpr std::size_t kShownBytesMax = 600;
 
 class Replayer {
  public:
-  Replayer(LogReader& reader, bool check_states) : reader_(reader), check_states_(check_states) {
+  Replayer(LogReader& reader, bool check_states, ReplayWatcher* watcher)
+      : reader_(reader), check_states_(check_states), watcher_(watcher) {
     report_.header = reader.header();
   }
 
@@ -42,8 +43,9 @@ class Replayer {
         }
         return false;
     }
-    return report_.same;
+    return report_.same && !ended_by_watcher_;
   }
+  bool ended_by_watcher() const { return ended_by_watcher_; }
 
   ReplayReport take_report() {
     report_.running_digest = machines_.running_digest();
@@ -89,11 +91,15 @@ class Replayer {
     }
   }
 
-  template <class Event, class Step>
-  void feed_one(const LogRecord& record, Step&& step) {
+  template <class Event, class Effects, class Step>
+  void feed_one(const LogRecord& record, Effects& effects, Step&& step) {
     const auto event = decoded<Event>(record, "an event of this machine");
+    const ReplayEvent seen{report_.events + 1, now_, record.root, record.index, &event};
+    if (watcher_ != nullptr) watcher_->before(seen, machines_);
+    effects.clear();
     step(event);
     ++report_.events;
+    if (watcher_ != nullptr) ended_by_watcher_ = !watcher_->after(seen, machines_, &effects);
     const auto low = machines_.running_digest() & 0xFFFFFFFFULL;
     if (low == record.running_digest) return;
     std::string shown = to_text(event);
@@ -107,18 +113,15 @@ class Replayer {
     if (record.nanos_later < 0) reader_.fail("found time going back, expected it to grow");
     need_machine(record);
     if (record.root == Root::control) {
-      feed_one<control::Event>(record, [&](const control::Event& event) {
-        control_effects_.clear();
+      feed_one<control::Event>(record, control_effects_, [&](const control::Event& event) {
         machines_.step(now_, event, control_effects_);
       });
     } else if (record.root == Root::gateway) {
-      feed_one<gateway::Event>(record, [&](const gateway::Event& event) {
-        gateway_effects_.clear();
+      feed_one<gateway::Event>(record, gateway_effects_, [&](const gateway::Event& event) {
         machines_.step(now_, record.index, event, gateway_effects_);
       });
     } else {
-      feed_one<node::Event>(record, [&](const node::Event& event) {
-        node_effects_.clear();
+      feed_one<node::Event>(record, node_effects_, [&](const node::Event& event) {
         machines_.step(now_, record.index, event, node_effects_);
       });
     }
@@ -149,6 +152,8 @@ class Replayer {
 
   LogReader& reader_;
   bool check_states_;
+  ReplayWatcher* watcher_;
+  bool ended_by_watcher_ = false;
   Machines machines_;
   ReplayReport report_;
   Time now_;
@@ -160,16 +165,16 @@ class Replayer {
 }  // namespace
 
 ReplayReport replay(const std::string& path, bool check_states,
-                    const std::function<void(std::uint64_t)>& progress) {
+                    const std::function<void(std::uint64_t)>& progress, ReplayWatcher* watcher) {
   LogReader reader(path);
-  Replayer replayer(reader, check_states);
+  Replayer replayer(reader, check_states, watcher);
   LogRecord record;
   while (reader.next(record)) {
     if (!replayer.take(record)) break;
     if (progress && reader.record_number() % 65536 == 0) progress(reader.record_number());
   }
   ReplayReport report = replayer.take_report();
-  if (report.same && !report.finished) {
+  if (report.same && !report.finished && !replayer.ended_by_watcher()) {
     reader.fail("the log has no closing record: it was cut, or the run did not end");
   }
   return report;

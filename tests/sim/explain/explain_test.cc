@@ -1,0 +1,105 @@
+#include "sim/explain/explain.h"
+
+#include <gtest/gtest.h>
+
+#include "sim/scenario/parse.h"
+#include "sim/world/world.h"
+
+namespace chalk::sim {
+namespace {
+
+std::string log_of(const std::string& scenario, const std::vector<Override>& overrides = {}) {
+  const std::string log = testing::TempDir() + "explain_test.log";
+  const auto setup = load_scenario(scenario, overrides, {});
+  RunOptions options;
+  options.seed = setup.seed;
+  options.log_path = log;
+  run_world(setup, options);
+  return log;
+}
+
+const Decision* of(const Explanation& e, const std::string& machine) {
+  for (const Decision& d : e.decisions) {
+    if (d.where == machine) return &d;
+  }
+  return nullptr;
+}
+
+std::string number(const Decision& d, const std::string& name) {
+  for (const auto& [key, value] : d.numbers) {
+    if (key == name) return value;
+  }
+  return "";
+}
+
+// Each placement, taken once more from the outside, comes out as the machine took it, and the
+// chosen node stands first among the candidates.
+TEST(Explain, NamesTheChosenNodeFirstOfItsCandidates) {
+  for (const char* scenario :
+       {"scenarios/fast/image_cache_locality.yaml", "scenarios/fast/scheduler_gpu_first.yaml",
+        "scenarios/fast/tenants_apart.yaml"}) {
+    const std::string log = log_of(scenario);
+    std::size_t placements = 0;
+    const auto found = find_events(log, "StartOrder", 400);
+    for (std::size_t i = 0; i < found.size(); i += 23) {
+      if (found[i].machine != "control plane") continue;
+      const Explanation e = explain(log, found[i].number);
+      EXPECT_TRUE(e.same);
+      for (const Decision& d : e.decisions) {
+        if (d.where != "scheduler" || !d.what.contains(" goes to node ")) continue;
+        ++placements;
+        EXPECT_EQ(d.note, "") << scenario << " event " << e.number;
+        ASSERT_FALSE(d.candidates.empty());
+        EXPECT_EQ(d.what.substr(d.what.rfind(' ') + 1), d.candidates[0][0])
+            << scenario << " event " << e.number << "\n"
+            << summary(e);
+        EXPECT_EQ(d.candidates[0].back(), "") << "the chosen one fails a filter";
+      }
+    }
+    EXPECT_GT(placements, 3u) << scenario;
+  }
+}
+
+TEST(Explain, TellsTheNumbersBehindScalingAndRefusal) {
+  const std::string scaling = log_of("scenarios/fast/chalk_scaling.yaml", {{"requests", "500"}});
+  const Explanation started = [&] {
+    for (const Found& one : find_events(scaling, "StartOrder", 50)) {
+      const Explanation e = explain(scaling, one.number);
+      if (of(e, "autoscaler") != nullptr) return e;
+    }
+    throw std::runtime_error("no start of the autoscaler in the log");
+  }();
+  const Decision& d = *of(started, "autoscaler");
+  EXPECT_TRUE(d.what.contains("start")) << d.what;
+  EXPECT_EQ(number(d, "policy"), "chalk");
+  EXPECT_NE(number(d, "desired replicas"), "");
+
+  const std::string refused = log_of("scenarios/fast/quota_refused.yaml");
+  const auto found = find_events(refused, "Refused{", 1);
+  ASSERT_EQ(found.size(), 1u);
+  const Explanation why = explain(refused, found[0].number);
+  ASSERT_NE(of(why, "tenancy"), nullptr) << summary(why);
+  EXPECT_TRUE(of(why, "tenancy")->rule.contains("quota")) << of(why, "tenancy")->rule;
+  EXPECT_FALSE(to_json(why)["decisions"].empty());
+}
+
+TEST(Explain, TellsWhichReplicaTakesACall) {
+  const std::string log = log_of("scenarios/fast/chalk_scaling.yaml", {{"requests", "300"}});
+  const auto found = find_events(log, "Dispatch{", 200);
+  ASSERT_GT(found.size(), 100u);
+  const Explanation e = explain(log, found.back().number);
+  const Decision* d = of(e, "functions");
+  ASSERT_NE(d, nullptr) << summary(e);
+  EXPECT_NE(number(*d, "replicas ready"), "");
+}
+
+TEST(Explain, NamesEventsThatAreNotThere) {
+  const std::string log = log_of("scenarios/fast/quota_refused.yaml");
+  EXPECT_THROW(explain(log, 0), std::runtime_error);
+  EXPECT_THROW(explain(log, 100'000'000), std::runtime_error);
+  EXPECT_THROW(explain("/nonexistent", 1), LogError);
+  EXPECT_TRUE(find_events(log, "no such text", 5).empty());
+}
+
+}  // namespace
+}  // namespace chalk::sim
