@@ -10,9 +10,12 @@
 #include "sim/calibrate/calibrate.h"
 #include "sim/command/command.h"
 #include "sim/plan/plan.h"
+#include "sim/report/files.h"
 #include "sim/report/html.h"
 #include "sim/report/result.h"
 #include "sim/scenario/parse.h"
+#include "sim/scenario/reader.h"
+#include "sim/shrink/tree.h"
 #include "sim/world/replay.h"
 #include "sim/world/world.h"
 
@@ -58,6 +61,25 @@ Setup load(const Options& options, std::vector<Override> more = {}) {
   return load_scenario(options.scenario, overrides, trace);
 }
 
+// The scenario as it is run, for `whatif` and for whoever finds the folder: in one file, with what
+// --set and --trace changed.
+std::string resolved(const Options& options, const std::string& name) {
+  YAML::Node root = parse_yaml(options.scenario, read_scenario_file(options.scenario));
+  for (const Override& one : parse_sets(options.sets)) {
+    apply_override(options.scenario, root, one);
+  }
+  if (!options.trace.empty()) {
+    YAML::Node section;
+    section["kind"] = "trace";
+    section["path"] = options.trace;
+    root["workload"] = YAML::Node(YAML::NodeType::Sequence);
+    root["workload"].push_back(section);
+  }
+  root["name"] = name;
+  if (options.seed) root["seed"] = std::to_string(*options.seed);
+  return "# " + options.scenario + ", as it was run.\n" + to_yaml(tree_of(root));
+}
+
 void show_progress(const Progress& p) {
   const double speed = p.wall_seconds > 0 ? p.simulated_seconds / p.wall_seconds : 0;
   std::string left = "?";
@@ -82,7 +104,10 @@ int run(const Options& options) {
   run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
     make_folder("--out", options.out);
-    if (setup.event_log) run_options.log_path = options.out + "/events.log";
+    if (setup.event_log) {
+      run_options.log_path = options.out + "/events.log";
+      write_file(options.out + "/scenario.yaml", resolved(options, setup.name));
+    }
   }
   if (wants_progress(options)) run_options.progress = show_progress;
   const Result result = run_world(setup, run_options);
@@ -271,9 +296,10 @@ int command(int argc, char** argv) {
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
   const Context context{CHALK_COMMIT, &g_stop};
-  const Subcommand others[] = {add_sweep(app, context), add_merge(app, context),
+  const Subcommand others[] = {add_sweep(app, context),   add_merge(app, context),
                                add_compare(app, context), add_swarm(app, context),
-                               add_shrink(app, context), add_explain(app, context)};
+                               add_shrink(app, context),  add_explain(app, context),
+                               add_whatif(app, context)};
   CLI11_PARSE(app, argc, argv);
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();

@@ -29,6 +29,7 @@ Subcommand add_compare(CLI::App& app, const Context& context);
 Subcommand add_swarm(CLI::App& app, const Context& context);
 Subcommand add_shrink(CLI::App& app, const Context& context);
 Subcommand add_explain(CLI::App& app, const Context& context);
+Subcommand add_whatif(CLI::App& app, const Context& context);
 
 // ---- arguments
 std::vector<Override> parse_sets(const std::vector<std::string>& sets);  // a.b.c=value

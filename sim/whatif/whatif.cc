@@ -1,0 +1,251 @@
+#include "sim/whatif/whatif.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <stdexcept>
+#include <type_traits>
+
+#include "sim/calibrate/calibrate.h"
+#include "sim/report/result.h"
+#include "sim/scenario/listed.h"
+#include "sim/simgrid/isolated.h"
+#include "sim/sweep/sweep.h"
+#include "sim/world/world.h"
+
+namespace chalk::sim {
+namespace {
+
+using nlohmann::json;
+
+// The closing record of a log, and its header. Events are passed over.
+struct LogEnd {
+  LogHeader header;
+  std::uint64_t digest = 0;
+};
+LogEnd end_of(const std::string& path) {
+  LogReader reader(path);
+  LogEnd end{reader.header(), 0};
+  LogRecord record;
+  while (reader.next(record)) {
+    if (record.tag == RecordTag::finished) end.digest = record.running_digest;
+    if (record.tag == RecordTag::finished || record.tag == RecordTag::exported) return end;
+  }
+  reader.fail("the log has no closing record: it was cut, or the run did not end");
+}
+
+void refuse_changed_demand(const std::vector<Override>& sets) {
+  for (const Override& one : sets) {
+    const std::string top = one.path.substr(0, one.path.find('.'));
+    for (const char* demand : {"workload", "llm", "seed", "requests", "duration"}) {
+      if (top != demand) continue;
+      throw std::runtime_error(fmt::format(
+          "--set {}: found a setting of the demand, which is the log's; expected one of decisions, "
+          "such as group_default.policy or pools.0.nodes",
+          one.path));
+    }
+  }
+  if (sets.empty()) throw std::runtime_error("--set: found nothing, expected a.b.c=value");
+}
+
+// A folder for what `calibrate` makes of a real log, gone when it is not needed any more.
+class Scratch {
+ public:
+  Scratch() {
+    std::string path = std::filesystem::temp_directory_path() / "chalk-whatif-XXXXXX";
+    if (mkdtemp(path.data()) == nullptr) throw std::runtime_error(path + ": cannot be made");
+    path_ = path;
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+class Asker {
+ public:
+  Asker(const WhatIfQuestion& question, const std::atomic<bool>* stop)
+      : question_(question), stop_(stop) {
+    if (!question.node_log.empty()) {
+      write_calibration(scratch_.path(), calibrate(question.log, question.node_log));
+      scenario_ = scratch_.path() + "/platform.yaml";
+      trace_ = "jsonl:" + scratch_.path() + "/workload.jsonl";
+      seed_ = 1;
+      return;
+    }
+    const LogEnd end = end_of(question.log);
+    digest_ = end.digest;
+    seed_ = end.header.seed;
+    scenario_ = question.scenario;
+    if (scenario_.empty()) {
+      scenario_ = std::filesystem::path(question.log).parent_path() / "scenario.yaml";
+      if (!std::filesystem::exists(scenario_)) {
+        throw std::runtime_error(fmt::format(
+            "{}: found no {} beside it, expected the scenario of the log: name it with --scenario, "
+            "or a real node's log with --node-log",
+            question.log, scenario_));
+      }
+    }
+    if (!question.trace.empty()) trace_ = question.trace;
+  }
+
+  // One run as the log was, which tells what arrived and whether it is the log's.
+  void record(WhatIfResult& out) {
+    const IsolatedResult told = run_isolated([&] { return recorded(); });
+    if (!told) throw std::runtime_error("the run of the log failed: " + told.error());
+    const std::size_t line = told->find('\n');
+    const json head = json::parse(told->substr(0, line));
+    out.scenario = head.at("scenario");
+    out.arrivals = head.at("arrivals");
+    out.seed = seed_;
+    out.same_as_log = digest_ != 0 && head.at("digest") == hex_text(digest_);
+    if (digest_ != 0 && !out.same_as_log) {
+      out.notes.push_back(
+          "This program and scenario do not decide as the log says: what stands in the first "
+          "column "
+          "is theirs.");
+    }
+    if (head.at("clients") == true) {
+      take_arrivals(told->substr(line + 1));
+      out.notes.push_back(
+          "The log's clients wait for their answers; here they ask when they asked in the log.");
+    }
+  }
+
+  Metrics measure(bool changed, std::uint64_t seed) const {
+    const Setup setup = setup_of(changed);
+    const Result result = run(setup, seed);
+    if (result.interrupted) throw std::runtime_error("interrupted");
+    return sweep_run(0, result).metrics;
+  }
+
+  std::uint64_t seed() const { return seed_; }
+  void check_sets() const { load(true); }
+
+ private:
+  static_assert(std::is_trivially_copyable_v<Arrival>);  // they go through a pipe
+
+  Setup load(bool changed) const {
+    return load_scenario(scenario_, changed ? question_.sets : std::vector<Override>{}, trace_);
+  }
+
+  Setup setup_of(bool changed) const {
+    Setup setup = load(changed);
+    if (listed_) {
+      setup.open_workload = [listed = listed_](std::uint64_t) { return listed_source(listed); };
+    } else {
+      setup.open_workload = [seed = seed_, open = load(false).open_workload](std::uint64_t) {
+        return open(seed);
+      };
+    }
+    return setup;
+  }
+
+  Result run(const Setup& setup, std::uint64_t seed) const {
+    RunOptions options;
+    options.seed = seed;
+    options.stop = stop_;
+    return run_world(setup, options);
+  }
+
+  std::string recorded() const {
+    Setup setup = load(false);
+    Listed listed;
+    setup.open_workload = [&listed, open = setup.open_workload](std::uint64_t seed) {
+      return recording_source(open(seed), listed);
+    };
+    const Result result = run(setup, seed_);
+    bool clients = false;
+    for (Arrival& arrival : listed.arrivals) {
+      clients = clients || arrival.client != kNoClient;
+      arrival.client = kNoClient;
+    }
+    std::string out = json{{"scenario", result.scenario},
+                           {"digest", hex_text(result.digest)},
+                           {"arrivals", listed.arrivals.size()},
+                           {"clients", clients}}
+                          .dump() +
+                      "\n";
+    if (clients) {
+      out.append(reinterpret_cast<const char*>(listed.arrivals.data()),
+                 listed.arrivals.size() * sizeof(Arrival));
+    }
+    return out;
+  }
+
+  void take_arrivals(const std::string& bytes) {
+    const auto listed = std::make_shared<Listed>();
+    listed->catalogue = load(false).open_workload(seed_)->catalogue();
+    listed->arrivals.resize(bytes.size() / sizeof(Arrival));
+    std::memcpy(listed->arrivals.data(), bytes.data(), listed->arrivals.size() * sizeof(Arrival));
+    listed_ = listed;
+  }
+
+  const WhatIfQuestion& question_;
+  const std::atomic<bool>* stop_;
+  Scratch scratch_;
+  std::string scenario_;
+  std::optional<std::string> trace_;
+  std::uint64_t seed_ = 1;
+  std::uint64_t digest_ = 0;  // 0: not known
+  std::shared_ptr<const Listed> listed_;
+};
+
+std::string sets_text(const std::vector<Override>& sets) {
+  std::string out;
+  for (const Override& one : sets) out += (out.empty() ? "" : " ") + one.path + "=" + one.value;
+  return out;
+}
+
+}  // namespace
+
+WhatIfResult what_if(const WhatIfQuestion& question,
+                     const std::function<void(std::size_t, std::size_t)>& progress,
+                     const std::atomic<bool>* stop) {
+  refuse_changed_demand(question.sets);
+  Asker asker(question, stop);
+  asker.check_sets();
+  WhatIfResult out;
+  const std::size_t whole = 1 + 2 * std::size_t{question.seeds};
+  std::size_t done = 0;
+  if (progress) progress(done, whole);
+  asker.record(out);
+  if (progress) progress(++done, whole);
+  std::vector<IsolatedBody> bodies;
+  for (std::uint32_t s = 0; s < question.seeds; ++s) {
+    for (const bool changed : {false, true}) {
+      bodies.push_back([&asker, changed, seed = asker.seed() + s] {
+        return json(asker.measure(changed, seed)).dump();
+      });
+    }
+  }
+  const auto outcomes =
+      run_isolated_all(bodies, question.parallel, [&](std::size_t, const IsolatedResult&) {
+        if (progress) progress(++done, whole);
+      });
+  Measured as_it_was, changed;
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    const std::uint64_t seed = asker.seed() + i / 2;
+    if (!outcomes[i]) {
+      throw std::runtime_error(fmt::format("the run {} with seed {} failed: {}",
+                                           i % 2 == 0 ? "as it was" : "with the new settings", seed,
+                                           outcomes[i].error()));
+    }
+    (i % 2 == 0 ? as_it_was : changed)[out.scenario][seed] =
+        json::parse(*outcomes[i]).get<Metrics>();
+  }
+  CompareOptions how = question.compare;
+  how.show_equal = true;
+  out.comparison = compare("as it was", as_it_was, sets_text(question.sets), changed, how);
+  return out;
+}
+
+}  // namespace chalk::sim

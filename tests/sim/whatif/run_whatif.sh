@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# `whatif`: the demand of a log, decided as it was and otherwise, with the difference and its confidence.
+set -euo pipefail
+bin=$(readlink -f "$1")
+cd "$(dirname "$0")/../../.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+sim=$bin/chalk-sim
+fail() { echo "FAILED: $1"; exit 1; }
+"$sim" run scenarios/fast/chalk_scaling.yaml --set requests=3000 --seed 7 --out "$scratch/run" --quiet >/dev/null || [ $? -eq 2 ]
+log=$scratch/run/events.log
+
+"$sim" whatif "$log" --set group_default.keep_alive=1s --out "$scratch/page" --quiet >"$scratch/text"
+for word in "the same 3000 calls" "decides as the log says, event by event" "WORSE: cold_starts" "B - A"; do
+  grep -q "$word" "$scratch/text" || fail "no \"$word\" in: $(cat "$scratch/text")"
+done
+"$sim" whatif "$log" --set group_default.keep_alive=1s --json --quiet | python3 -c '
+import json, sys
+w = json.load(sys.stdin)
+rows = {row["metric"]: row for row in w["rows"]}
+assert w["same_as_log"] and w["arrivals"] == 3000 and w["seed"] == 7, w
+assert rows["cold_starts"]["paired"] and rows["cold_starts"]["difference"] - rows["cold_starts"]["half"] > 0, rows
+assert rows["replicas_mean"]["verdict"] == "better", rows'
+# What is no change is none, in every figure.
+"$sim" whatif "$log" --set group_default.keep_alive=120s --json --quiet --all | python3 -c '
+import json, sys
+assert {row["verdict"] for row in json.load(sys.stdin)["rows"]} == {"equal"}'
+python3 tests/sim/report/check_page.py "$scratch/page/report.html" "$scratch/whatif.png" 1 || exit $?
+
+# Clients that wait for their answers: the arrivals are those of the log for both sides.
+cat >"$scratch/loop.yaml" <<'YAML'
+shows: Clients that wait.
+pools: [{name: p, nodes: 2, node: {cpu: 8, memory: 16Gi}}]
+group_default: {policy: kpa}
+workload: [{kind: closed_loop, clients: 10, think: 500ms, arrivals_max: 800, service: {distribution: exponential, mean: 300ms}}]
+YAML
+"$sim" run "$scratch/loop.yaml" --out "$scratch/loop" --quiet >/dev/null
+"$sim" whatif "$scratch/loop/events.log" --set group_default.policy=fixed --json --quiet --seeds 3 --metrics requests,cold_starts | python3 -c '
+import json, sys
+w = json.load(sys.stdin)
+rows = {row["metric"]: row for row in w["rows"]}
+assert w["same_as_log"] and rows["requests"]["a"] == rows["requests"]["b"] == 800, w'
+
+said() { "$sim" "${@:2}" >"$scratch/said" 2>&1 && fail "'${*:2}' was taken for good"; grep -q -- "$1" "$scratch/said" || fail "'${*:2}' says: $(cat "$scratch/said")"; }
+said "found a setting of the demand" whatif "$log" --set workload.0.per_second=3 --quiet
+said "group_default.polcy.*unknown key" whatif "$log" --set group_default.polcy=fixed --quiet
+mkdir "$scratch/alone" && cp "$log" "$scratch/alone/"
+said "found no .*scenario.yaml beside it" whatif "$scratch/alone/events.log" --set group_default.policy=fixed --quiet
+exit 0
