@@ -47,6 +47,7 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
   if (group == nullptr) return;
   const Demand& last = group->last;
   const bool fewer = demand.arrivals < last.arrivals || demand.holds < last.holds ||
+                     demand.reloads < last.reloads ||
                      demand.concurrency_ns < last.concurrency_ns;
   // Late: a newer one has been seen. Two of one nanosecond differ by their totals.
   if (demand.at < last.at || (demand.at == last.at && fewer)) return;
@@ -135,8 +136,8 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
 
 void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
-  std::uint64_t count = group.last.holds - group.holds_answered;
-  Why why = Why::held_calls;
+  std::uint64_t count = group.last.holds + group.last.reloads - group.holds_answered;
+  Why why = count != 0 && group.last.queued == 0 ? Why::expected_call : Why::held_calls;
   if (count == 0 && group.last.queued > group.starting * group.policy.concurrency && have == 0) {
     count = 1;  // its start failed: somebody still waits
   }
@@ -144,7 +145,7 @@ void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
     count = group.policy.min_replicas - have;
     why = Why::minimum;
   }
-  group.holds_answered = group.last.holds;
+  group.holds_answered = group.last.holds + group.last.reloads;
   const std::uint32_t room =
       group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
   const auto start = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, room));

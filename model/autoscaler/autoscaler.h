@@ -7,8 +7,8 @@
 // needed is not stopped.
 //
 // Policies, chosen per group:
-//   fixed  one start for each call that found no free slot; the gateway gives idle replicas back
-//          after keep_alive. The baseline of AWS Lambda, OpenWhisk and SimFaaS.
+//   fixed  one start for each call that found no free slot, and for each that the gateway expects;
+//          the gateway gives idle replicas back by its keep-alive policy. The baseline of AWS Lambda, OpenWhisk and SimFaaS.
 //   kpa    Knative's autoscaler with its published constants: averages over 60 s and 6 s, panic at
 //          200 % of what is ready, no scaling down in panic, target utilisation 70 %.
 //   chalk  enough for the forecast of concurrency plus z standard deviations (Poisson: the variance
@@ -86,7 +86,8 @@ enum class Why : std::uint8_t {
   stable_average,
   panic_average,
   forecast,
-  window
+  window,
+  expected_call
 };
 struct StartReplicas {
   GroupId group;
@@ -121,7 +122,7 @@ struct Group {
   std::uint32_t stopping = 0;        // asked of the gateway, not yet ended
   Time stop_asked;                   // the last time that any were asked to stop
   Demand last;                       // the newest report
-  std::uint64_t holds_answered = 0;  // fixed
+  std::uint64_t holds_answered = 0;  // fixed: of holds and reloads together
   Fifo<Sample> samples;              // kpa, chalk: back to the start of the stable window
   bool panic = false;
   Time panic_until;

@@ -41,6 +41,7 @@ void Functions::on(Time now, const RequestArrived& arrived, Effects& effects) {
   ++group->queued;
   group->peak = std::max(group->peak, group->in_flight + group->queued);
   group->queue.push_back({arrived.request, now});
+  missed(now, *group);
   arm_patience(*group, index);
   report_hold(now, *group, index, effects);
 }
@@ -75,12 +76,15 @@ void Functions::settle(Time now, std::uint32_t slot, Effects& effects) {
     if (replica.listed) unlist(group, slot);
     list_first(group, slot);
   }
-  if (replica.in_flight == 0 && group.reap_at == kNever) arm_reap(group, replica.group);
+  if (replica.in_flight != 0) return;
+  falls_idle(slot, effects);
+  arm_reap(now, group, static_cast<std::uint32_t>(group.routing.group.value - 1));
 }
 
-void Functions::dispatch(Time, RequestId request, Group& group, std::uint32_t slot, bool cold,
+void Functions::dispatch(Time now, RequestId request, Group& group, std::uint32_t slot, bool cold,
                          Effects& effects) {
   Replica& replica = state_.replicas.in_slot(slot);
+  if (replica.in_flight == 0) taken(now, group, slot);
   ++replica.in_flight;
   ++group.in_flight;
   group.peak = std::max(group.peak, group.in_flight + group.queued);
@@ -122,6 +126,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (state_.groups.size() <= index) state_.groups.resize(index + 1);
   Group& group = state_.groups[index];
   const std::uint32_t concurrency_before = group.routing.concurrency;
+  const bool other_habit = rule_of(routing) != rule_of(group.routing) || !group.known;
   group.routing = routing;
   group.routing.concurrency = std::max(1u, routing.concurrency);
   if (group.known && group.routing.concurrency < concurrency_before) {
@@ -132,8 +137,9 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
     while (group.first != 0 && take_queued(now, group, group.first - 1, false, effects)) continue;
   }
+  if (other_habit) group.habit.begin(rule_of(group.routing));
   group.reap_at = group.patience_at = kNever;  // what was armed may be too late for the new times
-  arm_reap(group, index);
+  arm_reap(now, group, index);
   arm_patience(group, index);
 }
 
@@ -150,6 +156,7 @@ void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
   replica.sandbox = ready.sandbox;
   replica.group = index;
   replica.idle_since = now;
+  stands_in(now, *group, replica);
   const ReplicaSlot id = state_.replicas.insert(replica);
   state_.by_sandbox.emplace(ready.sandbox, id);
   const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
@@ -161,7 +168,8 @@ void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
   }
   if (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency) {
     list_first(*group, slot);
-    if (group->reap_at == kNever) arm_reap(*group, index);
+    if (state_.replicas.in_slot(slot).in_flight == 0) falls_idle(slot, effects);
+    arm_reap(now, *group, index);
   }
 }
 
@@ -172,6 +180,7 @@ void Functions::on(Time now, const ReplicaGone& gone, Effects& effects) {
   Replica& replica = state_.replicas.at(id);
   Group& group = state_.groups[replica.group];
   changed(now, group, replica.group);
+  leaves(SlotTable<ReplicaSlot, Replica>::slot_of(id));
   if (replica.listed) unlist(group, SlotTable<ReplicaSlot, Replica>::slot_of(id));
   if (!replica.draining) --group.ready;
   group.in_flight -= replica.in_flight;
@@ -204,8 +213,16 @@ void Functions::on(Time now, const DrainReplicas& drain, Effects& effects) {
   }
 }
 
+void Functions::take_out(Group& group, std::uint32_t slot, Effects& effects) {
+  unlist(group, slot);
+  --group.ready;
+  state_.replicas.in_slot(slot).draining = true;
+  give_back(slot, effects);
+}
+
 void Functions::give_back(std::uint32_t slot, Effects& effects) {
   const Replica& replica = state_.replicas.in_slot(slot);
+  gives_back(state_.groups[replica.group], slot);
   effects.push_back(ReturnReplica{GroupId{replica.group + 1ULL}, replica.sandbox});
   state_.by_sandbox.erase(replica.sandbox);
   state_.replicas.erase(state_.replicas.id_at(slot));
@@ -222,11 +239,13 @@ void Functions::on(Time now, const Woken&, Effects& effects) {
       case Alarm::report: armed = &group.report_at; break;
       case Alarm::reap: armed = &group.reap_at; break;
       case Alarm::patience: armed = &group.patience_at; break;
+      case Alarm::reload: armed = &group.reload_at; break;
     }
     if (*armed != timer.at) continue;
     *armed = kNever;
     if (timer.key.alarm == Alarm::reap) reap(now, timer.key.group, effects);
     if (timer.key.alarm == Alarm::patience) look_at_queue(now, timer.key.group, effects);
+    if (timer.key.alarm == Alarm::reload) reload(now, group, timer.key.group, effects);
     if (timer.key.alarm == Alarm::report && group.active) {
       changed(now, group, timer.key.group);
       group.active = group.in_flight + group.queued != 0;
@@ -238,33 +257,41 @@ void Functions::on(Time now, const Woken&, Effects& effects) {
   }
 }
 
-// Gives back the replicas that have been idle for keep_alive; they stand last in the list.
+// Gives back the replicas whose time is over. They stand last in the list, but for one that was
+// loaded again: it is kept by another measure.
 void Functions::reap(Time now, std::uint32_t index, Effects& effects) {
   Group& group = state_.groups[index];
   std::uint32_t at = group.last;
   while (at != 0 && group.ready > group.routing.min_replicas) {
     const std::uint32_t slot = at - 1;
-    Replica& replica = state_.replicas.in_slot(slot);
+    const Replica& replica = state_.replicas.in_slot(slot);
     at = replica.previous;
     if (replica.in_flight != 0) continue;
-    if (replica.idle_since + group.routing.keep_alive > now) break;
-    unlist(group, slot);
-    --group.ready;
-    replica.draining = true;
-    give_back(slot, effects);
+    if (idle_until(group, replica) <= now) {
+      take_out(group, slot, effects);
+    } else if (!replica.reloaded) {
+      break;
+    }
   }
-  arm_reap(group, index);
+  arm_reap(now, group, index);
+  arm_reload(now, group, index);
 }
 
-void Functions::arm_reap(Group& group, std::uint32_t index) {
-  if (group.routing.keep_alive.nanos <= 0 || group.last == 0 || group.reap_at != kNever) return;
-  if (group.ready <= group.routing.min_replicas) return;
-  std::uint32_t at = group.last;
-  while (at != 0 && state_.replicas.in_slot(at - 1).in_flight != 0) {
-    at = state_.replicas.in_slot(at - 1).previous;
+void Functions::arm_reap(Time now, Group& group, std::uint32_t index) {
+  const bool fixed = group.routing.keep_alive_policy == KeepAlive::fixed;
+  if (group.last == 0 || group.ready <= group.routing.min_replicas) return;
+  if (fixed && (group.routing.keep_alive.nanos <= 0 || group.reap_at != kNever)) return;
+  Time first = kNever;
+  for (std::uint32_t at = group.last; at != 0;) {
+    const Replica& replica = state_.replicas.in_slot(at - 1);
+    at = replica.previous;
+    if (replica.in_flight != 0) continue;
+    first = std::min(first, idle_until(group, replica));
+    if (!replica.reloaded) break;
   }
-  if (at == 0) return;  // armed again when one falls idle
-  group.reap_at = state_.replicas.in_slot(at - 1).idle_since + group.routing.keep_alive;
+  // None idle: armed again when one falls idle. A window that has grown shorter comes sooner.
+  if (first >= group.reap_at) return;
+  group.reap_at = fixed ? first : std::max(now, first);
   state_.timers.arm(group.reap_at, {index, Alarm::reap});
 }
 
@@ -345,7 +372,8 @@ void Functions::report(Time now, Group& group, Effects& effects) {
   group.reported = now;
   effects.push_back(
       ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals, group.refused,
-                    group.holds, group.peak, group.in_flight, group.queued, group.ready}});
+                    group.holds, group.peak, group.in_flight, group.queued, group.ready,
+                    group.reloads}});
   group.peak = group.in_flight + group.queued;
 }
 

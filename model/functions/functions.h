@@ -7,7 +7,8 @@
 //
 // Among the replicas with a free slot the one used most recently is chosen, so that the others can
 // fall idle and be given back (the rule of AWS Lambda as measured by Wang et al., ATC'18, and of
-// SimFaaS, Mahmoudi and Khazaei, 2021). A call costs O(1).
+// SimFaaS, Mahmoudi and Khazaei, 2021). Which idle replicas stay, and which are asked for before a
+// call is expected, is the group's keep-alive policy (protocol's KeepAlive). A call costs O(1).
 #pragma once
 #include <cstdint>
 #include <map>
@@ -17,6 +18,8 @@
 #include "model/core/machine.h"
 #include "model/core/slot_table.h"
 #include "model/core/timers.h"
+#include "model/functions/greedy_dual.h"
+#include "model/functions/keep_alive.h"
 #include "model/protocol/protocol.h"
 
 namespace chalk::functions {
@@ -27,7 +30,8 @@ struct Config {
   Duration report_gap = milliseconds(100);  // between two reports of one group, at least
   Duration patience = seconds(60);  // without delayed_warm_start: a call that has waited so long
                                     // takes any replica, so a start that never comes strands nobody
-  CHALK_FIELDS(Config, groups_max, replicas_max, report_gap, patience)
+  std::int64_t idle_bytes_max = 8LL << 30;  // greedy_dual: of all its idle replicas together
+  CHALK_FIELDS(Config, groups_max, replicas_max, report_gap, patience, idle_bytes_max)
 };
 
 using ReplicaSlot = Id<struct ReplicaTag>;
@@ -96,7 +100,12 @@ struct Replica {
   Time idle_since;
   bool listed = false;
   bool draining = false;
-  CHALK_FIELDS(Replica, sandbox, group, in_flight, previous, next, idle_since, listed, draining)
+  bool used = false;          // it has had a call, or stands for one that had
+  bool reloaded = false;      // asked for before a call; it has had none yet
+  std::int64_t priority = 0;  // greedy_dual
+  std::int64_t pooled = 0;    // greedy_dual: its memory, while it is idle
+  CHALK_FIELDS(Replica, sandbox, group, in_flight, previous, next, idle_since, listed, draining,
+               used, reloaded, priority, pooled)
 };
 struct Queued {
   RequestId request;  // 0: abandoned
@@ -123,11 +132,21 @@ struct Group {
   Time report_at = kNever;
   Time reap_at = kNever;      // look for replicas whose keep-alive is over
   Time patience_at = kNever;  // look at the head of the queue
+  // All but `fixed`:
+  Habit habit;
+  std::vector<Time> left;  // when replicas that went had fallen idle, the newest last
+  std::uint64_t reloads = 0;
+  Time reload_at = kNever;
+  bool reloading = false;  // asked for, not there yet
+  Time start_asked = kNever;
+  Duration start_took;          // the last one
+  std::uint64_t frequency = 0;  // replicas taken since there was none
   CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed,
                concurrency_ns, arrivals, refused, holds, peak, known, active, reported, report_at,
-               reap_at, patience_at)
+               reap_at, patience_at, habit, left, reloads, reload_at, reloading, start_asked,
+               start_took, frequency)
 };
-enum class Alarm : std::uint8_t { report, reap, patience };
+enum class Alarm : std::uint8_t { report, reap, patience, reload };
 struct TimerKey {
   std::uint32_t group = 0;
   Alarm alarm{};
@@ -138,8 +157,9 @@ struct State {
   SlotTable<ReplicaSlot, Replica> replicas;
   std::map<SandboxId, ReplicaSlot> by_sandbox;
   Timers<TimerKey> timers;
+  GreedyDual idle;  // of the groups with that policy, by slot
   Time wake = kNever;
-  CHALK_FIELDS(State, groups, replicas, by_sandbox, timers, wake)
+  CHALK_FIELDS(State, groups, replicas, by_sandbox, timers, idle, wake)
 };
 
 class Functions {
@@ -179,11 +199,23 @@ class Functions {
   void list_first(Group&, std::uint32_t slot);
   void unlist(Group&, std::uint32_t slot);
   void give_back(std::uint32_t slot, Effects&);
+  void take_out(Group&, std::uint32_t slot, Effects&);
+  // What the policies of keeping learn and do; keeping.cc.
+  void falls_idle(std::uint32_t slot, Effects&);
+  void taken(Time, Group&, std::uint32_t slot);
+  void missed(Time, Group&);
+  void stands_in(Time, Group&, Replica&);
+  void leaves(std::uint32_t slot);
+  void gives_back(Group&, std::uint32_t slot);
+  void evict(Effects&);
+  void reload(Time, Group&, std::uint32_t index, Effects&);
+  void arm_reload(Time, Group&, std::uint32_t index);
+  static Time idle_until(const Group&, const Replica&);
   void report(Time, Group&, Effects&);
   void report_hold(Time, Group&, std::uint32_t index, Effects&);
   void reap(Time, std::uint32_t index, Effects&);
   void look_at_queue(Time, std::uint32_t index, Effects&);
-  void arm_reap(Group&, std::uint32_t index);
+  void arm_reap(Time, Group&, std::uint32_t index);
   void arm_patience(Group&, std::uint32_t index);
   void tell_wake(Effects&);
 

@@ -157,8 +157,9 @@ struct Demand {
   std::uint32_t in_flight = 0;      // now
   std::uint32_t queued = 0;         // now
   std::uint32_t ready = 0;          // replicas that the gateway may use now
+  std::uint64_t reloads = 0;        // total of replicas wanted before a call that is expected
   CHALK_FIELDS(Demand, group, at, concurrency_ns, arrivals, refused, holds, peak, in_flight, queued,
-               ready)
+               ready, reloads)
 };
 struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its keep-alive, or
                           // drained
@@ -167,6 +168,14 @@ struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its 
   CHALK_FIELDS(ReplicaReturned, group, sandbox)
 };
 using GatewayReport = std::variant<Demand, ReplicaReturned>;
+
+// Which idle replicas a gateway keeps, and which it asks for before a call comes.
+enum class KeepAlive : std::uint8_t {
+  fixed,        // for keep_alive
+  hybrid,       // model/functions/hybrid.h
+  greedy_dual,  // model/functions/greedy_dual.h
+  cost          // model/functions/gaps.h
+};
 
 struct GroupRouting {  // how the gateway treats calls to a group
   GroupId group;
@@ -177,8 +186,12 @@ struct GroupRouting {  // how the gateway treats calls to a group
   Duration report_interval;  // how often demand is reported while there is any
   std::uint32_t min_replicas = 0;
   bool delayed_warm_start = true;  // a replica that falls free takes a call that waits for a start
+  KeepAlive keep_alive_policy = KeepAlive::fixed;
+  Duration cold_start_worth = seconds(240);  // cost: so long of 1 GiB idle
+  std::int64_t memory_bytes = 1LL << 30;     // of a replica; greedy_dual, cost
   CHALK_FIELDS(GroupRouting, group, concurrency, queue_max, queue_timeout, keep_alive,
-               report_interval, min_replicas, delayed_warm_start)
+               report_interval, min_replicas, delayed_warm_start, keep_alive_policy,
+               cold_start_worth, memory_bytes)
 };
 struct ReplicaReady {
   GroupId group;

@@ -70,6 +70,7 @@ class Parser {
              "more than heartbeat, " + duration_text(setup_.heartbeat));
     }
     setup_.gateways = static_cast<std::uint32_t>(r.whole("gateways", 1, 1, 1000));
+    setup_.keep_alive_bytes = r.bytes("keep_alive_memory", setup_.keep_alive_bytes);
     setup_.separate_tenants = r.flag("separate_tenants", true);
     setup_.spread_zones = r.flag("spread_zones", true);
     setup_.scrub = r.duration("scrub", setup_.scrub);
@@ -296,6 +297,15 @@ class Parser {
         static_cast<std::uint32_t>(r.whole("queue_max", group.queue_max, 0, 100'000'000));
     group.queue_timeout = r.duration("queue_timeout", group.queue_timeout);
     group.keep_alive = r.duration("keep_alive", group.keep_alive);
+    group.keep_alive_policy = static_cast<KeepAlivePolicy>(
+        r.choice("keep_alive_policy", static_cast<std::size_t>(group.keep_alive_policy),
+                 {"fixed", "hybrid", "greedy_dual", "cost"}));
+    if (r.has("keep_alive_policy") && group.policy != ScalingPolicy::fixed &&
+        group.keep_alive_policy != KeepAlivePolicy::fixed) {
+      r.fail("keep_alive_policy", "a policy of the gateway beside an autoscaler's own window",
+             "policy: fixed with it");
+    }
+    group.cold_start_worth = r.duration("cold_start_worth", group.cold_start_worth);
     group.target_permille =
         static_cast<std::uint32_t>(r.whole("target_permille", group.target_permille, 1, 1000));
     group.delayed_warm_start = r.flag("delayed_warm_start", group.delayed_warm_start);

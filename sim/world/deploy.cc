@@ -44,9 +44,10 @@ control::Config control_config(const Setup& setup) {
   return config;
 }
 
-gateway::Config gateway_config(const Setup&, std::uint32_t gateway) {
+gateway::Config gateway_config(const Setup& setup, std::uint32_t gateway) {
   gateway::Config config;
   config.gateway = GatewayId{gateway + 1ULL};
+  config.functions.idle_bytes_max = setup.keep_alive_bytes / setup.gateways;
   return config;
 }
 
@@ -178,6 +179,9 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
   spec.routing.queue_max = group.queue_max;
   spec.routing.queue_timeout = group.queue_timeout;
   if (fixed) spec.routing.keep_alive = group.keep_alive;
+  if (fixed) spec.routing.keep_alive_policy = static_cast<KeepAlive>(group.keep_alive_policy);
+  spec.routing.cold_start_worth = group.cold_start_worth;
+  spec.routing.memory_bytes = r.memory_bytes;
   spec.routing.report_interval = fixed ? seconds(10) : seconds(2);
   spec.routing.min_replicas = group.replicas_min;
   // Only `fixed` starts a replica for each call that waits; with the others no start is anybody's

@@ -69,6 +69,7 @@ struct Image {
 };
 
 enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk };
+enum class KeepAlivePolicy : std::uint8_t { fixed, hybrid, greedy_dual, cost };
 struct Group {  // defaults for each function of the workload, or one by name
   std::int64_t cpu_millicores = 1000;
   std::int64_t memory_bytes = 1LL << 30;
@@ -85,6 +86,8 @@ struct Group {  // defaults for each function of the workload, or one by name
   std::uint32_t queue_max = 10000;
   Duration queue_timeout;  // 0: none
   Duration keep_alive = seconds(600);
+  KeepAlivePolicy keep_alive_policy = KeepAlivePolicy::fixed;
+  Duration cold_start_worth = seconds(240);  // `cost`: so long of 1 GiB idle
   std::uint32_t target_permille = 700;
   bool delayed_warm_start = true;
 };
@@ -130,6 +133,7 @@ struct Setup {
   Duration heartbeat = seconds(10);
   Duration node_timeout = seconds(40);
   std::uint32_t gateways = 1;
+  std::int64_t keep_alive_bytes = 64LL << 30;  // `greedy_dual`: idle replicas of all gateways
 
   std::vector<Zone> zones;
   std::vector<Pool> pools;

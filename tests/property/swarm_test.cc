@@ -49,6 +49,9 @@ Setup random_setup(std::uint64_t seed) {
   setup.group_default.replicas_max = 2 + below(10);
   setup.group_default.keep_alive = seconds(5 + below(60));
   setup.group_default.delayed_warm_start = below(2) != 0;
+  setup.group_default.keep_alive_policy = static_cast<KeepAlivePolicy>(seed % 4);
+  setup.group_default.cold_start_worth = seconds(20);
+  setup.keep_alive_bytes = 4LL << 30;
   const auto from = [&] { return Time{seconds(below(120)).nanos}; };
   using K = Fault::Kind;
   for (std::uint32_t i = 0; i < below(5); ++i) {

@@ -45,6 +45,20 @@ TEST(Autoscaler, FixedStartsOneReplicaForEachHeldCall) {
   EXPECT_EQ(world.starts, 5u);
 }
 
+// The gateway expects a call and wants a replica before it: one start, whoever repeats it.
+TEST(Autoscaler, FixedStartsOneReplicaForEachCallThatIsExpected) {
+  GroupWorld world(policy(Kind::fixed));
+  Demand expected = demand(world.now, 0, 0);
+  expected.reloads = 1;
+  const auto effects = tell(world.autoscaler, world.now, DemandReported{expected});
+  ASSERT_EQ(started(effects), 1u);
+  EXPECT_EQ(said<StartReplicas>(effects)[0].why, Why::expected_call);
+  EXPECT_EQ(started(tell(world.autoscaler, world.now, DemandReported{expected})), 0u);
+  expected.at = at(60);
+  expected.holds = expected.queued = 1;  // it came before its replica
+  EXPECT_EQ(started(tell(world.autoscaler, at(60), DemandReported{expected})), 1u);
+}
+
 // Two calls that are held in one nanosecond are two reports of that nanosecond.
 TEST(Autoscaler, AReportOvertakenWithinItsNanosecondIsNotANewGateway) {
   GroupWorld world(policy(Kind::fixed));

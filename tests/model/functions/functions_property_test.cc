@@ -228,6 +228,9 @@ GroupRouting any_routing() {
   out.report_interval = seconds(*rc::gen::element(1, 7));
   out.min_replicas = *rc::gen::inRange(0u, 3u);
   out.delayed_warm_start = *rc::gen::arbitrary<bool>();
+  out.keep_alive_policy = *rc::gen::element(KeepAlive::fixed, KeepAlive::hybrid,
+                                            KeepAlive::greedy_dual, KeepAlive::cost);
+  out.cold_start_worth = seconds(*rc::gen::element(0, 2, 300));
   return out;
 }
 
@@ -256,7 +259,8 @@ RC_GTEST_PROP(Functions, TheQueueEmptiesWhenReplicasComeAndCallsEnd, (std::uint6
   }
   world.pass(seconds(100));
   RC_ASSERT(world.book.queue.empty());
-  if (world.routing.keep_alive.nanos > 0) {
+  const bool fixed = world.routing.keep_alive_policy == KeepAlive::fixed;
+  if (fixed && world.routing.keep_alive.nanos > 0) {
     RC_ASSERT(world.book.ready() <= world.routing.min_replicas);
   }
 }
