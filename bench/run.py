@@ -136,6 +136,12 @@ output: {{event_log: false}}
     return lines
 
 
+def keep_alive(core):
+    """The bench prints its own tables: all policies in one pass over each seed's calls."""
+    return ["## Keep-alive policies on the shape of Azure Functions 2019, a week, 5 seeds", "",
+            run([BIN / "keep_alive_bench", "--seeds", 5], core).strip()]
+
+
 def day(core, rounds):
     results = [simulate("scenarios/capacity/ten_thousand_nodes.yaml", core) for _ in range(rounds)]
     first = results[0]
@@ -164,6 +170,7 @@ def main():
     parts.append(scheduler(options.core))
     parts.append(steps(options.core))
     parts.append(idle_nodes(options.core))
+    parts.append(keep_alive(options.core))
     if not options.skip_day:
         parts.append(day(options.core, min(3, options.rounds)))
     out = ROOT / f"bench/results/{options.name}.md"
