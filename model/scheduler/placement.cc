@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/scheduler/policies.h"
+
 namespace chalk::scheduler {
 namespace {
 
@@ -20,7 +22,7 @@ class Choice {
  public:
   Choice(const Config& config, const State& state, const PlaceAsked& asked)
       : state_(state), asked_(asked) {
-    if (config.spread_zones && asked.group) {
+    if (config.placing.spread_zones() && asked.group) {
       const std::uint32_t group = state.group_index.find(asked.group.value);
       if (group != kNone) zone_counts_ = &state.group_zones[std::size_t{group} * config.zones_max];
     }
@@ -127,6 +129,25 @@ void for_each_bucket(const State& state, const PlaceAsked& asked, Visit&& visit)
 }
 
 }  // namespace
+
+Pick choose(const Config& config, State& state, const PlaceAsked& asked) {
+  const Policy policy = config.placing.policy();
+  if (policy == Policy::best_fit) {
+    const std::uint32_t slot = choose_node(config, state, asked);
+    return {slot, slot == kNone ? 0 : choose_gpus(state, slot, asked.ask)};
+  }
+  const bool learns = policy == Policy::fgd || policy == Policy::frag_fit;
+  if (learns && asked.ask.gpus > 0) state.mix.learn(asked.ask);
+  const Candidates candidates = candidates_for(config, state, asked);
+  if (candidates.empty()) return {};
+  switch (policy) {
+    case Policy::least_allocated: return least_allocated(state, asked, candidates);
+    case Policy::power_of_two: return power_of_two(state, asked, candidates);
+    case Policy::fgd: return least_growth(state, asked, candidates, false);
+    case Policy::frag_fit: return least_growth(state, asked, candidates, true);
+    default: return first_fit(state, asked, candidates);
+  }
+}
 
 std::uint32_t choose_node(const Config& config, const State& state, const PlaceAsked& asked) {
   Choice choice(config, state, asked);

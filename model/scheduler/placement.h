@@ -8,6 +8,13 @@
 
 namespace chalk::scheduler {
 
+struct Pick {
+  std::uint32_t slot = kNone;  // of the node; kNone: it fits nowhere
+  std::uint32_t gpu_mask = 0;
+};
+// By the policy of Config. Some policies learn from the ask.
+Pick choose(const Config& config, State& state, const PlaceAsked& asked);
+
 // The node (slot) that the order of scheduler.h puts first, or kNone.
 std::uint32_t choose_node(const Config& config, const State& state, const PlaceAsked& asked);
 // Which GPUs of that node: for a share the tightest, else the lowest that are wholly free.
@@ -15,7 +22,7 @@ std::uint32_t choose_gpus(const State& state, std::uint32_t slot, const Resource
 
 // For an ask that no node could take whatever it has: the refusal. Nothing for a sensible ask.
 std::optional<NotPlaced> refuse_meaningless(const PlaceAsked& asked);
-// For an ask for which choose_node answered kNone.
+// For an ask that fits nowhere.
 NotPlaced explain_refusal(const State& state, const PlaceAsked& asked);
 
 }  // namespace chalk::scheduler

@@ -73,12 +73,11 @@ void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
     effects.push_back(*refused);
     return;
   }
-  const std::uint32_t slot = choose_node(config_, state_, asked);
+  const auto [slot, gpu_mask] = choose(config_, state_, asked);
   if (slot == kNone) {
     effects.push_back(explain_refusal(state_, asked));
     return;
   }
-  const std::uint32_t gpu_mask = choose_gpus(state_, slot, asked.ask);
   const bool claims = state_.infos[slot].owner != asked.owner;
   reserve(slot, gpu_mask, asked);
   effects.push_back(Placed{asked.sandbox, state_.infos[slot].id, gpu_mask, claims});
@@ -117,7 +116,7 @@ void Scheduler::reserve(std::uint32_t slot, std::uint32_t gpu_mask, const PlaceA
   info.first_reservation = sandbox + 1;
   ++state_.live_reservations;
 
-  if (!asked.group || !config_.spread_zones) return;
+  if (!asked.group || !config_.placing.spread_zones()) return;
   std::uint32_t group = state_.group_index.find(asked.group.value);
   if (group == kNone) {
     group = take_index(state_.groups, state_.vacant_groups);

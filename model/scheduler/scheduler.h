@@ -1,4 +1,5 @@
-// Decides on which node, and on which of its GPUs, a sandbox runs: exact best fit, no sampling.
+// Decides on which node, and on which of its GPUs, a sandbox runs: exact best fit, no sampling (or
+// another policy of policy.h, to compare).
 //
 // In: nodes and their changes, asks, starts that finished, releases. Out: Placed, or NotPlaced with
 // the rule and the numbers behind the refusal. Invariant: on every node and in every dimension what
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "model/core/machine.h"
+#include "model/scheduler/policy.h"
 #include "model/scheduler/state.h"
 
 namespace chalk::scheduler {
@@ -28,8 +30,8 @@ struct Config {
   std::uint32_t nodes_max = 200'000;
   std::uint32_t sandboxes_max = 4'000'000;
   std::uint32_t zones_max = 64;
-  bool spread_zones = true;
-  CHALK_FIELDS(Config, nodes_max, sandboxes_max, zones_max, spread_zones)
+  Placing placing = {};
+  CHALK_FIELDS(Config, nodes_max, sandboxes_max, zones_max, placing)
 };
 
 struct NodeAdded {

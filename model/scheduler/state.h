@@ -11,6 +11,7 @@
 #include "model/core/ids.h"
 #include "model/core/resources.h"
 #include "model/scheduler/key_index.h"
+#include "model/scheduler/mix.h"
 
 namespace chalk::scheduler {
 
@@ -171,11 +172,13 @@ struct State {
       vacant_groups, vacant_images;
   std::uint64_t live_nodes = 0, shared_pool_nodes = 0, live_reservations = 0;
   Ignored ignored;
+  std::uint32_t next_start = 0;  // least_allocated: the slot where the next scan begins
+  Mix mix;                       // fgd
   CHALK_FIELDS(State, nodes, infos, reservations, links, zones, gpu_rows, buckets, grids, owners,
                groups, group_zones, images, pools, owner_index, group_index, image_index,
                pool_index, vacant_gpu_rows, vacant_buckets, vacant_grids, vacant_owners,
                vacant_groups, vacant_images, live_nodes, shared_pool_nodes, live_reservations,
-               ignored)
+               ignored, next_start, mix)
 };
 
 // An index of `items` that is not in use: a vacant one, or a new one at the end.

@@ -72,6 +72,10 @@ class Parser {
     setup_.gateways = static_cast<std::uint32_t>(r.whole("gateways", 1, 1, 1000));
     setup_.keep_alive_bytes = r.bytes("keep_alive_memory", setup_.keep_alive_bytes);
     setup_.separate_tenants = r.flag("separate_tenants", true);
+    setup_.placement = static_cast<scheduler::Policy>(
+        r.choice("placement", static_cast<std::size_t>(setup_.placement),
+                 {"best_fit", "least_allocated", "first_fit", "power_of_two", "fgd",
+                  "frag_fit"}));
     setup_.spread_zones = r.flag("spread_zones", true);
     setup_.scrub = r.duration("scrub", setup_.scrub);
     setup_.owner_linger = r.duration("owner_linger", setup_.owner_linger);

@@ -36,7 +36,7 @@ control::Config control_config(const Setup& setup) {
   control::Config config;
   config.fleet.heartbeat_timeout = setup.node_timeout;
   config.fleet.tick = setup.heartbeat;
-  config.scheduler.spread_zones = setup.spread_zones;
+  config.scheduler.placing = {setup.placement, setup.spread_zones};
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
   config.tenancy.separate_tenants = setup.separate_tenants;
   config.tenancy.owner_linger = setup.owner_linger;

@@ -9,6 +9,7 @@
 
 #include "model/core/resources.h"
 #include "model/core/time.h"
+#include "model/scheduler/policy.h"
 
 namespace chalk::sim {
 
@@ -145,6 +146,7 @@ struct Setup {
   Duration scrub = seconds(10);      // how long a node is wiped between owners
   Duration stop = milliseconds(20);  // how long a kill takes
   Duration owner_linger = seconds(60);
+  scheduler::Policy placement = scheduler::Policy::best_fit;
   bool spread_zones = true;
   Group group_default;
   std::map<std::string, Group> groups;  // by function name

@@ -9,7 +9,7 @@
 
 namespace chalk::scheduler {
 
-struct Mix {
+struct Events {
   std::uint32_t nodes = 8;  // node slots in play
   std::uint32_t sandboxes = 40;
   std::uint64_t zones = 3, pools = 3, owners = 3, images = 4, groups = 3;
@@ -21,7 +21,7 @@ struct Mix {
 // Each draw is one event; what is live is guessed, so late, repeated and unknown ones come too.
 class RandomEvents {
  public:
-  RandomEvents(std::uint64_t seed, Mix mix)
+  RandomEvents(std::uint64_t seed, Events mix)
       : random_{seed, 0}, mix_(mix), generations_(mix.nodes, 1) {}
 
   Event node_added(std::uint32_t slot) {
@@ -101,7 +101,7 @@ class RandomEvents {
   }
 
   Random random_;
-  Mix mix_;
+  Events mix_;
   std::vector<std::uint64_t> generations_;  // of the newest node in each slot
 };
 

@@ -67,8 +67,8 @@ void release_all(Scheduler& machine, oracle::SchedulerScan& scan) {
   RC_ASSERT(state.group_index.size() == 0u);
 }
 
-void index_equals_scan(std::uint64_t seed, Mix mix, int steps) {
-  const Config config{.sandboxes_max = mix.sandboxes - 1};
+void index_equals_scan(std::uint64_t seed, Events mix, int steps, Placing placing = {}) {
+  const Config config{.sandboxes_max = mix.sandboxes - 1, .placing = placing};
   RandomEvents events(seed, mix);
   Scheduler machine(config);
   oracle::SchedulerScan scan(config);
@@ -84,7 +84,7 @@ void index_equals_scan(std::uint64_t seed, Mix mix, int steps) {
 TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
   std::map<Shortage, int> refused;
   int placed = 0, claims = 0, shares = 0, whole = 0, gridded = 0;
-  const auto run = [&](Mix mix, int steps) {
+  const auto run = [&](Events mix, int steps) {
     RandomEvents events(7, mix);
     Scheduler machine(Config{.sandboxes_max = mix.sandboxes - 1});
     Effects effects;
@@ -124,7 +124,7 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
 
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnFewNodes,
               (std::uint64_t seed)) {
-  Mix mix;
+  Events mix;
   mix.nodes = *rc::gen::inRange(1u, 12u);
   mix.fine_amounts = *rc::gen::arbitrary<bool>();
   index_equals_scan(seed, mix, *rc::gen::inRange(1, 400));
@@ -133,7 +133,7 @@ RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnFewNodes,
 // Enough alike nodes that buckets get grids, and lose them again.
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesInGrids, (std::uint64_t seed)) {
   if (*rc::gen::inRange(0, 10) != 0) return;  // one in ten: each is a thousand times a small one
-  Mix mix{.nodes = 700, .sandboxes = 3000, .zones = 1, .pools = 1, .owners = 1, .gpus = false};
+  Events mix{.nodes = 700, .sandboxes = 3000, .zones = 1, .pools = 1, .owners = 1, .gpus = false};
   mix.zones = *rc::gen::inRange(1, 3);
   mix.fine_amounts = *rc::gen::arbitrary<bool>();
   mix.idle_shapes = *rc::gen::arbitrary<bool>();
@@ -143,14 +143,42 @@ RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesInGrids, (st
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnManyGpuNodes,
               (std::uint64_t seed)) {
   if (*rc::gen::inRange(0, 10) != 0) return;
-  Mix mix{.nodes = 200, .sandboxes = 1000, .zones = 1, .pools = 1, .owners = 2};
+  Events mix{.nodes = 200, .sandboxes = 1000, .zones = 1, .pools = 1, .owners = 2};
   mix.fine_amounts = *rc::gen::arbitrary<bool>();
   index_equals_scan(seed, mix, 3000);
 }
 
+// The other policies: each chooses as the scan does, on nodes that it may use.
+void policy_equals_scan(std::uint64_t seed, Policy policy) {
+  Events mix;
+  mix.nodes = *rc::gen::inRange(1u, 12u);
+  mix.fine_amounts = *rc::gen::arbitrary<bool>();
+  index_equals_scan(seed, mix, *rc::gen::inRange(1, 400), {policy, *rc::gen::arbitrary<bool>()});
+  if (*rc::gen::inRange(0, 10) != 0) return;
+  // More nodes than kube's sample.
+  index_equals_scan(seed, {.nodes = 260, .sandboxes = 1000, .zones = 1, .pools = 1, .owners = 2},
+                    1500, policy);
+}
+RC_GTEST_PROP(SchedulerProperty, LeastAllocatedChoosesAsTheScanDoes, (std::uint64_t seed)) {
+  policy_equals_scan(seed, Policy::least_allocated);
+}
+RC_GTEST_PROP(SchedulerProperty, FirstFitChoosesAsTheScanDoes, (std::uint64_t seed)) {
+  policy_equals_scan(seed, Policy::first_fit);
+}
+RC_GTEST_PROP(SchedulerProperty, PowerOfTwoChoosesAsTheScanDoes, (std::uint64_t seed)) {
+  policy_equals_scan(seed, Policy::power_of_two);
+}
+RC_GTEST_PROP(SchedulerProperty, FgdChoosesAsTheScanDoes, (std::uint64_t seed)) {
+  policy_equals_scan(seed, Policy::fgd);
+}
+RC_GTEST_PROP(SchedulerProperty, FragFitChoosesAsTheScanDoes, (std::uint64_t seed)) {
+  policy_equals_scan(seed, Policy::frag_fit);
+}
+
 RC_GTEST_PROP(SchedulerProperty, ACopyAndADecodedStateGoOnAsTheOriginal, (std::uint64_t seed)) {
-  Mix mix;
-  const Config config{.sandboxes_max = mix.sandboxes};
+  Events mix;
+  const Config config{.sandboxes_max = mix.sandboxes,
+                      .placing = static_cast<Policy>(*rc::gen::inRange(0, 6))};
   RandomEvents events(seed, mix);
   Scheduler original(config);
   Effects effects;

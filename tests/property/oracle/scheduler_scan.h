@@ -1,4 +1,5 @@
-// The dumb scheduler: the same answers as model/scheduler by looking at every node for every ask.
+// The dumb scheduler: the same answers as model/scheduler, by each of its policies, by looking at
+// every node for every ask.
 //
 // It shares the events, effects and limits with the machine and nothing else: no State, no index.
 // Feed both the same events; their effects must be equal, refusals and their numbers included.
@@ -13,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "model/core/random.h"
 #include "model/scheduler/scheduler.h"
 
 namespace chalk::oracle {
@@ -112,7 +114,7 @@ class SchedulerScan {
            model_accepted(node, ask) && gpu_offered(node, ask) >= gpu_needed(ask);
   }
   std::int64_t live_in(GroupId group, ZoneId zone) const {
-    if (!config_.spread_zones || !group) return 0;
+    if (!config_.placing.spread_zones() || !group) return 0;
     const auto found = live_.find({group, zone});
     return found == live_.end() ? 0 : found->second;
   }
@@ -139,6 +141,145 @@ class SchedulerScan {
       if (best == nullptr || rank < least) {
         best = &node;
         least = rank;
+      }
+    }
+    return best;
+  }
+
+  // ---- the policies that are compared with best fit
+  struct Choice {
+    const Node* node = nullptr;
+    int gpu = -1;  // for a share
+  };
+  scheduler::Effect decide(const scheduler::PlaceAsked& asked) {
+    using scheduler::Policy;
+    const Policy policy = config_.placing.policy();
+    if (policy == Policy::best_fit) return answer(asked);
+    const bool learns = policy == Policy::fgd || policy == Policy::frag_fit;
+    if (learns && asked.ask.gpus > 0) learn(asked.ask);
+    std::vector<const Node*> among = first_class(asked);
+    if (among.empty()) return explain(asked);
+    const Choice choice = policy == Policy::first_fit         ? first(among, asked.ask)
+                          : policy == Policy::least_allocated ? emptiest_of_sample(among, asked.ask)
+                          : policy == Policy::power_of_two    ? emptier_of_two(among, asked)
+                          : least_growth(among, asked.ask, policy == Policy::frag_fit);
+    const std::uint32_t mask =
+        is_share(asked.ask) ? 1u << choice.gpu : gpus_on(*choice.node, asked.ask);
+    return scheduler::Placed{asked.sandbox, choice.node->id, mask,
+                             choice.node->owner != asked.owner};
+  }
+  // Where it fits: own nodes or else free ones, in a zone with fewest of the group.
+  std::vector<const Node*> first_class(const scheduler::PlaceAsked& asked) const {
+    std::map<std::pair<bool, std::int64_t>, std::vector<const Node*>> classes;
+    for (const Node& node : nodes_) {
+      if (!considered(node, asked) || !fits(node, asked.ask)) continue;
+      classes[{node.owner != asked.owner, live_in(asked.group, node.zone)}].push_back(&node);
+    }
+    return classes.empty() ? std::vector<const Node*>{} : classes.begin()->second;
+  }
+  static std::int64_t emptiness(const Node& node, const Resources& ask) {
+    const auto part = [](std::int64_t left, std::int64_t all) {
+      return all == 0 ? 0 : left * 1'000'000 / all;
+    };
+    constexpr std::int64_t kMi = 1 << 20;
+    const std::int64_t memory = node.memory - ask.memory_bytes;
+    return (part(node.cpu - ask.cpu_millicores, node.shape.cpu_millicores) +
+            part(memory / kMi, node.shape.memory_bytes / kMi)) /
+           2;
+  }
+  static int emptiest(const Node& node, const Resources& ask) {
+    if (!is_share(ask)) return -1;
+    return static_cast<int>(std::max_element(node.gpus.begin(), node.gpus.end()) -
+                            node.gpus.begin());
+  }
+  static Choice first(const std::vector<const Node*>& among, const Resources& ask) {
+    const auto& gpus = among.front()->gpus;
+    const auto at = std::find_if(gpus.begin(), gpus.end(),
+                                 [&](std::int32_t free) { return free >= ask.gpu_millis; });
+    return {among.front(), static_cast<int>(at - gpus.begin())};
+  }
+  Choice emptiest_of_sample(std::vector<const Node*> among, const Resources& ask) {
+    const auto index = [&](const Node* node) {
+      return static_cast<std::size_t>(node - nodes_.data());
+    };
+    std::stable_partition(among.begin(), among.end(),
+                          [&](const Node* node) { return index(node) >= next_start_; });
+    std::size_t live = 0;
+    for (const Node& node : nodes_) live += node.id ? 1 : 0;
+    std::size_t sample = live;
+    if (live >= 100) {
+      const auto percent = std::max<std::int64_t>(5, 50 - static_cast<std::int64_t>(live) / 125);
+      sample = std::max<std::size_t>(100, live * static_cast<std::size_t>(percent) / 100);
+    }
+    if (among.size() > sample) among.resize(sample);
+    next_start_ = index(among.back()) + 1;
+    const auto best = std::max_element(among.begin(), among.end(), [&](auto* a, auto* b) {
+      return emptiness(*a, ask) < emptiness(*b, ask);
+    });
+    return {*best, emptiest(**best, ask)};
+  }
+  static Choice emptier_of_two(const std::vector<const Node*>& among,
+                               const scheduler::PlaceAsked& asked) {
+    Random random{mix64(asked.sandbox.value), 0};
+    const Node* one = among[random.below(among.size())];
+    const Node* two = among[random.below(among.size())];
+    const Node* best = emptiness(*two, asked.ask) > emptiness(*one, asked.ask) ? two : one;
+    return {best, emptiest(*best, asked.ask)};
+  }
+  void learn(const Resources& ask) {
+    const auto has = [&](const auto& kind) { return kind.first == ask; };
+    auto at = std::find_if(mix_.begin(), mix_.end(), has);
+    if (at == mix_.end() && mix_.size() < scheduler::kTypicalMax) {
+      mix_.emplace_back(ask, 1);
+    } else if (at == mix_.end()) {
+      at = std::min_element(mix_.begin(), mix_.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; });
+      *at = {ask, at->second + 1};
+    } else {
+      ++at->second;
+    }
+  }
+  // Expected thousandths that are of no use, times the number of requests learnt.
+  std::int64_t fragmentation(const Node& node) const {
+    std::int64_t sum = 0;
+    for (const auto& [ask, count] : mix_) {
+      const bool hosts = node.cpu >= ask.cpu_millicores && node.memory >= ask.memory_bytes &&
+                         node.disk >= ask.disk_bytes && model_accepted(node, ask) &&
+                         gpu_offered(node, ask) >= gpu_needed(ask);
+      for (const std::int32_t free : node.gpus) {
+        if (!hosts || free < ask.gpu_millis) sum += count * free;
+      }
+    }
+    return sum;
+  }
+  std::int64_t growth(const Node& before, const Resources& ask, std::uint32_t mask) const {
+    Node after = before;
+    after.cpu -= ask.cpu_millicores;
+    after.memory -= ask.memory_bytes;
+    after.disk -= ask.disk_bytes;
+    for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+      if (mask >> gpu & 1) after.gpus[gpu] -= ask.gpu_millis;
+    }
+    return fragmentation(after) - fragmentation(before);
+  }
+  Choice least_growth(const std::vector<const Node*>& among, const Resources& ask,
+                      bool then_best_fit) const {
+    Choice best;
+    std::array<std::int64_t, 4> least{INT64_MAX};
+    for (const Node* node : among) {
+      for (int gpu = 0; gpu < (is_share(ask) ? kGpusPerNodeMax : 1); ++gpu) {
+        if (is_share(ask) && node->gpus[gpu] < ask.gpu_millis) continue;
+        const std::int64_t grown =
+            growth(*node, ask, is_share(ask) ? 1u << gpu : gpus_on(*node, ask));
+        std::array<std::int64_t, 4> rank{grown};
+        if (then_best_fit) {
+          rank[1] = is_share(ask) ? node->gpus[gpu] : 0;
+          for (const std::int32_t free : node->gpus) rank[2] += free;
+          rank[3] = node->cpu * scheduler::kBytesPerMillicore + node->memory;
+        }
+        if (rank >= least) continue;
+        least = rank;
+        best = {node, gpu};
       }
     }
     return best;
@@ -225,7 +366,7 @@ class SchedulerScan {
       effects.push_back(*no);
       return;
     }
-    effects.push_back(answer(asked));
+    effects.push_back(decide(asked));
     const auto* placed = std::get_if<scheduler::Placed>(&effects.back());
     if (placed == nullptr) return;
     Node& node = *find(placed->node);
@@ -300,6 +441,8 @@ class SchedulerScan {
   std::map<SandboxId, Held> held_;
   std::map<std::size_t, SandboxId> taken_;
   std::map<std::pair<GroupId, ZoneId>, std::int64_t> live_;
+  std::size_t next_start_ = 0;
+  std::vector<std::pair<Resources, std::int64_t>> mix_;
 };
 
 }  // namespace chalk::oracle

@@ -50,6 +50,9 @@ TEST(Scenario, ReadsWhatItDescribes) {
   EXPECT_EQ(setup.pools[0].shape.cpu_millicores, 4000);
   EXPECT_EQ(setup.seed, 9u);
   EXPECT_EQ(setup.shows, "A test.");
+  EXPECT_EQ(setup.placement, scheduler::Policy::best_fit);
+  const auto fgd = load_scenario(file_of(kGood), {{"control.placement", "fgd"}}, {});
+  EXPECT_EQ(fgd.placement, scheduler::Policy::fgd);
   EXPECT_NE(setup.scenario_hash, load_scenario(file_of(kGood), {}, {}).scenario_hash);
 }
 
