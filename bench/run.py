@@ -108,6 +108,11 @@ def scheduler(core):
     return lines
 
 
+def placement(rounds, core):
+    """The program's own tables: each policy of placement on one workload."""
+    return ["## Quality of placement", "", run([BIN / "placement_bench", "--seeds", max(5, rounds)], core).strip()]
+
+
 def steps(core):
     lines = ["## Cost of a step, with the digest of event and effects", "", "| what | ns: median (least to most) |", "|---|---|"]
     for name, runs in google("step_bench", core).items():
@@ -168,6 +173,7 @@ def main():
     parts.append(one_function(options.rounds, options.core))
     parts.append(memory(options.core))
     parts.append(scheduler(options.core))
+    parts.append(placement(options.rounds, options.core))
     parts.append(steps(options.core))
     parts.append(idle_nodes(options.core))
     parts.append(keep_alive(options.core))
