@@ -24,7 +24,7 @@ struct MeasuredStart {
 // A start costs core_seconds of work on cores that it shares with the starts beside it, and then a
 // delay. What cannot be explained is taken for a spread of the work, or of the delay if that is all.
 struct StartFit {
-  double core_seconds = 0;
+  double core_seconds = 0;    // the mean
   double core_spread = 0;     // sigma of its logarithm
   double cores = 1;           // that they share; a node may offer more cpu than its machine has, and
                               // starts get into each other's way

@@ -87,7 +87,7 @@ double work_spread(const std::vector<MeasuredStart>& starts, const StartFit& fit
     double total = 0;
     for (std::uint64_t round = 0; round < kRounds; ++round) {
       std::mt19937_64 random(round);
-      std::lognormal_distribution<double> factor(-sigma * sigma / 2, sigma);
+      std::lognormal_distribution<double> factor(0, sigma);  // the fit is one of medians
       std::vector<double> work;
       for (std::size_t i = 0; i < starts.size(); ++i) work.push_back(fit.core_seconds * factor(random));
       std::vector<double> ratios = shared_durations(starts, fit.cores, work);
@@ -157,6 +157,7 @@ StartFit fit_starts(const std::vector<MeasuredStart>& unsorted, double cores_max
   best.mean_seconds = delay;
   if (best.core_seconds > 0) {
     best.core_spread = work_spread(starts, best, best_shared, delay, spread);
+    best.core_seconds *= std::exp(best.core_spread * best.core_spread / 2);
   } else {
     best.spread = spread;
     best.mean_seconds = delay * std::exp(mean + spread * spread / 2);

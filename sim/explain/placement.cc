@@ -18,10 +18,24 @@ namespace {
 
 namespace sched = chalk::scheduler;
 
-constexpr const char* kRule =
+constexpr const char* kBestFit =
     "of the nodes where it fits, the least in this order: owned by the asker; in the zone with the "
     "fewest live sandboxes of its group; scarce GPUs; holding the image; least residual of cpu and "
     "memory (a core as 4 GiB); lowest slot";
+
+// The candidates are listed in the order of best_fit whatever the policy.
+const char* rule_of(sched::Policy policy) {
+  switch (policy) {
+    case sched::Policy::best_fit: return kBestFit;
+    case sched::Policy::least_allocated: return "least_allocated: the emptiest of a sample";
+    case sched::Policy::first_fit: return "first_fit: the lowest slot where it fits";
+    case sched::Policy::power_of_two: return "power_of_two: the emptier of two drawn at random";
+    case sched::Policy::fgd: return "fgd: where fragmentation of GPUs grows least";
+    case sched::Policy::frag_fit:
+      return "frag_fit: where fragmentation of GPUs grows least, and best fit among equals";
+  }
+  return "";
+}
 
 struct Candidate {
   std::uint32_t slot = 0;
@@ -93,7 +107,7 @@ class Candidates {
   }
 
   std::int64_t live_in(std::uint32_t zone) const {
-    if (!config_.spread_zones || !asked_.group) return 0;
+    if (!config_.placing.spread_zones() || !asked_.group) return 0;
     const std::uint32_t group = state_.group_index.find(asked_.group.value);
     if (group == sched::kNone) return 0;
     return state_.group_zones[std::size_t{group} * config_.zones_max + zone];
@@ -253,7 +267,7 @@ std::vector<Decision> explain_placements(const control::Control& before,
     Decision decision;
     decision.what = fmt::format("sandbox {} goes to node {}", one.sandbox.value, one.node.value);
     decision.where = "scheduler";
-    decision.rule = kRule;
+    decision.rule = rule_of(scheduler.config().placing.policy());
     const auto asked = asked_of(after, one.sandbox, *after.sandboxes().find(one.sandbox));
     list_candidates(scheduler, asked, decision);
     said.clear();

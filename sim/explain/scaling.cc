@@ -16,6 +16,7 @@ const char* why_text(scale::Why why) {
     case scale::Why::panic_average:
       return "kpa: panic, since the short average is above what is ready by the panic threshold";
     case scale::Why::forecast: return "chalk: the forecast plus z standard deviations";
+    case scale::Why::expected_call: return "fixed: a call is expected soon";
     case scale::Why::window: return "chalk: never below the peak of the trailing keep_alive";
   }
   return "";

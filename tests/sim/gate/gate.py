@@ -40,7 +40,8 @@ def main():
         for number, change in enumerate(changes):
             place = folder / str(number)
             place.mkdir()
-            plant.compile_and_link(build, {"bug": change["policy"], "edits": change["edits"]}, place, "chalk-sim")
+            bug = {"invariant": "none, a policy", "bug": change["policy"], "edits": change["edits"]}
+            plant.compile_and_link(build, bug, place, "chalk-sim")
             ran = gate(good, place / "planted", change["scenarios"], place / "out")
             found = losses(place / "out") if ran.returncode == 2 else set()
             missing = set(change["worse"]) - found

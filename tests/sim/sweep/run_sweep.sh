@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../../.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sim=$bin/chalk-sim
-sweep=(scenarios/fast/chalk_scaling.yaml --set requests=3000 --over pools.0.nodes=1,2 --over group_default.keep_alive=5s,120s
+sweep=(scenarios/fast/chalk_scaling.yaml --set requests=20000 --over pools.0.nodes=1,2 --over group_default.keep_alive=5s,120s
   --seeds 3 --quiet)
 fail() { echo "FAILED: $1"; exit 1; }
 
@@ -62,7 +62,7 @@ said 'the closest is "wait_p90_ms"' sweep "${sweep[@]}" --y wait_p9_ms --out "$s
 said 'found no sweep.json' merge "$scratch"
 
 python3 tests/sim/report/check_page.py "$scratch/whole/report.html" "$scratch/sweep.png" || exit $?
-for word in "chalk-sim run scenarios/fast/chalk_scaling.yaml --set requests=3000 --set pools.0.nodes=1 --set group_default.keep_alive=5s --seed 1" "front"; do
+for word in "chalk-sim run scenarios/fast/chalk_scaling.yaml --set requests=20000 --set pools.0.nodes=1 --set group_default.keep_alive=5s --seed 1" "front"; do
   grep -q -- "$word" "$scratch/whole/report.html" || fail "the page does not have: $word"
 done
 echo "a shard was killed $kills times and went on; both shards make the table of one process"
