@@ -93,6 +93,7 @@ class ListReader {
     one.sandbox.tenant = tenant(r.text("sandbox", ""));
     one.sandbox.image = image(r);
     one.sandbox.lifetime = r.duration("lifetime", {});
+    one.sandbox.restart = r.flag("restart", false);
     Resources& resources = one.sandbox.resources;
     resources.cpu_millicores = r.millicores("cpu", 0);
     resources.memory_bytes = r.bytes("memory", 0);

@@ -52,6 +52,7 @@ Tree arrival_tree(const Catalogue& catalogue, const Arrival& arrival) {
   }
   if (arrival.service.nanos != 0) one["runs"] = duration_text(arrival.service);
   if (ask.lifetime.nanos != 0) one["lifetime"] = duration_text(ask.lifetime);
+  if (ask.restart) one["restart"] = "true";
   return one;
 }
 
