@@ -34,7 +34,7 @@ struct RunFlags : ProcessFlags {
   std::string image, cpu, memory, disk, gpu, name, lifetime;
   std::vector<std::string> tags;
   int port = 0;
-  bool detach = false, remove = false, keep = false;
+  bool detach = false, remove = false, keep = false, restart = false;
 };
 
 void add_process_options(CLI::App& app, ProcessFlags& flags) {
@@ -127,6 +127,7 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
                                        1'000'000);
   }
   if (flags.port != 0) spec.set_port(flags.port);
+  if (flags.restart) spec.set_restart_policy(container::v1::RESTART_POLICY_ALWAYS);
   std::vector<std::string> entrypoint;
   if (flags.detach && !command.empty()) {
     // The public request has no working directory of its own.
@@ -190,6 +191,9 @@ void Run::check() const {
   if (flags_.remove && flags_.keep) throw Stop("--rm and --keep contradict each other");
   if (flags_.detach && !flags_.timeout.empty()) {
     throw Stop("--timeout is for a command that is waited for; use --lifetime with --detach");
+  }
+  if (flags_.restart && !flags_.detach) {
+    throw Stop("--restart goes with --detach: a command that is waited for runs once");
   }
   if (command_.empty() && (flags_.input || flags_.terminal)) {
     throw Stop("-i and -t need a command, such as: chalk compute run -it " +
@@ -375,6 +379,8 @@ void add_run(CLI::App& compute, Invocation& invocation) {
   app.add_option("--tag", run->tags, "NAME=VALUE kept with the sandbox; may be given again")
       ->allow_extra_args(false);
   app.add_flag("-d,--detach", run->detach, "print the sandbox's id once it runs, and leave it");
+  app.add_flag("--restart", run->restart,
+               "with --detach: begin the command again whenever it ends, after a pause that doubles");
   app.add_flag("--rm", run->remove, "end the sandbox with its command; this is the default");
   app.add_flag("--keep", run->keep, "leave the sandbox running when the command has ended");
   add_process_options(app, *run);

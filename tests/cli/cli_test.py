@@ -131,6 +131,7 @@ class Words(Case):
             self.bad("compute", "run", option, value, IMAGE, "--", "true", says=option, environment=nobody)
         self.bad("compute", "run", "--detach", "-i", IMAGE, "--", "true", says="--detach", environment=nobody)
         self.bad("compute", "run", "-it", IMAGE, "--", "true", says="terminal", environment=nobody)
+        self.bad("compute", "run", "--restart", IMAGE, "--", "true", says="--detach", environment=nobody)
         self.bad("compute", "cp", "a", "b", says="in a sandbox", environment=nobody)
         self.bad("compute", "cp", "a", "web:relative", says="begins with /", environment=nobody)
 
@@ -233,6 +234,15 @@ class Run(Case):
         said = self.read_json("compute", "logs", name)
         self.assertEqual((said["stdout"], said["stderr"]), ("one\n", "two\n"))
         self.assertEqual(self.good("compute", "logs", name, "--tail", "2"), "e\n")
+
+    def test_a_detached_command_is_begun_again(self):
+        name = f"t-again-{os.getpid()}"
+        self.good("compute", "run", "--detach", "--restart", "--name", name, "--lifetime", "5m", IMAGE, "--",
+                  "sh", "-c", "echo run; sleep 1; exit 3")
+        self.addCleanup(chalk, "compute", "stop", name, "--grace", "0")
+        until("a second run", lambda: self.read_json("compute", "inspect", name)["restarts"] > 0)
+        until("its output", lambda: chalk("compute", "logs", name)[1].startswith("run\nrun\n"))
+        self.assertIn("Restarts", self.good("compute", "inspect", name))
 
     def test_signals_reach_the_command(self):
         process = start("compute", "run", IMAGE, "--", "sh", "-c",
