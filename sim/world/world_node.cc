@@ -152,11 +152,10 @@ void World::start_done(const Job& job) {
     const auto place = SlotTable<SandboxId, int>::slot_of(job.sandbox);
     if (!live->group && place < ask_of_.size() && ask_of_[place].first == job.sandbox) {
       if (Ask* ask = asks_.find(ask_of_[place].second)) {
-        if (!ask->ran) {
-          measure_.dispatched(now_, now_ - ask->arrived, true);
-          ask->ran_since = now_;
-        }
+        if (!ask->ran) measure_.dispatched(now_, now_ - ask->arrived, true);
         ask->ran = true;
+        // A start that its agent did not live to tell was none: the next one is the first again.
+        if (!live->again) ask->ran_since = now_;
         live->first_running = ask->ran_since;
         if (ask->service.nanos > 0) {
           Job exit = job;

@@ -51,7 +51,7 @@ class Images(Case):
         before = log.stat().st_size
         for status, text in self.all_asked(images):
             self.assertEqual(status, 125, text)
-            self.assertIn("image could not be pulled", text)
+            self.assertRegex(text, "image (cannot|could not) be pulled")
         said = log.read_bytes()[before:].decode(errors="replace")
         for reason in reasons:
             self.assertIn(reason, said)
@@ -125,8 +125,8 @@ class Images(Case):
         watching = threading.Thread(target=watch)
         watching.start()
         header = tarfile.TarInfo("bomb")
-        header.size = 64 << 30
-        # 64 GiB of zeros would be 64 MiB; what is here ends after 4 GiB.
+        header.size = 16 << 30  # there is room for it
+        # 16 GiB of zeros would be 16 MiB; what is here ends after 4 GiB.
         bomb = gzip.compress(header.tobuf(tarfile.GNU_FORMAT)) + gzip.compress(bytes(64 << 20), 9) * 64
         try:
             self.refused([world.world.evil.push(bomb, compress=lambda one: one, diff_ids=["sha256:" + "1" * 64])],
