@@ -250,6 +250,7 @@ void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
   if (found == state_.sandboxes.end()) return;
   Sandbox& sandbox = found->second;
   if (sandbox.phase == Phase::stopping) {
+    if (sandbox.start_under_way) free_start_slot(sandbox);
     sandbox.start_under_way = false;
     if (!started.good) ended(now, started.sandbox, sandbox.end, started.note, effects);
     return;  // else the kill that was ordered will be reported
@@ -298,10 +299,8 @@ void Node::on(Time now, const SandboxKilled& killed, Effects& effects) {
 void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Duration grace,
                 Effects& effects) {
   if (sandbox.phase == Phase::pulling) return ended(now, id, why, {}, effects);
-  if (sandbox.phase == Phase::starting) {
-    sandbox.start_under_way = true;
-    free_start_slot(sandbox);
-  }
+  // A start goes on until the runtime has stopped it: only then is its slot another's.
+  if (sandbox.phase == Phase::starting) sandbox.start_under_way = true;
   // One that waits is killed as well, though nothing of it runs: the runtime lets go of what it keeps
   // for the next start.
   sandbox.phase = Phase::stopping;
@@ -313,7 +312,10 @@ void Node::ended(Time now, SandboxId id, EndReason reason, std::string note, Eff
   const auto found = state_.sandboxes.find(id);
   const Sandbox sandbox = std::move(found->second);
   state_.sandboxes.erase(found);
-  if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting) free_start_slot(sandbox);
+  if (sandbox.phase == Phase::pulling || sandbox.phase == Phase::starting ||
+      sandbox.start_under_way) {
+    free_start_slot(sandbox);
+  }
   take(sandbox.order, -1);
   if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
   report(EndedReport{id, reason, std::move(note)}, effects);

@@ -421,12 +421,14 @@ TEST(Node, RestartsTakeNoSlotThatControlCounts) {
   EXPECT_EQ(begun(rig.tell(at(3), Woken{})), (Numbers{1, 2}));
   EXPECT_EQ(begun(rig.give(at(3), order(4, 5, kOne))), Numbers{4}) << "control has both its slots";
   EXPECT_EQ(begun(rig.tell(at(4), SandboxStarted{{2}, true})), Numbers{3});
+  rig.tell(at(5), SandboxExited{{2}, false});
   rig.give(at(5), StopOrder{{1}});
-  EXPECT_EQ(rig.node.state().use.restarting, 1);
-  rig.tell(at(6), SandboxStarted{{1}, false, "cut off"});
+  EXPECT_TRUE(begun(rig.tell(at(7), Woken{})).empty()) << "the start that is killed goes on";
+  EXPECT_EQ(rig.node.state().use.restarting, 2);
+  EXPECT_EQ(begun(rig.tell(at(8), SandboxStarted{{1}, false, "cut off"})), Numbers{2});
   EXPECT_EQ(rig.reported<EndedReport>(),
             (std::vector<EndedReport>{{{1}, EndReason::terminated, "cut off"}}));
-  EXPECT_EQ(rig.node.state().use.restarting, 1);
+  EXPECT_EQ(rig.node.state().use.restarting, 2);
 }
 
 TEST(Node, TheLayersOfWhatWaitsStay) {
@@ -509,7 +511,8 @@ RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
     RC_ASSERT(live.size() <= static_cast<std::size_t>(kShape.sandboxes_max));
     Use phases;
     for (const auto& [id, one] : rig.node.sandboxes()) {
-      const bool starts = one.phase == Phase::pulling || one.phase == Phase::starting;
+      const bool starts = one.phase == Phase::pulling || one.phase == Phase::starting ||
+                          one.start_under_way;
       if (starts) ++(one.restarts > 0 ? phases.restarting : phases.starting);
     }
     RC_ASSERT(rig.node.state().use.starting == phases.starting);
