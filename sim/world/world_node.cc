@@ -29,6 +29,10 @@ void World::boot(std::uint32_t index) {
   node.exited.clear();
   node.up_since = now_;
   node.wake = kNever;
+  // Where control had forgotten it, its machine counted on by itself: a boot comes after all of these.
+  if (node.incarnation > 0) {
+    node.incarnation = machines_->node(node.machine).state().registration.incarnation;
+  }
   ++node.incarnation;
   ++node.epoch;
   node.id = {};
