@@ -169,12 +169,14 @@ class Generator {
     if (gpus_)
       shapes +=
           ", {cpu: 1, memory: 1Gi, gpu: A100, gpu_millis: 400}, {cpu: 2, memory: 2Gi, gpu: A100}";
+    const std::string lifetime = pick({"0s", "10s", "60s"});
+    // Without a lifetime a sandbox that begins again would never end.
+    const bool restart = lifetime != "0s" && chance(3);
     line(
         "  - {{kind: poisson, of: sandboxes, prefix: {}, per_second: {}, arrivals_max: {}, "
-        "tenants: "
-        "{}{}, runs: {}, lifetime: {}, shapes: [{}]}}",
+        "tenants: {}{}, runs: {}, lifetime: {}, restart: {}, shapes: [{}]}}",
         chance(2) ? "box-" : "\"\"", pick({"0.3", "1", "5", "100"}), 10 + below(150), tenants_,
-        of_images, delay(fmt::format("{}s", 1 + below(40))), pick({"0s", "10s", "60s"}), shapes);
+        of_images, delay(fmt::format("{}s", 1 + below(40))), lifetime, restart, shapes);
   }
 
   void faults() {
