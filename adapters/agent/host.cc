@@ -11,6 +11,7 @@
 namespace chalk::agent {
 namespace {
 
+constexpr std::int64_t kMiB = std::int64_t{1} << 20;
 constexpr std::int64_t kGiB = std::int64_t{1} << 30;
 
 std::int64_t host_millicores() {
@@ -41,10 +42,10 @@ std::int64_t free_disk(const std::string& path) {
 NodeShape host_shape(const Options& options) {
   NodeShape shape;
   shape.cpu_millicores = options.cpu_millicores > 0 ? options.cpu_millicores : host_millicores();
-  const std::int64_t memory = host_memory();
+  const std::int64_t memory = host_memory() / kMiB * kMiB;  // for whoever reads refusals
   shape.memory_bytes = options.memory_bytes > 0
                            ? options.memory_bytes
-                           : std::max<std::int64_t>(memory - std::max(kGiB, memory / 10), 0);
+                           : std::max<std::int64_t>(memory - std::max(kGiB, memory / 10 / kMiB * kMiB), 0);
   shape.disk_bytes = options.disk_bytes > 0 ? options.disk_bytes
                                             : free_disk(options.data) / 2 / kGiB * kGiB;
   shape.start_slots = options.start_slots;

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "adapters/agent/agent.h"
+#include "adapters/agent/clear.h"
 #include "adapters/agent/flags.h"
 #include "adapters/process/child.h"
 #include "model/core/resources.h"
@@ -80,8 +81,7 @@ void add_options(CLI::App& app, Options& options, Flags& flags) {
   app.add_option("--data", options.data,
                  "directory of the log, the certificate, images, sandboxes; made when absent")
       ->required();
-  app.add_option("--server", options.server, "ADDRESS:PORT of the server's private port")
-      ->required();
+  app.add_option("--server", options.server, "ADDRESS:PORT of the server's private port");
   app.add_option("--server-name", options.server_name,
                  "name in the server's certificate, where that is not the address");
   app.add_option("--join-token", options.join_token,
@@ -142,10 +142,13 @@ int main_of(int argc, char** argv) {
       "The first time (the server's operator gives the token and the fingerprint):\n"
       "  chalk-node --data /var/lib/chalk-node --server chalk.example:9090 \\\n"
       "    --join-token TOKEN --server-fingerprint SHA256\n"
-      "Later the token is not needed. SIGTERM stops the agent and leaves sandboxes running.");
+      "Later the token is not needed. SIGTERM stops the agent and leaves sandboxes running; to take\n"
+      "them and all else that it set up off this host, once it is stopped:\n"
+      "  chalk-node --data /var/lib/chalk-node clear");
   Options options;
   Flags flags;
   add_options(app, options, flags);
+  auto* clear = app.add_subcommand("clear", kClearHelp);
   app.set_version_flag("--version", CHALK_COMMIT);
   CLI11_PARSE(app, argc, argv);
   spdlog::set_default_logger(spdlog::stderr_color_mt("chalk-node"));
@@ -155,6 +158,10 @@ int main_of(int argc, char** argv) {
     read_node_flags(flags.node, options);
     options.pool = PoolId{flags.pool};
     options.zone = ZoneId{flags.zone};
+    if (*clear) return clear_command(options);
+    if (options.server.empty()) {
+      throw std::runtime_error("--server: found nothing, expected ADDRESS:PORT of a server");
+    }
     return serve(std::move(options), flags);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "chalk-node: %s\n", error.what());

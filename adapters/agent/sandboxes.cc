@@ -78,7 +78,7 @@ Result<void> Sandboxes::running(SandboxId sandbox) const {
   const Hold live = find(sandbox);
   if (!live) {
     return fail(Error::Kind::not_found,
-                "sandbox " + std::to_string(sandbox.value) + ": is not on this node");
+                "sandbox " + std::to_string(sandbox.value) + ": does not run: it has ended, or waits to be started again");
   }
   if (live->phase != Phase::running) {
     return fail(Error::Kind::unavailable,

@@ -271,12 +271,28 @@ Result<void> Groups::remove(const std::string& id) const {
   return {};
 }
 
+Result<void> Groups::remove_all() const {
+  for (const std::string& id : list()) {
+    if (auto removed = remove(id); !removed) return removed;
+  }
+  for (const std::string& root : roots()) {
+    if (rmdir(root.c_str()) != 0 && errno != ENOENT) {
+      return fail(Error::Kind::failed, root + ": cannot remove the cgroup: " + strerror(errno));
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> Groups::roots() const {
+  std::set<std::string> out;
+  if (!unified_.empty()) out.insert(unified_ + "/" + name_);
+  for (const auto& [controller, mount] : mounts_) out.insert(mount + "/" + name_);
+  return {out.begin(), out.end()};
+}
+
 std::vector<std::string> Groups::list() const {
   std::set<std::string> out;
-  std::set<std::string> roots;
-  if (!unified_.empty()) roots.insert(unified_ + "/" + name_);
-  for (const auto& [controller, mount] : mounts_) roots.insert(mount + "/" + name_);
-  for (const std::string& root : roots) {
+  for (const std::string& root : roots()) {
     std::error_code error;
     for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
       if (entry.is_directory(error)) out.insert(entry.path().filename());

@@ -58,10 +58,13 @@ class Groups {
   // Removes it from every hierarchy, also those that others made under this name. Kills what is
   // left.
   Result<void> remove(const std::string& id) const;
+  // Removes all of them and what holds them: nothing of this name is left.
+  Result<void> remove_all() const;
   std::vector<std::string> list() const;  // ids that exist in any hierarchy
 
  private:
   std::string folder(const std::string& controller, const std::string& id) const;
+  std::vector<std::string> roots() const;  // what holds the groups, in each hierarchy once
   std::vector<std::string> folders(const std::string& id) const;
 
   std::string name_;

@@ -168,8 +168,9 @@ void Client::check(const grpc::Status& status) const {
                  "client (chalk admin client create)");
     case grpc::StatusCode::PERMISSION_DENIED: throw Stop("not allowed: " + said);
     case grpc::StatusCode::UNAVAILABLE:
+      // Who has a token was answered before: what it says now is the server's own.
       throw Stop("the server at " + server_ + " cannot do this now: " + said +
-                 "\nis chalk-server running, and is CHALK_API_SERVER right?");
+                 (token_.empty() ? "\nis chalk-server running, and is CHALK_API_SERVER right?" : ""));
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       throw Stop("the server at " + server_ + " did not answer in time; try again");
     case grpc::StatusCode::UNIMPLEMENTED:

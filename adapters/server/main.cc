@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "adapters/agent/clear.h"
 #include "adapters/agent/flags.h"
 #include "adapters/log/event_log.h"
 #include "adapters/process/reaper.h"
@@ -123,6 +124,7 @@ int main_of(int argc, char** argv) {
       app.add_subcommand("export-log", "write the logs in --data as files for chalk-sim replay");
   exporting->add_option("--out", out, "directory for control.log and node.log")
       ->capture_default_str();
+  auto* clear = app.add_subcommand("clear", agent::kClearHelp);
   app.set_version_flag("--version", CHALK_COMMIT);
   CLI11_PARSE(app, argc, argv);
 
@@ -135,6 +137,10 @@ int main_of(int argc, char** argv) {
   spdlog::set_level(spdlog::level::from_str(level));
   try {
     if (*exporting) return export_logs(options.data, out);
+    if (*clear) {
+      node.data = options.data + "/node";
+      return agent::clear_command(node);
+    }
     if (options.certificate_file.empty() != options.key_file.empty()) {
       throw std::runtime_error("--certificate and --key go together");
     }

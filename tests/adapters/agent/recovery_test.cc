@@ -3,10 +3,13 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
+#include "adapters/agent/clear.h"
 #include "adapters/agent/gvisor_machinery.h"
 #include "adapters/agent/sandboxes.h"
+#include "adapters/cgroup/cgroup.h"
 #include "real_node.h"
 
 namespace chalk::agent {
@@ -45,6 +48,60 @@ TEST_F(Recovery, WhatRunsIsTakenOverAfterAnOrderlyStop) {
   started(2);
   control_->order(StopOrder{{1}, {}});
   EXPECT_EQ(ended(1).reason, EndReason::terminated);
+}
+
+TEST_F(Recovery, ClearLeavesNothingOfAStoppedNodeOnTheHostButItsData) {
+  const auto left = [&] {
+    std::string found;
+    for (const char* folder : {"/sys/class/net", "/run/netns"}) {
+      std::error_code none;
+      for (const auto& entry : std::filesystem::directory_iterator(folder, none)) {
+        const std::string name = entry.path().filename();
+        if (name.starts_with(prefix_ + "-")) found += name + " ";
+      }
+    }
+    std::error_code none;
+    for (const auto& entry : std::filesystem::directory_iterator("/sys/fs/cgroup", none)) {
+      if (std::filesystem::exists(entry.path() / ("chalk-" + prefix_))) found += entry.path();
+    }
+    std::ifstream mounts("/proc/self/mountinfo");
+    for (std::string line; std::getline(mounts, line);) {
+      if (line.find(" " + folder_ + "/data/") != std::string::npos) found += line + "\n";
+    }
+    return found;
+  };
+  const auto runs = [](pid_t process) {  // one that nobody has waited for is none
+    std::string number, name, state;
+    std::ifstream("/proc/" + std::to_string(process) + "/stat") >> number >> name >> state;
+    return !state.empty() && state != "Z";
+  };
+  Options options;
+  options.data = folder_ + "/data";
+  options.network_prefix = prefix_;
+  options.network_pool = pool_;
+  control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
+  started(1);
+  EXPECT_NE(left(), "");
+  const auto groups = cgroup::Groups::open("chalk-" + prefix_);
+  ASSERT_TRUE(groups);
+  const auto processes = groups->members(groups->list().at(0));
+  ASSERT_FALSE(processes.empty());
+  const auto refused = clear_host(options);
+  ASSERT_FALSE(refused) << "an agent runs";
+  EXPECT_EQ(refused.error().kind, Error::Kind::unavailable) << refused.error().message;
+  EXPECT_TRUE(runs(processes[0]));
+  stop_node(SIGKILL);
+  const auto cleared = clear_host(options);
+  ASSERT_TRUE(cleared) << cleared.error().message;
+  EXPECT_EQ(cleared->sandboxes, 1u);
+  EXPECT_EQ(left(), "");
+  for (const pid_t process : processes) EXPECT_FALSE(runs(process)) << process;
+  EXPECT_TRUE(clear_host(options)) << "once more is no error";
+  start_node();
+  EXPECT_EQ(ended(1).reason, EndReason::exited) << "its end is told to who asked for it";
+  control_->order(order(2, kBusybox, {"/bin/sleep", "1000"}));
+  started(2);
+  EXPECT_EQ(run(2, {"/bin/echo", "anew"}), "anew\n");
 }
 
 TEST_F(Recovery, AfterAKillTheEndOfASandboxIsStillTold) {
