@@ -113,12 +113,7 @@ int run(const Options& options) {
   const Result result = run_world(setup, run_options);
   clear_progress(options);
   if (!options.out.empty()) write_result(options.out, result);
-  if (options.json) {
-    std::cout << to_json(result).dump(2) << "\n";
-  } else {
-    std::cout << summary(result);
-    if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
-  }
+  print_result(result, summary(result), options.out, options.json);
   if (!result.broken.empty()) return 3;
   for (const auto& assertion : result.assertions) {
     if (!assertion.passed) return 2;
@@ -168,12 +163,7 @@ int plan_command(const Options& options) {
     make_folder("--out", options.out);
     write_plan(options.out, result);
   }
-  if (options.json) {
-    std::cout << to_json(result).dump(2) << "\n";
-  } else {
-    std::cout << plan_summary(result);
-    if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
-  }
+  print_result(result, plan_summary(result), options.out, options.json);
   if (result.interrupted) return 130;
   return result.found ? 0 : 2;
 }
@@ -196,8 +186,12 @@ int replay_command(const Options& options) {
                           {"scenario", report.header.scenario}};
     std::cout << out.dump(2) << "\n";
   } else {
-    std::cout << "scenario " << report.header.scenario << ", seed " << report.header.seed
-              << ", commit " << report.header.commit << "\n";
+    if (report.header.scenario.empty()) {
+      std::cout << "the log of a real machine";
+    } else {
+      std::cout << "scenario " << report.header.scenario << ", seed " << report.header.seed;
+    }
+    std::cout << ", commit " << report.header.commit << "\n";
     if (report.same) {
       std::cout << "same: " << report.events << " events, digest "
                 << hex_text(report.running_digest);

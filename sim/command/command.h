@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <functional>
+#include <iostream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -58,5 +59,17 @@ double wall_seconds();  // of a clock that only grows
 void make_folder(const std::string& option, const std::string& path);
 
 unsigned cores();
+
+// How a command ends that has a page in the folder `out`, or none where that is empty.
+template <class Result>
+void print_result(const Result& result, const std::string& words, const std::string& out,
+                  bool json) {
+  if (json) {
+    std::cout << to_json(result).dump(2) << "\n";
+    return;
+  }
+  std::cout << words;
+  if (!out.empty()) std::cout << "report: " << out << "/report.html\n";
+}
 
 }  // namespace chalk::sim

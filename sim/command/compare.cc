@@ -1,7 +1,5 @@
 #include "sim/compare/compare.h"
 
-#include <iostream>
-
 #include "sim/command/command.h"
 #include "sim/report/result.h"
 
@@ -27,12 +25,7 @@ int compare_command(const Options& options) {
     make_folder("--out", options.out);
     write_comparison(options.out, result);
   }
-  if (options.json) {
-    std::cout << to_json(result).dump(2) << "\n";
-  } else {
-    std::cout << summary(result);
-    if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
-  }
+  print_result(result, summary(result), options.out, options.json);
   if (!result.broken.empty()) return 3;
   return result.count(Verdict::worse) == 0 ? 0 : 2;
 }

@@ -70,11 +70,7 @@ SweepQuestion asked_before(const Options& options, const Context& context) {
 
 void tell(const SweepTable& table, const Options& options, const std::string& folder) {
   write_table(folder, table);
-  if (options.json) {
-    std::cout << to_json(table).dump(2) << "\n";
-  } else {
-    std::cout << summary(table) << "report: " << folder << "/report.html\n";
-  }
+  print_result(table, summary(table), folder, options.json);
 }
 
 int status_of(const SweepTable& table) {

@@ -9,16 +9,16 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/planted"))
-from plant import compile_and_link  # noqa: E402
+from plant import plant_each  # noqa: E402
 
 
-def hunt(program, target):
+def hunt(bug, program, _):
     """Nothing where the fault was found twice; else what was wrong."""
-    run = subprocess.run([program, "--target", target], capture_output=True, text=True, timeout=600)
+    print(f"{bug['program']}, {bug['target']}: {bug['bug']}", flush=True)
+    run = subprocess.run([program, "--target", bug["target"]], capture_output=True, text=True, timeout=600)
     said = re.search(r"broken by input (\d+); repeat with: (.*)", run.stderr)
     if run.returncode == 0 or said is None:
         return f"not found: {run.stdout}{run.stderr}"
@@ -32,20 +32,9 @@ def hunt(program, target):
 
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
-    bad = 0
-    for bug in json.loads((ROOT / "tests/fuzz/bugs.json").read_text()):
-        if sys.argv[2:] and bug["target"] not in sys.argv[2:]:
-            continue
-        print(f"{bug['program']}, {bug['target']}: {bug['bug']}", flush=True)
-        with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            compile_and_link(build, bug, folder, bug["program"])
-            wrong = hunt(folder / "planted", bug["target"])
-        if wrong:
-            bad += 1
-            print(f"FAILED {bug['target']}, {bug['bug']}: {wrong[-3000:]}\n"
-                  f"repeat with: tests/fuzz/planted.py build/release {bug['target']}")
-    return 1 if bad else 0
+    bugs = [bug for bug in json.loads((ROOT / "tests/fuzz/bugs.json").read_text())
+            if not sys.argv[2:] or bug["target"] in sys.argv[2:]]
+    return plant_each(build, bugs, lambda bug: f"tests/fuzz/planted.py build/release {bug['target']}", hunt)
 
 
 if __name__ == "__main__":

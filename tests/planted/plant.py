@@ -31,7 +31,7 @@ def edited_sources(bug):
     return texts
 
 
-def compile_and_link(build, bug, folder, program="property_test"):
+def compile_and_link(build, bug, folder, program):
     """Links `program` of the build with the edited files before its libraries, as FOLDER/planted. A header
     that the bug changes counts for the sources in "recompile"."""
     commands = {entry["file"]: entry["command"] for entry in json.loads((build / "compile_commands.json").read_text())}
@@ -61,9 +61,24 @@ def compile_and_link(build, bug, folder, program="property_test"):
     subprocess.run(words[:place] + objects + words[place:], cwd=build, check=True)
 
 
-def hunt(folder, bug):
+def plant_each(build, bugs, repeat, hunt):
+    """Plants one bug after another: `hunt(bug, program, folder)` says nothing where it was found, else what was
+    wrong; `repeat(bug)` is the command that tries it again. The exit status: 0 when all were found."""
+    bad = 0
+    for bug in bugs:
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            compile_and_link(build, bug, folder, bug.get("program", "property_test"))
+            wrong = hunt(bug, folder / "planted", folder)
+        if wrong:
+            bad += 1
+            print(f"FAILED {bug['bug']}: {wrong[-3000:]}\nrepeat with: {repeat(bug)}")
+    return 1 if bad else 0
+
+
+def hunt(bug, program, _):
     """Nothing where the bug was found and shrunk; else what was wrong."""
-    run = subprocess.run([folder / "planted", "--gtest_brief=1", FILTER], capture_output=True, text=True,
+    run = subprocess.run([program, "--gtest_brief=1", FILTER], capture_output=True, text=True,
                          timeout=600, env={"RC_PARAMS": RUNS})
     said = run.stdout + run.stderr
     if run.returncode == 0:
@@ -83,19 +98,9 @@ def hunt(folder, bug):
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     wanted = {int(word) for word in sys.argv[2:]}
-    bad = 0
-    for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text()):
-        if wanted and bug["invariant"] not in wanted:
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            compile_and_link(build, bug, folder)
-            wrong = hunt(folder, bug)
-        if wrong:
-            bad += 1
-            print(f"FAILED invariant {bug['invariant']}, {bug['bug']}: {wrong}\n"
-                  f"repeat with: tests/planted/plant.py build/release {bug['invariant']}")
-    return 1 if bad else 0
+    bugs = [bug for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text())
+            if not wanted or bug["invariant"] in wanted]
+    return plant_each(build, bugs, lambda bug: f"tests/planted/plant.py build/release {bug['invariant']}", hunt)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "adapters/identity/store.h"
 #include "model/protocol/log_record.h"
 #include "pretend_node.h"
+#include "small_plane.h"
 
 namespace chalk::server {
 namespace {
@@ -137,15 +138,7 @@ std::string fresh_folder() {
 }
 
 PlaneOptions plane_options(const std::string& folder) {
-  PlaneOptions out;
-  out.data = folder;
-  out.config.fleet.heartbeat_timeout = seconds(3600);
-  out.config.tenancy.separate_tenants = false;
-  fleet::PoolAdded pool;
-  pool.pool = PoolId{1};
-  pool.policy.zones = {ZoneId{1}};
-  pool.policy.nodes_max = 10;
-  out.pools = {pool};
+  PlaneOptions out = small_plane(folder);
   out.label = [](SandboxId sandbox, const std::string&) {
     return records::Label{"sbx-" + std::to_string(sandbox.value), {}};
   };

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "pretend_node.h"
+#include "small_plane.h"
 
 namespace chalk::server {
 namespace {
@@ -22,15 +23,7 @@ using records::Status;
 constexpr TenantId kTenant{1};
 
 PlaneOptions options_in(const std::string& folder) {
-  PlaneOptions out;
-  out.data = folder;
-  out.config.fleet.heartbeat_timeout = seconds(3600);
-  out.config.tenancy.separate_tenants = false;
-  fleet::PoolAdded pool;
-  pool.pool = PoolId{1};
-  pool.policy.zones = {ZoneId{1}};
-  pool.policy.nodes_max = 10;
-  out.pools = {pool};
+  PlaneOptions out = small_plane(folder);
   out.label = [](SandboxId sandbox, const std::string& payload) {
     return records::Label{"sbx-" + std::to_string(sandbox.value), payload};
   };

@@ -19,6 +19,7 @@
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "chalk/server/v1/auth.grpc.pb.h"
 #include "pretend_node.h"
+#include "small_plane.h"
 
 namespace chalk::server {
 namespace {
@@ -29,15 +30,7 @@ namespace v2 = sandbox::v2;
 using grpc::StatusCode;
 
 PlaneOptions plane_options(const std::string& folder) {
-  PlaneOptions out;
-  out.data = folder;
-  out.config.fleet.heartbeat_timeout = seconds(3600);
-  out.config.tenancy.separate_tenants = false;
-  fleet::PoolAdded pool;
-  pool.pool = PoolId{1};
-  pool.policy.zones = {ZoneId{1}};
-  pool.policy.nodes_max = 10;
-  out.pools = {pool};
+  PlaneOptions out = small_plane(folder);
   out.label = api::read_label;
   return out;
 }

@@ -8,7 +8,6 @@ import json
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests/planted"))
@@ -54,19 +53,12 @@ def hunt(bug, planted, good, folder):
 def main():
     build = pathlib.Path(sys.argv[1]).resolve()
     wanted = {int(word) for word in sys.argv[2:]} or WANTED
-    bad = 0
-    for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text()):
-        if bug["invariant"] not in wanted:
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            folder = pathlib.Path(name)
-            plant.compile_and_link(build, bug, folder, "chalk-sim")
-            wrong = hunt(bug, folder / "planted", build / "bin/chalk-sim", folder)
-        if wrong:
-            bad += 1
-            print(f"FAILED invariant {bug['invariant']}, {bug['bug']}: {wrong}\n"
-                  f"repeat with: tests/sim/shrink/shrink_planted.py build/release {bug['invariant']}")
-    return 1 if bad else 0
+    bugs = [{**bug, "program": "chalk-sim"} for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text())
+            if bug["invariant"] in wanted]
+    good = build / "bin/chalk-sim"
+    return plant.plant_each(build, bugs,
+                            lambda bug: f"tests/sim/shrink/shrink_planted.py build/release {bug['invariant']}",
+                            lambda bug, planted, folder: hunt(bug, planted, good, folder))
 
 
 if __name__ == "__main__":
