@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/api/translate.h"
 #include "adapters/records/records.h"
 #include "chalk/node/v1/node.pb.h"
 
@@ -37,5 +38,18 @@ struct Phase {
 std::vector<Phase> timeline(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
 
 void set_time(std::int64_t nanoseconds, google::protobuf::Timestamp* out);
+
+// What the answers of both public services say alike. In lists the variables stay away: they may be
+// large, and secrets travel in them.
+template <class Answer>
+void write_common(const records::Sandbox& from, const Described& about, bool listed, Answer* to) {
+  to->set_id(from.id);
+  to->set_name(from.name);
+  *to->mutable_spec() = api::public_spec(about.payload);
+  if (listed) to->mutable_spec()->clear_env_vars();
+  set_time(from.created.nanos, to->mutable_created_at());
+  if (!about.note.web_url().empty() && from.ended.nanos == 0) to->set_web_url(about.note.web_url());
+  if (!about.payload.created_by().empty()) to->set_created_by(about.payload.created_by());
+}
 
 }  // namespace chalk::server

@@ -24,22 +24,15 @@ wire::SandboxStatus status_of(const records::Sandbox& sandbox, const node::v1::S
   return wire::SANDBOX_STATUS_ERROR;
 }
 
-// In lists the variables stay away: they may be large, and secrets travel in them.
 void write(const records::Sandbox& from, bool listed, wire::SandboxInfo* to) {
   const Described about = describe(from);
-  to->set_id(from.id);
-  to->set_name(from.name);
+  write_common(from, about, listed, to);
   to->set_status(status_of(from, about.note));
   const std::string why = from.status == records::Status::ending
                               ? "it is being stopped"
                               : status_sentence(from, about);
   if (!why.empty()) to->set_status_message(why);
-  *to->mutable_spec() = api::public_spec(about.payload);
-  if (listed) to->mutable_spec()->clear_env_vars();
-  set_time(from.created.nanos, to->mutable_created_at());
   if (from.ended.nanos != 0) set_time(from.ended.nanos, to->mutable_finished_at());
-  if (!about.note.web_url().empty() && from.ended.nanos == 0) to->set_web_url(about.note.web_url());
-  if (!about.payload.created_by().empty()) to->set_created_by(about.payload.created_by());
 }
 
 bool contains(const auto& list, const auto& value) {

@@ -62,7 +62,7 @@ int whatif_command(Options options, const Context& context) {
     std::cout << "As it was, this program decides as the log says, event by event.\n";
   }
   for (const std::string& note : result.notes) std::cout << note << "\n";
-  std::cout << "A: as it was; B: " << result.comparison.name_b << "\n\n"
+  std::cout << "A: the log; B: " << result.comparison.name_b << "\n\n"
             << summary(result.comparison);
   if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
   return 0;

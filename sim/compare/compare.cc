@@ -70,7 +70,11 @@ void judge(std::vector<CompareRow>& rows, const CompareOptions& options) {
     CompareRow& row = *asked[i];
     row.adjusted = adjusted[i];
     const bool matters = std::abs(row.relative(row.difference.mean)) >= options.at_least;
-    if (adjusted[i] >= 1 - options.confidence || !matters) continue;
+    if (adjusted[i] >= 1 - options.confidence) continue;
+    if (!matters) {
+      row.verdict = Verdict::too_small;
+      continue;
+    }
     const Better better = better_of(row.metric);
     if (better == Better::neither) {
       row.verdict = Verdict::changed;
@@ -87,10 +91,11 @@ int rank(Verdict verdict) {
     case Verdict::better: return 1;
     case Verdict::changed: return 2;
     case Verdict::one_seed: return 3;
-    case Verdict::within_noise: return 4;
-    case Verdict::equal: return 5;
+    case Verdict::too_small: return 4;
+    case Verdict::within_noise: return 5;
+    case Verdict::equal: return 6;
   }
-  return 6;
+  return 7;
 }
 
 void known_metrics(const std::vector<std::string>& metrics) {
@@ -117,6 +122,7 @@ const char* to_text(Verdict verdict) {
   switch (verdict) {
     case Verdict::equal: return "equal";
     case Verdict::within_noise: return "within noise";
+    case Verdict::too_small: return "too small";
     case Verdict::better: return "better";
     case Verdict::worse: return "WORSE";
     case Verdict::changed: return "changed";

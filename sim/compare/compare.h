@@ -34,7 +34,8 @@ struct CompareOptions {
 // Those that say how a fleet does: waits, refusals, failures, what is used and paid.
 std::vector<std::string> headline_metrics();
 
-enum class Verdict { equal, within_noise, better, worse, changed, one_seed };
+// too_small: beyond noise, but a change that does not count (CompareOptions::at_least).
+enum class Verdict { equal, within_noise, too_small, better, worse, changed, one_seed };
 const char* to_text(Verdict verdict);
 
 struct CompareRow {

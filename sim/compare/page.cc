@@ -54,9 +54,9 @@ std::vector<std::string> answer(const Comparison& c) {
   say.push_back(fmt::format(
       "Judged: {} figures, {} of them seed by seed (paired t), the others by Welch's t; {:.0f} % "
       "sure of all together (Holm), and only changes of at least {:.2g} %. {} are equal in every "
-      "seed, {} within noise.",
+      "seed, {} within noise, {} too small.",
       c.rows.size(), paired, c.options.confidence * 100, c.options.at_least * 100,
-      c.count(Verdict::equal), c.count(Verdict::within_noise)));
+      c.count(Verdict::equal), c.count(Verdict::within_noise), c.count(Verdict::too_small)));
   if (c.count(Verdict::one_seed) > 0) {
     say.push_back(fmt::format(
         "{} figures differ, but of one seed: whether that is noise, more seeds would tell.",

@@ -169,7 +169,7 @@
       plot(name, "change from " + compare.a + " to " + compare.b + ", with its interval", {
         type: "bar",
         data: { labels: rows.map(function (r) { return r.metric; }),
-          datasets: [{ label: "% of A", borderSkipped: false,
+          datasets: [{ label: "% of A", borderSkipped: false, minBarLength: 6,
             backgroundColor: rows.map(function (r) { return r.verdict === "WORSE" ? colours[5] : r.verdict === "better" ? colours[2] : colours[6]; }),
             data: rows.map(function (r) {
               var mean = r.relative * 100, half = Math.max(r.relative_half * 100, 0.2);

@@ -244,7 +244,7 @@ WhatIfResult what_if(const WhatIfQuestion& question,
   }
   CompareOptions how = question.compare;
   how.show_equal = true;
-  out.comparison = compare("as it was", as_it_was, sets_text(question.sets), changed, how);
+  out.comparison = compare("the log", as_it_was, sets_text(question.sets), changed, how);
   return out;
 }
 
