@@ -111,10 +111,12 @@ void World::obey(const fleet::ReleaseNode& release) {
 void World::obey(const sandbox::Accepted& accepted) {
   if (accepted.reply_to == 0) return;
   if (checker_) checker_->accepted(now_, accepted.reply_to, accepted.sandbox);
+  Ask* ask = asks_.find(AskId{accepted.reply_to});
+  if (ask == nullptr) return;  // a late repeat: it is over, and its sandbox's slot is another's
+  ask->answered = true;
   const auto place = SlotTable<SandboxId, int>::slot_of(accepted.sandbox);
   if (ask_of_.size() <= place) ask_of_.resize(place + 1);
   ask_of_[place] = {accepted.sandbox, AskId{accepted.reply_to}};
-  if (Ask* ask = asks_.find(AskId{accepted.reply_to})) ask->answered = true;
 }
 
 void World::obey(const sandbox::Refused& refused) {
