@@ -354,7 +354,7 @@ void Control::handle(const sandbox::StartSettled& settled) {
 void Control::handle(const sandbox::Unplace& unplace) {
   if (!unplace.node) {
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
-    return;
+    return capacity_freed();  // it may have been what others could not pass
   }
   drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
   drive(tenancy_, tenancy_scratch_, tenancy::SandboxEnded{unplace.sandbox});

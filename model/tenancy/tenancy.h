@@ -5,13 +5,19 @@
 // nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
 // every path; a node is never usable by two owner keys without a scrub between.
 //
-// Order of what waits: dominant resource fairness (Ghodsi et al., NSDI 2011) in integers: the
-// tenant whose largest share of any resource, divided by its weight, is least goes next; within a
-// tenant first come, first served. A round stops after `tries_per_event` failures; the next round
-// begins where it stopped, so every waiting tenant's head is tried within tenants / tries_per_event
-// rounds (the bound on waiting while capacity keeps being freed). A large ask that has waited
-// `bypass_max` is passed no more by tenants whose share is as large: what they leave gathers until
-// it fits.
+// Order of what waits (Config::order):
+//  - fair: who asks within a guarantee goes first, of its own before one of its family; then the
+//    tenant whose largest share of any resource, divided by its weight, is least (dominant resource
+//    fairness, Ghodsi et al., NSDI 2011, in integers), at each level of the tree of tenants. An
+//    idle guarantee is lent to whoever asks. When its owner asks and finds no room it is reclaimed
+//    from what comes next: nothing that runs is stopped, but while a tenant waits for what is
+//    within its own guarantee nobody gets more beyond one.
+//  - first_come: in the order of asking. quotas: the same, and nobody gets more than its guarantee.
+// Within a tenant first come, first served. A round stops after `tries_per_event` failures; what
+// failed is set aside until all have been tried, so every waiting tenant's head is tried within
+// 2 x tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed). A
+// large ask that has waited `bypass_max` is passed no more by tenants whose share is as large: what
+// they leave gathers until it fits.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -20,6 +26,7 @@
 #include <variant>
 #include <vector>
 
+#include "model/core/fifo.h"
 #include "model/core/machine.h"
 #include "model/core/resources.h"
 #include "model/core/slot_map.h"
@@ -30,6 +37,11 @@ namespace chalk::tenancy {
 // The owner key of all tenants that allow sharing nodes with each other.
 inline constexpr TenantId kSharedOwner{~0ULL};
 
+// A tree of tenants may be so deep; the root is above the first level.
+inline constexpr std::uint32_t kDepthMax = 8;
+
+enum class Order : std::uint8_t { fair, first_come, quotas };
+
 struct Config {
   std::uint32_t tenants_max = 1'000'000;
   std::uint32_t pending_max = 1'000'000;
@@ -39,8 +51,9 @@ struct Config {
   Duration owner_linger = seconds(60);    // how long an emptied node stays with its owner
   bool separate_tenants = true;           // false: everybody shares, no scrubs
   Duration bypass_max = seconds(300);     // what has waited so long is no longer passed by
+  Order order = Order::fair;
   CHALK_FIELDS(Config, tenants_max, pending_max, pending_per_tenant_max, tries_per_event,
-               scrub_timeout, owner_linger, separate_tenants, bypass_max)
+               scrub_timeout, owner_linger, separate_tenants, bypass_max, order)
 };
 
 struct Amounts {  // in use, or a limit; as a limit 0 means none
@@ -48,6 +61,12 @@ struct Amounts {  // in use, or a limit; as a limit 0 means none
   std::int64_t memory_bytes = 0;
   std::int64_t gpu_millis = 0;
   std::int64_t sandboxes = 0;
+  void add(const Amounts& more, std::int64_t sign) {
+    cpu_millicores += sign * more.cpu_millicores;
+    memory_bytes += sign * more.memory_bytes;
+    gpu_millis += sign * more.gpu_millis;
+    sandboxes += sign * more.sandboxes;
+  }
   CHALK_FIELDS(Amounts, cpu_millicores, memory_bytes, gpu_millis, sandboxes)
 };
 Amounts amounts_of(const Resources& resources);  // one sandbox
@@ -59,7 +78,11 @@ struct TenantAdded {
   std::uint32_t weight = 1;
   bool shares = false;
   PoolId dedicated_pool;
-  CHALK_FIELDS(TenantAdded, tenant, quota, weight, shares, dedicated_pool)
+  // Its family: known before, without work of its own; the family's quota, guarantee and weight
+  // are those of all its tenants together. 0, or one that cannot be a family: none.
+  TenantId parent = {};
+  Amounts guarantee = {};  // what it gets before others borrow; a dimension of 0 is not looked at
+  CHALK_FIELDS(TenantAdded, tenant, quota, weight, shares, dedicated_pool, parent, guarantee)
 };
 struct SandboxAsked {
   SandboxId sandbox;
@@ -158,15 +181,33 @@ struct Held {  // every sandbox between asked and ended
   Time since;                // asked
   CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since)
 };
+enum Rank : std::uint32_t { kOwnGuarantee, kFamilyGuarantee, kBorrowing };
+struct Place {  // in a line; the least is served next
+  std::uint32_t rank = 0;
+  std::uint64_t share = 0;  // dominant, by weight; where the order is of coming the ticket
+  TenantId tenant;          // 0: not in a line
+  auto operator<=>(const Place&) const = default;
+  CHALK_FIELDS(Place, rank, share, tenant)
+};
 struct Tenant {
   Amounts quota;
-  Amounts in_use;  // asked and not ended: waiting ones count
+  Amounts guarantee;
+  Amounts in_use;  // asked and not ended: waiting ones count; of a family, of all its tenants
+  Amounts placed;  // likewise
   std::uint32_t weight = 1;
   bool shares = false;
+  TenantId parent;
+  std::uint32_t children = 0;
   std::map<std::uint64_t, SandboxId> waiting;  // by ticket
+  std::set<Place> line;                        // of its children with something waiting
   std::uint64_t share = 0;                     // of what is placed: dominant, by weight
-  Amounts placed;
-  CHALK_FIELDS(Tenant, quota, in_use, weight, shares, waiting, share, placed)
+  Place place;                                 // where it stands in its family's line
+  bool aside = false;                          // its head was tried and failed, see State::aside
+  bool borrows = false;                        // more is placed than its guarantee
+  bool reclaims = false;  // its head waits and is within its own guarantee
+  PoolId reclaims_in;
+  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
+               line, share, place, aside, borrows, reclaims, reclaims_in)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -184,32 +225,36 @@ struct Failure {  // no room for this in the present round, so none for as much 
   Resources resources;
   CHALK_FIELDS(Failure, owner, pool, resources)
 };
-using Place = std::pair<std::uint64_t, TenantId>;  // in the line: share, tenant
+struct Aside {
+  std::uint64_t round = 0;
+  TenantId tenant;
+  CHALK_FIELDS(Aside, round, tenant)
+};
 struct Round {
   bool open = false;
-  bool wrapped = false;  // it began in the middle of the line and has passed the end
-  Place from;            // where it began
-  Place at;              // the last one tried
   std::uint32_t failures = 0;
   std::vector<Failure> failed;
-  CHALK_FIELDS(Round, open, wrapped, from, at, failures, failed)
+  CHALK_FIELDS(Round, open, failures, failed)
 };
 struct State {
   std::map<TenantId, Tenant> tenants;
   SlotMap<SandboxId, Held> held;
   SlotMap<NodeId, Node> nodes;
-  std::set<Place> line;                         // tenants with something waiting
+  std::set<Place> line;                         // of those without a family, and of families
+  Fifo<Aside> aside;                            // tried and failed, in the order of trying
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
   Amounts capacity;                             // of all nodes
   std::map<PoolId, SandboxId> aged;             // has waited longer than bypass_max, one for a pool
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
   Round round;
-  Place resume_behind;  // where the last round gave up; zero: at the start
+  std::uint64_t rounds = 0;
+  std::uint32_t borrowers = 0;                // tenants with `borrows`
+  std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count,
-               next_ticket, round, resume_behind, timers, wake)
+               next_ticket, round, rounds, borrowers, reclaimed, aside, timers, wake)
 };
 
 class Tenancy {
@@ -243,13 +288,25 @@ class Tenancy {
   void on(Time, const NextAttempt&, Effects&);
   void on(Time, const Woken&, Effects&);
 
-  bool refuse_by_quota(const SandboxAsked&, const Tenant&, Effects&) const;
-  void wait(SandboxId, Held&);
-  void stop_waiting(SandboxId, Held&);
+  bool refuse_by_quota(const SandboxAsked&, Effects&) const;
+  void join_family(TenantId, Tenant&, TenantId parent);
+  void count_in_use(const Held&, int sign);
   void release(Time, SandboxId, Effects&);
-  void set_share(TenantId, Tenant&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
+  // What waits; waiting.cc.
+  void wait(SandboxId, Held&);
+  void stop_waiting(SandboxId, Held&);
+  void count_placed(const Held&, int sign);
+  void set_share(Tenant&);
+  Rank rank_of(const Tenant&, const Amounts& ask) const;
+  Place place_of(TenantId, const Tenant&) const;
+  std::set<Place>& line_of(const Tenant&);
+  void relist(TenantId);
+  TenantId next_in_line() const;
+  void set_aside(TenantId);
+  bool bring_back(bool all);
+  void set_reclaim(Tenant&);
   bool fails_too(TenantId owner, const Held&) const;
   bool must_not_pass(SandboxId, const Held&) const;
   void settle_aged(SandboxId, const Held&);

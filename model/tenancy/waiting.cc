@@ -1,0 +1,255 @@
+// What waits: lines, shares, rounds of attempts, and the reclaim of what a guarantee has lent.
+#include <algorithm>
+
+#include "model/tenancy/tenancy.h"
+
+namespace chalk::tenancy {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+bool covers(const Resources& big, const Resources& small) {
+  return big.cpu_millicores >= small.cpu_millicores && big.memory_bytes >= small.memory_bytes &&
+         big.disk_bytes >= small.disk_bytes && big.gpus >= small.gpus &&
+         big.gpu_millis >= small.gpu_millis &&
+         (big.gpus == 0 || big.gpu_models == small.gpu_models) &&
+         (big.gpus == 0) == (small.gpus == 0);
+}
+
+// Whether `more` on top of `used` stays within the guarantee in every dimension that it names.
+bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) {
+  bool named = false;
+  bool good = true;
+  const auto look = [&](std::int64_t limit, std::int64_t have, std::int64_t ask) {
+    if (limit == 0) return;
+    named = true;
+    good = good && ask <= limit - have;
+  };
+  look(guarantee.cpu_millicores, used.cpu_millicores, more.cpu_millicores);
+  look(guarantee.memory_bytes, used.memory_bytes, more.memory_bytes);
+  look(guarantee.gpu_millis, used.gpu_millis, more.gpu_millis);
+  look(guarantee.sandboxes, used.sandboxes, more.sandboxes);
+  return named && good;
+}
+
+}  // namespace
+
+// ---- rounds
+
+void Tenancy::on(Time, const CapacityFreed&, Effects&) {
+  if (state_.round.open || state_.pending_count == 0) return;
+  state_.round = Round{};
+  state_.round.open = true;
+  ++state_.rounds;
+}
+
+// Tries the head of the next tenant in the line; closes the round when all have been tried or too
+// many have failed.
+void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
+  const Round& round = state_.round;
+  while (round.open && round.failures < config_.tries_per_event) {
+    const TenantId next = next_in_line();
+    if (!next) {
+      if (bring_back(false)) continue;
+      bring_back(true);  // all have been tried: the next round begins anew
+      break;
+    }
+    const SandboxId head = state_.tenants.at(next).waiting.begin()->second;
+    Held& held = state_.held.at(head);
+    if (fails_too(owner_key(held.tenant), held) || must_not_pass(head, held)) {
+      set_aside(next);
+      continue;
+    }
+    // The same tenant may have more to place: it is met again where its new share stands.
+    stop_waiting(head, held);
+    held.phase = Phase::trying;
+    effects.push_back(TryPlace{head, owner_key(held.tenant)});
+    return;
+  }
+  state_.round = Round{};
+}
+
+bool Tenancy::fails_too(TenantId owner, const Held& held) const {
+  for (const Failure& failure : state_.round.failed) {
+    if (failure.owner == owner && failure.pool == held.pool &&
+        covers(held.resources, failure.resources)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void Tenancy::set_aside(TenantId id) {
+  Tenant& tenant = state_.tenants.at(id);
+  if (tenant.aside) return;
+  tenant.aside = true;
+  state_.aside.push_back({state_.rounds, id});
+  relist(id);
+}
+
+// Those set aside by earlier rounds, or all, stand in line again. False when there was none.
+bool Tenancy::bring_back(bool all) {
+  bool any = false;
+  while (!state_.aside.empty() && (all || state_.aside.front().round != state_.rounds)) {
+    const TenantId id = state_.aside.pop_front().tenant;
+    state_.tenants.at(id).aside = false;
+    relist(id);
+    any = true;
+  }
+  return any;
+}
+
+// ---- who may go before whom
+
+// What its next sandbox of this size would be.
+Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
+  if (within(tenant.guarantee, tenant.placed, ask)) return kOwnGuarantee;
+  for (TenantId above = tenant.parent; above;) {
+    const Tenant& family = state_.tenants.at(above);
+    if (within(family.guarantee, family.placed, ask)) return kFamilyGuarantee;
+    above = family.parent;
+  }
+  return kBorrowing;
+}
+
+// Poorer tenants may always go before what has aged, so a flood that has aged does not hold up its
+// neighbours; and who asks within a guarantee before who would borrow.
+bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
+  const Tenant& tenant = state_.tenants.at(held.tenant);
+  const Amounts ask = amounts_of(held.resources);
+  if (config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
+      !within(tenant.guarantee, tenant.placed, ask)) {
+    return true;
+  }
+  if (state_.borrowers != 0 && state_.reclaimed.contains(held.pool) &&
+      rank_of(tenant, ask) == kBorrowing) {  // somebody waits for what was lent
+    return true;
+  }
+  if (state_.aged.empty()) return false;
+  const auto found = state_.aged.find(held.pool);
+  if (found == state_.aged.end() || found->second == sandbox) return false;
+  const Held& aged = *state_.held.find(found->second);
+  if (config_.order != Order::fair) return held.ticket > aged.ticket;
+  const Tenant& waits = state_.tenants.at(aged.tenant);
+  const Rank mine = rank_of(tenant, ask);
+  const Rank theirs = rank_of(waits, amounts_of(aged.resources));
+  return mine != theirs ? mine > theirs : tenant.share >= waits.share;
+}
+
+void Tenancy::settle_aged(SandboxId sandbox, const Held& held) {
+  const auto found = state_.aged.find(held.pool);
+  if (found != state_.aged.end() && found->second == sandbox) state_.aged.erase(found);
+}
+
+// Whether it waits for what its own guarantee gives it: then that is lent to nobody.
+void Tenancy::set_reclaim(Tenant& tenant) {
+  bool reclaims = false;
+  PoolId pool;
+  if (config_.order == Order::fair && !tenant.waiting.empty()) {
+    const Held& head = *state_.held.find(tenant.waiting.begin()->second);
+    reclaims = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    pool = head.pool;
+  }
+  if (reclaims) ++state_.reclaimed[pool];
+  if (tenant.reclaims) {
+    const auto found = state_.reclaimed.find(tenant.reclaims_in);
+    if (--found->second == 0) state_.reclaimed.erase(found);
+  }
+  tenant.reclaims = reclaims;
+  tenant.reclaims_in = reclaims ? pool : PoolId{};
+}
+
+// ---- lines and shares
+
+void Tenancy::wait(SandboxId sandbox, Held& held) {
+  state_.tenants.at(held.tenant).waiting.emplace(held.ticket, sandbox);
+  held.phase = Phase::waiting;
+  ++state_.pending_count;
+  relist(held.tenant);
+}
+
+void Tenancy::stop_waiting(SandboxId, Held& held) {
+  Tenant& tenant = state_.tenants.at(held.tenant);
+  if (tenant.waiting.erase(held.ticket) == 0) return;
+  --state_.pending_count;
+  relist(held.tenant);
+}
+
+TenantId Tenancy::next_in_line() const {
+  const std::set<Place>* line = &state_.line;
+  TenantId next;
+  while (!line->empty()) {
+    next = line->begin()->tenant;
+    line = &state_.tenants.at(next).line;
+  }
+  return next;
+}
+
+std::set<Place>& Tenancy::line_of(const Tenant& tenant) {
+  const bool in_family = config_.order == Order::fair && tenant.parent;
+  return in_family ? state_.tenants.at(tenant.parent).line : state_.line;
+}
+
+Place Tenancy::place_of(TenantId id, const Tenant& tenant) const {
+  if (config_.order != Order::fair) return {0, tenant.waiting.begin()->first, id};
+  if (tenant.line.empty()) {
+    const Held& head = *state_.held.find(tenant.waiting.begin()->second);
+    const bool own = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    return {own ? kOwnGuarantee : kBorrowing, tenant.share, id};
+  }
+  // A family stands where the first of its line does, or where its own guarantee puts it.
+  const bool room = within(tenant.guarantee, tenant.placed, {1, 1, 0, 1});
+  const std::uint32_t first = tenant.line.begin()->rank;
+  return {room ? std::min<std::uint32_t>(first, kFamilyGuarantee) : first, tenant.share, id};
+}
+
+// Puts a tenant and its families where they belong after any change of what decides that.
+void Tenancy::relist(TenantId id) {
+  if (id) set_reclaim(state_.tenants.at(id));
+  while (id) {
+    Tenant& tenant = state_.tenants.at(id);
+    const bool stands = !tenant.line.empty() || (!tenant.waiting.empty() && !tenant.aside);
+    const Place place = stands ? place_of(id, tenant) : Place{};
+    if (place != tenant.place) {
+      std::set<Place>& line = line_of(tenant);
+      if (tenant.place.tenant) line.erase(tenant.place);
+      if (stands) line.insert(place);
+      tenant.place = place;
+    }
+    if (config_.order != Order::fair) return;
+    id = tenant.parent;
+  }
+}
+
+void Tenancy::count_placed(const Held& held, int sign) {
+  const Amounts amounts = amounts_of(held.resources);
+  for (TenantId id = held.tenant; id;) {
+    Tenant& tenant = state_.tenants.at(id);
+    tenant.placed.add(amounts, sign);
+    set_share(tenant);
+    id = tenant.parent;
+  }
+  Tenant& tenant = state_.tenants.at(held.tenant);
+  const bool borrows = tenant.placed.sandboxes > 0 && !within(tenant.guarantee, tenant.placed, {});
+  if (borrows && !tenant.borrows) ++state_.borrowers;
+  if (!borrows && tenant.borrows) --state_.borrowers;
+  tenant.borrows = borrows;
+  relist(held.tenant);
+}
+
+// Dominant share of what is placed, in 2^-32 of the fleet, divided by the weight.
+void Tenancy::set_share(Tenant& tenant) {
+  std::uint64_t share = 0;
+  const auto of = [&](std::int64_t used, std::int64_t capacity) {
+    if (used <= 0 || capacity <= 0) return;
+    const Wide part =
+        (Wide(static_cast<std::uint64_t>(used)) << 32) / static_cast<std::uint64_t>(capacity);
+    share = std::max(share, static_cast<std::uint64_t>(part) / tenant.weight);
+  };
+  of(tenant.placed.cpu_millicores, state_.capacity.cpu_millicores);
+  of(tenant.placed.memory_bytes, state_.capacity.memory_bytes);
+  of(tenant.placed.gpu_millis, state_.capacity.gpu_millis);
+  tenant.share = share;
+}
+
+}  // namespace chalk::tenancy
