@@ -28,22 +28,29 @@ void Functions::on(Time now, const RequestArrived& arrived, Effects& effects) {
   const auto index = static_cast<std::uint32_t>(arrived.group.value - 1);
   changed(now, *group, index);
   ++group->arrivals;
-  if (group->first != 0 && (group->queued == 0 || !group->routing.delayed_warm_start)) {
+  if (group->first != 0 && (group->queue.empty() || !group->routing.delayed_warm_start)) {
     return dispatch(now, arrived.request, *group, group->first - 1, false, effects);
   }
-  if (group->queued >= group->routing.queue_max) {
-    ++group->refused;
-    effects.push_back(RefuseRequest{arrived.request, arrived.group, Rule::queue_full, group->queued,
-                                    group->routing.queue_max});
-    return;
-  }
-  ++group->holds;
-  ++group->queued;
-  group->peak = std::max(group->peak, group->in_flight + group->queued);
-  group->queue.push_back({arrived.request, now});
+  if (!enqueue(now, arrived, *group, effects)) return;
   missed(now, *group);
   arm_patience(*group, index);
   report_hold(now, *group, index, effects);
+}
+
+// False when there is no room for it.
+bool Functions::enqueue(Time now, const RequestArrived& arrived, Group& group, Effects& effects) {
+  const std::uint32_t most = group.routing.queue_max;
+  if (group.queue.size() >= most) {
+    const std::optional<Queued> out = group.queue.make_room_for(arrived.caller);
+    const RequestId refused = out ? out->request : arrived.request;
+    ++group.refused;
+    effects.push_back(RefuseRequest{refused, arrived.group, Rule::queue_full, most, most});
+    if (!out) return false;
+  }
+  group.queue.push({arrived.request, arrived.caller, now});
+  ++group.holds;
+  group.peak = std::max(group.peak, group.in_flight + group.queue.size());
+  return true;
 }
 
 void Functions::on(Time now, const RequestFinished& finished, Effects& effects) {
@@ -56,6 +63,7 @@ void Functions::on(Time now, const RequestFinished& finished, Effects& effects) 
   CHALK_INVARIANT(group.in_flight > 0);
   --replica->in_flight;
   --group.in_flight;
+  group.queue.learn(finished.caller, finished.took);
   settle(now, slot, effects);
 }
 
@@ -67,9 +75,8 @@ void Functions::settle(Time now, std::uint32_t slot, Effects& effects) {
     if (replica.in_flight == 0) give_back(slot, effects);
     return;
   }
-  if (group.queued != 0 && group.routing.delayed_warm_start &&
-      take_queued(now, group, slot, false, effects)) {
-    return;
+  if (!group.queue.empty() && group.routing.delayed_warm_start) {
+    return take_queued(now, group, slot, false, effects);
   }
   if (replica.in_flight == 0) replica.idle_since = now;
   if (group.first != slot + 1) {
@@ -87,35 +94,24 @@ void Functions::dispatch(Time now, RequestId request, Group& group, std::uint32_
   if (replica.in_flight == 0) taken(now, group, slot);
   ++replica.in_flight;
   ++group.in_flight;
-  group.peak = std::max(group.peak, group.in_flight + group.queued);
+  group.peak = std::max(group.peak, group.in_flight + group.queue.size());
   CHALK_INVARIANT(replica.in_flight <= group.routing.concurrency && !replica.draining);
   if (replica.in_flight == group.routing.concurrency && replica.listed) unlist(group, slot);
   effects.push_back(Dispatch{request, state_.replicas.id_at(slot), replica.sandbox, cold});
 }
 
-// False when nobody waits any more.
-bool Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool cold,
+void Functions::take_queued(Time now, Group& group, std::uint32_t slot, bool cold,
                             Effects& effects) {
-  while (!group.queue.empty()) {
-    const Queued next = group.queue.pop_front();
-    if (!next.request) continue;  // its caller hung up
-    --group.queued;
-    dispatch(now, next.request, group, slot, cold, effects);
-    return true;
-  }
-  return false;
+  dispatch(now, group.queue.pop().request, group, slot, cold, effects);
 }
 
 void Functions::on(Time now, const RequestAbandoned& abandoned, Effects&) {
   Group* group = find(abandoned.group);
   if (group == nullptr || !abandoned.request) return;
-  for (std::size_t i = 0; i < group->queue.size(); ++i) {
-    if (group->queue[i].request != abandoned.request) continue;
-    changed(now, *group, static_cast<std::uint32_t>(abandoned.group.value - 1));
-    group->queue[i].request = {};
-    --group->queued;
-    return;
-  }
+  const std::uint32_t waits = group->queue.find(abandoned.request);
+  if (waits == 0) return;
+  changed(now, *group, static_cast<std::uint32_t>(abandoned.group.value - 1));
+  group->queue.take(waits);
 }
 
 // ---- what control says
@@ -129,13 +125,15 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   const bool other_habit = rule_of(routing) != rule_of(group.routing) || !group.known;
   group.routing = routing;
   group.routing.concurrency = std::max(1u, routing.concurrency);
+  group.queue.set_order(routing.queue_order);
   if (group.known && group.routing.concurrency < concurrency_before) {
     group.routing.concurrency = concurrency_before;  // lowering it needs new replicas
   }
   if (!group.known) group.changed = now;
   group.known = true;
   if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
-    while (group.first != 0 && take_queued(now, group, group.first - 1, false, effects)) continue;
+    while (group.first != 0 && !group.queue.empty())
+      take_queued(now, group, group.first - 1, false, effects);
   }
   if (other_habit) group.habit.begin(rule_of(group.routing));
   group.reap_at = group.patience_at = kNever;  // what was armed may be too late for the new times
@@ -163,7 +161,8 @@ void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
   ++group->ready;
   bool cold = true;
   while (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency &&
-         group->queued != 0 && take_queued(now, *group, slot, cold, effects)) {
+         !group->queue.empty()) {
+    take_queued(now, *group, slot, cold, effects);
     cold = false;
   }
   if (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency) {
@@ -187,7 +186,7 @@ void Functions::on(Time now, const ReplicaGone& gone, Effects& effects) {
   if (replica.in_flight != 0) effects.push_back(AbortReplica{id, gone.sandbox, replica.in_flight});
   state_.by_sandbox.erase(found);
   state_.replicas.erase(id);
-  if (group.queued != 0) report(now, group, effects);
+  if (!group.queue.empty()) report(now, group, effects);
 }
 
 // Idle replicas first, the least recently used of them first; then those that use a slot least
@@ -248,7 +247,7 @@ void Functions::on(Time now, const Woken&, Effects& effects) {
     if (timer.key.alarm == Alarm::reload) reload(now, group, timer.key.group, effects);
     if (timer.key.alarm == Alarm::report && group.active) {
       changed(now, group, timer.key.group);
-      group.active = group.in_flight + group.queued != 0;
+      group.active = group.in_flight + group.queue.size() != 0;
       report(now, group, effects);
       if (!group.active) continue;  // this was the last report, of zero
       group.report_at = now + group.routing.report_interval;
@@ -302,30 +301,26 @@ void Functions::look_at_queue(Time now, std::uint32_t index, Effects& effects) {
   changed(now, group, index);
   const Duration timeout = group.routing.queue_timeout;
   while (!group.queue.empty()) {
-    const Queued front = group.queue.front();
-    if (!front.request) {
-      group.queue.pop_front();
-    } else if (timeout.nanos > 0 && front.since + timeout <= now) {
-      group.queue.pop_front();
-      --group.queued;
+    const Queued oldest = group.queue.oldest();
+    if (timeout.nanos > 0 && oldest.since + timeout <= now) {
+      group.queue.pop_oldest();
       ++group.refused;
-      effects.push_back(RefuseRequest{front.request, group.routing.group, Rule::queue_timeout,
-                                      (now - front.since).nanos, timeout.nanos});
-    } else if (group.first != 0 && front.since + config_.patience <= now) {
-      group.queue.pop_front();
-      --group.queued;
-      dispatch(now, front.request, group, group.first - 1, false, effects);
+      effects.push_back(RefuseRequest{oldest.request, group.routing.group, Rule::queue_timeout,
+                                      (now - oldest.since).nanos, timeout.nanos});
+    } else if (group.first != 0 && oldest.since + config_.patience <= now) {
+      group.queue.pop_oldest();
+      dispatch(now, oldest.request, group, group.first - 1, false, effects);
     } else {
       break;
     }
   }
-  if (group.queued != 0) report(now, group, effects);
+  if (!group.queue.empty()) report(now, group, effects);
   arm_patience(group, index);
 }
 
 void Functions::arm_patience(Group& group, std::uint32_t index) {
   if (group.queue.empty() || group.patience_at != kNever) return;
-  const Time since = group.queue.front().since;
+  const Time since = group.queue.oldest().since;
   Time at = kNever;
   if (group.routing.queue_timeout.nanos > 0) at = since + group.routing.queue_timeout;
   if (!group.routing.delayed_warm_start) {
@@ -348,7 +343,7 @@ Group* Functions::find(GroupId id) {
 
 // Called before every change of a group: brings its totals up to now and makes sure of a report.
 void Functions::changed(Time now, Group& group, std::uint32_t index) {
-  const std::int64_t level = std::int64_t{group.in_flight} + group.queued;
+  const std::int64_t level = std::int64_t{group.in_flight} + group.queue.size();
   group.concurrency_ns += level * (now - group.changed).nanos;
   group.changed = now;
   group.active = true;
@@ -372,9 +367,9 @@ void Functions::report(Time now, Group& group, Effects& effects) {
   group.reported = now;
   effects.push_back(
       ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals, group.refused,
-                    group.holds, group.peak, group.in_flight, group.queued, group.ready,
+                    group.holds, group.peak, group.in_flight, group.queue.size(), group.ready,
                     group.reloads}});
-  group.peak = group.in_flight + group.queued;
+  group.peak = group.in_flight + group.queue.size();
 }
 
 void Functions::list_first(Group& group, std::uint32_t slot) {

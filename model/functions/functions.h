@@ -4,6 +4,7 @@
 // refusals, demand for control, replicas given back.
 // Invariants: a replica never has more than `concurrency` calls; every call is dispatched once,
 // refused once, or still queued; a drained or gone replica never gets a call.
+// Which waiting call is next is the group's queue order (call_queue.h).
 //
 // Among the replicas with a free slot the one used most recently is chosen, so that the others can
 // fall idle and be given back (the rule of AWS Lambda as measured by Wang et al., ATC'18, and of
@@ -18,6 +19,7 @@
 #include "model/core/machine.h"
 #include "model/core/slot_table.h"
 #include "model/core/timers.h"
+#include "model/functions/call_queue.h"
 #include "model/functions/greedy_dual.h"
 #include "model/functions/keep_alive.h"
 #include "model/protocol/protocol.h"
@@ -40,11 +42,14 @@ using ReplicaSlot = Id<struct ReplicaTag>;
 struct RequestArrived {
   RequestId request;
   GroupId group;
-  CHALK_FIELDS(RequestArrived, request, group)
+  TenantId caller = {};  // on whose behalf; 0: nobody is told apart
+  CHALK_FIELDS(RequestArrived, request, group, caller)
 };
 struct RequestFinished {
   ReplicaSlot replica;
-  CHALK_FIELDS(RequestFinished, replica)
+  TenantId caller = {};  // of the call, and how long it took; 0 where the driver does not know
+  Duration took = {};
+  CHALK_FIELDS(RequestFinished, replica, caller, took)
 };
 struct RequestAbandoned {  // the caller hung up; only calls that still wait are affected
   RequestId request;
@@ -107,15 +112,9 @@ struct Replica {
   CHALK_FIELDS(Replica, sandbox, group, in_flight, previous, next, idle_since, listed, draining,
                used, reloaded, priority, pooled)
 };
-struct Queued {
-  RequestId request;  // 0: abandoned
-  Time since;
-  CHALK_FIELDS(Queued, request, since)
-};
 struct Group {
   GroupRouting routing;
-  Fifo<Queued> queue;
-  std::uint32_t queued = 0;  // without the abandoned
+  CallQueue queue;
   std::uint32_t in_flight = 0;
   std::uint32_t ready = 0;  // replicas that may get calls
   std::uint32_t first = 0;  // most recently used with a free slot
@@ -141,7 +140,7 @@ struct Group {
   Time start_asked = kNever;
   Duration start_took;          // the last one
   std::uint64_t frequency = 0;  // replicas taken since there was none
-  CHALK_FIELDS(Group, routing, queue, queued, in_flight, ready, first, last, changed,
+  CHALK_FIELDS(Group, routing, queue, in_flight, ready, first, last, changed,
                concurrency_ns, arrivals, refused, holds, peak, known, active, reported, report_at,
                reap_at, patience_at, habit, left, reloads, reload_at, reloading, start_asked,
                start_took, frequency)
@@ -194,7 +193,8 @@ class Functions {
   Group* find(GroupId id);
   void changed(Time now, Group& group, std::uint32_t index);
   void dispatch(Time, RequestId, Group&, std::uint32_t slot, bool cold, Effects&);
-  bool take_queued(Time, Group&, std::uint32_t slot, bool cold, Effects&);
+  bool enqueue(Time, const RequestArrived&, Group&, Effects&);
+  void take_queued(Time, Group&, std::uint32_t slot, bool cold, Effects&);
   void settle(Time, std::uint32_t slot, Effects&);
   void list_first(Group&, std::uint32_t slot);
   void unlist(Group&, std::uint32_t slot);

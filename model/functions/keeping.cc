@@ -58,7 +58,7 @@ void Functions::stands_in(Time now, Group& group, Replica& replica) {
   group.start_asked = kNever;
   if (!group.reloading) return;
   group.reloading = false;
-  if (group.queued != 0 || group.left.empty()) return;
+  if (!group.queue.empty() || group.left.empty()) return;
   replica.idle_since = group.left.back();
   replica.used = replica.reloaded = true;
   group.left.pop_back();
@@ -111,14 +111,14 @@ Time Functions::idle_until(const Group& group, const Replica& replica) {
 // The last replica has gone, and its next call is expected: early enough for a start.
 void Functions::arm_reload(Time now, Group& group, std::uint32_t index) {
   const Window& window = group.habit.window();
-  if (!learns(group) || !window.reloads() || group.ready != 0 || group.queued != 0) return;
+  if (!learns(group) || !window.reloads() || group.ready != 0 || !group.queue.empty()) return;
   if (group.left.empty() || group.left.back() + window.until <= now) return;
   group.reload_at = std::max(now, group.left.back() + window.reload - group.start_took);
   state_.timers.arm(group.reload_at, {index, Alarm::reload});
 }
 
 void Functions::reload(Time now, Group& group, std::uint32_t index, Effects& effects) {
-  if (group.ready != 0 || group.queued != 0 || group.left.empty()) return;
+  if (group.ready != 0 || !group.queue.empty() || group.left.empty()) return;
   if (group.left.back() + group.habit.window().until <= now) return;
   changed(now, group, index);
   group.reloading = true;

@@ -177,6 +177,12 @@ enum class KeepAlive : std::uint8_t {
   cost          // model/functions/gaps.h
 };
 
+// Which of the calls that wait is next; model/functions/call_queue.h.
+enum class QueueOrder : std::uint8_t {
+  fifo,
+  drr  // deficit round robin between callers
+};
+
 struct GroupRouting {  // how the gateway treats calls to a group
   GroupId group;
   std::uint32_t concurrency = 1;   // calls at once per replica
@@ -189,9 +195,10 @@ struct GroupRouting {  // how the gateway treats calls to a group
   KeepAlive keep_alive_policy = KeepAlive::fixed;
   Duration cold_start_worth = seconds(240);  // cost: so long of 1 GiB idle
   std::int64_t memory_bytes = 1LL << 30;     // of a replica; greedy_dual, cost
+  QueueOrder queue_order = QueueOrder::drr;
   CHALK_FIELDS(GroupRouting, group, concurrency, queue_max, queue_timeout, keep_alive,
                report_interval, min_replicas, delayed_warm_start, keep_alive_policy,
-               cold_start_worth, memory_bytes)
+               cold_start_worth, memory_bytes, queue_order)
 };
 struct ReplicaReady {
   GroupId group;

@@ -119,7 +119,7 @@ std::vector<Decision> explain_calls(const gateway::Gateway& before,
           {"group", std::to_string(chosen->group + 1)},
           {"replicas ready", std::to_string(group.ready)},
           {"calls in service", std::to_string(group.in_flight)},
-          {"calls waiting", std::to_string(group.queued)},
+          {"calls waiting", std::to_string(group.queue.size())},
           {"calls at once of a replica", std::to_string(group.routing.concurrency)}};
       decision.columns = {"replica", "sandbox", "calls", "idle since, ns"};
       std::uint32_t at = group.first;  // the list stands in the order of use

@@ -192,7 +192,7 @@ struct World {
   void check() {
     const auto& state = functions.state();
     const Group& group = state.groups[0];
-    RC_ASSERT(group.queued == book.queue.size() && group.in_flight == book.in_flight());
+    RC_ASSERT(group.queue.size() == book.queue.size() && group.in_flight == book.in_flight());
     RC_ASSERT(group.ready == book.ready() && state.replicas.size() == book.replicas.size());
     RC_ASSERT(book.settled.size() + book.queue.size() == next_call - 1);
     if (!routing.delayed_warm_start || book.queue.empty()) return;

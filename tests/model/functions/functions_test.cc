@@ -332,7 +332,7 @@ TEST(Functions, AHangUpOfNobodyChangesNothing) {
   arrive(functions, at(1), 1);
   tell(functions, at(2), RequestAbandoned{call(1), kGroup});
   for (const std::uint64_t n : {0u, 1u, 9u}) tell(functions, at(2), RequestAbandoned{{n}, kGroup});
-  EXPECT_EQ(functions.state().groups[0].queued, 0u);
+  EXPECT_EQ(functions.state().groups[0].queue.size(), 0u);
 }
 
 }  // namespace
