@@ -72,6 +72,8 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     };
     times("wait", &Result::wait_ms);
     times("total", &Result::total_ms);
+    times("watched_wait", &Result::watched_wait_ms);
+    times("watched_total", &Result::watched_total_ms);
     const auto number = [&](const char* name, Get get) { m.emplace_back(name, std::move(get)); };
     const auto d = [](auto v) { return static_cast<double>(v); };
     number("requests", [d](const Result& r) { return d(r.requests); });
@@ -79,6 +81,7 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("refused", [d](const Result& r) { return d(sum(r.refused)); });
     number("refused_ratio",
            [d](const Result& r) { return ratio(d(sum(r.refused)), d(r.requests)); });
+    number("watched_refused", [d](const Result& r) { return d(r.watched_refused); });
     number("failed", [d](const Result& r) { return d(sum(r.failed)); });
     number("failed_ratio", [d](const Result& r) { return ratio(d(sum(r.failed)), d(r.requests)); });
     number("unfinished", [d](const Result& r) {
@@ -188,6 +191,11 @@ json to_json(const Result& r) {
   j["series"] = {{"columns", r.series.columns},
                  {"step_seconds", r.series.step_seconds},
                  {"rows", r.series.rows}};
+  if (r.watched_wait_ms.count + r.watched_refused != 0) {
+    j["watched"] = {{"wait_ms", times_json(r.watched_wait_ms)},
+                    {"total_ms", times_json(r.watched_total_ms)},
+                    {"refused", r.watched_refused}};
+  }
   j["assertions"] = json::array();
   for (const Assertion& a : r.assertions) {
     j["assertions"].push_back({{"text", a.text}, {"value", a.value}, {"passed", a.passed}});
@@ -213,6 +221,11 @@ Result result_from_json(const std::string& text) {
   r.replica_starts = j.at("replica_starts");
   r.wait_ms = times_from(j.at("wait_ms"));
   r.total_ms = times_from(j.at("total_ms"));
+  if (j.contains("watched")) {
+    r.watched_wait_ms = times_from(j.at("watched").at("wait_ms"));
+    r.watched_total_ms = times_from(j.at("watched").at("total_ms"));
+    r.watched_refused = j.at("watched").at("refused");
+  }
   r.replicas_mean = j.at("replicas_mean");
   r.starting_mean = j.at("starting_mean");
   r.busy_mean = j.at("busy_mean");

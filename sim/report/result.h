@@ -50,6 +50,9 @@ struct Result {
   std::uint64_t replica_starts = 0;  // sandboxes started on nodes
   Times wait_ms;                     // from arrival to the beginning of service
   Times total_ms;                    // from arrival to the end of service
+  Times watched_wait_ms;             // the same of the watched tenants; all zero where none is
+  Times watched_total_ms;
+  std::uint64_t watched_refused = 0;
   double replicas_mean = 0;  // sandboxes on nodes, starting or running; over the arrivals' window
   double starting_mean = 0;
   double busy_mean = 0;  // requests in service

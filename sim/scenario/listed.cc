@@ -78,6 +78,7 @@ class ListReader {
   void call(Reader& r, Arrival& one) {
     const std::string name = r.text("call", "");
     one.function = find_function(name);
+    if (r.has("caller")) one.caller = tenant(r.text("caller", ""));
     one.service = r.duration("service", {});
     if (one.function != catalogue().functions.size()) return;
     FunctionSpec function;

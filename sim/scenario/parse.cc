@@ -34,7 +34,9 @@ class Parser {
     zones();
     pools();
     images();
+    families();
     tenants();
+    setup_.watched = root_.texts("watch");
     groups();
     setup_.start = root_.delay("start", Delay{Delay::Kind::constant, milliseconds(150), 0});
     setup_.start_core_seconds = root_.number("start_core_seconds", 0, 0, 3600);
@@ -70,6 +72,18 @@ class Parser {
              "more than heartbeat, " + duration_text(setup_.heartbeat));
     }
     setup_.gateways = static_cast<std::uint32_t>(r.whole("gateways", 1, 1, 1000));
+    setup_.gateway_sharding = static_cast<gateway::Sharding>(
+        r.choice("gateway_sharding", static_cast<std::size_t>(setup_.gateway_sharding),
+                 {"all", "shuffle"}));
+    setup_.gateways_per_tenant =
+        static_cast<std::uint32_t>(r.whole("gateways_per_tenant", 2, 1, 1000));
+    if (r.has("gateways_per_tenant") && setup_.gateways_per_tenant > setup_.gateways) {
+      r.fail("gateways_per_tenant", std::to_string(setup_.gateways_per_tenant),
+             fmt::format("at most gateways, {}", setup_.gateways));
+    }
+    setup_.tenant_order = static_cast<TenantOrder>(
+        r.choice("tenant_order", static_cast<std::size_t>(setup_.tenant_order),
+                 {"fair", "first_come", "quotas"}));
     setup_.keep_alive_bytes = r.bytes("keep_alive_memory", setup_.keep_alive_bytes);
     setup_.separate_tenants = r.flag("separate_tenants", true);
     setup_.placement = static_cast<scheduler::Policy>(
@@ -239,6 +253,14 @@ class Parser {
     }
   }
 
+  void families() {
+    for (auto& [name, r] : root_.entries("families")) {
+      Tenant family = tenant(r, {});  // its own family stands before it
+      family.name = name;
+      setup_.families.push_back(family);
+    }
+  }
+
   void tenants() {
     Reader all = root_.map("tenant_default");
     setup_.tenant_default = tenant(all, {});
@@ -251,15 +273,40 @@ class Parser {
     tenant.shares_nodes = r.flag("shares_nodes", tenant.shares_nodes);
     tenant.pool = r.text("pool", tenant.pool);
     if (!tenant.pool.empty()) pool_exists(r, tenant.pool);
+    tenant.family = r.text("family", tenant.family);
+    const auto known = [&](const Tenant& family) { return family.name == tenant.family; };
+    if (!tenant.family.empty() &&
+        std::none_of(setup_.families.begin(), setup_.families.end(), known)) {
+      r.fail("family", fmt::format("\"{}\"", tenant.family),
+             "the name of a family in families:, which stands before it");
+    }
     Reader quota = r.map("quota");
-    tenant.quota.cpu_millicores = quota.millicores("cpu", tenant.quota.cpu_millicores);
-    tenant.quota.memory_bytes = quota.bytes("memory", tenant.quota.memory_bytes);
-    tenant.quota.gpus =
-        static_cast<std::int32_t>(quota.whole("gpus", tenant.quota.gpus, 0, 1'000'000));
-    tenant.quota_sandboxes = quota.whole("sandboxes", tenant.quota_sandboxes, 0, 1LL << 40);
-    quota.done();
+    limits(quota, tenant.quota, tenant.quota_sandboxes);
+    Reader guarantee = r.map("guarantee");
+    limits(guarantee, tenant.guarantee.resources, tenant.guarantee.sandboxes);
+    guarantee_fits_quota(guarantee, tenant);
     r.done();
     return tenant;
+  }
+
+  static void limits(Reader& r, Resources& resources, std::int64_t& sandboxes) {
+    resources.cpu_millicores = r.millicores("cpu", resources.cpu_millicores);
+    resources.memory_bytes = r.bytes("memory", resources.memory_bytes);
+    resources.gpus = static_cast<std::int32_t>(r.whole("gpus", resources.gpus, 0, 1'000'000));
+    sandboxes = r.whole("sandboxes", sandboxes, 0, 1LL << 40);
+    r.done();
+  }
+
+  static void guarantee_fits_quota(Reader& r, const Tenant& tenant) {
+    const auto fits = [&](const char* key, std::int64_t guarantee, std::int64_t quota) {
+      if (quota == 0 || guarantee <= quota) return;
+      r.fail(key, std::to_string(guarantee), fmt::format("at most the quota, {}", quota));
+    };
+    const Resources& least = tenant.guarantee.resources;
+    fits("cpu", least.cpu_millicores, tenant.quota.cpu_millicores);
+    fits("memory", least.memory_bytes, tenant.quota.memory_bytes);
+    fits("gpus", least.gpus, tenant.quota.gpus);
+    fits("sandboxes", tenant.guarantee.sandboxes, tenant.quota_sandboxes);
   }
 
   void groups() {
@@ -299,6 +346,8 @@ class Parser {
         r.whole("replicas_min", group.replicas_min, 0, group.replicas_max));
     group.queue_max =
         static_cast<std::uint32_t>(r.whole("queue_max", group.queue_max, 0, 100'000'000));
+    group.queue_order = static_cast<CallOrder>(r.choice(
+        "queue_order", static_cast<std::size_t>(group.queue_order), {"fifo", "drr"}));
     group.queue_timeout = r.duration("queue_timeout", group.queue_timeout);
     group.keep_alive = r.duration("keep_alive", group.keep_alive);
     group.keep_alive_policy = static_cast<KeepAlivePolicy>(

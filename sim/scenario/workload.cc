@@ -48,6 +48,7 @@ Requests read_requests(Reader& section) {
   work.cpu_millicores = section.millicores("cpu", 0);
   work.memory_bytes = section.bytes("memory", 0);
   work.prefix = section.text("prefix", "");
+  work.caller = section.text("caller", "");
   return work;
 }
 

@@ -35,6 +35,7 @@ Tree arrival_tree(const Catalogue& catalogue, const Arrival& arrival) {
   if (arrival.kind == ArrivalKind::request) {
     one["call"] = catalogue.functions.at(arrival.function).name;
     one["service"] = duration_text(arrival.service);
+    if (arrival.caller != kNoClient) one["caller"] = catalogue.tenants.at(arrival.caller);
     return one;
   }
   const SandboxAsk& ask = arrival.sandbox;

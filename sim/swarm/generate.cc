@@ -69,6 +69,8 @@ class Generator {
     line("  heartbeat: {}s", heartbeat);
     line("  node_timeout: {}s", heartbeat * 4 + 5 + below(20));
     line("  gateways: {}", 1 + below(4));
+    line("  gateway_sharding: {}", pick({"all", "shuffle"}));
+    line("  tenant_order: {}", pick({"fair", "fair", "first_come", "quotas"}));
     line("  separate_tenants: {}", separate_);
     line("  spread_zones: {}", !chance(4));
     line("  scrub: {}s", below(6));
@@ -123,18 +125,21 @@ class Generator {
   void tenants() {
     if (separate_ && chance(4)) line("tenant_default: {{shares_nodes: true}}");
     if (!chance(3)) return;
+    line("families: {{all: {{guarantee: {{cpu: {}}}}}}}", 1 + below(40));
     line("tenants:");
     line("  tenant-0: {{weight: {}, quota: {{cpu: {}, memory: {}Gi, sandboxes: {}}}}}",
          1 + below(5), 2 + below(10), 4 + below(20), 1 + below(20));
+    line("  tenant-1: {{family: all, guarantee: {{sandboxes: {}}}}}", 1 + below(10));
+    line("  tenant-2: {{family: all}}");
   }
 
   void groups() {
     line(
         "group_default: {{cpu: {}, memory: {}, policy: {}, concurrency: {}, replicas_max: {}, "
-        "queue_max: {}, queue_timeout: {}, keep_alive: {}s, target_permille: {}, "
+        "queue_max: {}, queue_order: {}, queue_timeout: {}, keep_alive: {}s, target_permille: {}, "
         "delayed_warm_start: {}}}",
         pick({"500m", "1", "2"}), pick({"256Mi", "1Gi"}), pick({"fixed", "kpa", "chalk"}),
-        1 + below(6), 1 + below(14), chance(4) ? 1 + below(20) : 10'000, chance(4) ? "5s" : "0s",
+        1 + below(6), 1 + below(14), chance(4) ? 1 + below(20) : 10'000, pick({"fifo", "drr"}), chance(4) ? "5s" : "0s",
         5 + below(90), 400 + below(600), chance(2));
   }
 

@@ -36,7 +36,7 @@ class Merged : public Source {
     Names tenants(catalogue_.tenants);
     Names images(catalogue_.images);
     Names gpus(catalogue_.gpu_models);
-    std::set<std::string> function_names;
+    std::map<std::string, std::uint32_t> function_numbers;
     for (auto& source : sources) {
       if (!source) throw std::invalid_argument("a merge of nothing");
       Part part{std::move(source)};
@@ -44,13 +44,17 @@ class Merged : public Source {
       part.tenants = tenants.numbers(own.tenants);
       part.images = images.numbers(own.images);
       part.gpu_models = gpus.numbers(own.gpu_models);
-      part.first_function = static_cast<std::uint32_t>(catalogue_.functions.size());
       for (FunctionSpec function : own.functions) {
         function.tenant = part.tenants.at(function.tenant);
         function.image = part.images.at(function.image);
-        if (!function_names.insert(function.name).second) {
-          function.name += fmt::format("@{}", parts_.size());
+        const auto number = static_cast<std::uint32_t>(catalogue_.functions.size());
+        const auto [known, is_new] = function_numbers.try_emplace(function.name, number);
+        if (!is_new && function.shared && catalogue_.functions[known->second].shared) {
+          part.functions.push_back(known->second);
+          continue;
         }
+        if (!is_new) function.name += fmt::format("@{}", parts_.size());
+        part.functions.push_back(number);
         catalogue_.functions.push_back(std::move(function));
       }
       for (NodeGroupSpec group : own.nodes) {
@@ -103,7 +107,7 @@ class Merged : public Source {
     std::vector<std::uint32_t> tenants = {};
     std::vector<std::uint32_t> images = {};
     std::vector<std::uint32_t> gpu_models = {};
-    std::uint32_t first_function = 0;
+    std::vector<std::uint32_t> functions = {};
     std::map<std::uint32_t, std::uint32_t> clients = {};  // its number -> ours
   };
 
@@ -123,7 +127,8 @@ class Merged : public Source {
   void translate(const Arrival& from, Part& part) {
     shown_ = from;
     if (from.kind == ArrivalKind::request) {
-      shown_.function += part.first_function;
+      shown_.function = part.functions.at(from.function);
+      if (from.caller != kNoClient) shown_.caller = part.tenants.at(from.caller);
     } else {
       shown_.sandbox.tenant = part.tenants.at(from.sandbox.tenant);
       shown_.sandbox.image = part.images.at(from.sandbox.image);

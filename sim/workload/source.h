@@ -21,6 +21,7 @@ struct FunctionSpec {
   std::uint32_t image = 0;          // index into Catalogue::images
   std::int64_t cpu_millicores = 0;  // 0: not given, the scenario's default applies
   std::int64_t memory_bytes = 0;    // 0: not given, the scenario's default applies
+  bool shared = false;              // merged sources that name it mean one function
   bool operator==(const FunctionSpec&) const = default;
 };
 
@@ -65,6 +66,7 @@ struct Arrival {
                                      // sandbox: its owner ends it after this long, 0: never
   SandboxAsk sandbox;                // sandbox only
   std::uint32_t client = kNoClient;  // closed loop: who waits for the answer
+  std::uint32_t caller = kNoClient;  // request: index into Catalogue::tenants; else the function's
   std::int32_t input_tokens = 0;     // LLM traces
   std::int32_t output_tokens = 0;
   bool operator==(const Arrival&) const = default;

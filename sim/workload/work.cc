@@ -42,8 +42,13 @@ class RequestContent : public Content {
     for (std::string& name : names(mix.prefix, "function", mix.functions)) {
       catalogue_.functions.push_back({std::move(name), tenant.pick(tenants.next()),
                                       image.pick(images.next()), mix.cpu_millicores,
-                                      mix.memory_bytes});
+                                      mix.memory_bytes, !mix.caller.empty()});
     }
+    if (mix.caller.empty()) return;
+    auto& all = catalogue_.tenants;
+    caller_ = static_cast<std::uint32_t>(std::find(all.begin(), all.end(), mix.caller) -
+                                         all.begin());
+    if (caller_ == all.size()) all.push_back(mix.caller);
   }
   const Catalogue& catalogue() const override { return catalogue_; }
   void fill(Arrival* out, std::size_t count, std::uint64_t key,
@@ -52,6 +57,7 @@ class RequestContent : public Content {
     for (std::size_t i = 0; i < count; ++i) {
       std::uint64_t draw = (index + i) * 2;
       out[i].kind = ArrivalKind::request;
+      out[i].caller = caller_;
       out[i].function = one_function ? 0 : function_.pick(random_at(key, draw));
       out[i].service = service_.sample(random_at(key, draw + 1));
     }
@@ -59,6 +65,7 @@ class RequestContent : public Content {
 
  private:
   Catalogue catalogue_;
+  std::uint32_t caller_ = kNoClient;
   Distribution service_;
   WeightedChoice function_;
 };

@@ -25,6 +25,8 @@ struct Requests {
   std::int64_t cpu_millicores = 0;  // of every function; 0: the scenario's default
   std::int64_t memory_bytes = 0;
   std::string prefix;  // of the names in the catalogue
+  std::string caller;  // the tenant whose calls these are, to functions that others may call too;
+                       // empty: each function's own tenant
 };
 
 struct SandboxShape {

@@ -39,6 +39,7 @@ control::Config control_config(const Setup& setup) {
   config.scheduler.placing = {setup.placement, setup.spread_zones};
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
   config.tenancy.separate_tenants = setup.separate_tenants;
+  config.tenancy.order = static_cast<tenancy::Order>(setup.tenant_order);
   config.tenancy.owner_linger = setup.owner_linger;
   config.tenancy.scrub_timeout = setup.scrub * 10 + seconds(60);
   return config;
@@ -101,18 +102,40 @@ fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t index) {
   return event;
 }
 
+namespace {
+
+tenancy::Amounts amounts_of(const Resources& resources, std::int64_t sandboxes) {
+  return {resources.cpu_millicores, resources.memory_bytes, std::int64_t{resources.gpus} * 1000,
+          sandboxes};
+}
+
+tenancy::TenantAdded event_of(const Setup& setup, const Catalogue& catalogue, const Tenant& tenant,
+                              std::uint64_t id) {
+  tenancy::TenantAdded event;
+  event.tenant = TenantId{id};
+  event.quota = amounts_of(tenant.quota, tenant.quota_sandboxes);
+  event.guarantee = amounts_of(tenant.guarantee.resources, tenant.guarantee.sandboxes);
+  event.weight = tenant.weight;
+  event.shares = tenant.shares_nodes;
+  for (std::size_t i = 0; i < setup.families.size(); ++i) {
+    if (!tenant.family.empty() && setup.families[i].name == tenant.family)
+      event.parent = TenantId{catalogue.tenants.size() + i + 1};
+  }
+  return event;
+}
+
+}  // namespace
+
+tenancy::TenantAdded family_event(const Setup& setup, const Catalogue& catalogue,
+                                  std::uint32_t index) {
+  return event_of(setup, catalogue, setup.families[index], catalogue.tenants.size() + index + 1);
+}
+
 tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue,
                                   std::uint32_t index) {
   const auto named = setup.tenants.find(catalogue.tenants[index]);
   const Tenant& tenant = named == setup.tenants.end() ? setup.tenant_default : named->second;
-  tenancy::TenantAdded event;
-  event.tenant = TenantId{index + 1ULL};
-  event.quota.cpu_millicores = tenant.quota.cpu_millicores;
-  event.quota.memory_bytes = tenant.quota.memory_bytes;
-  event.quota.gpu_millis = std::int64_t{tenant.quota.gpus} * 1000;
-  event.quota.sandboxes = tenant.quota_sandboxes;
-  event.weight = tenant.weight;
-  event.shares = tenant.shares_nodes;
+  tenancy::TenantAdded event = event_of(setup, catalogue, tenant, index + 1ULL);
   for (std::size_t i = 0; i < setup.pools.size(); ++i) {
     const bool by_tenant = !tenant.pool.empty() && setup.pools[i].name == tenant.pool;
     const bool by_pool = setup.pools[i].dedicated_tenant == catalogue.tenants[index];
@@ -150,6 +173,13 @@ int image_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t image
   return static_cast<int>(image % setup.images.size());
 }
 
+std::uint32_t gateway_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t function) {
+  const std::uint32_t tenant = catalogue.functions[function].tenant;
+  return gateway::gateway_for(
+      {setup.gateway_sharding, setup.gateways, setup.gateways_per_tenant}, TenantId{tenant + 1ULL},
+      function);
+}
+
 control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
   const FunctionSpec& function = catalogue.functions[index];
   const auto named = setup.groups.find(function.name);
@@ -172,12 +202,13 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
   for (std::size_t i = 0; i < setup.pools.size() && !group.pool.empty(); ++i) {
     if (setup.pools[i].name == group.pool) spec.pool = PoolId{i + 1ULL};
   }
-  spec.gateway = GatewayId{index % setup.gateways + 1ULL};
+  spec.gateway = GatewayId{gateway_of(setup, catalogue, index) + 1ULL};
   const bool fixed = group.policy == ScalingPolicy::fixed;
   spec.routing.group = spec.group;
   spec.routing.concurrency = group.concurrency;
   spec.routing.queue_max = group.queue_max;
   spec.routing.queue_timeout = group.queue_timeout;
+  spec.routing.queue_order = static_cast<QueueOrder>(group.queue_order);
   if (fixed) spec.routing.keep_alive = group.keep_alive;
   if (fixed) spec.routing.keep_alive_policy = static_cast<KeepAlive>(group.keep_alive_policy);
   spec.routing.cold_start_worth = group.cold_start_worth;

@@ -21,6 +21,11 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
 fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t pool);
 tenancy::TenantAdded tenant_event(const Setup& setup, const Catalogue& catalogue,
                                   std::uint32_t tenant);
+// Families are tenants after those of the workload.
+tenancy::TenantAdded family_event(const Setup& setup, const Catalogue& catalogue,
+                                  std::uint32_t family);
+// Where a function's calls go, from 0.
+std::uint32_t gateway_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t function);
 ImageSpec image_spec(const Setup& setup, std::uint32_t image);
 control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue,
                               std::uint32_t function);

@@ -15,6 +15,15 @@ std::size_t tenant_index(const LiveSandbox& sandbox) {
 
 void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
   tenant_names_ = catalogue.tenants;
+  for (const std::string& name : setup.watched) {
+    watched_.resize(tenant_names_.size());
+    const bool all = name.ends_with('*');
+    for (std::size_t i = 0; i < tenant_names_.size(); ++i) {
+      const bool is = all ? tenant_names_[i].starts_with(name.substr(0, name.size() - 1))
+                          : tenant_names_[i] == name;
+      watched_[i] = watched_[i] || is;
+    }
+  }
   for (const Zone& zone : setup.zones) zone_names_.push_back(zone.name);
   tenant_cores_.resize(tenant_names_.size());
   tenant_sandboxes_.resize(tenant_names_.size());
@@ -170,6 +179,8 @@ Result Measure::result(Time now) {
   if (!window_over_) write_window(now);
   result_.wait_ms = times_of(wait_);
   result_.total_ms = times_of(total_);
+  result_.watched_wait_ms = times_of(watched_wait_);
+  result_.watched_total_ms = times_of(watched_total_);
   result_.nodes_max = nodes_.most();
   if (image_starts_ != 0) {
     result_.image_hit_ratio = static_cast<double>(image_hits_) / static_cast<double>(image_starts_);

@@ -19,22 +19,31 @@ class Measure {
 
   void arrived() { ++result_.requests; }
   std::uint64_t arrivals() const { return result_.requests; }
-  void dispatched(Time now, Duration wait, bool cold) {
+  // `tenant` is whose call or sandbox it is, as the catalogue numbers them.
+  void dispatched(Time now, Duration wait, bool cold, std::uint32_t tenant) {
     wait_.add(wait.nanos);
+    if (watches(tenant)) watched_wait_.add(wait.nanos);
     result_.cold_starts += cold ? 1 : 0;
     in_service_.add(now.nanos, 1);
   }
-  void call_finished(Time now, Duration total) {
+  void call_finished(Time now, Duration total, std::uint32_t tenant) {
     total_.add(total.nanos);
+    if (watches(tenant)) watched_total_.add(total.nanos);
     ++result_.completed;
     in_service_.add(now.nanos, -1);
   }
-  void never_served(Duration waited) { wait_.add(waited.nanos); }
+  void never_served(Duration waited, std::uint32_t tenant) {
+    wait_.add(waited.nanos);
+    if (watches(tenant)) watched_wait_.add(waited.nanos);
+  }
   void call_broken(Time now, const std::string& reason) {
     in_service_.add(now.nanos, -1);
     ++result_.failed[reason];
   }
-  void refused(const std::string& rule) { ++result_.refused[rule]; }
+  void refused(const std::string& rule, std::uint32_t tenant) {
+    ++result_.refused[rule];
+    if (watches(tenant)) ++result_.watched_refused;
+  }
   void failed(const std::string& reason) { ++result_.failed[reason]; }
 
   void node_up(Time now, const Pool& pool);
@@ -56,6 +65,7 @@ class Measure {
   Result result(Time now);
 
  private:
+  bool watches(std::uint32_t tenant) const { return tenant < watched_.size() && watched_[tenant]; }
   static void name_shares(std::vector<Share>& out, const std::vector<Level>& levels,
                           const std::vector<std::uint64_t>& counts,
                           const std::vector<std::string>& names);
@@ -64,6 +74,9 @@ class Measure {
   Result result_;
   Histogram wait_;
   Histogram total_;
+  Histogram watched_wait_;
+  Histogram watched_total_;
+  std::vector<bool> watched_;  // by tenant; empty: none
   Level sandboxes_, starting_, in_service_, nodes_, booting_, cost_rate_;
   Level cpu_, memory_, disk_, gpu_;
   Level cpu_capacity_, memory_capacity_, disk_capacity_, gpu_capacity_;

@@ -9,6 +9,7 @@
 
 #include "model/core/resources.h"
 #include "model/core/time.h"
+#include "model/gateway/shards.h"
 #include "model/scheduler/policy.h"
 
 namespace chalk::sim {
@@ -50,7 +51,14 @@ struct Pool {
   std::string dedicated_tenant;  // empty: for everybody
 };
 
+struct Limits {
+  Resources resources;  // zero in a dimension: none; gpus counts whole GPUs
+  std::int64_t sandboxes = 0;
+};
 struct Tenant {
+  std::string name;    // of a family
+  std::string family;  // empty: none
+  Limits guarantee;
   std::uint32_t weight = 1;
   bool shares_nodes = false;
   Resources quota;  // zero in a dimension: unlimited; gpus counts whole GPUs
@@ -69,6 +77,8 @@ struct Image {
   bool prewarmed = false;  // on every node from its first moment
 };
 
+enum class TenantOrder : std::uint8_t { fair, first_come, quotas };
+enum class CallOrder : std::uint8_t { fifo, drr };
 enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk };
 enum class KeepAlivePolicy : std::uint8_t { fixed, hybrid, greedy_dual, cost };
 struct Group {  // defaults for each function of the workload, or one by name
@@ -85,6 +95,7 @@ struct Group {  // defaults for each function of the workload, or one by name
   std::uint32_t replicas_min = 0;
   std::uint32_t replicas_max = 1000;
   std::uint32_t queue_max = 10000;
+  CallOrder queue_order = CallOrder::drr;
   Duration queue_timeout;  // 0: none
   Duration keep_alive = seconds(600);
   KeepAlivePolicy keep_alive_policy = KeepAlivePolicy::fixed;
@@ -134,6 +145,8 @@ struct Setup {
   Duration heartbeat = seconds(10);
   Duration node_timeout = seconds(40);
   std::uint32_t gateways = 1;
+  gateway::Sharding gateway_sharding = gateway::Sharding::all;
+  std::uint32_t gateways_per_tenant = 2;
   std::int64_t keep_alive_bytes = 64LL << 30;  // `greedy_dual`: idle replicas of all gateways
 
   std::vector<Zone> zones;
@@ -142,6 +155,9 @@ struct Setup {
   std::vector<Image> images;
   std::map<std::string, Tenant> tenants;  // by name
   Tenant tenant_default;
+  std::vector<Tenant> families;  // each after the family that it is in
+  TenantOrder tenant_order = TenantOrder::fair;
+  std::vector<std::string> watched;  // tenants measured by themselves; "quiet-*": all that begin so
   bool separate_tenants = true;      // tenants of different owners never share a node
   Duration scrub = seconds(10);      // how long a node is wiped between owners
   Duration stop = milliseconds(20);  // how long a kill takes

@@ -237,15 +237,18 @@ void World::arrive(const Arrival& arrival) {
     call.arrived = now_;
     call.service = arrival.service;
     call.client = arrival.client;
-    call.gateway = arrival.function % setup_.gateways;
+    call.gateway = gateway_of_[arrival.function];
+    call.caller = arrival.caller != kNoClient
+                      ? arrival.caller
+                      : source_->catalogue().functions[arrival.function].tenant;
     call.group = group;
     const std::uint32_t gateway = call.gateway;
     const RequestId request = calls_.insert(call);
-    step_gateway(gateway, functions::RequestArrived{request, group});
+    step_gateway(gateway, functions::RequestArrived{request, group, TenantId{call.caller + 1ULL}});
     if (checker_ && checker_->counts_calls(group)) {
       const functions::Group& now =
           machines_->gateway(gateway).functions().state().groups[arrival.function];
-      checker_->called(group, now.in_flight + now.queued);
+      checker_->called(group, now.in_flight + now.queue.size());
     }
     return;
   }
@@ -302,7 +305,7 @@ void World::obey(std::uint32_t, const functions::Dispatch& dispatch) {
   Call& call = calls_.at(dispatch.request);
   call.dispatched = now_;
   call.replica = dispatch.replica;
-  measure_.dispatched(now_, now_ - call.arrived, dispatch.cold);
+  measure_.dispatched(now_, now_ - call.arrived, dispatch.cold, call.caller);
   const auto place = SlotTable<SandboxId, int>::slot_of(dispatch.sandbox);
   if (setup_.shared_execution || checker_) {
     const bool known =
@@ -347,17 +350,19 @@ void World::call_done(RequestId request) {
   const Call* found = calls_.find(request);
   if (found == nullptr) return;  // its replica died before
   const Call call = *found;
-  measure_.call_finished(now_, now_ - call.arrived);
+  measure_.call_finished(now_, now_ - call.arrived, call.caller);
   calls_.erase(request);
   if (call.client != kNoClient) source_->finished(call.client, now_);
-  step_gateway(call.gateway, functions::RequestFinished{call.replica});
+  step_gateway(call.gateway, 
+               functions::RequestFinished{call.replica, TenantId{call.caller + 1ULL},
+                                          now_ - call.dispatched});
 }
 
 // Without an answer of the workload: refused by a named rule, or broken with its replica.
 void World::finish_call(RequestId request, const char* refusal) {
   const Call call = calls_.at(request);
   calls_.erase(request);
-  if (refusal != nullptr) measure_.refused(refusal);
+  if (refusal != nullptr) measure_.refused(refusal, call.caller);
   if (call.client != kNoClient) source_->finished(call.client, now_);
 }
 
@@ -395,10 +400,10 @@ void World::tell_progress(bool last) {
 Result World::result() {
   // Who still waits has waited at least so long; leaving them out would praise an overloaded fleet.
   calls_.for_each([&](RequestId, const Call& call) {
-    if (call.dispatched == kNever) measure_.never_served(now_ - call.arrived);
+    if (call.dispatched == kNever) measure_.never_served(now_ - call.arrived, call.caller);
   });
   asks_.for_each([&](AskId, const Ask& ask) {
-    if (!ask.ran) measure_.never_served(now_ - ask.arrived);
+    if (!ask.ran) measure_.never_served(now_ - ask.arrived, ask.asked.tenant);
   });
   Result result = measure_.result(now_);
   result.scenario = setup_.name;

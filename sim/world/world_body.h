@@ -46,6 +46,7 @@ struct Call {
   Duration service;
   std::uint32_t client = kNoClient;
   std::uint32_t gateway = 0;
+  std::uint32_t caller = 0;  // index of a tenant
   GroupId group;
   functions::ReplicaSlot replica;
 };
@@ -206,6 +207,7 @@ class World {
   Mail<node::Event> node_mail_;
   Mail<Job> jobs_;
   std::vector<Time> gateway_wakes_;
+  std::vector<std::uint32_t> gateway_of_;  // by function
   Time control_wake_ = kNever;
   Distribution start_;
   Distribution start_work_;

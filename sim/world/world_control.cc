@@ -124,7 +124,7 @@ void World::obey(const sandbox::Refused& refused) {
   if (checker_) checker_->refused(refused.reply_to);
   const Ask* ask = asks_.find(AskId{refused.reply_to});
   if (ask == nullptr) return;
-  measure_.refused(refusal_name(refused));
+  measure_.refused(refusal_name(refused), ask->asked.tenant);
   const std::uint32_t client = ask->client;
   asks_.erase(AskId{refused.reply_to});
   if (client != kNoClient) source_->finished(client, now_);
@@ -139,7 +139,7 @@ void World::obey(const sandbox::Gone& gone) {
   if (ask == nullptr) return;
   if (gone.reason == EndReason::exited || gone.reason == EndReason::lifetime_reached ||
       gone.reason == EndReason::terminated) {
-    measure_.call_finished(now_, now_ - ask->arrived);
+    measure_.call_finished(now_, now_ - ask->arrived, ask->asked.tenant);
   } else if (ask->ran) {
     measure_.call_broken(now_, end_reason_name(gone.reason));
   } else {

@@ -24,6 +24,9 @@ void World::deploy() {
     step_control(image_spec(setup_, i));
     if (setup_.images[i].prewarmed) step_control(images::WarmAsked{ImageId{i + 1ULL}, true});
   }
+  for (std::uint32_t i = 0; i < setup_.families.size(); ++i) {
+    step_control(family_event(setup_, catalogue, i));
+  }
   for (std::uint32_t i = 0; i < catalogue.tenants.size(); ++i) {
     step_control(tenant_event(setup_, catalogue, i));
   }
@@ -35,6 +38,7 @@ void World::deploy() {
     }
   }
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
+    gateway_of_.push_back(gateway_of(setup_, catalogue, i));
     step_control(control::GroupDeployed{group_spec(setup_, catalogue, i)});
   }
   // The fleet is up and knows its groups before the first request: what was said above arrives now.

@@ -156,7 +156,7 @@ void World::start_done(const Job& job) {
     const auto place = SlotTable<SandboxId, int>::slot_of(job.sandbox);
     if (!live->group && place < ask_of_.size() && ask_of_[place].first == job.sandbox) {
       if (Ask* ask = asks_.find(ask_of_[place].second)) {
-        if (!ask->ran) measure_.dispatched(now_, now_ - ask->arrived, true);
+        if (!ask->ran) measure_.dispatched(now_, now_ - ask->arrived, true, ask->asked.tenant);
         ask->ran = true;
         // A start that its agent did not live to tell was none: the next one is the first again.
         if (!live->again) ask->ran_since = now_;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "model/core/random.h"
 #include "sim/workload/input_error.h"
@@ -107,6 +108,57 @@ TEST(Scenario, RefusesPlatformsThatCannotBe) {
   EXPECT_NE(
       with("control: {heartbeat: 10s, node_timeout: 5s}").find("expected more than heartbeat"),
       std::string::npos);
+}
+
+TEST(Scenario, NamesWhatIsWrongWithFairness) {
+  const std::string tenants = std::string(kGood) + R"(control: {gateways: 4}
+families:
+  outer: {guarantee: {cpu: "8"}}
+  inner: {family: outer, weight: 2}
+tenants:
+  tenant-0: {family: inner, guarantee: {cpu: "2"}, quota: {cpu: "4"}}
+)";
+  const auto setup = load_scenario(file_of(tenants), {}, {});
+  ASSERT_EQ(setup.families.size(), 2u);
+  EXPECT_EQ(setup.families[1].family, "outer");
+  EXPECT_EQ(setup.tenants.at("tenant-0").guarantee.resources.cpu_millicores, 2000);
+  const auto finds = [&](const char* from, const char* to, const char* what) {
+    const std::string error = error_of(tenants, from, to);
+    EXPECT_NE(error.find(what), std::string::npos) << error;
+  };
+  finds("gateways: 4", "gateways: 4, gateways_per_tenant: 5",
+        "gateways_per_tenant: found 5, expected at most gateways, 4");
+  finds("gateways: 4", "gateway_sharding: shuffled", "gateway_sharding: found \"shuffled\"");
+  finds("gateways: 4", "tenant_order: drf", "tenant_order: found \"drf\"");
+  finds("family: outer", "family: inner", "family: found \"inner\"");
+  finds("family: inner", "family: none", "family: found \"none\"");
+  finds("{cpu: \"2\"}", "{cpu: \"5\"}", "cpu: found 5000, expected at most the quota, 4000");
+  finds("{cpu: \"2\"}", "{disk: 5Gi}", "disk");
+  finds("control:", "group_default: {queue_order: lifo}\ncontrol:", "queue_order: found \"lifo\"");
+}
+
+// Sections that name a caller call the same functions; others have functions of their own.
+TEST(Scenario, CallersShareAFunction) {
+  std::string text(kGood);
+  text.replace(text.find("per_second: 1"), 13, "per_second: 1\n    caller: one");
+  text += "watch: [two]\n";
+  text.insert(text.find("assert:"),
+              "  - {kind: poisson, per_second: 5, caller: two}\n  - {kind: poisson}\n");
+  const auto setup = load_scenario(file_of(text), {}, {});
+  EXPECT_EQ(setup.watched, std::vector<std::string>{"two"});
+  const auto source = setup.open_workload(1);
+  const Catalogue& all = source->catalogue();
+  ASSERT_EQ(all.functions.size(), 2u);  // the callers' and the last section's
+  EXPECT_EQ(all.tenants, (std::vector<std::string>{"tenant-0", "one", "two"}));
+  std::map<std::uint32_t, std::map<std::uint32_t, int>> calls;  // by function and caller
+  for (int i = 0; i < 700; ++i, source->pop()) {
+    const Arrival& next = *source->peek();
+    ++calls[next.function][next.caller];
+  }
+  EXPECT_GT(calls[0][1], 50);
+  EXPECT_GT(calls[0][2], 400);
+  EXPECT_GT(calls[1][kNoClient], 50);
+  EXPECT_EQ(calls[0].size() + calls[1].size(), 3u);
 }
 
 TEST(Scenario, TellsABadOverrideByItsPath) {
