@@ -16,11 +16,12 @@ Control::Control(Config config, State state)
       tenancy_(config_.tenancy, std::move(state.tenancy)),
       fleet_(config_.fleet, std::move(state.fleet)),
       autoscaler_(config_.autoscaler, std::move(state.autoscaler)),
-      catalogue_(config_.catalogue, std::move(state.catalogue)) {}
+      catalogue_(config_.catalogue, std::move(state.catalogue)),
+      distribution_(config_.distribution, std::move(state.distribution)) {}
 
 State Control::state() const {
   return {routing_,       sandboxes_.state(),  scheduler_.state(), tenancy_.state(),
-          fleet_.state(), autoscaler_.state(), catalogue_.state()};
+          fleet_.state(), autoscaler_.state(), catalogue_.state(), distribution_.state()};
 }
 
 std::uint64_t Control::digest() const {
@@ -32,6 +33,7 @@ std::uint64_t Control::digest() const {
   digest.add(fleet_.state());
   digest.add(autoscaler_.state());
   digest.add(catalogue_.state());
+  digest.add(distribution_.state());
   return digest.value();
 }
 
@@ -291,11 +293,20 @@ void Control::report(NodeId node, const RefusedReport& refused) {
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeRefused{refused.sandbox, node, refused.rule});
 }
 void Control::report(NodeId node, const EndedReport& ended) {
+  if (ended.reason == EndReason::pull_failed || ended.reason == EndReason::bad_image) {
+    const sandbox::Record* record = sandboxes_.find(ended.sandbox);  // it gets it no more
+    if (record != nullptr && record->node == node && record->image) {
+      drive(distribution_, distribution_scratch_,
+            images::CopyChanged{node, record->image, false});
+    }
+  }
   drive(sandboxes_, sandbox_scratch_, sandbox::Ended{ended.sandbox, node, ended.reason, ended.note});
 }
 void Control::report(NodeId node, const ImageReport& image) {
   drive(catalogue_, catalogue_scratch_, images::ImageCached{node, image.image, image.cached});
   drive(scheduler_, scheduler_scratch_, scheduler::ImageCached{node, image.image, image.cached});
+  drive(distribution_, distribution_scratch_,
+        images::CopyChanged{node, image.image, image.cached});
 }
 void Control::report(NodeId node, const ScrubbedReport&) {
   drive(tenancy_, tenancy_scratch_, tenancy::NodeScrubbed{node});
@@ -335,7 +346,10 @@ void Control::handle(const sandbox::SendStart& start) {
   order.owner = tenancy_.owner_key(record.tenant);
   order.resources = record.resources;
   order.gpu_mask = record.gpu_mask;
-  if (record.image) order.image = *catalogue_.spec(record.image);
+  if (record.image) {
+    order.image = *catalogue_.spec(record.image);
+    order.sources = sources_of(start.node, record.image);
+  }
   order.lifetime = record.lifetime;
   order.group = record.group;
   order.restart = record.restart;
@@ -441,6 +455,8 @@ void Control::handle(const fleet::NodeJoined& joined) {
                              joined.registration.zone, owner, is_dedicated});
   drive(tenancy_, tenancy_scratch_,
         tenancy::NodeJoined{joined.node, joined.registration.shape, owner});
+  drive(distribution_, distribution_scratch_,
+        images::PeerJoined{joined.node, joined.registration.zone});
   drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});
   capacity_freed();
 }
@@ -462,7 +478,8 @@ void Control::handle(const fleet::CordonNode& cordon) {
 }
 
 void Control::handle(const images::WarmNode& warm) {
-  if (const ImageSpec* spec = catalogue_.spec(warm.image)) send(warm.node, WarmOrder{*spec});
+  const ImageSpec* spec = catalogue_.spec(warm.image);
+  if (spec != nullptr) send(warm.node, WarmOrder{*spec, sources_of(warm.node, warm.image)});
 }
 
 // ---- effects of autoscaler
@@ -519,10 +536,16 @@ void Control::send(GatewayId gateway, GatewayOrder order) {
   out_->push_back(ToGateway{gateway, {link.incarnation, sequence, link.reports.received, order}});
 }
 
+std::vector<NodeId> Control::sources_of(NodeId node, ImageId image) {
+  drive(distribution_, distribution_scratch_, images::SourceAsked{node, image});
+  return std::move(sources_);
+}
+
 void Control::forget_node(NodeId node) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeRemoved{node});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeGone{node});
   drive(catalogue_, catalogue_scratch_, images::NodeGone{node});
+  drive(distribution_, distribution_scratch_, images::PeerGone{node});
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.

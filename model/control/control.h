@@ -16,6 +16,7 @@
 #include "model/core/machine.h"
 #include "model/fleet/fleet.h"
 #include "model/images/catalogue.h"
+#include "model/images/distribution.h"
 #include "model/protocol/protocol.h"
 #include "model/sandbox/sandbox.h"
 #include "model/scheduler/scheduler.h"
@@ -33,8 +34,9 @@ struct Config {
   std::uint32_t groups_max = 1'000'000;
   std::uint32_t gateways_max = 1'000;
   std::uint32_t orders_per_node_max = 10'000;  // unacknowledged; a node beyond it is drained
+  images::DistributionConfig distribution;
   CHALK_FIELDS(Config, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue, groups_max,
-               gateways_max, orders_per_node_max)
+               gateways_max, orders_per_node_max, distribution)
 };
 
 // ---- events
@@ -156,7 +158,9 @@ struct State {
   fleet::State fleet;
   autoscaler::State autoscaler;
   images::CatalogueState catalogue;
-  CHALK_FIELDS(State, routing, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue)
+  images::DistributionState distribution;
+  CHALK_FIELDS(State, routing, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue,
+               distribution)
 };
 
 class Control {
@@ -185,6 +189,7 @@ class Control {
   const fleet::Fleet& fleet() const { return fleet_; }
   const autoscaler::Autoscaler& autoscaler() const { return autoscaler_; }
   const images::Catalogue& catalogue() const { return catalogue_; }
+  const images::Distribution& distribution() const { return distribution_; }
 
  private:
   // Scratch for one nesting level of a machine's effects; empty between steps.
@@ -246,11 +251,13 @@ class Control {
   void handle(const autoscaler::StartReplicas&);
   void handle(const autoscaler::StopReplicas&);
   void handle(const images::WarmNode&);
+  void handle(const images::SourcesChosen& chosen) { sources_ = chosen.sources; }
   template <Part part>
   void wake_part(const WakeAt&);
 
   void send(NodeId, NodeOrder);
   void send(GatewayId, GatewayOrder);
+  std::vector<NodeId> sources_of(NodeId, ImageId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
   void capacity_freed();
@@ -269,6 +276,7 @@ class Control {
   fleet::Fleet fleet_;
   autoscaler::Autoscaler autoscaler_;
   images::Catalogue catalogue_;
+  images::Distribution distribution_;
 
   // Valid only inside one step.
   Time now_;
@@ -279,6 +287,8 @@ class Control {
   Scratch<fleet::Fleet> fleet_scratch_;
   Scratch<autoscaler::Autoscaler> autoscaler_scratch_;
   Scratch<images::Catalogue> catalogue_scratch_;
+  Scratch<images::Distribution> distribution_scratch_;
+  std::vector<NodeId> sources_;  // the last chosen
 };
 
 }  // namespace chalk::control

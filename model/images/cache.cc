@@ -11,7 +11,7 @@ void Cache::step(Time now, const Event& event, Effects& effects) {
   if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
 }
 
-void Cache::on(Time, const Wanted& wanted, Effects& effects) {
+void Cache::on(Time now, const Wanted& wanted, Effects& effects) {
   const ImageId id = wanted.image.image;
   if (wanted.sandbox && state_.holds.contains(wanted.sandbox)) return;  // repeated
   auto [place, fresh] = state_.images.try_emplace(id);
@@ -23,6 +23,7 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
   hold(image);  // what is here stays here while the rest is fetched
   Pull pull;
   pull.image = id;
+  pull.sources = wanted.sources;
   for (const LayerSpec& layer : image.layers) {
     const auto found = state_.layers.find(layer.layer);
     if (found != state_.layers.end()) {
@@ -49,17 +50,20 @@ void Cache::on(Time, const Wanted& wanted, Effects& effects) {
     for (const LayerSpec& layer : image.layers) {
       if (std::find(pull.layers.begin(), pull.layers.end(), layer.layer) == pull.layers.end())
         continue;
-      if (state_.layers.contains(layer.layer)) continue;  // listed twice in one image
-      CachedLayer& one = state_.layers[layer.layer];
+      const auto [made, created] = state_.layers.try_emplace(layer.layer);
+      CachedLayer& one = made->second;
+      one.uses += image.holders;  // once for each time that it is listed, as hold() counts
+      if (!created) continue;
       one.unpacked_bytes = layer.unpacked_bytes;
-      one.uses = image.holders;
       one.images.insert(id);
+      state_.eviction.used(config_.eviction, config_.capacity_bytes, layer.layer,
+                           layer.unpacked_bytes);
       ++image.missing;
     }
     const PullId number{state_.next_pull++};
     state_.pulls.emplace(number, std::move(pull));
     state_.line.insert(number);
-    start_pulls(effects);
+    start_pulls(now, effects);
   }
   if (image.missing != 0) return;
   image.waiting.pop_back();
@@ -78,6 +82,8 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
     const std::vector<LayerId> layers = std::move(pull.layers);
     state_.pulls.erase(found);
     for (const LayerId layer : layers) arrived(layer, effects);
+  } else if (!pull.sources.empty()) {
+    next_source(finished.pull);  // a peer's word on the image itself is not taken either
   } else if (++pull.attempt < config_.attempts && !finished.permanent) {
     pull.retry_at = now + config_.retry * (1LL << std::min(pull.attempt - 1, 10u));
     state_.timers.arm(pull.retry_at, finished.pull);
@@ -86,7 +92,7 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
     state_.pulls.erase(found);
     give_up(std::move(failed), finished, effects);
   }
-  start_pulls(effects);
+  start_pulls(now, effects);
 }
 
 void Cache::on(Time, const LetGo& gone, Effects&) {
@@ -103,35 +109,61 @@ void Cache::on(Time now, const Woken&, Effects& effects) {
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
     const auto pull = state_.pulls.find(timer.key);
-    if (pull == state_.pulls.end() || pull->second.retry_at != timer.at) continue;
-    pull->second.retry_at = kNever;
-    state_.line.insert(timer.key);
+    if (pull == state_.pulls.end()) continue;
+    if (pull->second.running && pull->second.give_up_at == timer.at) {
+      --state_.pulling;
+      next_source(timer.key);
+    } else if (pull->second.retry_at == timer.at) {
+      pull->second.retry_at = kNever;
+      state_.line.insert(timer.key);
+    }
   }
-  start_pulls(effects);
+  start_pulls(now, effects);
 }
 
 void Cache::on(Time, const Resumed&, Effects& effects) {
   for (const auto& [number, pull] : state_.pulls) {
     if (!pull.running) continue;
-    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers});
+    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers,
+                                 pull.sources.empty() ? NodeId{} : pull.sources.front()});
   }
 }
 
-void Cache::start_pulls(Effects& effects) {
+void Cache::start_pulls(Time now, Effects& effects) {
   while (state_.pulling < config_.pulls_at_once && !state_.line.empty()) {
     const PullId number = *state_.line.begin();
     state_.line.erase(state_.line.begin());
     Pull& pull = state_.pulls.at(number);
     pull.running = true;
     ++state_.pulling;
-    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers});
+    NodeId source;
+    if (!pull.sources.empty()) {
+      source = pull.sources.front();
+      const std::int64_t rate = std::max<std::int64_t>(config_.peer_bytes_per_second, 1);
+      pull.give_up_at = now + config_.peer_patience + seconds(pull.bytes / rate);
+      state_.timers.arm(pull.give_up_at, number);
+    }
+    effects.push_back(
+        PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers, source});
   }
+}
+
+// Under a number of its own, so that what the last peer may still say is not taken for the next.
+void Cache::next_source(PullId number) {
+  Pull pull = std::move(state_.pulls.at(number));
+  state_.pulls.erase(number);
+  pull.sources.erase(pull.sources.begin());
+  pull.running = false;
+  pull.give_up_at = kNever;
+  const PullId next{state_.next_pull++};
+  state_.pulls.emplace(next, std::move(pull));
+  state_.line.insert(next);
 }
 
 void Cache::arrived(LayerId id, Effects& effects) {
   CachedLayer& layer = state_.layers.at(id);
   layer.phase = LayerPhase::present;
-  if (layer.uses == 0) state_.idle.insert({layer.used_last, id});
+  if (layer.uses == 0) state_.eviction.released(id);
   for (const ImageId image_id : layer.images) {
     CachedImage& image = state_.images.at(image_id);
     if (--image.missing != 0) continue;
@@ -161,6 +193,7 @@ void Cache::give_up(Pull pull, const PullFinished& finished, Effects& effects) {
   for (const LayerId id : pull.layers) {
     state_.bytes -= state_.layers.at(id).unpacked_bytes;
     state_.layers.erase(id);
+    state_.eviction.drop(id);
   }
 }
 
@@ -183,7 +216,9 @@ void Cache::hold(CachedImage& image) {
   for (const LayerSpec& spec : image.layers) {
     const auto found = state_.layers.find(spec.layer);
     if (found == state_.layers.end()) continue;
-    if (found->second.uses++ == 0) state_.idle.erase({found->second.used_last, spec.layer});
+    ++found->second.uses;
+    state_.eviction.used(config_.eviction, config_.capacity_bytes, spec.layer,
+                         spec.unpacked_bytes);
   }
 }
 
@@ -193,28 +228,22 @@ void Cache::unhold(CachedImage& image) {
     const auto found = state_.layers.find(spec.layer);
     if (found == state_.layers.end() || found->second.uses == 0) continue;
     if (--found->second.uses != 0) continue;
-    found->second.used_last = ++state_.uses;
-    if (found->second.phase == LayerPhase::present) {
-      state_.idle.insert({found->second.used_last, spec.layer});
-    }
+    state_.eviction.let_go(config_.eviction, spec.layer);
+    if (found->second.phase == LayerPhase::present) state_.eviction.released(spec.layer);
   }
 }
 
 bool Cache::make_room(std::int64_t bytes, Effects& effects) {
   if (config_.capacity_bytes == 0) return true;
-  std::int64_t evictable = 0;
-  for (const auto& [last, id] : state_.idle) {  // enough, before anything is thrown away?
-    if (state_.bytes + bytes - evictable <= config_.capacity_bytes) break;
-    evictable += state_.layers.at(id).unpacked_bytes;
-  }
-  if (state_.bytes + bytes - evictable > config_.capacity_bytes) return false;
-  while (state_.bytes + bytes > config_.capacity_bytes) evict(state_.idle.begin()->second, effects);
+  // Enough, before anything is thrown away?
+  if (state_.bytes + bytes - state_.eviction.idle_bytes() > config_.capacity_bytes) return false;
+  while (state_.bytes + bytes > config_.capacity_bytes) evict(effects);
   return true;
 }
 
-void Cache::evict(LayerId id, Effects& effects) {
+void Cache::evict(Effects& effects) {
+  const LayerId id = state_.eviction.victim(config_.eviction, config_.capacity_bytes);
   const CachedLayer layer = state_.layers.at(id);
-  state_.idle.erase({layer.used_last, id});
   state_.bytes -= layer.unpacked_bytes;
   state_.layers.erase(id);
   effects.push_back(EvictLayers{layer.unpacked_bytes, {id}});

@@ -1,10 +1,11 @@
 // Cache: the image layers on one node.
 //
 // In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions,
-// answers. A layer is pulled once however many want it; layers in use are never evicted, the rest
-// go least recently used first when room is needed. Invariants: bytes on disk plus bytes under way
-// never exceed capacity; every Wanted is answered once, by ImageReady or ImageUnavailable, unless
-// it is let go before.
+// answers. A layer is pulled once however many want it; layers in use are never evicted, which of
+// the rest go when room is needed is eviction.h's. A pull tries the peers that it was told of, each
+// once, and then the registry; a peer that fails or takes too long is left for the next. Invariants:
+// bytes on disk plus bytes under way never exceed capacity; every Wanted is answered once, by
+// ImageReady or ImageUnavailable, unless it is let go before.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -16,6 +17,7 @@
 
 #include "model/core/machine.h"
 #include "model/core/timers.h"
+#include "model/images/eviction.h"
 #include "model/protocol/protocol.h"
 
 namespace chalk::images {
@@ -27,13 +29,19 @@ struct CacheConfig {
   std::uint32_t pulls_at_once = 3;
   std::uint32_t attempts = 3;   // per pull
   Duration retry = seconds(1);  // doubles with each attempt
-  CHALK_FIELDS(CacheConfig, capacity_bytes, pulls_at_once, attempts, retry)
+  EvictionRule eviction;
+  // A peer that has not sent all after so long, and the time for the bytes at this rate, is given up.
+  Duration peer_patience = seconds(10);
+  std::int64_t peer_bytes_per_second = 20'000'000;
+  CHALK_FIELDS(CacheConfig, capacity_bytes, pulls_at_once, attempts, retry, eviction, peer_patience,
+               peer_bytes_per_second)
 };
 
 struct Wanted {
   ImageSpec image;
   SandboxId sandbox;  // 0: to be warm for whoever comes
-  CHALK_FIELDS(Wanted, image, sandbox)
+  std::vector<NodeId> sources = {};  // peers to try, in order, before the registry
+  CHALK_FIELDS(Wanted, image, sandbox, sources)
 };
 struct PullFinished {
   PullId pull;
@@ -57,7 +65,8 @@ struct PullLayers {
   std::int64_t bytes = 0;
   std::int64_t unpacked_bytes = 0;
   std::vector<LayerId> layers;
-  CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers)
+  NodeId source = {};  // 0: the registry
+  CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers, source)
 };
 struct EvictLayers {
   std::int64_t bytes = 0;
@@ -92,10 +101,9 @@ enum class LayerPhase : std::uint8_t { pulling, present };
 struct CachedLayer {
   LayerPhase phase = LayerPhase::pulling;
   std::int64_t unpacked_bytes = 0;
-  std::uint32_t uses = 0;       // sandboxes and pulls that hold it
-  std::uint64_t used_last = 0;  // a counter, not a time
-  std::set<ImageId> images;     // that have it and are known here
-  CHALK_FIELDS(CachedLayer, phase, unpacked_bytes, uses, used_last, images)
+  std::uint32_t uses = 0;    // sandboxes and pulls that hold it
+  std::set<ImageId> images;  // that have it and are known here
+  CHALK_FIELDS(CachedLayer, phase, unpacked_bytes, uses, images)
 };
 struct CachedImage {
   std::vector<LayerSpec> layers;
@@ -109,26 +117,28 @@ struct Pull {
   std::vector<LayerId> layers;
   std::int64_t bytes = 0;
   std::int64_t unpacked_bytes = 0;
-  std::uint32_t attempt = 0;
+  std::uint32_t attempt = 0;  // at the registry
   bool running = false;
   Time retry_at = kNever;
-  CHALK_FIELDS(Pull, image, layers, bytes, unpacked_bytes, attempt, running, retry_at)
+  std::vector<NodeId> sources;  // peers that are left; the first is asked
+  Time give_up_at = kNever;     // running: when the peer is left for the next
+  CHALK_FIELDS(Pull, image, layers, bytes, unpacked_bytes, attempt, running, retry_at, sources,
+               give_up_at)
 };
 struct CacheState {
   std::map<LayerId, CachedLayer> layers;
   std::map<ImageId, CachedImage> images;
-  std::map<SandboxId, ImageId> holds;                // sandboxes that hold or wait
-  std::set<std::pair<std::uint64_t, LayerId>> idle;  // present and unused, by last use
+  std::map<SandboxId, ImageId> holds;  // sandboxes that hold or wait
+  Eviction eviction;
   std::map<PullId, Pull> pulls;
   std::set<PullId> line;  // pulls that wait for a place
   std::uint32_t pulling = 0;
   std::int64_t bytes = 0;  // present and under way, unpacked
-  std::uint64_t uses = 0;
   std::uint64_t next_pull = 1;
   Timers<PullId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(CacheState, layers, images, holds, idle, pulls, line, pulling, bytes, uses,
-               next_pull, timers, wake)
+  CHALK_FIELDS(CacheState, layers, images, holds, eviction, pulls, line, pulling, bytes, next_pull,
+               timers, wake)
 };
 
 class Cache {
@@ -154,8 +164,9 @@ class Cache {
   void hold(CachedImage&);
   void unhold(CachedImage&);
   bool make_room(std::int64_t bytes, Effects&);
-  void evict(LayerId, Effects&);
-  void start_pulls(Effects&);
+  void evict(Effects&);
+  void start_pulls(Time, Effects&);
+  void next_source(PullId);
   void give_up(Pull, const PullFinished&, Effects&);
   void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
               const std::string& note, Effects&);

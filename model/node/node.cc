@@ -157,7 +157,7 @@ void Node::order(Time now, const StartOrder& start, Effects& effects) {
   state_.dirty = true;
   state_.sandboxes[start.sandbox].order = start;
   if (start.image.layers.empty()) return image_ready(now, start.sandbox, effects);
-  drive_cache(now, images::Wanted{start.image, start.sandbox}, effects);
+  drive_cache(now, images::Wanted{start.image, start.sandbox, start.sources}, effects);
 }
 
 // Control's view is stale by design, so the last word on capacity is said here.
@@ -213,7 +213,7 @@ void Node::order(Time now, const StopOrder& order, Effects& effects) {
 }
 
 void Node::order(Time now, const WarmOrder& warm, Effects& effects) {
-  drive_cache(now, images::Wanted{warm.image, {}}, effects);
+  drive_cache(now, images::Wanted{warm.image, {}, warm.sources}, effects);
 }
 
 void Node::order(Time, const ScrubOrder&, Effects& effects) {

@@ -41,8 +41,9 @@ struct StartOrder {
   // Control leaves it empty; who carries the order to the node fills it in.
   std::string payload = {};
   bool restart = false;  // started again on its node when it ends by itself
+  std::vector<NodeId> sources = {};  // peers to try for what is missing of the image; in order
   CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group, payload,
-               restart)
+               restart, sources)
 };
 struct StopOrder {
   SandboxId sandbox;
@@ -51,7 +52,8 @@ struct StopOrder {
 };
 struct WarmOrder {  // have the image on the node before anyone asks
   ImageSpec image;
-  CHALK_FIELDS(WarmOrder, image)
+  std::vector<NodeId> sources = {};
+  CHALK_FIELDS(WarmOrder, image, sources)
 };
 struct ScrubOrder {  // wipe what the last owner may have left; the node is empty
   CHALK_FIELDS(ScrubOrder)

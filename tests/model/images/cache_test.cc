@@ -124,6 +124,36 @@ TEST(Cache, EvictsWhatWasUsedLongestAgoAndNothingThatIsInUse) {
   EXPECT_EQ(too_much[0].needed, 50);
 }
 
+TEST(Cache, KeepsALayerThatAnImageListsTwiceWhileAnotherImageHoldsIt) {
+  CacheConfig config;
+  config.capacity_bytes = 50;
+  Cache cache(config);
+  const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 1}), {1}}));
+  tell(cache, at(0), done(pull[0]));
+  tell(cache, at(1), Wanted{image(2, {1}), {2}});
+  tell(cache, at(2), LetGo{{1}});
+  const auto wanted = tell(cache, at(3), Wanted{image(3, {2, 3}), {3}});
+  EXPECT_TRUE(said<EvictLayers>(wanted).empty());
+  EXPECT_EQ(said<ImageUnavailable>(wanted).size(), 1u);
+}
+
+TEST(Cache, TriesEachPeerOnceAndThenTheRegistry) {
+  CacheConfig config;
+  config.peer_patience = seconds(10);
+  Cache cache(config);
+  auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}, {{4}, {5}}}));
+  EXPECT_EQ(pull.at(0).source, NodeId{4});
+  const auto late = pull[0];
+  pull = said<PullLayers>(tell(cache, at(1), bad(pull[0])));
+  EXPECT_EQ(pull.at(0).source, NodeId{5}) << "also what a peer calls bad for ever";
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(2), Resumed{})), pull);
+  EXPECT_TRUE(said<PullLayers>(tell(cache, at(10), Woken{})).empty());
+  pull = said<PullLayers>(tell(cache, at(11), Woken{}));
+  EXPECT_EQ(pull.at(0).source, NodeId{}) << "it was silent for ten seconds";
+  EXPECT_TRUE(tell(cache, at(12), done(late)).empty()) << "nobody waits for it any more";
+  EXPECT_EQ(said<ImageReady>(tell(cache, at(13), done(pull[0]))).size(), 1u);
+}
+
 TEST(Cache, KeepsAWarmImageWithoutAnybodyThatHoldsIt) {
   Cache cache(CacheConfig{});
   const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {}}));
