@@ -106,6 +106,7 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     }
     number("gpu_allocated_mean", [](const Result& r) { return r.gpu_allocated_mean; });
     number("image_bytes_pulled", [](const Result& r) { return r.image_bytes_pulled; });
+    number("image_bytes_from_peers", [](const Result& r) { return r.image_bytes_from_peers; });
     number("image_hit_ratio", [](const Result& r) { return r.image_hit_ratio; });
     number("simulated_seconds", [](const Result& r) { return r.simulated_seconds; });
     number("invariants_broken", [d](const Result& r) { return d(r.broken.size()); });
@@ -177,6 +178,7 @@ json to_json(const Result& r) {
             {"utilisation", r.utilisation},
             {"gpu_allocated_mean", r.gpu_allocated_mean},
             {"image_bytes_pulled", r.image_bytes_pulled},
+            {"image_bytes_from_peers", r.image_bytes_from_peers},
             {"image_hit_ratio", r.image_hit_ratio},
             {"simulated_seconds", r.simulated_seconds},
             {"wall_seconds", r.wall_seconds},
@@ -236,6 +238,7 @@ Result result_from_json(const std::string& text) {
   r.utilisation = j.at("utilisation").get<std::map<std::string, double>>();
   r.gpu_allocated_mean = j.at("gpu_allocated_mean");
   r.image_bytes_pulled = j.at("image_bytes_pulled");
+  r.image_bytes_from_peers = j.value("image_bytes_from_peers", 0.0);
   r.image_hit_ratio = j.at("image_hit_ratio");
   r.simulated_seconds = j.at("simulated_seconds");
   r.wall_seconds = j.at("wall_seconds");

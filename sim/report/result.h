@@ -62,7 +62,8 @@ struct Result {
   double cost = 0;
   std::map<std::string, double> utilisation;  // cpu, memory, disk, gpu: share of capacity allocated
   double gpu_allocated_mean = 0;              // GPUs
-  double image_bytes_pulled = 0;
+  double image_bytes_pulled = 0;      // from registries
+  double image_bytes_from_peers = 0;  // asked of other nodes
   double image_hit_ratio = 1;  // sandboxes whose image was on the node
   double simulated_seconds = 0;
   double wall_seconds = 0;

@@ -91,6 +91,12 @@ class Parser {
                  {"best_fit", "least_allocated", "first_fit", "power_of_two", "fgd",
                   "frag_fit"}));
     setup_.spread_zones = r.flag("spread_zones", true);
+    setup_.distribution = static_cast<images::Spreading>(
+        r.choice("image_distribution", 0, {"registry", "peer", "tree"}));
+    setup_.fan_out = static_cast<std::uint32_t>(r.whole("image_fan_out", 2, 1, 1000));
+    setup_.image_chunk = r.bytes("image_chunk", setup_.image_chunk);
+    if (setup_.image_chunk < 65'536)
+      r.fail("image_chunk", bytes_text(setup_.image_chunk), "at least 64Ki");
     setup_.scrub = r.duration("scrub", setup_.scrub);
     setup_.owner_linger = r.duration("owner_linger", setup_.owner_linger);
     setup_.stop = r.duration("stop", setup_.stop);
@@ -196,6 +202,8 @@ class Parser {
     pool.disk_bytes_per_second = r.bandwidth("disk_bandwidth", pool.disk_bytes_per_second);
     pool.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 3, 1, 1000));
     pool.machine_millicores = r.millicores("machine_cpu", 0);
+    pool.cache_policy = static_cast<images::CachePolicy>(
+        r.choice("cache_policy", 0, {"lru", "sieve", "s3_fifo", "gdsf", "seconds"}));
     r.done();
   }
 

@@ -455,13 +455,14 @@ void ResourceModel::pull(std::uint64_t activity, Time now, std::uint32_t host,
 }
 
 void ResourceModel::transfer(std::uint64_t activity, Time now, std::uint32_t from_host,
-                             std::uint32_t to_host, std::int64_t bytes) {
+                             std::uint32_t to_host, std::int64_t bytes,
+                             std::int64_t unpack_bytes) {
   const std::uint32_t zone = body_->zone_of(from_host);
   const bool same = from_host == to_host;
   const Duration latency =
       same ? Duration{} : body_->latency_between(zone, body_->zone_of(to_host));
   const std::uint32_t slot = body_->begin(activity, now, host_end(from_host), host_end(to_host));
-  body_->start_flow_of(slot, latency, same ? 0 : bytes, 0);
+  body_->start_flow_of(slot, latency, same ? 0 : bytes, unpack_bytes);
 }
 
 void ResourceModel::fetch_object(std::uint64_t activity, Time now, std::uint32_t host,

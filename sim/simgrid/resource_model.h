@@ -34,9 +34,9 @@ class ResourceModel {
   // turn at the registry (Platform::concurrent_pulls_per_registry), before its first byte only.
   void pull(std::uint64_t activity, Time now, std::uint32_t host, std::uint32_t registry_zone,
             std::int64_t bytes, std::int64_t unpack_bytes);
-  // Between two hosts. From a host to itself takes no time.
+  // Between two hosts, then onto the disk of the second. The way from a host to itself takes no time.
   void transfer(std::uint64_t activity, Time now, std::uint32_t from_host, std::uint32_t to_host,
-                std::int64_t bytes);
+                std::int64_t bytes, std::int64_t unpack_bytes = 0);
   // From and to the object store of the host's zone; they wait their turn like pulls.
   void fetch_object(std::uint64_t activity, Time now, std::uint32_t host, std::int64_t bytes);
   void store_object(std::uint64_t activity, Time now, std::uint32_t host, std::int64_t bytes);

@@ -38,6 +38,7 @@ control::Config control_config(const Setup& setup) {
   config.fleet.tick = setup.heartbeat;
   config.scheduler.placing = {setup.placement, setup.spread_zones};
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
+  config.distribution = {setup.distribution, setup.fan_out};
   config.tenancy.separate_tenants = setup.separate_tenants;
   config.tenancy.order = static_cast<tenancy::Order>(setup.tenant_order);
   config.tenancy.owner_linger = setup.owner_linger;
@@ -57,6 +58,7 @@ node::Config node_config(const Setup& setup, const Pool& pool) {
   config.heartbeat = setup.heartbeat;
   config.cache.capacity_bytes = pool.image_cache_bytes;
   config.cache.pulls_at_once = pool.pulls_at_once;
+  config.cache.eviction.policy = pool.cache_policy;
   return config;
 }
 

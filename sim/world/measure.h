@@ -55,6 +55,9 @@ class Measure {
   void sandbox_running(Time now) { starting_.add(now.nanos, -1); }
   void sandbox_ended(Time now, const LiveSandbox& sandbox, const TrueNode& node);
   void pulled(std::int64_t bytes) { result_.image_bytes_pulled += static_cast<double>(bytes); }
+  void pulled_from_peer(std::int64_t bytes) {
+    result_.image_bytes_from_peers += static_cast<double>(bytes);
+  }
 
   double in_service() const { return in_service_.value(); }
   // One row of the time series; `waiting` is the number of requests not in service.

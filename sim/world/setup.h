@@ -10,6 +10,8 @@
 #include "model/core/resources.h"
 #include "model/core/time.h"
 #include "model/gateway/shards.h"
+#include "model/images/distribution.h"
+#include "model/images/eviction.h"
 #include "model/scheduler/policy.h"
 
 namespace chalk::sim {
@@ -41,6 +43,7 @@ struct Pool {
   std::int64_t machine_millicores = 0;  // which executions share; 0: as many as cpu says
   std::int64_t image_cache_bytes = 0;  // part of the disk kept for images
   std::uint32_t pulls_at_once = 3;     // per node
+  images::CachePolicy cache_policy = images::CachePolicy::lru;
   std::uint32_t nodes_min = 0;         // these are there from the start
   std::uint32_t nodes_max = 0;
   bool elastic = false;  // nodes are bought and given back between min and max
@@ -164,6 +167,9 @@ struct Setup {
   Duration owner_linger = seconds(60);
   scheduler::Policy placement = scheduler::Policy::best_fit;
   bool spread_zones = true;
+  images::Spreading distribution = images::Spreading::registry;
+  std::uint32_t fan_out = 2;             // pulls of peers that one node serves at once
+  std::int64_t image_chunk = 4LL << 20;  // what a node passes on while the rest is under way
   Group group_default;
   std::map<std::string, Group> groups;  // by function name
   Delay start;                          // create and start of a sandbox, image on the node

@@ -1,13 +1,14 @@
 // The body of one run; private to sim/world. world.h says what it is for.
 //
 // world.cc has the loop and the road of calls, world_control.cc, world_node.cc what the machines
-// order, world_faults.cc what goes wrong.
+// order, world_pulls.cc how images travel, world_faults.cc what goes wrong.
 #pragma once
 #include <chrono>
 #include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -70,9 +71,23 @@ struct Job {
   std::uint32_t agent = 0;  // the process that waits for it
   SandboxId sandbox;
   images::PullId pull;
+  // pull: which part of it is under way. A whole one, or in chunks; unpacking comes last.
+  enum class Part : std::uint8_t { first, middle, last, whole, unpack };
+  Part part = Part::unpack;
+  std::uint32_t peer = 0;  // the node that sends it, from 1; 0: the registry
+  ImageId image;
+  std::int64_t bytes = 0;
+  std::int64_t unpacked_bytes = 0;
   RequestId request;
   Duration then;  // start_work: how long the start goes on after it
   bool good = true;
+};
+
+// What of an image is on a node that is getting it, for those who get it from there.
+struct Copy {
+  bool begun = false;  // its first chunk
+  bool all = false;
+  std::vector<std::uint64_t> waiting;  // slots of jobs
 };
 
 // Storage with reusable slots for what travels. What lies in a slot stays where it is until freed.
@@ -165,6 +180,17 @@ class World {
   void exited(const Job& job);
   void end_live(std::uint32_t node, SandboxId sandbox);
 
+  // ---- world_pulls.cc
+  void ask_peer(Job&& job, NodeId source);
+  void offer(Job&& job);
+  void transfer(Job&& job);
+  void part_done(Job&& job);
+  void offer_waiting(std::uint32_t node, ImageId image);
+  void settle_copies(std::uint32_t node);
+  void stop_serving(std::uint32_t node);
+  void break_off(Job&& job);
+  bool current(const Job& job) const;
+
   // ---- world_faults.cc
   struct Travel {  // what the network does with one message
     bool lost = false;
@@ -206,6 +232,8 @@ class World {
   Mail<gateway::Event> gateway_mail_;
   Mail<node::Event> node_mail_;
   Mail<Job> jobs_;
+  std::map<std::pair<std::uint32_t, ImageId>, Copy> copies_;    // of nodes that are getting them
+  std::map<std::uint32_t, std::set<std::uint64_t>> served_;     // jobs by the node that sends
   std::vector<Time> gateway_wakes_;
   std::vector<std::uint32_t> gateway_of_;  // by function
   Time control_wake_ = kNever;

@@ -105,6 +105,7 @@ void World::obey(const fleet::ReleaseNode& release) {
   node.up = false;
   node.released = true;
   ++node.epoch;
+  stop_serving(node_of_slot_[slot]);
   spare_hosts_[node.pool].push_back(node.host);
 }
 

@@ -127,6 +127,7 @@ void World::crash(std::uint32_t index) {
   ++node.epoch;
   ++node.agent;
   node.last_owner = {};  // a machine that boots has empty memory and a fresh disk
+  stop_serving(index);
 }
 
 // The agent's process is gone and with it all that it had under way: starts are cut off, pulls, kills
@@ -139,6 +140,7 @@ void World::agent_goes(std::uint32_t index) {
   for (const SandboxId sandbox : live) {
     if (truth_.find(index, sandbox)->running == kNever) end_live(index, sandbox);
   }
+  stop_serving(index);
 }
 
 // The next one over the same log.

@@ -121,7 +121,8 @@ Job World::job_of(Job::What what, std::uint32_t index) const {
 }
 
 void World::job_done(std::uint64_t slot) {
-  const Job job = jobs_.take(slot);
+  Job job = jobs_.take(slot);
+  if (job.peer != 0) served_[job.peer - 1].erase(slot);
   if (job.what == Job::What::call) return call_done(job.request);
   // From before a crash: the node that asked for it is no more.
   if (!nodes_[job.node].up || nodes_[job.node].epoch != job.epoch) return;
@@ -134,7 +135,7 @@ void World::job_done(std::uint64_t slot) {
       rest.what = Job::What::start;
       return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(std::move(rest)));
     }
-    case Job::What::pull: return step_node(job.node, images::PullFinished{job.pull, job.good});
+    case Job::What::pull: return part_done(std::move(job));
     case Job::What::kill:
       end_live(job.node, job.sandbox);
       return step_node(job.node, node::SandboxKilled{job.sandbox});
@@ -203,21 +204,6 @@ void World::end_live(std::uint32_t index, SandboxId sandbox) {
 void World::obey(std::uint32_t index, const node::Scrub&) {
   const Job job = job_of(Job::What::scrub, index);
   queue_.push(kHeap, now_ + setup_.scrub, kJobDone, 0, jobs_.put(Job(job)));
-}
-
-void World::obey(std::uint32_t index, const images::PullLayers& pull) {
-  measure_.pulled(pull.bytes);
-  Job job = job_of(Job::What::pull, index);
-  job.pull = pull.pull;
-  const std::int32_t failing = permille_of(Fault::Kind::pull_failure);
-  if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
-  const std::uint64_t slot = jobs_.put(Job(job));
-  // What is pre-warmed is on a node from its first moment: it came with the machine's disk.
-  const std::size_t image = pull.image.value - 1;
-  const bool on_disk = image < setup_.images.size() && setup_.images[image].prewarmed;
-  if (on_disk) measure_.pulled(-pull.bytes);
-  if (on_disk || !model_) return queue_.push(kHeap, now_, kJobDone, 0, slot);
-  model_->pull(slot, now_, nodes_[index].host, nodes_[index].zone, pull.bytes, pull.unpacked_bytes);
 }
 
 void World::obey(std::uint32_t, const images::EvictLayers&) {}  // removal takes no time that counts

@@ -161,6 +161,25 @@ TEST(Scenario, CallersShareAFunction) {
   EXPECT_EQ(calls[0].size() + calls[1].size(), 3u);
 }
 
+TEST(Scenario, RefusesImageKnobsWithWhatItExpects) {
+  const auto with = [](const std::string& control, const std::string& node) {
+    return error_of(kGood, "pools:\n  - name: cpu\n    nodes: 2\n    node: {cpu: \"4\"",
+                    "control: {" + control + "}\npools:\n  - name: cpu\n    nodes: 2\n" +
+                        "    node: {" + node + "cpu: \"4\"");
+  };
+  EXPECT_EQ(with("image_distribution: tree, image_fan_out: 3, image_chunk: 1Mi",
+                 "cache_policy: s3_fifo, "),
+            "no error");
+  EXPECT_NE(with("image_distribution: torrent", "").find("one of registry peer tree"),
+            std::string::npos)
+      << with("image_distribution: torrent", "");
+  EXPECT_NE(with("image_fan_out: 0", "").find("image_fan_out"), std::string::npos);
+  EXPECT_NE(with("image_chunk: 4Ki", "").find("expected at least 64Ki"), std::string::npos);
+  EXPECT_NE(with("", "cache_policy: random, ").find("one of lru sieve s3_fifo gdsf seconds"),
+            std::string::npos)
+      << with("", "cache_policy: random, ");
+}
+
 TEST(Scenario, TellsABadOverrideByItsPath) {
   for (const Override& bad :
        {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},
