@@ -68,8 +68,8 @@ class Places:
         return self.source[start:end].decode()
 
     def in_macro(self, start, end):
-        return any(start < macro_end and macro_start < end and not (start <= macro_start and macro_end < end)
-                   for macro_start, macro_end in self.macros)
+        return start > end or any(macro_start <= start < macro_end or macro_start < end < macro_end
+                                  for macro_start, macro_end in self.macros)
 
     # ---- which mutants there are
 
@@ -190,7 +190,7 @@ class Places:
     def condition(self, cursor, constant):
         """A condition that is no comparison and not put together of others is negated."""
         start, end = cursor.extent.start.offset, cursor.extent.end.offset
-        if constant or not cursor.kind.is_expression() or self.in_macro(start, end):
+        if constant or not cursor.kind.is_expression() or cursor.kind.name.endswith("LITERAL") or cursor.kind.name.endswith("LITERAL_EXPR") or self.in_macro(start, end):
             return
         while len(inner := list(cursor.get_children())) == 1 and inner[0].extent == cursor.extent:
             cursor = inner[0]
@@ -220,10 +220,11 @@ class Places:
 
     def rewritten(self):
         # Where several meet: what closes comes first, inner before outer; what opens after, outer first.
-        edits = sorted(self.edits, key=lambda one: (one.start, not one.closes, one.width if one.closes else -one.width,
-                                                    one.end))
+        # Of two around the same words the outer was found first.
+        edits = sorted(enumerate(self.edits), key=lambda one: (one[1].start, not one[1].closes, *(
+            (one[1].width, -one[0]) if one[1].closes else (-one[1].width, one[0]))))
         out, at = [], 0
-        for edit in edits:
+        for _, edit in edits:
             out += [self.text(at, edit.start), edit.text]
             at = max(at, edit.end)
         include = '#include "tests/mutation/runtime.h"\n'

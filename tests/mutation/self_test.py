@@ -19,7 +19,7 @@ KINDS = {"comparison", "condition", "constant", "statement"}
 
 def compile_program(folder, source, name):
     program = folder / name
-    subprocess.run(["g++", *build.FLAGS.replace("-O1", "-O0").split(), f"-I{ROOT}", source, ROOT / "tests/mutation/example/fare_test.cc",
+    subprocess.run(["g++", *build.FLAGS.split(), f"-I{ROOT}", source, ROOT / "tests/mutation/example/fare_test.cc",
                     HERE / "runtime.cc", "-o", program], check=True)
     return program
 
