@@ -53,11 +53,13 @@ def ninja_file(found):
     model = sorted(path.relative_to(OUT / "source") for path in (OUT / "source/model").rglob("*.cc"))
     tests = sorted(path.relative_to(ROOT) for path in (ROOT / "tests/model").rglob("*.cc"))
     lines = [f"flags = {FLAGS} -I{OUT}/source -I{ROOT}", "launcher = ccache" if ccache() else "launcher =",
-             "optimise = -O1", "rule compile", "  command = $launcher g++ $flags $optimise -MMD -MF $out.d -c $in -o $out", "  depfile = $out.d",
-             "  deps = gcc", "rule link", "  command = $command"]
+             "optimise = -O1", "rule compile",
+             "  command = $launcher g++ $flags $optimise -MMD -MF $out.d -c $in -o $out",
+             "  depfile = $out.d", "  deps = gcc", "rule link", "  command = g++ $in -lgtest_main -lgtest -lrapidcheck -o $out",
+             "rule relink", f"  command = cd {ROOT}/build/release && $words"]
     objects = {}
-    for kind, folder, names in (("model", OUT / "source", model), ("tests", ROOT, tests),
-                                ("runtime", ROOT, [pathlib.Path("tests/mutation/runtime.cc"), pathlib.Path("tests/mutation/listener.cc")])):
+    own = [pathlib.Path("tests/mutation") / name for name in ("runtime.cc", "listener.cc")]
+    for kind, folder, names in (("model", OUT / "source", model), ("tests", ROOT, tests), ("runtime", ROOT, own)):
         objects[kind] = []
         for name in names:
             target = f"object/{name}.o"
@@ -66,19 +68,19 @@ def ninja_file(found):
                 lines.append("  optimise = -O0")
             objects[kind].append(target)
     runtime, listener = objects["runtime"]
-    inputs = " ".join([runtime, listener, *objects["model"], *objects["tests"]])
-    lines += [f"build model_test: link {inputs}", "  command = g++ $in -lgtest_main -lgtest -lrapidcheck -o $out"]
+    lines.append(f"build model_test: link {' '.join([runtime, listener, *objects['model'], *objects['tests']])}")
     release = ROOT / "build/release"
     for program in ("property_test", "chalk-sim"):
         if not (release / "bin" / program).exists():
             continue
-        said = subprocess.run(["ninja", "-C", release, "-t", "commands", program], check=True, capture_output=True, text=True)
+        said = subprocess.run(["ninja", "-C", release, "-t", "commands", program], check=True,
+                              capture_output=True, text=True)
         words = shlex.split(said.stdout.splitlines()[-1].removeprefix(": && ").removesuffix(" && :"))
         words[words.index("-o") + 1] = str(OUT / program)
         first = 1 if words[0].endswith("g++") or words[0].endswith("c++") else 2
         own = [runtime, *([listener] if program == "property_test" else []), *objects["model"]]
-        command = shlex.join(words[:first]) + " " + " ".join(f"{OUT}/{one}" for one in own) + " " + shlex.join(words[first:])
-        lines += [f"build {program}: link {' '.join(own)} | {release}/bin/{program}", f"  command = cd {release} && {command}"]
+        command = " ".join([shlex.join(words[:first]), *(f"{OUT}/{one}" for one in own), shlex.join(words[first:])])
+        lines += [f"build {program}: relink {' '.join(own)} | {release}/bin/{program}", f"  words = {command}"]
     write(OUT / "build.ninja", "\n".join(lines) + "\n")
 
 
@@ -95,7 +97,8 @@ def build():
     found = rewrite()
     ninja_file(found)
     print(f"mutation: {len(found)} mutants are compiled into one program", file=sys.stderr)
-    made = subprocess.run(["ninja", "-C", str(OUT), "-k", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    made = subprocess.run(["ninja", "-C", str(OUT), "-k", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True)
     if made.returncode != 0:
         print("\n".join(line for line in made.stdout.splitlines() if not line.startswith("[")), file=sys.stderr)
         raise SystemExit(f"mutation: the mutated sources do not compile; repeat with: ninja -C {OUT}")

@@ -28,6 +28,7 @@ import build
 
 OUT, ROOT = build.OUT, build.ROOT
 QUICK_MS = 100
+CASES = 50  # of each property: the rest of the usual hundred kills little more
 MEMORY_MAX = 6 << 30
 SLOWER_MAX, SECONDS_MIN = 5, 4
 
@@ -43,7 +44,8 @@ def changed_lines(mutant):
 
 
 def key(mutant):
-    return "|".join([mutant.file, *changed_lines(mutant)])
+    """Names a mutant as long as its line stays: numbers change with every place that comes or goes."""
+    return "\n".join([mutant.file, *changed_lines(mutant)])
 
 
 def sample(mutants, args):
@@ -65,7 +67,8 @@ class Tests:
     """Programs that can kill, cheapest first, and which places each of their tests passes."""
 
     def __init__(self, seed):
-        self.environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "RC_PARAMS": f"seed={seed} noshrink=1"}
+        self.environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"),
+                            "RC_PARAMS": f"seed={seed} noshrink=1 max_success={CASES}"}
         self.tiers = []  # (name, [(test, milliseconds, {places})])
         for program in ("model_test", "property_test"):
             if (OUT / program).exists():
@@ -105,8 +108,8 @@ class Tests:
             for batch in [quick, *([one] for one in slow)]:
                 if batch:
                     names = ":".join(one[0] for one in batch)
-                    yield (program, names, [OUT / program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={names}"],
-                           sum(one[1] for one in batch))
+                    command = [OUT / program, "--gtest_brief=1", "--gtest_fail_fast", f"--gtest_filter={names}"]
+                    yield program, names, command, sum(one[1] for one in batch)
 
     def kill(self, number):
         """Who killed the mutant and how, or None; and whether any test passes its place."""
@@ -121,15 +124,17 @@ class Tests:
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
             try:
-                done = subprocess.run(command, env={**self.environment, "CHALK_MUTANT": str(number)}, cwd=ROOT, preexec_fn=limit,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", timeout=20 * seconds)
+                done = subprocess.run(command, env={**self.environment, "CHALK_MUTANT": str(number)}, cwd=ROOT,
+                                      preexec_fn=limit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                      errors="replace", timeout=20 * seconds)
             except subprocess.TimeoutExpired:
                 return {"by": program, "how": "time", "test": names.split(":")[0]}, True
             if done.returncode != 0:
                 failed = re.search(r"\[  FAILED  \] ([\w./]+)", done.stdout)
                 how = ("time" if done.returncode in (-24, -9) else "invariant" if "broken invariant" in done.stdout
                        else "crash" if done.returncode < 0 else "failure")
-                return {"by": program, "how": how, "test": failed.group(1) if failed else pathlib.Path(names.split(":")[0]).name}, True
+                test = failed.group(1) if failed else pathlib.Path(names.split(":")[0]).name
+                return {"by": program, "how": how, "test": test}, True
         return None, reached
 
 
@@ -141,7 +146,7 @@ def patch(mutant):
 
 def equivalents():
     listed = json.loads((build.HERE / "equivalent.json").read_text())
-    return {"|".join([one["file"], one["was"], one["becomes"]]): one["reason"] for one in listed}
+    return {"\n".join([one["file"], one["was"], one["becomes"]]): one["reason"] for one in listed}
 
 
 def judge(mutants, args):
@@ -163,7 +168,8 @@ def judge(mutants, args):
             return {**before, "number": mutant.number, "line": mutant.line}, False
         result = {"key": name, "number": mutant.number, "file": mutant.file, "line": mutant.line, "kind": mutant.kind}
         killed, reached = tests.kill(mutant.number)
-        result.update({"outcome": "killed", **killed} if killed else {"outcome": "survived" if reached else "not reached"})
+        result["outcome"] = "killed" if killed else "survived" if reached else "not reached"
+        result.update(killed or {})
         return result, True
 
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool, open(path, "a" if known else "w") as file:
@@ -181,18 +187,16 @@ def judge(mutants, args):
     return results
 
 
-COLUMNS = ["model_test", "property_test", "scenarios"]
-
-
 def report(results, args):
     if args.json:
         print(json.dumps(results, indent=1))
         return
     alive = [one for one in results if one["outcome"] in ("survived", "not reached")]
     for one in alive:
-        was, becomes = one["key"].split("|", 1)[1].split("|", 1) if "||" not in one["key"] else (one["key"], "")
+        _, was, becomes = one["key"].split("\n")
         print(f"{one['file']}:{one['line']}: {one['outcome']} {one['kind']} {one['number']}\n  - {was}\n  + {becomes}")
-    print(f"{'folder':12}{'sample':>8}{'model_test':>12}{'property':>10}{'scenarios':>11}{'equivalent':>12}{'alive':>7}{'killed':>9}")
+    print(f"{'folder':12}{'sample':>8}{'model_test':>12}{'property':>10}{'scenarios':>11}{'equivalent':>12}"
+          f"{'alive':>7}{'killed':>9}")
     folders = collections.defaultdict(list)
     for one in results:
         folders[one["file"].split("/")[1]].append(one)
@@ -200,8 +204,8 @@ def report(results, args):
         by = collections.Counter(one.get("by") for one in every if one["outcome"] == "killed")
         same = sum(1 for one in every if one["outcome"] == "equivalent")
         killed = sum(by.values())
-        print(f"{folder:12}{len(every):>8}" + f"{by['model_test']:>12}{by['property_test']:>10}{by['scenarios']:>11}{same:>12}"
-              f"{len(every) - same - killed:>7}{100 * killed / max(1, len(every) - same):>8.1f}%")
+        print(f"{folder:12}{len(every):>8}{by['model_test']:>12}{by['property_test']:>10}{by['scenarios']:>11}"
+              f"{same:>12}{len(every) - same - killed:>7}{100 * killed / max(1, len(every) - same):>8.1f}%")
 
 
 def main():
@@ -215,7 +219,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", default=str(OUT / "results.jsonl"))
     parser.add_argument("--resume", action="store_true", help="what the file of results has is not run again")
-    parser.add_argument("--retry", action="store_true", help="only what the file of results has as killed is not run again")
+    parser.add_argument("--retry", action="store_true", help="what the file of results has as killed is not run again")
     parser.add_argument("--least", type=float, default=0, help="fail where a folder has a lower percentage")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--built", action="store_true", help="take the programs as they are")

@@ -159,11 +159,12 @@ class Places:
             self.edits.append(Edit(at, at + len(operator), ",", 0))
         elif operator in ("&&", "||"):
             for extent in (left, right):
-                text = "true" if operator == "&&" else "false"
-                first = self.add("condition", extent.start.offset, extent.end.offset, [text])
-                before = f"(chalk_mutation::is({first}) || (" if operator == "&&" else f"(!chalk_mutation::is({first}) && ("
-                self.edits.append(Edit(extent.start.offset, extent.start.offset, before, extent.end.offset - extent.start.offset + 0.5))
-                self.edits.append(Edit(extent.end.offset, extent.end.offset, "))", extent.end.offset - extent.start.offset + 0.5, closes=True))
+                begin, stop = extent.start.offset, extent.end.offset
+                first = self.add("condition", begin, stop, ["true" if operator == "&&" else "false"])
+                before = "(chalk_mutation::is({}) || (" if operator == "&&" else "(!chalk_mutation::is({}) && ("
+                # Half more, since the operand itself may be wrapped too and is within this.
+                self.edits.append(Edit(begin, begin, before.format(first), stop - begin + 0.5))
+                self.edits.append(Edit(stop, stop, "))", stop - begin + 0.5, closes=True))
         return None
 
     def literal(self, start, end):
@@ -189,19 +190,20 @@ class Places:
 
     def condition(self, cursor, constant):
         """A condition that is no comparison and not put together of others is negated."""
-        start, end = cursor.extent.start.offset, cursor.extent.end.offset
-        if constant or not cursor.kind.is_expression() or cursor.kind.name.endswith("LITERAL") or cursor.kind.name.endswith("LITERAL_EXPR") or self.in_macro(start, end):
+        start, end, kind = cursor.extent.start.offset, cursor.extent.end.offset, cursor.kind
+        if constant or not kind.is_expression() or "LITERAL" in kind.name or self.in_macro(start, end):
             return
         while len(inner := list(cursor.get_children())) == 1 and inner[0].extent == cursor.extent:
             cursor = inner[0]
         inner = list(cursor.get_children())
-        if len(inner) >= 2:
-            operator = self.text(inner[0].extent.end.offset, max(inner[0].extent.end.offset, inner[-1].extent.start.offset)).strip()
+        if len(inner) >= 2 and inner[0].extent.end.offset < inner[-1].extent.start.offset:
+            operator = self.text(inner[0].extent.end.offset, inner[-1].extent.start.offset).strip()
             if operator in COMPARISONS or operator in ("&&", "||"):
                 return
         if self.once(start, "condition"):
             text = self.text(start, end)
-            first = self.add("condition", start, end, [text[1:] if re.match(r"![\w.>()\[\]-]*$", text) else f"!({text})"])
+            other = text[1:] if re.match(r"![\w.>()\[\]-]*$", text) else f"!({text})"
+            first = self.add("condition", start, end, [other])
             self.wrap(start, end, f"chalk_mutation::flip({first}, ", ")")
 
     def drop(self, cursor, following=False):
