@@ -1,0 +1,255 @@
+// What becomes of a wish at its bounds, and facts that come late, twice or about nobody.
+#include <gtest/gtest.h>
+
+#include "model/sandbox/sandbox.h"
+#include "tests/support/said.h"
+
+namespace chalk::sandbox {
+namespace {
+
+using test::said;
+using test::tell;
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+
+Requested wish(std::string key = {}) {
+  Requested one;
+  one.reply_to = 1;
+  one.key = std::move(key);
+  one.tenant = {1};
+  one.resources = {.cpu_millicores = 1000};
+  one.image_known = true;
+  return one;
+}
+SandboxId take(Sandboxes& sandboxes, Time now, const Requested& asked = wish()) {
+  const auto all = said<Accepted>(tell(sandboxes, now, asked));
+  EXPECT_EQ(all.size(), 1u);
+  return all.empty() ? SandboxId{} : all[0].sandbox;
+}
+SandboxId place(Sandboxes& sandboxes, Time now, NodeId node) {
+  const SandboxId id = take(sandboxes, now);
+  EXPECT_EQ(said<SendStart>(tell(sandboxes, now, Placed{id, node, 0})),
+            (std::vector<SendStart>{{node, id}}));
+  return id;
+}
+SandboxId run(Sandboxes& sandboxes, Time now, NodeId node) {
+  const SandboxId id = place(sandboxes, now, node);
+  EXPECT_EQ(said<StartSettled>(tell(sandboxes, now, Started{id, node})),
+            (std::vector<StartSettled>{{id}}));
+  return id;
+}
+
+TEST(Sandboxes, TakeEveryAmountThatMeansSomethingAndNoOther) {
+  const auto refused = [](Resources resources) {
+    Sandboxes sandboxes(Config{});
+    Requested asked = wish();
+    asked.resources = resources;
+    const auto no = said<Refused>(tell(sandboxes, at(0), asked));
+    return !no.empty() && no[0].rule == Refusal::no_resources;
+  };
+  EXPECT_FALSE(refused({}));
+  EXPECT_TRUE(refused({.cpu_millicores = -1}));
+  EXPECT_TRUE(refused({.memory_bytes = -1}));
+  EXPECT_TRUE(refused({.disk_bytes = -1}));
+  EXPECT_TRUE(refused({.gpus = -1}));
+  EXPECT_FALSE(refused({.gpus = 1, .gpu_millis = 1}));
+  EXPECT_FALSE(refused({.gpus = 1, .gpu_millis = 1000}));
+  EXPECT_TRUE(refused({.gpus = 1, .gpu_millis = 0}));
+  EXPECT_TRUE(refused({.gpus = 1, .gpu_millis = 1001}));
+  EXPECT_FALSE(refused({.gpus = 2, .gpu_millis = 1000}));
+  EXPECT_TRUE(refused({.gpus = 2, .gpu_millis = 999}));
+  EXPECT_FALSE(refused({.gpus = 0, .gpu_millis = -7})) << "no GPU: nothing is asked of one";
+  Sandboxes sandboxes(Config{});
+  Requested asked = wish();
+  asked.resources.gpus = 3;
+  asked.resources.gpu_millis = 7;
+  EXPECT_EQ(said<Refused>(tell(sandboxes, at(0), asked)),
+            (std::vector<Refused>{{1, {}, {}, Refusal::no_resources, 0, 7, 3, 1000}}));
+}
+
+TEST(Sandboxes, SayTheNumbersBehindEachRefusal) {
+  Config config;
+  config.keys_max = 1;
+  config.lifetime_max = seconds(60);
+  Sandboxes sandboxes(config);
+  Requested asked = wish();
+  asked.lifetime = seconds(60);
+  take(sandboxes, at(0), asked);
+  asked.lifetime = Duration{-1};
+  EXPECT_EQ(said<Refused>(tell(sandboxes, at(0), asked)),
+            (std::vector<Refused>{{1, {}, {}, Refusal::lifetime_too_long, 0, -1, 0,
+                                   seconds(60).nanos}}));
+  asked = wish();
+  asked.image = {4};
+  asked.image_known = false;
+  EXPECT_EQ(said<Refused>(tell(sandboxes, at(0), asked)),
+            (std::vector<Refused>{{1, {}, {}, Refusal::unknown_image, 0, 4, 0, 0}}));
+  asked = wish();
+  asked.fits = false;
+  EXPECT_EQ(said<Refused>(tell(sandboxes, at(0), asked)),
+            (std::vector<Refused>{{1, {}, {}, Refusal::never_fits, 0, 1000, 0, 0}}));
+  take(sandboxes, at(0), wish("a"));
+  EXPECT_EQ(said<Refused>(tell(sandboxes, at(0), wish("b"))),
+            (std::vector<Refused>{{1, {}, {}, Refusal::keys_limit, 0, 1, 1, 1}}));
+  take(sandboxes, at(0));  // one without a key needs none
+}
+
+TEST(Sandboxes, KeepWhatWasAskedFor) {
+  Sandboxes sandboxes(Config{});
+  Requested asked = wish("k");
+  asked.group = {5};
+  asked.image = {6};
+  asked.pool = {7};
+  asked.lifetime = seconds(8);
+  asked.restart = true;
+  const auto effects = tell(sandboxes, at(3), asked);
+  const SandboxId id = said<Accepted>(effects).at(0).sandbox;
+  EXPECT_FALSE(said<Accepted>(effects)[0].repeated);
+  EXPECT_EQ(said<AskAdmission>(effects),
+            (std::vector<AskAdmission>{{id, {1}, {.cpu_millicores = 1000}}}));
+  tell(sandboxes, at(4), Placed{id, {2}, 0b101});
+  const Record& record = *sandboxes.find(id);
+  EXPECT_EQ(record.reply_to, 1u);
+  EXPECT_EQ(record.tenant, TenantId{1});
+  EXPECT_EQ(record.group, GroupId{5});
+  EXPECT_EQ(record.image, ImageId{6});
+  EXPECT_EQ(record.pool, PoolId{7});
+  EXPECT_EQ(record.lifetime, seconds(8));
+  EXPECT_TRUE(record.restart);
+  EXPECT_EQ(record.requested, at(3));
+  EXPECT_EQ(record.key, "k");
+  EXPECT_EQ(record.node, NodeId{2});
+  EXPECT_EQ(record.gpu_mask, 0b101u);
+  EXPECT_EQ(record.attempts, 1u);
+  EXPECT_EQ(said<Running>(tell(sandboxes, at(9), Started{id, {2}, "note"})),
+            (std::vector<Running>{{1, id, {2}, {5}, seconds(6), "note"}}));
+  EXPECT_EQ(record.start_deadline, kNever);
+  EXPECT_TRUE(said<Accepted>(tell(sandboxes, at(9), asked)).at(0).repeated);
+}
+
+TEST(Sandboxes, TakeNoAnswerToWhatIsNotAsked) {
+  Sandboxes sandboxes(Config{});
+  EXPECT_TRUE(tell(sandboxes, at(0), AdmissionRefused{{9}, 1, 1, 1, 1}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(0), Placed{{9}, {1}, 0}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(0), NodeRefused{{9}, {1}, NodeRefusal::cpu}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(0), Ended{{9}, {1}, EndReason::exited}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(0), TerminateRequested{{9}}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(0), NodeLost{{9}}).empty());
+  const SandboxId id = run(sandboxes, at(1), {1});
+  EXPECT_TRUE(tell(sandboxes, at(2), AdmissionRefused{id, 1, 1, 1, 1}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(2), Placed{id, {2}, 0}).empty());
+  EXPECT_TRUE(tell(sandboxes, at(2), Started{id, {1}}).empty()) << "repeated";
+  EXPECT_TRUE(tell(sandboxes, at(2), NodeRefused{id, {1}, NodeRefusal::cpu}).empty())
+      << "it has run there";
+  EXPECT_TRUE(tell(sandboxes, at(2), Ended{id, {2}, EndReason::exited}).empty());
+  EXPECT_EQ(sandboxes.find(id)->node, NodeId{1});
+  const SandboxId waiting = take(sandboxes, at(3));
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(3), Started{waiting, {}})).size(), 1u)
+      << "it is on no node";
+}
+
+TEST(Sandboxes, WhatEndsAnswersToItsStopAlone) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(1), {1});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(2), TerminateRequested{id, seconds(4)})),
+            (std::vector<SendStop>{{{1}, id, seconds(4)}}));
+  EXPECT_EQ(sandboxes.find(id)->start_deadline, kNever);
+  EXPECT_TRUE(tell(sandboxes, at(3), Started{id, {1}}).empty());
+  const auto gone = tell(sandboxes, at(4), NodeRefused{id, {1}, NodeRefusal::cpu});
+  EXPECT_TRUE(said<AskAdmission>(gone).empty());
+  EXPECT_EQ(said<Gone>(gone),
+            (std::vector<Gone>{{1, id, {}, EndReason::start_failed, false, true, {}}}));
+}
+
+TEST(Sandboxes, PlaceAnewUntilTheirAttemptsAreUsedUp) {
+  Config config;
+  config.start_attempts = 3;
+  Sandboxes sandboxes(config);
+  const SandboxId id = take(sandboxes, at(0));
+  for (std::uint64_t attempt = 1; attempt <= 3; ++attempt) {
+    tell(sandboxes, at(1), Placed{id, {attempt}, 0b1});
+    const auto failed = tell(sandboxes, at(2), Ended{id, {attempt}, EndReason::pull_failed, "x"});
+    EXPECT_EQ(said<Unplace>(failed), (std::vector<Unplace>{{id, {attempt}}}));
+    EXPECT_EQ(said<AskAdmission>(failed).size(), attempt < 3 ? 1u : 0u);
+    if (attempt == 3) {
+      EXPECT_EQ(said<Gone>(failed),
+                (std::vector<Gone>{{1, id, {}, EndReason::pull_failed, false, false, "x"}}));
+      break;
+    }
+    const Record& record = *sandboxes.find(id);
+    EXPECT_EQ(record.phase, Phase::accepted);
+    EXPECT_EQ(record.start_deadline, kNever);
+    EXPECT_FALSE(record.node);
+    EXPECT_EQ(record.gpu_mask, 0u);
+  }
+}
+
+TEST(Sandboxes, LeaveTheListOfTheirNodeFromAnyPlaceInIt) {
+  for (const std::size_t first : {0u, 1u, 2u}) {
+    for (const std::size_t second : {0u, 1u, 2u}) {
+      Sandboxes sandboxes(Config{});
+      std::vector<SandboxId> all;
+      for (int n = 0; n < 3; ++n) all.push_back(run(sandboxes, at(1), {2}));
+      const SandboxId elsewhere = run(sandboxes, at(1), {1});
+      std::size_t left = 3;
+      for (const std::size_t one : {first, second}) {
+        left -= said<Gone>(tell(sandboxes, at(2), Ended{all[one], {2}, EndReason::exited})).size();
+      }
+      const auto lost = tell(sandboxes, at(3), NodeLost{{2}});
+      EXPECT_EQ(said<Gone>(lost).size(), left);
+      EXPECT_EQ(said<Unplace>(lost).size(), left);
+      EXPECT_NE(sandboxes.find(elsewhere), nullptr);
+      EXPECT_EQ(sandboxes.state().sandboxes.size(), 1u);
+    }
+  }
+}
+
+TEST(Sandboxes, EndOnALostNodeWhatSomebodyHadAskedToEnd) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(1), {1});
+  tell(sandboxes, at(2), TerminateRequested{id});
+  tell(sandboxes, at(2), NodeLost{{std::uint64_t{1} << 32 | 1}});  // another one in its slot
+  EXPECT_NE(sandboxes.find(id), nullptr);
+  const auto lost = tell(sandboxes, at(3), NodeLost{{1}});
+  EXPECT_TRUE(said<AskAdmission>(lost).empty());
+  EXPECT_EQ(said<Gone>(lost),
+            (std::vector<Gone>{{1, id, {}, EndReason::node_lost, false, true, {}}}));
+}
+
+TEST(Sandboxes, AskToBeWokenForTheNextOfTheirTimes) {
+  Config config;
+  config.start_timeout = seconds(60);
+  config.key_retention = seconds(30);
+  Sandboxes sandboxes(config);
+  const SandboxId slow = take(sandboxes, at(0));
+  EXPECT_EQ(said<WakeAt>(tell(sandboxes, at(1), Placed{slow, {1}, 0})),
+            (std::vector<WakeAt>{{at(61)}}));
+  const SandboxId keyed = take(sandboxes, at(2), wish("k"));
+  EXPECT_EQ(said<WakeAt>(tell(sandboxes, at(2), TerminateRequested{keyed})),
+            (std::vector<WakeAt>{{at(32)}}));
+  EXPECT_TRUE(said<WakeAt>(tell(sandboxes, at(3), Started{slow, {1}})).empty());
+  EXPECT_EQ(said<WakeAt>(tell(sandboxes, at(32), Woken{})), (std::vector<WakeAt>{{at(61)}}));
+  EXPECT_TRUE(sandboxes.state().keys.empty());
+  EXPECT_TRUE(tell(sandboxes, at(61), Woken{}).empty()) << "it started in time";
+}
+
+TEST(Sandboxes, ADeadlineOfAnEarlierAttemptStopsNobody) {
+  Config config;
+  config.start_timeout = seconds(60);
+  Sandboxes sandboxes(config);
+  const SandboxId id = take(sandboxes, at(0));
+  tell(sandboxes, at(0), Placed{id, {1}, 0});
+  tell(sandboxes, at(10), NodeRefused{id, {1}, NodeRefusal::cpu});
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(60), Woken{})).empty()) << "it waits";
+  const SandboxId other = take(sandboxes, at(60));
+  tell(sandboxes, at(60), Placed{other, {1}, 0});
+  tell(sandboxes, at(70), NodeRefused{other, {1}, NodeRefusal::cpu});
+  tell(sandboxes, at(80), Placed{other, {2}, 0});
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(120), Woken{})).empty());
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(140), Woken{})),
+            (std::vector<SendStop>{{{2}, other, {}}}));
+  EXPECT_EQ(sandboxes.find(other)->phase, Phase::ending);
+}
+
+}  // namespace
+}  // namespace chalk::sandbox

@@ -1,0 +1,148 @@
+// Bounds of what a scheduler takes: nodes and asks that mean nothing, and the last that does.
+#include "tests/model/scheduler/desk.h"
+
+namespace chalk::scheduler {
+namespace {
+
+TEST(Scheduler, TakesNodesOfEverySensibleShapeAndNoOthers) {
+  const auto taken = [](auto change) {
+    Desk desk;
+    NodeShape shape = cores(4, 1);
+    change(shape);
+    desk.add(1, shape);
+    EXPECT_EQ(desk.state().ignored.malformed_nodes + desk.state().live_nodes, 1u);
+    return desk.state().live_nodes == 1;
+  };
+  EXPECT_TRUE(taken([](NodeShape&) {}));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape = {}; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.cpu_millicores = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.memory_bytes = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.disk_bytes = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.gpus = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.gpu_model = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.start_slots = -1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.sandboxes_max = -1; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.start_slots = 0; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.sandboxes_max = 0; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.cpu_millicores = kCpuMillicoresMax; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.cpu_millicores = kCpuMillicoresMax + 1; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.memory_bytes = kBytesMax; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.memory_bytes = kBytesMax + 1; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.disk_bytes = kBytesMax; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.disk_bytes = kBytesMax + 1; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.gpus = kGpusPerNodeMax; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.gpus = kGpusPerNodeMax + 1; }));
+  EXPECT_TRUE(taken([](NodeShape& shape) { shape.gpu_model = kGpuModelsMax - 1; }));
+  EXPECT_FALSE(taken([](NodeShape& shape) { shape.gpu_model = kGpuModelsMax; }));
+}
+
+TEST(Scheduler, KnowsAsManyZonesAsItMay) {
+  Desk desk(Config{.zones_max = 2});
+  desk.add(1, cores(4), 1);
+  desk.add(2, cores(4), 2);
+  desk.add(3, cores(4), 3);
+  EXPECT_EQ(desk.state().ignored.nodes_over_limit, 1u);
+  EXPECT_EQ(desk.state().live_nodes, 2u);
+  desk.add(4, cores(4), 2);
+  EXPECT_EQ(desk.state().live_nodes, 3u);
+  EXPECT_EQ(desk.state().infos[3].zone, 1u);
+}
+
+TEST(Scheduler, RefusesAsksBelowNothingAndTakesAsksOfNothing) {
+  Desk desk;
+  desk.add(1, cores(4, kGpusPerNodeMax));
+  PlaceAsked asked = one(1, 0);
+  asked.ask.memory_bytes = -1;
+  EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::limit, -1, 0, 0}));
+  asked.ask.memory_bytes = 0;
+  asked.ask.disk_bytes = -2;
+  EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::limit, -2, 0, 0}));
+  asked.ask.disk_bytes = 0;
+  EXPECT_EQ(desk.place(asked), 1u);
+  EXPECT_EQ(desk.refused(gpu(2, -1, 1000)), (NotPlaced{{2}, Shortage::limit, -1, 16, 0}));
+  EXPECT_EQ(desk.refused(gpu(2, 1, 1001)), (NotPlaced{{2}, Shortage::limit, 1001, 1000, 0}));
+  EXPECT_EQ(desk.refused(gpu(2, 2, 999)), (NotPlaced{{2}, Shortage::limit, 2, 1, 0}));
+  EXPECT_EQ(desk.place(gpu(2, 1, 1)), 1u);
+  desk.send(Released{{2}});
+  EXPECT_EQ(desk.place(gpu(3, kGpusPerNodeMax, 1000)), 1u);
+}
+
+TEST(Scheduler, TakesTheLastNodeAndTheLastSandboxThatItMay) {
+  Desk desk(Config{.nodes_max = 2, .sandboxes_max = 2});
+  desk.add(2, cores(4));
+  EXPECT_EQ(desk.state().live_nodes, 1u);
+  desk.add(3, cores(4));
+  EXPECT_EQ(desk.state().ignored.nodes_over_limit, 1u);
+  EXPECT_EQ(desk.place(one(2)), 2u);
+  EXPECT_EQ(desk.refused(one(3)), (NotPlaced{{3}, Shortage::limit, 3, 2, 0}));
+}
+
+TEST(Scheduler, ANewerNodeInASlotTakesThePlaceOfTheOld) {
+  Desk desk;
+  const std::uint64_t newer = std::uint64_t{1} << 32 | 1;
+  desk.add(1, cores(4), 1, 0, 3);
+  desk.place(one(1));
+  desk.add(newer, cores(8, 2), 2, 0, 4);
+  EXPECT_EQ(desk.state().live_nodes, 1u);
+  EXPECT_EQ(desk.state().live_reservations, 0u);
+  desk.add(1, cores(4));
+  EXPECT_EQ(desk.state().ignored.duplicate_nodes, 1u) << "the old one comes late";
+  PlaceAsked asked = one(2, 8000);
+  asked.pool = {4};
+  EXPECT_EQ(desk.place(asked), newer);
+  desk.send(NodeRemoved{{newer}});
+  EXPECT_EQ(desk.state().live_nodes, 0u);
+  EXPECT_EQ(desk.state().shared_pool_nodes, 0u);
+  EXPECT_EQ(desk.state().vacant_gpu_rows.size(), 1u);
+}
+
+TEST(Scheduler, ListsOfANodesReservationsHoldWhateverIsReleased) {
+  for (std::uint64_t first = 1; first <= 3; ++first) {
+    for (std::uint64_t second = 1; second <= 3; ++second) {
+      Desk desk;
+      desk.add(1, cores(4));
+      for (std::uint64_t sandbox = 1; sandbox <= 3; ++sandbox) desk.place(one(sandbox));
+      desk.send(Released{{first}});
+      desk.send(Released{{second}});
+      const std::uint64_t left = first == second ? 2 : 1;
+      EXPECT_EQ(desk.state().live_reservations, left);
+      desk.send(NodeRemoved{{1}});
+      EXPECT_EQ(desk.state().live_reservations, 0u);
+      for (const Reservation& held : desk.state().reservations) EXPECT_EQ(held.node, 0u);
+    }
+  }
+}
+
+TEST(Scheduler, AMixForgetsByHalves) {
+  Mix mix;
+  const Resources common{.gpus = 1, .gpu_millis = 500}, rare{.gpus = 1, .gpu_millis = 100};
+  mix.learn(rare);
+  for (std::uint64_t n = 2; n < kHalvedAt; ++n) mix.learn(common);
+  ASSERT_EQ(mix.kinds.size(), 2u);
+  EXPECT_EQ(mix.kinds[0].count, 1u);
+  EXPECT_EQ(mix.kinds[1].count, kHalvedAt - 2);
+  EXPECT_EQ(mix.total, kHalvedAt - 1);
+  mix.learn(common);
+  EXPECT_EQ(mix.kinds[0].count, 0u);
+  EXPECT_EQ(mix.kinds[1].count, (kHalvedAt - 1) / 2);
+  EXPECT_EQ(mix.total, (kHalvedAt - 1) / 2);
+}
+
+TEST(Scheduler, AFullMixLetsTheRarestKindGo) {
+  Mix mix;
+  const auto kind = [](std::int32_t millis) {
+    return Resources{.gpus = 1, .gpu_millis = millis};
+  };
+  for (int n = 0; n < static_cast<int>(kTypicalMax); ++n) {
+    mix.learn(kind(n + 1));
+    if (n != 3) mix.learn(kind(n + 1));
+  }
+  EXPECT_EQ(mix.kinds.size(), kTypicalMax);
+  mix.learn(kind(900));
+  EXPECT_EQ(mix.kinds.size(), kTypicalMax);
+  EXPECT_EQ(mix.kinds[3].ask, kind(900));
+  EXPECT_EQ(mix.kinds[3].count, 2u) << "it takes over what its place had";
+}
+
+}  // namespace
+}  // namespace chalk::scheduler

@@ -1,0 +1,371 @@
+// Quotas at their bounds, the line at its turns, and facts that come late, twice or about nobody.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "model/tenancy/tenancy.h"
+#include "tests/support/said.h"
+
+namespace chalk::tenancy {
+namespace {
+
+using test::said;
+using test::tell;
+
+constexpr Resources kOne{.cpu_millicores = 1000, .memory_bytes = 1 << 30};
+constexpr NodeShape kShape{.cpu_millicores = 4000, .memory_bytes = 8LL << 30, .gpus = 2};
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+
+Tenancy with_tenants(std::uint64_t count, Config config = {}) {
+  Tenancy tenancy(config);
+  for (std::uint64_t t = 1; t <= count; ++t) {
+    tell(tenancy, at(0), TenantAdded{{t}, {}, 1, false, {}});
+  }
+  return tenancy;
+}
+std::size_t tried(const std::vector<Effect>& effects) { return said<TryPlace>(effects).size(); }
+std::size_t ask(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant,
+                Resources resources = kOne, PoolId pool = {}, Time now = at(0)) {
+  return tried(tell(tenancy, now, SandboxAsked{{sandbox}, {tenant}, resources, pool}));
+}
+void place(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant, NodeId node = {}) {
+  EXPECT_EQ(ask(tenancy, sandbox, tenant), 1u);
+  tell(tenancy, at(0), SandboxPlaced{{sandbox}, node, true});
+}
+void make_wait(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant,
+               Resources resources = kOne, PoolId pool = {}) {
+  if (ask(tenancy, sandbox, tenant, resources, pool) == 1) {
+    tell(tenancy, at(0), NotPlaced{{sandbox}});
+  }
+}
+// One round in which nothing finds room: who was tried, in order.
+std::vector<std::uint64_t> fruitless_round(Tenancy& tenancy, Time now = at(0)) {
+  std::vector<std::uint64_t> out;
+  tell(tenancy, now, CapacityFreed{});
+  while (tenancy.round_open()) {
+    for (const auto& attempt : said<TryPlace>(tell(tenancy, now, NextAttempt{}))) {
+      out.push_back(attempt.sandbox.value);
+      tell(tenancy, now, NotPlaced{attempt.sandbox});
+    }
+  }
+  return out;
+}
+using Tried = std::vector<std::uint64_t>;
+
+TEST(Tenancy, EachQuotaIsUsedToItsLastUnit) {
+  const auto refusal = [](Amounts quota, Resources second) {
+    Tenancy tenancy(Config{});
+    tell(tenancy, at(0), TenantAdded{{1}, quota, 1, false, {}});
+    EXPECT_EQ(ask(tenancy, 1, 1,
+                  {.cpu_millicores = 10, .memory_bytes = 20, .gpus = 2, .gpu_millis = 1000}), 1u);
+    const auto no = said<RefuseSandbox>(
+        tell(tenancy, at(0), SandboxAsked{{2}, {1}, second, {}}));
+    return no.empty() ? RefuseSandbox{} : no[0];
+  };
+  const Resources fits{.cpu_millicores = 5, .memory_bytes = 6, .gpus = 1, .gpu_millis = 700};
+  EXPECT_EQ(refusal({15, 26, 2700, 2}, fits), RefuseSandbox{});
+  EXPECT_EQ(refusal({14, 26, 2700, 2}, fits), (RefuseSandbox{{2}, Rule::quota_cpu, 5, 10, 14}));
+  EXPECT_EQ(refusal({15, 25, 2700, 2}, fits), (RefuseSandbox{{2}, Rule::quota_memory, 6, 20, 25}));
+  EXPECT_EQ(refusal({15, 26, 2699, 2}, fits),
+            (RefuseSandbox{{2}, Rule::quota_gpu, 700, 2000, 2699}));
+  EXPECT_EQ(refusal({15, 26, 2700, 1}, fits), (RefuseSandbox{{2}, Rule::quota_sandboxes, 1, 1, 1}));
+}
+
+TEST(Tenancy, AllOfAQuotaComesBack) {
+  Tenancy tenancy = with_tenants(1);
+  const Resources all{.cpu_millicores = 10, .memory_bytes = 20, .gpus = 2, .gpu_millis = 300};
+  ask(tenancy, 1, 1, all);
+  EXPECT_EQ(tenancy.in_use({1}), (Amounts{10, 20, 600, 1}));
+  EXPECT_EQ(ask(tenancy, 1, 1, all), 0u) << "repeated";
+  EXPECT_EQ(tenancy.in_use({1}).sandboxes, 1);
+  tell(tenancy, at(0), SandboxPlaced{{1}, {}, false});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).placed, (Amounts{10, 20, 600, 1}));
+  tell(tenancy, at(0), SandboxPlaced{{1}, {}, false});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).placed.sandboxes, 1) << "repeated";
+  tell(tenancy, at(1), SandboxEnded{{1}});
+  EXPECT_EQ(tenancy.in_use({1}), Amounts{});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).placed, Amounts{});
+  EXPECT_EQ(tenancy.in_use({9}), Amounts{});
+}
+
+TEST(Tenancy, AsManyWaitAsMayAndNoMore) {
+  Config config;
+  config.pending_max = 3;
+  config.pending_per_tenant_max = 2;
+  Tenancy tenancy = with_tenants(2, config);
+  make_wait(tenancy, 1, 1);
+  make_wait(tenancy, 2, 1);
+  const auto refused = [&](std::uint64_t sandbox, std::uint64_t tenant) {
+    const auto no = said<RefuseSandbox>(
+        tell(tenancy, at(0), SandboxAsked{{sandbox}, {tenant}, kOne, {}}));
+    return no.empty() ? RefuseSandbox{} : no[0];
+  };
+  EXPECT_EQ(refused(3, 1), (RefuseSandbox{{3}, Rule::pending_limit_of_tenant, 1, 2, 2}));
+  make_wait(tenancy, 4, 2);
+  EXPECT_EQ(refused(5, 2), (RefuseSandbox{{5}, Rule::pending_limit, 1, 3, 3}));
+  tell(tenancy, at(1), SandboxCancelled{{1}});
+  EXPECT_EQ(tenancy.state().pending_count, 2u);
+  EXPECT_EQ(refused(6, 2), RefuseSandbox{});
+}
+
+TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
+  Config config;
+  config.tenants_max = 2;
+  Tenancy tenancy(config);
+  tell(tenancy, at(0), TenantAdded{{}, {}, 1, false, {}});
+  EXPECT_TRUE(tenancy.state().tenants.empty());
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 0, false, {}});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).weight, 1u);
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 3, true, {}});
+  EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 3u);
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
+  EXPECT_EQ(tenancy.state().tenants.size(), 2u);
+}
+
+TEST(Tenancy, WhoSharesIsSettledWhileItHasAnything) {
+  Tenancy tenancy = with_tenants(1);
+  EXPECT_EQ(tenancy.owner_key({1}), TenantId{1});
+  ask(tenancy, 1, 1);
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, true, {}});
+  EXPECT_EQ(tenancy.owner_key({1}), TenantId{1});
+  tell(tenancy, at(0), SandboxCancelled{{1}});
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, true, {}});
+  EXPECT_EQ(tenancy.owner_key({1}), kSharedOwner);
+  EXPECT_EQ(tenancy.owner_key({9}), TenantId{9});
+  Config together;
+  together.separate_tenants = false;
+  EXPECT_EQ(with_tenants(1, together).owner_key({1}), kSharedOwner);
+}
+
+TEST(Tenancy, AnswersOfNobodyChangeNothing) {
+  Tenancy tenancy = with_tenants(1);
+  const State before = tenancy.state();
+  tell(tenancy, at(0), SandboxPlaced{{9}, {1}, true});
+  tell(tenancy, at(0), NotPlaced{{9}});
+  tell(tenancy, at(0), SandboxEnded{{9}});
+  tell(tenancy, at(0), NodeGone{{9}});
+  tell(tenancy, at(0), NodeScrubbed{{9}});
+  tell(tenancy, at(0), CapacityFreed{});
+  tell(tenancy, at(0), NextAttempt{});
+  tell(tenancy, at(0), Woken{});
+  EXPECT_TRUE(tenancy.state() == before);
+  make_wait(tenancy, 1, 1);
+  tell(tenancy, at(0), NotPlaced{{1}});
+  EXPECT_EQ(tenancy.state().pending_count, 1u) << "it was not being tried";
+}
+
+TEST(Tenancy, TheFleetIsWhatJoinedAndHasNotGone) {
+  Tenancy tenancy = with_tenants(1);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
+  tell(tenancy, at(0), NodeJoined{{2}, kShape, {}});
+  const Amounts one{4000, 8LL << 30, 2000, kShape.sandboxes_max};
+  tell(tenancy, at(0), NodeGone{{1}});
+  EXPECT_EQ(tenancy.state().capacity, one);
+  tell(tenancy, at(0), NodeGone{{1}});
+  EXPECT_EQ(tenancy.state().capacity, one);
+  EXPECT_EQ(tenancy.state().nodes.size(), 1u);
+}
+
+TEST(Tenancy, AnEmptiedNodeStaysWithItsOwnerForAWhile) {
+  Config config;
+  config.owner_linger = seconds(10);
+  config.scrub_timeout = seconds(100);
+  Tenancy tenancy = with_tenants(1, config);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
+  place(tenancy, 1, 1, {1});
+  place(tenancy, 2, 1, {1});
+  tell(tenancy, at(0), SandboxEnded{{1}});
+  EXPECT_TRUE(tenancy.state().lingering.empty()) << "one lives there";
+  EXPECT_EQ(said<WakeAt>(tell(tenancy, at(1), SandboxEnded{{2}})),
+            (std::vector<WakeAt>{{at(11)}}));
+  EXPECT_TRUE(tell(tenancy, at(10), Woken{}).empty());
+  place(tenancy, 3, 1, {1});
+  EXPECT_TRUE(tenancy.state().lingering.empty());
+  EXPECT_TRUE(said<ScrubNode>(tell(tenancy, at(11), Woken{})).empty()) << "its owner came back";
+  tell(tenancy, at(20), SandboxEnded{{3}});
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(30), Woken{})),
+            (std::vector<ScrubNode>{{{1}}}));
+  EXPECT_TRUE(tenancy.state().lingering.empty());
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(130), Woken{})).size(), 1u) << "ordered again";
+  EXPECT_EQ(said<SetOwner>(tell(tenancy, at(131), NodeScrubbed{{1}})),
+            (std::vector<SetOwner>{{{1}, {}, true}}));
+  EXPECT_TRUE(said<ScrubNode>(tell(tenancy, at(230), Woken{})).empty());
+}
+
+TEST(Tenancy, ANodeThatGoesWhileItLingersIsNotScrubbedForAnother) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
+  place(tenancy, 1, 1, {1});
+  tell(tenancy, at(0), SandboxEnded{{1}});
+  EXPECT_EQ(tenancy.state().lingering.size(), 1u);
+  tell(tenancy, at(0), NodeGone{{1}});
+  EXPECT_TRUE(tenancy.state().lingering.empty());
+  make_wait(tenancy, 2, 2);
+  EXPECT_TRUE(said<ScrubNode>(tell(tenancy, at(60), Woken{})).empty());
+}
+
+TEST(Tenancy, AnOwnersOwnLingeringNodeIsNotScrubbedForIt) {
+  Tenancy tenancy = with_tenants(2);
+  for (std::uint64_t n = 1; n <= 2; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, n, {n});
+    tell(tenancy, at(0), SandboxEnded{{n}});
+  }
+  ask(tenancy, 3, 1);
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(0), NotPlaced{{3}})),
+            (std::vector<ScrubNode>{{{2}}}))
+      << "of the two only the other's";
+  ask(tenancy, 4, 2);
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(0), NotPlaced{{4}})),
+            (std::vector<ScrubNode>{{{1}}}));
+}
+
+TEST(Tenancy, DedicatedNodesAndSharedFleetsAreNeverScrubbed) {
+  Config together;
+  together.separate_tenants = false;
+  for (Tenancy tenancy : {with_tenants(1), with_tenants(1, together)}) {
+    const bool separate = tenancy.owner_key({1}) == TenantId{1};
+    tell(tenancy, at(0), NodeJoined{{1}, kShape, separate ? TenantId{1} : TenantId{}});
+    place(tenancy, 1, 1, {1});
+    const auto ended = tell(tenancy, at(0), SandboxEnded{{1}});
+    EXPECT_TRUE(said<ScrubNode>(ended).empty());
+    EXPECT_TRUE(tenancy.state().lingering.empty());
+  }
+}
+
+TEST(Tenancy, ThePoorerGoFirstAndAWeightMakesPoorer) {
+  Tenancy tenancy(Config{});
+  tell(tenancy, at(0), NodeJoined{{7}, {.cpu_millicores = 100'000, .memory_bytes = 100LL << 30,
+                                        .gpus = 8}, {}});
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 4, false, {}});
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
+  place(tenancy, 1, 1);
+  place(tenancy, 2, 2);
+  place(tenancy, 3, 2);
+  const Resources with_gpu{.cpu_millicores = 1, .memory_bytes = 1, .gpus = 1, .gpu_millis = 800};
+  ask(tenancy, 4, 3, with_gpu);
+  tell(tenancy, at(0), SandboxPlaced{{4}, {}, false});
+  const auto& tenants = tenancy.state().tenants;
+  EXPECT_EQ(tenants.at({1}).share, (1ULL << 32) / 100);
+  EXPECT_EQ(tenants.at({2}).share, (2ULL << 32) / 100 / 4);
+  EXPECT_EQ(tenants.at({3}).share, (1ULL << 32) / 10) << "of its GPUs, the scarcest to it";
+  for (std::uint64_t t = 1; t <= 3; ++t) {
+    make_wait(tenancy, 10 + t, t,
+              {.cpu_millicores = 100 - static_cast<std::int64_t>(t), .memory_bytes = 1});
+  }
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{12, 11, 13}));
+  tell(tenancy, at(0), SandboxEnded{{4}});
+  EXPECT_EQ(tenants.at({3}).share, 0u);
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{13, 12, 11}));
+}
+
+TEST(Tenancy, ARoundTriesNothingThatTakesAsMuchAsWhatHasFailed) {
+  const auto tries_second = [](Resources first, Resources second, PoolId pool = {}) {
+    Config config;
+    config.separate_tenants = false;
+    Tenancy tenancy = with_tenants(2, config);
+    make_wait(tenancy, 1, 1, first);
+    make_wait(tenancy, 2, 2, second, pool);
+    return fruitless_round(tenancy).size() == 2;
+  };
+  const Resources one{.cpu_millicores = 10, .memory_bytes = 10, .disk_bytes = 10};
+  EXPECT_FALSE(tries_second(one, one));
+  EXPECT_TRUE(tries_second(one, one, {3})) << "in another pool there may be room";
+  Resources less = one;
+  less.cpu_millicores = 9;
+  EXPECT_TRUE(tries_second(one, less));
+  EXPECT_FALSE(tries_second(less, one));
+  less = one;
+  less.memory_bytes = 9;
+  EXPECT_TRUE(tries_second(one, less));
+  less = one;
+  less.disk_bytes = 9;
+  EXPECT_TRUE(tries_second(one, less));
+  Resources gpus = one;
+  gpus.gpus = 2;
+  gpus.gpu_millis = 1000;
+  EXPECT_TRUE(tries_second(one, gpus)) << "those go elsewhere";
+  EXPECT_TRUE(tries_second(gpus, one));
+  EXPECT_FALSE(tries_second(gpus, gpus));
+  Resources fewer = gpus;
+  fewer.gpus = 1;
+  EXPECT_TRUE(tries_second(gpus, fewer));
+  fewer = gpus;
+  fewer.gpu_millis = 500;
+  EXPECT_TRUE(tries_second(gpus, fewer));
+  Resources other = gpus;
+  other.gpu_models = 2;
+  EXPECT_TRUE(tries_second(gpus, other));
+  EXPECT_FALSE(tries_second(other, other));
+}
+
+TEST(Tenancy, WhatFailedForOneOwnerIsStillTriedForAnother) {
+  Tenancy tenancy = with_tenants(2);
+  make_wait(tenancy, 1, 1);
+  make_wait(tenancy, 2, 2);
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{1, 2}));
+}
+
+TEST(Tenancy, ARoundEndsAfterSomeFailuresAndTheNextGoesOnFromThere) {
+  Config config;
+  config.tries_per_event = 2;
+  Tenancy tenancy = with_tenants(5, config);
+  for (std::uint64_t t = 1; t <= 5; ++t) make_wait(tenancy, t, t);
+  // Each begins with the one that failed last.
+  for (std::uint64_t first = 1; first <= 4; ++first) {
+    EXPECT_EQ(fruitless_round(tenancy), (Tried{first, first + 1}));
+  }
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{5, 1})) << "round the end of the line";
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{1, 2}));
+}
+
+TEST(Tenancy, ARoundGoesOnPastWhatFindsRoom) {
+  Tenancy tenancy = with_tenants(2);
+  make_wait(tenancy, 1, 1);
+  make_wait(tenancy, 2, 1);
+  make_wait(tenancy, 3, 2);
+  tell(tenancy, at(1), CapacityFreed{});
+  std::multiset<std::uint64_t> placed;
+  while (tenancy.round_open()) {
+    tell(tenancy, at(1), CapacityFreed{});  // while a round is open it begins no other
+    for (const auto& attempt : said<TryPlace>(tell(tenancy, at(1), NextAttempt{}))) {
+      placed.insert(attempt.sandbox.value);
+      tell(tenancy, at(1), SandboxPlaced{attempt.sandbox, {}, false});
+    }
+  }
+  EXPECT_EQ(placed, (std::multiset<std::uint64_t>{1, 2, 3}));
+  EXPECT_EQ(tenancy.state().pending_count, 0u);
+  EXPECT_TRUE(tenancy.state().line.empty());
+}
+
+TEST(Tenancy, WhatHasWaitedLongIsPassedByNobodyRicherInItsPool) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_tenants(2, config);
+  make_wait(tenancy, 1, 1);
+  EXPECT_EQ(fruitless_round(tenancy, at(99)), (Tried{1}));
+  EXPECT_TRUE(tenancy.state().aged.empty());
+  EXPECT_EQ(fruitless_round(tenancy, at(100)), (Tried{1}));
+  EXPECT_EQ(tenancy.state().aged.size(), 1u);
+  EXPECT_EQ(ask(tenancy, 2, 2, kOne, {}, at(101)), 0u) << "as poor: it waits behind";
+  EXPECT_EQ(ask(tenancy, 3, 2, kOne, {4}, at(101)), 0u) << "behind its own";
+  EXPECT_EQ(fruitless_round(tenancy, at(102)), (Tried{1}));
+  tell(tenancy, at(103), SandboxCancelled{{2}});
+  EXPECT_EQ(fruitless_round(tenancy, at(104)), (Tried{1, 3})) << "another pool";
+  tell(tenancy, at(105), SandboxCancelled{{1}});
+  EXPECT_TRUE(tenancy.state().aged.contains({4}) || tenancy.state().aged.empty());
+  EXPECT_EQ(ask(tenancy, 5, 1, kOne, {}, at(106)), 1u);
+}
+
+TEST(Tenancy, EachRefusalHasAName) {
+  std::set<std::string_view> names;
+  for (int rule = 0; rule <= static_cast<int>(Rule::pending_limit_of_tenant); ++rule) {
+    names.insert(rule_name(static_cast<Rule>(rule)));
+  }
+  EXPECT_EQ(names.size(), 7u);
+  EXPECT_EQ(rule_name(Rule::quota_gpu), std::string_view("quota_gpu"));
+}
+
+}  // namespace
+}  // namespace chalk::tenancy
