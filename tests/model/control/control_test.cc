@@ -116,6 +116,26 @@ TEST(Control, RefusesWithTheRuleWhatIsBeyondAQuotaOrFitsNoNode) {
   EXPECT_EQ(beyond[0].limit, 6000);
 }
 
+TEST(Control, PlacesWhatAnOwnerHeldUpWhenTheOwnerGivesUp) {
+  Rig rig;
+  tell(rig.control, at(0), tenancy::TenantAdded{{1}, {}, 1, true, {}});
+  tell(rig.control, at(0),
+       tenancy::TenantAdded{{2}, {}, 1, true, {}, {}, {.cpu_millicores = 4000}});
+  const NodeId node = rig.join(1, 7);
+  const auto first = orders<StartOrder>(tell(rig.control, at(2), request(1, 3000)));
+  ASSERT_EQ(first.size(), 1u);
+  rig.report(3, node, StartedReport{first[0].sandbox});
+  SandboxRequested owner = request(2, 2000);
+  owner.tenant = {2};
+  const auto asked = tell(rig.control, at(4), owner);
+  EXPECT_TRUE(orders<StartOrder>(asked).empty()) << "one core is left";
+  EXPECT_TRUE(orders<StartOrder>(tell(rig.control, at(5), request(3, 1000))).empty())
+      << "it would borrow what the owner waits for";
+  const SandboxId waits = said<sandbox::Accepted>(asked)[0].sandbox;
+  const auto after = tell(rig.control, at(6), sandbox::TerminateRequested{waits});
+  EXPECT_EQ(orders<StartOrder>(after).size(), 1u);
+}
+
 TEST(Control, PlacesWhatWaitsWhenRoomComesFree) {
   Rig rig;
   const auto asked = tell(rig.control, at(1), request(1, 3000));
