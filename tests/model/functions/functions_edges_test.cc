@@ -107,7 +107,7 @@ TEST(Functions, TotalsSayWhatCameWasRefusedWaitedAndPeaked) {
   EXPECT_EQ(group(functions).holds, 1u);
   EXPECT_EQ(group(functions).refused, 1u);
   EXPECT_EQ(group(functions).in_flight, 2u);
-  EXPECT_EQ(group(functions).queued, 1u);
+  EXPECT_EQ(group(functions).queue.size(), 1u);
   const auto reports = said<ReportDemand>(run_until(functions, at(2)));
   ASSERT_FALSE(reports.empty());
   EXPECT_EQ(reports.back().demand.in_flight + reports.back().demand.queued, 3u);
@@ -176,12 +176,12 @@ TEST(Functions, WhoeverHungUpIsPassedOverAtEveryTurn) {
   tell(functions, at(2), RequestAbandoned{{1}, kGroup});
   tell(functions, at(2), RequestAbandoned{{1}, kGroup});
   tell(functions, at(2), RequestAbandoned{{3}, kGroup});
-  EXPECT_EQ(group(functions).queued, 2u);
+  EXPECT_EQ(group(functions).queue.size(), 2u);
   const auto refused = said<RefuseRequest>(run_until(functions, at(6)));
   ASSERT_EQ(refused.size(), 2u);
   EXPECT_EQ(refused[0].request, RequestId{2});
   EXPECT_EQ(refused[1].request, RequestId{4});
-  EXPECT_EQ(group(functions).queued, 0u);
+  EXPECT_EQ(group(functions).queue.size(), 0u);
   EXPECT_EQ(group(functions).refused, 2u);
   EXPECT_EQ(group(functions).queue.size(), 0u);
 }
@@ -198,7 +198,7 @@ TEST(Functions, PatienceIsLookedAtAgainAsLongAsNoReplicaIsFree) {
   EXPECT_EQ(group(functions).patience_at, at(21));
   run_until(functions, at(35));
   EXPECT_EQ(group(functions).patience_at, at(41));
-  EXPECT_EQ(group(functions).queued, 1u);
+  EXPECT_EQ(group(functions).queue.size(), 1u);
 }
 
 TEST(Functions, ACallThatTimesOutBeforeItsPatienceIsRefused) {
