@@ -3,8 +3,8 @@
 //
 // image_cache_bench [--seeds N] [--starts N] [--capacity PERMILLE]
 //
-// The policies are the machine of model/images (Cache), driven as a node drives it: Wanted, the pull
-// ends at once, the sandbox lets go. An object is a layer. Clairvoyant: when room is needed the layer
+// The policies are the machine of model/images (Cache), driven as a node drives it: Wanted, a pull
+// that ends at once, LetGo. An object is a layer. Clairvoyant: when room is needed the layer
 // with the most bytes times uses until its next one goes (Belady's rule with sizes); it is good and
 // no bound. "clairvoyant, seconds" divides that by the seconds which the layer costs. Bound: each
 // stay between two uses of a layer costs bytes times its length of a budget of capacity times all

@@ -1,4 +1,4 @@
-// The image pulls of one node of a serverless fleet: functions of Zipf popularity whose images share
+// The image pulls of a node of a serverless fleet: functions of Zipf popularity whose images share
 // base and runtime layers, sizes with heavy tails, popularity and code that drift, and some images
 // that are never seen again.
 #pragma once
@@ -34,7 +34,9 @@ class PullGenerator {
   PullGenerator(const PullShape& shape, std::uint64_t seed) : shape_(shape), random_(seed) {}
   Pulls generate() {
     std::vector<std::vector<LayerSpec>> bases, runtimes;
-    for (std::uint32_t i = 0; i < shape_.bases; ++i) bases.push_back(layers(3 + below(4), 8e6, 1.6));
+    for (std::uint32_t i = 0; i < shape_.bases; ++i) {
+      bases.push_back(layers(3 + below(4), 8e6, 1.6));
+    }
     const std::vector<double> base_of = zipf(shape_.bases);
     for (std::uint32_t i = 0; i < shape_.runtimes; ++i) {
       runtimes.push_back(bases[draw(base_of)]);
@@ -75,7 +77,9 @@ class PullGenerator {
   std::vector<double> zipf(std::uint32_t count) const {
     std::vector<double> sums;
     double sum = 0;
-    for (std::uint32_t i = 1; i <= count; ++i) sums.push_back(sum += std::pow(i, -shape_.popularity));
+    for (std::uint32_t i = 1; i <= count; ++i) {
+      sums.push_back(sum += std::pow(i, -shape_.popularity));
+    }
     return sums;
   }
   std::uint32_t draw(const std::vector<double>& sums) {

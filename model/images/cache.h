@@ -3,7 +3,7 @@
 // In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions,
 // answers. A layer is pulled once however many want it; layers in use are never evicted, which of
 // the rest go when room is needed is eviction.h's. A pull tries the peers that it was told of, each
-// once, and then the registry; a peer that fails or takes too long is left for the next. Invariants:
+// once, and then the registry; a peer that fails or is slow is left for the next. Invariants:
 // bytes on disk plus bytes under way never exceed capacity; every Wanted is answered once, by
 // ImageReady or ImageUnavailable, unless it is let go before.
 #pragma once
@@ -30,7 +30,7 @@ struct CacheConfig {
   std::uint32_t attempts = 3;   // per pull
   Duration retry = seconds(1);  // doubles with each attempt
   EvictionRule eviction;
-  // A peer that has not sent all after so long, and the time for the bytes at this rate, is given up.
+  // A peer that has not sent all after so long, plus the bytes at this rate, is given up.
   Duration peer_patience = seconds(10);
   std::int64_t peer_bytes_per_second = 20'000'000;
   CHALK_FIELDS(CacheConfig, capacity_bytes, pulls_at_once, attempts, retry, eviction, peer_patience,

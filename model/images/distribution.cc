@@ -46,7 +46,8 @@ void Distribution::on(const SourceAsked& asked, Effects& effects) {
     member.sources.push_back(source);
     if (parent.parent_joined != 0) {
       const auto above = swarm.members.find(parent.sources.front());
-      const bool same = above != swarm.members.end() && above->second.joined == parent.parent_joined;
+      const bool same =
+          above != swarm.members.end() && above->second.joined == parent.parent_joined;
       if (same) member.sources.push_back(above->first);
     }
   }

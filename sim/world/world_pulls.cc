@@ -1,10 +1,11 @@
 // How images come to nodes: from the registry, or from peers that have them or are getting them.
 //
-// A pull from a peer that is still getting the image itself is timed as store and forward in chunks:
+// A pull from a peer that is still getting the image is timed as store and forward in chunks:
 // it begins when the peer has its first chunk, and its last chunk leaves when the peer has all. In
 // between its bytes flow at what the links allow, so a node whose source is slower may take bytes
 // of the middle before that source has them; it never has them all earlier.
 #include <algorithm>
+#include <utility>
 
 #include "sim/world/world_body.h"
 
@@ -111,7 +112,7 @@ void World::part_done(Job&& job) {
       [[fallthrough]];
     case Job::Part::last:
     case Job::Part::whole:
-      // A pull that fails by a fault of the scenario is found to be bad now, and passed on by nobody.
+      // One that fails by a fault of the scenario is found to be bad now, and is not passed on.
       if (job.good && copy != copies_.end()) {
         copy->second.begun = copy->second.all = true;
         offer_waiting(job.node, job.image);
@@ -119,6 +120,11 @@ void World::part_done(Job&& job) {
       job.part = Job::Part::unpack;
       return transfer(std::move(job));
     case Job::Part::unpack: break;
+  }
+  if (!job.good && copy != copies_.end()) {  // who waited for it learns that it does not come
+    copy->second.begun = false;
+    const std::vector<std::uint64_t> waiting = std::exchange(copy->second.waiting, {});
+    for (const std::uint64_t slot : waiting) break_off(jobs_.take(slot));
   }
   const std::uint32_t node = job.node;
   step_node(node, images::PullFinished{job.pull, job.good});

@@ -143,7 +143,8 @@ RC_GTEST_PROP(Distribution, NamesOnlySourcesThatCanServe, ()) {
           RC_ASSERT(source != node);
           RC_ASSERT(zones.at(source) == zones.at(node));
         }
-        if (sources.empty() || first.contains({node, image}) || whole.contains({node, image})) break;
+        if (sources.empty() || first.contains({node, image})) break;
+        if (whole.contains({node, image})) break;
         if (spreading == Spreading::peer) RC_ASSERT(whole.contains({sources[0], image}));
         first[{node, image}] = sources[0];
         RC_ASSERT(static_cast<std::uint32_t>(std::count_if(
@@ -212,7 +213,8 @@ struct Fleet {
           !lying.contains(source))
         continue;
       pulls.erase(pull);
-      hear(node, tell(caches.at(node), now, PullFinished{number, !gone && !lying.contains(source)}));
+      const bool good = !gone && !lying.contains(source);
+      hear(node, tell(caches.at(node), now, PullFinished{number, good}));
     }
     const auto due = wakes;
     for (const auto& [node, at] : due) {

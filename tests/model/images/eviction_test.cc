@@ -156,7 +156,8 @@ RC_GTEST_PROP(Eviction, NoPolicyEvictsWhatIsInUseOrExceedsItsBytes, ()) {
            rc::gen::pair(rc::gen::inRange<std::uint8_t>(1, 40), rc::gen::arbitrary<bool>()))) {
     ImageSpec image{ImageId{layer}, {}};
     for (std::uint64_t i = 1; i <= 3; ++i)
-      image.layers.push_back({LayerId{layer / i + 1}, 1, 10 + 7 * (static_cast<int>(layer / i) % 5)});
+      image.layers.push_back(
+          {LayerId{layer / i + 1}, 1, 10 + 7 * (static_cast<int>(layer / i) % 5)});
     const SandboxId sandbox{++next};
     const auto effects = tell(cache, {}, Wanted{image, sandbox});
     for (const auto& gone : said<EvictLayers>(effects)) {
@@ -164,7 +165,9 @@ RC_GTEST_PROP(Eviction, NoPolicyEvictsWhatIsInUseOrExceedsItsBytes, ()) {
         for (const LayerSpec& one : used.layers) RC_ASSERT(one.layer != gone.layers.front());
       }
     }
-    for (const auto& pull : said<PullLayers>(effects)) tell(cache, {}, PullFinished{pull.pull, true});
+    for (const auto& pull : said<PullLayers>(effects)) {
+      tell(cache, {}, PullFinished{pull.pull, true});
+    }
     if (held.empty()) RC_ASSERT(said<ImageUnavailable>(effects).empty());
     if (said<ImageUnavailable>(effects).empty()) held[sandbox] = image;
     while (!held.empty() && (!hold || held.size() > 2)) {
@@ -173,7 +176,9 @@ RC_GTEST_PROP(Eviction, NoPolicyEvictsWhatIsInUseOrExceedsItsBytes, ()) {
     }
     RC_ASSERT(cache.state().bytes <= config.capacity_bytes);
     std::int64_t idle = 0;
-    for (const auto& [id, one] : cache.state().layers) idle += one.uses == 0 ? one.unpacked_bytes : 0;
+    for (const auto& [id, one] : cache.state().layers) {
+      if (one.uses == 0) idle += one.unpacked_bytes;
+    }
     RC_ASSERT(idle == cache.state().eviction.idle_bytes());
   }
 }
