@@ -3,23 +3,28 @@
 // In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
 // so many, stop so many, with the numbers behind it.
 // Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
-// capacity, so a slow start is never answered by more starts; what demand of the trailing window
-// needed is not stopped.
+// capacity, so a slow start is never answered by more starts; what is desired does not fall while
+// calls wait and starts are under way (chalk), and never has two goals for one load.
 //
 // Policies, chosen per group:
 //   fixed  one start for each call that found no free slot, and for each that the gateway expects;
-//          the gateway gives idle replicas back by its keep-alive policy. The baseline of AWS Lambda, OpenWhisk and SimFaaS.
+//          the gateway gives idle replicas back by its keep-alive policy. The baseline of AWS
+//          Lambda, OpenWhisk and SimFaaS.
 //   kpa    Knative's autoscaler with its published constants: averages over 60 s and 6 s, panic at
-//          200 % of what is ready, no scaling down in panic, target utilisation 70 %.
-//   chalk  enough for the forecast of concurrency plus z standard deviations (Poisson: the variance
-//          is the mean), and never less than the most that ran at once in the trailing keep_alive
-//          window. No modes, so leaving one cannot undo a plan.
+//          200 % of what is ready, no scaling down in panic, target utilisation 70 %. kpa.cc
+//   hpa    Kubernetes' HorizontalPodAutoscaler on utilisation: the ratio to the target within 10 %,
+//          at most doubled in 15 s, down by the highest wish of 300 s, never to zero. hpa.cc
+//   chalk  enough for the load a start time from now plus z standard deviations, kept for as long
+//          as the load is not surely another; down only to the highest wish of the trailing
+//          keep_alive. No modes, so leaving one cannot undo a plan. chalk.cc
 #pragma once
 #include <array>
 #include <cstdint>
 #include <variant>
 #include <vector>
 
+#include "model/autoscaler/load.h"
+#include "model/core/fifo.h"
 #include "model/core/machine.h"
 #include "model/core/timers.h"
 #include "model/protocol/protocol.h"
@@ -35,17 +40,27 @@ struct Config {
   std::int64_t rate_up_permille = 1'000'000;  // per look, of the ready replicas
   std::int64_t rate_down_permille = 500;      // what may remain per look
   Duration scale_to_zero_grace = seconds(30);
+  Duration hpa_sync = seconds(15);  // between two looks, and what its metric is averaged over
+  Duration hpa_stabilization = seconds(300);
+  std::int64_t hpa_tolerance_permille = 100;
+  // chalk: so many standard deviations end a window, are a reason for more, and for fewer.
+  std::int64_t window_doubts = 3;
+  std::int64_t up_doubts = 2;
+  std::int64_t down_doubts = 5;
+  Duration memory = seconds(600);  // chalk: the longest window
   CHALK_FIELDS(Config, groups_max, tick, stable_window, panic_window, panic_permille,
-               rate_up_permille, rate_down_permille, scale_to_zero_grace)
+               rate_up_permille, rate_down_permille, scale_to_zero_grace, hpa_sync,
+               hpa_stabilization, hpa_tolerance_permille, window_doubts, up_doubts,
+               down_doubts, memory)
 };
 
-enum class Kind : std::uint8_t { fixed, kpa, chalk };
+enum class Kind : std::uint8_t { fixed, kpa, chalk, hpa };
 struct GroupPolicy {
   Kind kind = Kind::chalk;
   std::uint32_t min_replicas = 0;
   std::uint32_t max_replicas = 1000;
   std::uint32_t concurrency = 1;
-  std::int64_t target_permille = 700;  // kpa: share of concurrency to aim at
+  std::int64_t target_permille = 700;  // kpa, hpa: share of concurrency to aim at
   std::int64_t z_permille = 1000;      // chalk: standard deviations of slack
   Duration keep_alive = seconds(600);  // chalk: the trailing window
   CHALK_FIELDS(GroupPolicy, kind, min_replicas, max_replicas, concurrency, target_permille,
@@ -87,7 +102,9 @@ enum class Why : std::uint8_t {
   panic_average,
   forecast,
   window,
-  expected_call
+  expected_call,
+  utilisation,
+  backlog
 };
 struct StartReplicas {
   GroupId group;
@@ -108,12 +125,15 @@ struct StopReplicas {
 using Effect = std::variant<StartReplicas, StopReplicas, WakeAt>;
 
 // ---- state
-struct Sample {
-  Time at;
-  std::int64_t concurrency_ns = 0;
-  CHALK_FIELDS(Sample, at, concurrency_ns)
+inline constexpr int kBuckets = 12;
+// The highest of a figure over a trailing window, exact to a twelfth of it and never too short.
+struct Highest {
+  std::array<std::uint32_t, kBuckets> parts{};
+  std::int64_t part = 0;
+  void add(Time now, Duration window, std::uint32_t value);
+  std::uint32_t value() const;
+  CHALK_FIELDS(Highest, parts, part)
 };
-inline constexpr int kBuckets = 12;  // of the trailing window
 struct Group {
   GroupPolicy policy;
   bool known = false;
@@ -123,16 +143,33 @@ struct Group {
   Time stop_asked;                   // the last time that any were asked to stop
   Demand last;                       // the newest report
   std::uint64_t holds_answered = 0;  // fixed: of holds and reloads together
-  Fifo<Sample> samples;              // kpa, chalk: back to the start of the stable window
+  std::int64_t busy_ns = 0;          // total of calls in service x nanoseconds
+  std::uint64_t finished = 0;        // total
+  Time called;                       // when there were calls last
+  Fifo<Sample> samples;              // kpa, hpa: back to the start of the stable window
   bool panic = false;
   Time panic_until;
   std::uint32_t panic_desired = 0;
-  Time zero_since = kNever;                     // kpa: no demand since
-  std::array<std::uint32_t, kBuckets> peaks{};  // chalk: most calls at once, by part of the window
-  std::int64_t bucket = 0;
+  Time zero_since = kNever;     // kpa: no demand since
+  Time sync_at;                 // hpa: its next look
+  std::vector<Sample> history;  // chalk: thinned, load.h
+  Highest wishes;               // chalk over keep_alive, hpa over its stabilisation
+  Highest caps;                 // chalk: the most that each load may have been
+  std::uint32_t plan = 0;       // chalk, hpa: what is desired until there is reason for another
+  std::uint32_t most = 0;       // chalk: calls at once, ever
+  Duration start_took;          // chalk: of late; 0: not known
+  Time starting_since;          // the last time that a start began with none under way, or ended
+  Time queue_since;             // chalk: the fewest that waited in every report since then
+  std::uint32_t queue_least = 0;
+  std::uint32_t queue_before = 0;  // and in those of as long before
+  std::uint32_t desired = 0;    // the last goal, within the bounds
+  bool rising = true;           // the last change of it
+  std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
   CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               samples, panic, panic_until, panic_desired, zero_since, peaks, bucket, look_at)
+               busy_ns, finished, called, samples, panic, panic_until, panic_desired, zero_since,
+               sync_at, history, wishes, caps, plan, most, start_took, starting_since, queue_since,
+               queue_least, queue_before, desired, rising, turns, look_at)
 };
 struct State {
   std::vector<Group> groups;  // by group - 1
@@ -173,9 +210,12 @@ class Autoscaler {
   void look(Time, GroupId, Group&, Effects&);
   void answer_holds(GroupId, Group&, Effects&);
   Wish wish_of_kpa(Time, Group&) const;
+  Wish wish_of_hpa(Time, Group&) const;
   Wish wish_of_chalk(Time, Group&) const;
-  std::int64_t average_milli(Time, const Group&, Duration window) const;
-  void turn_buckets(Time, Group&) const;
+  void learn(Time, Group&, const Demand& next);
+  static void note_queue(Time, Group&, Duration over);
+  static Duration start_time(Time, const Group&);
+  std::int64_t average_milli(Time, const Group&, Duration window, bool busy) const;
   void scale(Time, GroupId, Group&, Wish, Effects&);
   void settle_stops(Group&) const;
   void arm(Time, GroupId, Group&);

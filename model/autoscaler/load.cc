@@ -1,0 +1,133 @@
+#include "model/autoscaler/load.h"
+
+#include <algorithm>
+
+namespace chalk::autoscaler {
+namespace {
+
+__extension__ using Wide = __int128;  // for products of nanoseconds
+
+constexpr Duration kShortest = seconds(1);           // of a window
+constexpr Duration kServiceGuess = seconds(1);       // weighs as much as one call
+constexpr std::int64_t kMost = 1'000'000'000'000LL;  // thousandths; an absurd load stays finite
+
+struct Part {  // of the history, between two moments
+  Duration length;
+  std::int64_t busy_ns = 0;
+  std::int64_t arrivals = 0;
+};
+
+Part between(const Sample& from, const Sample& to) {
+  return {to.at - from.at, to.busy_ns - from.busy_ns,
+          static_cast<std::int64_t>(to.arrivals - from.arrivals)};
+}
+
+std::int64_t milli_of(const Part& part, Duration service) {
+  const Wide offered = Wide{part.arrivals} * service.nanos;
+  const Wide most = std::max<Wide>(offered, part.busy_ns);
+  return static_cast<std::int64_t>(std::min<Wide>(kMost, most * 1000 / part.length.nanos));
+}
+
+// Of a mean over `length`: the variance is 2 m S / length, for the calls that came by chance and
+// for how long they took. A load of no calls is in doubt as if it were one.
+std::int64_t doubt_of(std::int64_t mean_milli, Duration service, Duration length) {
+  const Wide one = Wide{service.nanos} * 1000 / length.nanos;
+  const Wide mean = std::max<Wide>(mean_milli, one);
+  const Wide variance = mean * 2000 * service.nanos / length.nanos;
+  return square_root(static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000)));
+}
+
+// Where the load rises or falls, the mean of a window is that of half a window ago. How far it has
+// come since is told by two slopes: from what was before the window to it, and within it. After a
+// step the second is flat, and by chance both are seldom steep and of one sign, so the lesser is
+// believed.
+std::int64_t rise_of(const std::vector<Sample>& history, std::size_t from, const Sample& end,
+                     const Load& load, std::int64_t before_milli, Duration before) {
+  const Time middle = end.at - Duration{load.window.nanos / 2};
+  std::size_t i = from;
+  while (i + 1 < history.size() && history[i + 1].at <= middle) ++i;
+  const Part late = between(history[i], end);
+  const Part early = between(history[from], history[i]);
+  if (late.length.nanos <= 0 || early.length.nanos <= 0) return 0;
+  const Wide outside =
+      Wide{load.mean_milli - before_milli} * load.window.nanos / (load.window + before).nanos;
+  const Wide inside = milli_of(late, load.service) - milli_of(early, load.service);
+  if ((outside < 0) != (inside < 0)) return 0;
+  const Wide lesser = outside < 0 ? std::max(outside, inside) : std::min(outside, inside);
+  return static_cast<std::int64_t>(std::clamp<Wide>(lesser, -kMost, kMost));
+}
+
+}  // namespace
+
+std::int64_t square_root(std::int64_t n) {
+  if (n <= 0) return 0;
+  std::int64_t r = std::int64_t{1}
+                   << ((64 - __builtin_clzll(static_cast<std::uint64_t>(n)) + 1) / 2);
+  while (true) {
+    const std::int64_t next = (r + n / r) / 2;
+    if (next >= r) return r;
+    r = next;
+  }
+}
+
+// exp(-x) as (1 + x / 16)^-16.
+std::int64_t survivors_permille(Duration service, Duration later) {
+  const std::int64_t part = std::max<std::int64_t>(1, service.nanos);
+  const Wide ahead = std::max<std::int64_t>(0, later.nanos) / 16;
+  std::int64_t share = static_cast<std::int64_t>(Wide{1'000'000} * part / (part + ahead));
+  for (int i = 0; i < 4; ++i) share = share * share / 1'000'000;
+  return share / 1000;
+}
+
+void remember(std::vector<Sample>& history, const Sample& sample, Duration memory) {
+  if (!history.empty() && history.back().at == sample.at) history.pop_back();
+  history.push_back(sample);
+  for (std::size_t i = history.size() - 1; i-- > 1;) {
+    const Duration age = sample.at - history[i + 1].at;
+    const Duration apart = history[i + 1].at - history[i - 1].at;
+    if (apart.nanos > age.nanos / 5) continue;
+    history.erase(history.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  const Time from = sample.at - memory;
+  while (history.size() > 1 && history[1].at <= from) history.erase(history.begin());
+}
+
+Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t doubts) {
+  Load load;
+  load.service = kServiceGuess;
+  if (history.empty()) return load;
+  const Sample& first = history.front();
+  load.service.nanos = (end.busy_ns - first.busy_ns + kServiceGuess.nanos) /
+                       static_cast<std::int64_t>(end.finished - first.finished + 1);
+  std::size_t i = history.size();
+  while (i > 0 && end.at - history[i - 1].at < kShortest) --i;
+  if (i == 0) return load;
+  const Sample* from = &history[i - 1];
+  Part inner = between(*from, end);
+  load.known = true;
+  load.mean_milli = milli_of(inner, load.service);
+  while (--i > 0) {
+    const Part outer = between(history[i - 1], *from);
+    if (outer.length < inner.length && i > 1) continue;
+    const std::int64_t before = milli_of(outer, load.service);
+    const Part all = between(history[i - 1], end);
+    const std::int64_t pooled = milli_of(all, load.service);
+    const std::int64_t a = doubt_of(pooled, load.service, inner.length);
+    const std::int64_t b = doubt_of(pooled, load.service, outer.length);
+    const std::int64_t apart = std::max(before - load.mean_milli, load.mean_milli - before);
+    if (apart > doubts * (a + b - std::min(a, b) * 586 / 1000)) {  // about root(a^2 + b^2)
+      load.window = inner.length;
+      const auto first_in = static_cast<std::size_t>(from - history.data());
+      load.rise_milli = rise_of(history, first_in, end, load, before, outer.length);
+      break;
+    }
+    from = &history[i - 1];
+    inner = all;
+    load.mean_milli = pooled;
+  }
+  load.window = inner.length;
+  load.doubt_milli = doubt_of(load.mean_milli, load.service, inner.length);
+  return load;
+}
+
+}  // namespace chalk::autoscaler
