@@ -91,6 +91,8 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("cold_start_ratio",
            [d](const Result& r) { return ratio(d(r.cold_starts), d(r.requests)); });
     number("replica_starts", [d](const Result& r) { return d(r.replica_starts); });
+    number("scaling_turns", [d](const Result& r) { return d(r.scaling_turns); });
+    number("replicas_max", [](const Result& r) { return r.replicas_max; });
     number("replicas_mean", [](const Result& r) { return r.replicas_mean; });
     number("starting_mean", [](const Result& r) { return r.starting_mean; });
     number("busy_mean", [](const Result& r) { return r.busy_mean; });
@@ -168,6 +170,8 @@ json to_json(const Result& r) {
             {"replica_starts", r.replica_starts},
             {"wait_ms", times_json(r.wait_ms)},
             {"total_ms", times_json(r.total_ms)},
+            {"scaling_turns", r.scaling_turns},
+            {"replicas_max", r.replicas_max},
             {"replicas_mean", r.replicas_mean},
             {"starting_mean", r.starting_mean},
             {"busy_mean", r.busy_mean},
@@ -228,6 +232,8 @@ Result result_from_json(const std::string& text) {
     r.watched_total_ms = times_from(j.at("watched").at("total_ms"));
     r.watched_refused = j.at("watched").at("refused");
   }
+  r.scaling_turns = j.value("scaling_turns", std::uint64_t{0});
+  r.replicas_max = j.value("replicas_max", 0.0);
   r.replicas_mean = j.at("replicas_mean");
   r.starting_mean = j.at("starting_mean");
   r.busy_mean = j.at("busy_mean");

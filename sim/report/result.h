@@ -53,6 +53,8 @@ struct Result {
   Times watched_wait_ms;             // the same of the watched tenants; all zero where none is
   Times watched_total_ms;
   std::uint64_t watched_refused = 0;
+  std::uint64_t scaling_turns = 0;  // changes of direction of what autoscalers desire
+  double replicas_max = 0;          // sandboxes on nodes
   double replicas_mean = 0;  // sandboxes on nodes, starting or running; over the arrivals' window
   double starting_mean = 0;
   double busy_mean = 0;  // requests in service

@@ -345,7 +345,7 @@ class Parser {
     group.pool = r.text("pool", group.pool);
     if (!group.pool.empty()) pool_exists(r, group.pool);
     group.policy = static_cast<ScalingPolicy>(
-        r.choice("policy", static_cast<std::size_t>(group.policy), {"fixed", "kpa", "chalk"}));
+        r.choice("policy", static_cast<std::size_t>(group.policy), {"fixed", "kpa", "chalk", "hpa"}));
     group.concurrency =
         static_cast<std::uint32_t>(r.whole("concurrency", group.concurrency, 1, 100'000));
     group.replicas_max =
@@ -369,6 +369,10 @@ class Parser {
     group.cold_start_worth = r.duration("cold_start_worth", group.cold_start_worth);
     group.target_permille =
         static_cast<std::uint32_t>(r.whole("target_permille", group.target_permille, 1, 1000));
+    group.z_permille =
+        static_cast<std::uint32_t>(r.whole("z_permille", group.z_permille, 0, 10'000));
+    if (r.has("z_permille") && group.policy != ScalingPolicy::chalk)
+      r.fail("z_permille", "slack that only ours has", "policy: chalk with it");
     group.delayed_warm_start = r.flag("delayed_warm_start", group.delayed_warm_start);
     const auto holds = [&](const Pool& pool) {
       const bool model = group.gpus == 0 || (group.gpu_models >> pool.shape.gpu_model & 1);

@@ -225,6 +225,7 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
   spec.policy.max_replicas = group.replicas_max;
   spec.policy.concurrency = group.concurrency;
   spec.policy.target_permille = group.target_permille;
+  spec.policy.z_permille = group.z_permille;
   spec.policy.keep_alive = group.keep_alive;
   return spec;
 }

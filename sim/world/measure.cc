@@ -182,6 +182,7 @@ Result Measure::result(Time now) {
   result_.watched_wait_ms = times_of(watched_wait_);
   result_.watched_total_ms = times_of(watched_total_);
   result_.nodes_max = nodes_.most();
+  result_.replicas_max = sandboxes_.most();
   if (image_starts_ != 0) {
     result_.image_hit_ratio = static_cast<double>(image_hits_) / static_cast<double>(image_starts_);
   }

@@ -82,7 +82,7 @@ struct Image {
 
 enum class TenantOrder : std::uint8_t { fair, first_come, quotas };
 enum class CallOrder : std::uint8_t { fifo, drr };
-enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk };
+enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk, hpa };
 enum class KeepAlivePolicy : std::uint8_t { fixed, hybrid, greedy_dual, cost };
 struct Group {  // defaults for each function of the workload, or one by name
   std::int64_t cpu_millicores = 1000;
@@ -104,6 +104,7 @@ struct Group {  // defaults for each function of the workload, or one by name
   KeepAlivePolicy keep_alive_policy = KeepAlivePolicy::fixed;
   Duration cold_start_worth = seconds(240);  // `cost`: so long of 1 GiB idle
   std::uint32_t target_permille = 700;
+  std::uint32_t z_permille = 1000;
   bool delayed_warm_start = true;
 };
 

@@ -132,6 +132,9 @@ void World::end_arrivals() {
   accepting_ = false;
   arrivals_ended_ = now_;
   measure_.end_window(now_);
+  std::uint64_t turns = 0;
+  for (const auto& group : machines_->control().autoscaler().state().groups) turns += group.turns;
+  measure_.scaling_turned(turns);
 }
 
 void World::take(const Scheduled& entry) {

@@ -97,6 +97,12 @@ TEST(Scenario, RefusesPlatformsThatCannotBe) {
   EXPECT_NE(
       with("group_default: {cpu: \"64\"}").find("expected one that a node of some pool can hold"),
       std::string::npos);
+  EXPECT_NE(with("group_default: {policy: vpa}").find("found \"vpa\", expected one of fixed kpa"),
+            std::string::npos);
+  EXPECT_NE(with("group_default: {z_permille: 10001}").find("a whole number from 0 to 10000"),
+            std::string::npos);
+  EXPECT_NE(with("group_default: {policy: hpa, z_permille: 500}").find("expected policy: chalk"),
+            std::string::npos);
   EXPECT_NE(with("group_default: {gpu: A100}").find("expected no GPU, since no pool has any"),
             std::string::npos);
   EXPECT_NE(with("images: [{name: huge, size: 900Gi}]")
