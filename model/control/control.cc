@@ -228,6 +228,9 @@ void Control::on(const Woken& woken) {
 
 void Control::on(const fleet::PurchaseFailed& failed) { drive(fleet_, fleet_scratch_, failed); }
 void Control::on(const fleet::DrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
+void Control::on(const fleet::ReclaimNoticed& noticed) {
+  drive(fleet_, fleet_scratch_, noticed);
+}
 void Control::on(const fleet::Resumed& resumed) { drive(fleet_, fleet_scratch_, resumed); }
 void Control::on(const images::WarmAsked& asked) { drive(catalogue_, catalogue_scratch_, asked); }
 void Control::on(const ImageSpec& image) {
@@ -446,13 +449,14 @@ void Control::handle(const fleet::NodeJoined& joined) {
   routing_.nodes[slot] = NodeLink{};
   routing_.nodes[slot].incarnation = joined.registration.incarnation;
   const auto dedicated = routing_.dedicated_tenants.find(joined.registration.pool);
-  const bool is_dedicated = dedicated != routing_.dedicated_tenants.end();
+  const bool has_owner = dedicated != routing_.dedicated_tenants.end();
   // Where everybody shares, every node is everybody's from the start.
   TenantId owner = config_.tenancy.separate_tenants ? TenantId{} : tenancy::kSharedOwner;
-  if (is_dedicated) owner = tenancy_.owner_key(dedicated->second);
+  if (has_owner) owner = tenancy_.owner_key(dedicated->second);
   drive(scheduler_, scheduler_scratch_,
         scheduler::NodeAdded{joined.node, joined.registration.shape, joined.registration.pool,
-                             joined.registration.zone, owner, is_dedicated});
+                             joined.registration.zone, owner,
+                             reserved(joined.registration.pool)});
   drive(tenancy_, tenancy_scratch_,
         tenancy::NodeJoined{joined.node, joined.registration.shape, owner});
   drive(distribution_, distribution_scratch_,
@@ -475,6 +479,25 @@ void Control::handle(const fleet::ReleaseNode& release) {
 
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
+}
+
+// Groups keep what is in their calls: the gateway gives a replica back once they are done.
+void Control::handle(const fleet::EmptyNode& empty) {
+  std::vector<SandboxId> there;
+  sandboxes_.for_each_on(empty.node,
+                         [&](SandboxId id, const sandbox::Record&) { there.push_back(id); });
+  for (const SandboxId id : there) {
+    const sandbox::Record* record = sandboxes_.find(id);
+    if (record == nullptr || record->stop_asked || record->moving) continue;
+    const GroupSpec* spec = group(record->group);
+    if (spec != nullptr && record->phase == sandbox::Phase::running) {
+      ++routing_.moved;
+      send(spec->gateway, DrainReplica{spec->group, id});
+    } else if (!record->ran || record->restart) {
+      ++routing_.moved;
+      drive(sandboxes_, sandbox_scratch_, sandbox::MoveAsked{id});
+    }
+  }
 }
 
 void Control::handle(const images::WarmNode& warm) {
@@ -560,12 +583,19 @@ PoolId Control::dedicated_pool(TenantId tenant) const {
   return found == routing_.dedicated_pools.end() ? PoolId{} : found->second;
 }
 
+// Only asks that name the pool may use it.
+bool Control::reserved(PoolId pool) const {
+  if (routing_.dedicated_tenants.contains(pool)) return true;
+  return pool && pool.value <= routing_.pools.size() &&
+         routing_.pools[pool.value - 1].policy.reserved;
+}
+
 // Where more nodes would help this sandbox: its own pool, else the first elastic one that fits it.
 PoolId Control::pool_of(const sandbox::Record& record) const {
   if (record.pool) return record.pool;
   if (const PoolId dedicated = dedicated_pool(record.tenant)) return dedicated;
   for (const PoolPending& pool : routing_.pools) {
-    if (!pool.policy.elastic || routing_.dedicated_tenants.contains(pool.demand.pool)) continue;
+    if (!pool.policy.elastic || reserved(pool.demand.pool)) continue;
     if (fits(pool.policy.shape, record.resources)) return pool.demand.pool;
   }
   return {};
@@ -578,8 +608,7 @@ bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask
   const PoolId only = asked ? asked : dedicated_pool(tenant);
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.demand.pool) continue;
-    if (only ? pool.demand.pool != only : routing_.dedicated_tenants.contains(pool.demand.pool))
-      continue;
+    if (only ? pool.demand.pool != only : reserved(pool.demand.pool)) continue;
     const NodeShape& shape = pool.policy.shape == NodeShape{} ? pool.largest : pool.policy.shape;
     if (shape == NodeShape{} || fits(shape, ask)) return true;
   }
@@ -618,5 +647,9 @@ const GroupSpec* Control::group(GroupId id) const {
   const GroupSpec& spec = routing_.groups[id.value - 1];
   return spec.group ? &spec : nullptr;
 }
+
+// For supply.cc.
+template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::WaitingSeen&);
+template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::RemovalsFound&);
 
 }  // namespace chalk::control

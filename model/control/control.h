@@ -86,7 +86,8 @@ struct FromGateway {
 using Event = std::variant<FromNode, FromGateway, SandboxRequested, sandbox::TerminateRequested,
                            NodeRegistration, Woken, fleet::PurchaseFailed, fleet::DrainAsked,
                            images::WarmAsked, fleet::Resumed, GroupDeployed, GatewayJoined,
-                           ImageSpec, fleet::PoolAdded, tenancy::TenantAdded>;
+                           ImageSpec, fleet::PoolAdded, tenancy::TenantAdded,
+                           fleet::ReclaimNoticed>;
 
 // ---- effects
 struct ToNode {
@@ -145,10 +146,11 @@ struct Routing {
   std::map<TenantId, PoolId> dedicated_pools;
   std::map<PoolId, TenantId> dedicated_tenants;
   std::vector<PoolPending> pools;  // by pool - 1
+  std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, wakes,
-               wake)
+  CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
+               wakes, wake)
 };
 struct State {
   Routing routing;
@@ -190,6 +192,7 @@ class Control {
   const autoscaler::Autoscaler& autoscaler() const { return autoscaler_; }
   const images::Catalogue& catalogue() const { return catalogue_; }
   const images::Distribution& distribution() const { return distribution_; }
+  std::uint64_t sandboxes_moved() const { return routing_.moved; }
 
  private:
   // Scratch for one nesting level of a machine's effects; empty between steps.
@@ -215,6 +218,7 @@ class Control {
   void on(const ImageSpec&);
   void on(const fleet::PoolAdded&);
   void on(const tenancy::TenantAdded&);
+  void on(const fleet::ReclaimNoticed&);
 
   void report(NodeId, const StartedReport&);
   void report(NodeId, const RestartedReport&);
@@ -248,6 +252,9 @@ class Control {
   void handle(const fleet::BuyNode& e) { out_->push_back(e); }
   void handle(const fleet::ReleaseNode&);
   void handle(const fleet::CordonNode&);
+  void handle(const fleet::AskWaiting&);
+  void handle(const fleet::AskRemovals&);
+  void handle(const fleet::EmptyNode&);
   void handle(const autoscaler::StartReplicas&);
   void handle(const autoscaler::StopReplicas&);
   void handle(const images::WarmNode&);
@@ -263,6 +270,7 @@ class Control {
   void capacity_freed();
   PoolId dedicated_pool(TenantId tenant) const;
   PoolId pool_of(const sandbox::Record& record) const;
+  bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
   void count_pending(const sandbox::Record& record, int sign);
   void report_pending();

@@ -28,7 +28,11 @@ void Fleet::on(Time, const PoolAdded& added, Effects&) {
   PoolState& pool = state_.pools[added.pool.value - 1];
   pool.policy = added.policy;
   pool.known = true;
-  if (pool.policy.elastic && pool.tick_at == kNever) {
+  if (pool.policy.elastic && planned()) {
+    if (state_.scan_at != kNever) return;
+    state_.scan_at = Time{0};
+    state_.timers.arm(state_.scan_at, {kScanTimer});
+  } else if (pool.policy.elastic && pool.tick_at == kNever) {
     pool.tick_at = Time{0};
     state_.timers.arm(pool.tick_at, {static_cast<std::uint32_t>(added.pool.value)});
   }
@@ -62,6 +66,10 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   node.purchase = asked.purchase;
   node.zone = asked.zone;
   node.idle_since = now;
+  node.not_before = now;
+  if (config_.rules.policy == Policy::newsvendor) {
+    node.not_before = now + config_.rules.least_life;
+  }
   const NodeId id = state_.nodes.insert(node);
   state_.by_key[asked.key] = id;
   append_newest(SlotTable<NodeId, Node>::slot_of(id));
@@ -71,13 +79,17 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   if (pool.policy.elastic) pool.idle.insert({now, id});
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
   effects.push_back(NodeJoined{id, asked});
+  replacement_joined(now, asked.purchase, effects);
 }
 
 void Fleet::on(Time now, const PendingDemand& demand, Effects& effects) {
   if (!demand.pool || demand.pool.value > state_.pools.size()) return;
   const auto index = static_cast<std::uint32_t>(demand.pool.value - 1);
+  const bool more = demand.count > state_.pools[index].pending.count;
   state_.pools[index].pending = demand;
-  if (state_.pools[index].policy.elastic) buy(now, index, effects);
+  if (!state_.pools[index].policy.elastic) return;
+  if (!planned()) return buy(now, index, effects);
+  if (more) work_waits(now);
 }
 
 void Fleet::on(Time, const NodeBusy& busy, Effects&) {
@@ -97,7 +109,8 @@ void Fleet::on(Time now, const NodeIdle& idle, Effects& effects) {
   --pool.busy;
   node->idle_since = now;
   if (node->draining) {
-    if (node->purchase == 0) return;  // a machine of our own stays, empty and cordoned
+    // A machine of our own stays, empty and cordoned.
+    if (node->purchase == 0 && node->empty_by == kNever) return;
     const std::uint64_t purchase = node->purchase;
     remove(idle.node);
     effects.push_back(ReleaseNode{idle.node, purchase, {}});
@@ -108,7 +121,11 @@ void Fleet::on(Time now, const NodeIdle& idle, Effects& effects) {
 
 void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
   Node* node = state_.nodes.find(asked.node);
-  if (node == nullptr || node->draining) return;
+  if (node == nullptr) return;
+  if (node->draining) {  // or being emptied by our own choice, which then is no longer taken back
+    state_.emptying.erase(asked.node);
+    return;
+  }
   PoolState& pool = state_.pools[node->pool];
   node->draining = true;
   ++pool.draining;
@@ -128,6 +145,13 @@ void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
     if (found == pool.booting.end()) continue;
     if (--pool.in_zone[found->second] == 0) pool.in_zone.erase(found->second);
     pool.booting.erase(found);
+    if (const auto place = state_.replaces.find(failed.purchase); place != state_.replaces.end()) {
+      if (Node* node = state_.nodes.find(place->second)) {
+        node->replacement = 0;
+        if (!node->draining) state_.emptying.erase(place->second);
+      }
+      state_.replaces.erase(place);
+    }
     return;  // bought anew at the next tick, if still needed
   }
 }
@@ -145,6 +169,12 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
       if (state_.silence_check != timer.at) continue;
       state_.silence_check = kNever;
       check_silence(now, effects);
+    } else if (timer.key.pool == kScanTimer) {
+      if (state_.scan_at == timer.at) scan(now, effects);
+    } else if (timer.key.pool == kBatchTimer) {
+      if (state_.batch_at != timer.at) continue;
+      state_.batch_at = state_.batch_since = kNever;
+      effects.push_back(AskWaiting{});
     } else if (state_.pools[timer.key.pool - 1].tick_at == timer.at) {
       look_at_pool(now, timer.key.pool - 1, effects);
     }
@@ -196,6 +226,8 @@ void Fleet::remove(NodeId id) {
   if (node.draining) --pool.draining;
   if (--pool.in_zone[node.zone] == 0) pool.in_zone.erase(node.zone);
   pool.idle.erase({node.idle_since, id});
+  state_.emptying.erase(id);
+  state_.reclaimed.erase(id);
   state_.by_key.erase(node.key);
   state_.nodes.erase(id);
 }

@@ -3,7 +3,9 @@
 // In: pools, registrations, heartbeats, what is pending, which nodes are busy. Out: welcomes, joins
 // and losses for the other machines, purchases and releases for the supplier.
 // Invariants: nodes and purchases of a pool never exceed nodes_max; a node is declared lost once,
-// and never before heartbeat_timeout has passed in silence; a busy node is never released.
+// and never before heartbeat_timeout has passed in silence; a busy node is never released; no node
+// that holds what may not move is emptied, unless it is taken away from us (ReclaimNoticed); those
+// that are emptied, and the sandboxes on them, never exceed the bounds of Rules.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -16,6 +18,10 @@
 #include "model/core/resources.h"
 #include "model/core/slot_table.h"
 #include "model/core/timers.h"
+#include "model/fleet/consolidation.h"
+#include "model/fleet/growth.h"
+#include "model/fleet/packing.h"
+#include "model/fleet/policy.h"
 #include "model/protocol/protocol.h"
 
 namespace chalk::fleet {
@@ -23,8 +29,9 @@ namespace chalk::fleet {
 struct Config {
   std::uint32_t nodes_max = 200'000;
   Duration heartbeat_timeout = seconds(40);
-  Duration tick = seconds(10);  // between two looks at an elastic pool
-  CHALK_FIELDS(Config, nodes_max, heartbeat_timeout, tick)
+  Duration tick = seconds(10);  // between two looks at an elastic pool, with Policy::idle
+  Rules rules = {};
+  CHALK_FIELDS(Config, nodes_max, heartbeat_timeout, tick, rules)
 };
 
 struct PoolPolicy {
@@ -36,8 +43,11 @@ struct PoolPolicy {
   std::uint32_t buffer_nodes = 0;     // free nodes kept for what comes next
   std::uint32_t buffer_permille = 0;  // the same, of the busy nodes
   Duration idle_before_release = seconds(600);
+  std::int64_t price_micros = 0;   // of a node and hour, in millionths of any currency
+  Duration boot = seconds(120);    // how long a node takes from purchase to registration, about
+  bool reserved = false;           // only for asks that name it
   CHALK_FIELDS(PoolPolicy, shape, zones, nodes_min, nodes_max, elastic, buffer_nodes,
-               buffer_permille, idle_before_release)
+               buffer_permille, idle_before_release, price_micros, boot, reserved)
 };
 
 // ---- events
@@ -85,8 +95,23 @@ struct PurchaseFailed {
   std::uint64_t purchase = 0;
   CHALK_FIELDS(PurchaseFailed, purchase)
 };
+struct WaitingSeen {  // the answer to AskWaiting
+  std::vector<Waiting> waiting;
+  CHALK_FIELDS(WaitingSeen, waiting)
+};
+struct RemovalsFound {  // the answer to AskRemovals
+  std::vector<Removal> removals;
+  CHALK_FIELDS(RemovalsFound, removals)
+};
+// Its supplier takes the node away at that time; what still runs there then is lost.
+struct ReclaimNoticed {
+  NodeId node;
+  Time at;
+  CHALK_FIELDS(ReclaimNoticed, node, at)
+};
 using Event = std::variant<PoolAdded, NodeRegistered, HeartbeatSeen, PendingDemand, NodeBusy,
-                           NodeIdle, DrainAsked, PurchaseFailed, Resumed, Woken>;
+                           NodeIdle, DrainAsked, PurchaseFailed, Resumed, Woken, WaitingSeen,
+                           RemovalsFound, ReclaimNoticed>;
 
 // ---- effects
 struct WelcomeNode {
@@ -126,8 +151,24 @@ struct CordonNode {
   bool cordoned = false;
   CHALK_FIELDS(CordonNode, node, cordoned)
 };
-using Effect =
-    std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode, WakeAt>;
+// What waits, by kinds? Answered at once.
+struct AskWaiting {
+  CHALK_FIELDS(AskWaiting)
+};
+// Which of these nodes can the fleet do without? Answered at once.
+struct AskRemovals {
+  std::vector<NodeId> nodes;
+  std::vector<Supply> pools;
+  Budget budget;
+  CHALK_FIELDS(AskRemovals, nodes, pools, budget)
+};
+// Move what may move off the node; it is cordoned.
+struct EmptyNode {
+  NodeId node;
+  CHALK_FIELDS(EmptyNode, node)
+};
+using Effect = std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode,
+                            WakeAt, AskWaiting, AskRemovals, EmptyNode>;
 
 // ---- state
 struct Node {
@@ -142,8 +183,15 @@ struct Node {
   std::uint64_t key = 0;
   std::uint64_t purchase = 0;
   ZoneId zone;
+  Time not_before;                 // it does not go before
+  Time unneeded_since = kNever;    // without a break
+  Time empty_by = kNever;          // being emptied: until then, or it is used again
+  std::uint32_t moving = 0;        // being emptied: sandboxes that were on it
+  std::uint64_t replacement = 0;   // a purchase on its way that takes its place
+  Time reclaimed_at = kNever;
   CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, idle_since, key,
-               purchase, zone)
+               purchase, zone, not_before, unneeded_since, empty_by, moving, replacement,
+               reclaimed_at)
 };
 struct PoolState {
   PoolPolicy policy;
@@ -156,11 +204,16 @@ struct PoolState {
   std::set<std::pair<Time, NodeId>> idle;   // elastic pools: since when, not draining
   PendingDemand pending;
   Time tick_at = kNever;
+  Growth growth;
+  std::uint32_t buffer = 0;
   CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
-               tick_at)
+               tick_at, growth, buffer)
 };
+inline constexpr std::uint32_t kScanTimer = 0xFFFFFFFF;
+inline constexpr std::uint32_t kBatchTimer = 0xFFFFFFFE;
 struct TimerKey {
-  std::uint32_t pool = 0;  // index + 1; 0: look at the node that has been silent longest
+  // Index + 1; 0: look at the node that has been silent longest; or one of the two above.
+  std::uint32_t pool = 0;
   CHALK_FIELDS(TimerKey, pool)
 };
 struct State {
@@ -173,7 +226,18 @@ struct State {
   std::uint64_t purchases = 0;
   Timers<TimerKey> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silence_check, purchases, timers, wake)
+  // The rest is of the policies beside `idle`.
+  Time scan_at = kNever;
+  Time batch_at = kNever;
+  Time batch_since = kNever;
+  Time last_purchase = kNever;
+  std::map<std::uint64_t, NodeId> replaces;  // purchases, and whose place they take
+  std::set<NodeId> emptying;                 // by our own choice
+  std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
+  std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
+  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silence_check, purchases, timers, wake,
+               scan_at, batch_at, batch_since, last_purchase, replaces, emptying, reclaimed,
+               nodes_emptied, nodes_reclaimed)
 };
 
 class Fleet {
@@ -205,6 +269,9 @@ class Fleet {
   void on(Time, const PurchaseFailed&, Effects&);
   void on(Time, const Resumed&, Effects&);
   void on(Time, const Woken&, Effects&);
+  void on(Time, const WaitingSeen&, Effects&);
+  void on(Time, const RemovalsFound&, Effects&);
+  void on(Time, const ReclaimNoticed&, Effects&);
 
   void append_newest(std::uint32_t slot);
   void unlink(std::uint32_t slot);
@@ -216,6 +283,21 @@ class Fleet {
   void release(Time, std::uint32_t index, Effects&);
   std::uint32_t nodes_for_pending(const PoolState&) const;
   ZoneId next_zone(const PoolState&) const;
+
+  // planned.cc: the policies beside `idle`
+  bool planned() const { return config_.rules.policy != Policy::idle; }
+  void scan(Time, Effects&);
+  void work_waits(Time);
+  std::uint64_t purchase(Time, std::uint32_t index, std::uint32_t needed, Effects&);
+  void settle_buffer(std::uint32_t index, std::uint32_t demand);
+  std::uint32_t may_go(const PoolState&) const;
+  void release_idle(Time, std::uint32_t index, Effects&);
+  void ask_removals(Effects&) const;
+  Budget budget_left() const;
+  void empty(Time, NodeId, std::uint32_t sandboxes, Effects&);
+  void stop_emptying(Time, Effects&);
+  void make_room(Time, NodeId, Effects&);
+  void replacement_joined(Time, std::uint64_t purchase, Effects&);
 
   Config config_;
   State state_;

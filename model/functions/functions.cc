@@ -212,6 +212,21 @@ void Functions::on(Time now, const DrainReplicas& drain, Effects& effects) {
   }
 }
 
+// Whatever the group's least is: its node goes, and the autoscaler sees to another replica.
+void Functions::on(Time now, const DrainReplica& drain, Effects& effects) {
+  const auto found = state_.by_sandbox.find(drain.sandbox);
+  if (found == state_.by_sandbox.end()) return;  // given back before
+  const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(found->second);
+  Replica& replica = state_.replicas.in_slot(slot);
+  if (replica.draining) return;
+  Group& group = state_.groups[replica.group];
+  changed(now, group, replica.group);
+  if (replica.listed) unlist(group, slot);
+  --group.ready;
+  replica.draining = true;
+  if (replica.in_flight == 0) give_back(slot, effects);
+}
+
 void Functions::take_out(Group& group, std::uint32_t slot, Effects& effects) {
   unlist(group, slot);
   --group.ready;

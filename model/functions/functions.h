@@ -38,7 +38,7 @@ struct Config {
 
 using ReplicaSlot = Id<struct ReplicaTag>;
 
-// ---- events (GroupRouting, ReplicaReady, ReplicaGone and DrainReplicas are the protocol's)
+// ---- events (GroupRouting, Replica... and Drain... are the protocol's)
 struct RequestArrived {
   RequestId request;
   GroupId group;
@@ -57,7 +57,7 @@ struct RequestAbandoned {  // the caller hung up; only calls that still wait are
   CHALK_FIELDS(RequestAbandoned, request, group)
 };
 using Event = std::variant<RequestArrived, RequestFinished, RequestAbandoned, GroupRouting,
-                           ReplicaReady, ReplicaGone, DrainReplicas, Woken>;
+                           ReplicaReady, ReplicaGone, DrainReplicas, Woken, DrainReplica>;
 
 // ---- effects
 struct Dispatch {
@@ -188,6 +188,7 @@ class Functions {
   void on(Time, const ReplicaReady&, Effects&);
   void on(Time, const ReplicaGone&, Effects&);
   void on(Time, const DrainReplicas&, Effects&);
+  void on(Time, const DrainReplica&, Effects&);
   void on(Time, const Woken&, Effects&);
 
   Group* find(GroupId id);

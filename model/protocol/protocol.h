@@ -217,6 +217,12 @@ struct DrainReplicas {  // return this many, the idle and least recently used fi
   std::uint32_t count = 0;
   CHALK_FIELDS(DrainReplicas, group, count)
 };
-using GatewayOrder = std::variant<GroupRouting, ReplicaReady, ReplicaGone, DrainReplicas>;
+struct DrainReplica {  // return this one once its calls are done
+  GroupId group;
+  SandboxId sandbox;
+  CHALK_FIELDS(DrainReplica, group, sandbox)
+};
+using GatewayOrder =
+    std::variant<GroupRouting, ReplicaReady, ReplicaGone, DrainReplicas, DrainReplica>;
 
 }  // namespace chalk

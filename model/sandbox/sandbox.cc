@@ -94,6 +94,7 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   if (record->phase != Phase::placed) return;  // repeated, or already ending
   record->phase = Phase::running;
   record->ran = true;
+  record->runs_since = now;
   record->start_deadline = kNever;
   effects.push_back(StartSettled{started.sandbox});
   effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
@@ -124,6 +125,9 @@ void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {
 void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   Record* record = placed_on(ended.sandbox, ended.node);
   if (record == nullptr) return;  // repeated, or the node had been given up for lost
+  if (record->moving && ended.reason != EndReason::lifetime_reached) {
+    return start_elsewhere(now, ended.sandbox, *record, effects);
+  }
   if (!record->ran && !record->stop_asked && ended.reason != EndReason::bad_image) {
     return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
@@ -139,6 +143,7 @@ void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) 
     return end(now, asked.sandbox, EndReason::terminated, {}, effects);
   }
   record->stop_asked = true;
+  record->moving = false;
   record->phase = Phase::ending;
   record->start_deadline = kNever;
   effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
@@ -154,6 +159,10 @@ void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
     Record& record = state_.sandboxes.at(id);
     next = record.next_on_node;
     if (record.node != lost.node) continue;
+    if (record.moving) {
+      start_elsewhere(now, id, record, effects);
+      continue;
+    }
     if (!record.ran && !record.stop_asked) {
       try_again_or_end(now, id, record, EndReason::node_lost, {}, effects);
     } else {
@@ -175,6 +184,32 @@ void Sandboxes::on(Time now, const Woken&, Effects& effects) {
     record->phase = Phase::ending;
     effects.push_back(SendStop{record->node, id, {}});
   }
+}
+
+void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
+  Record* record = state_.sandboxes.find(asked.sandbox);
+  if (record == nullptr || record->stop_asked || record->moving) return;
+  if (record->phase != Phase::placed && record->phase != Phase::running) return;
+  if (record->ran && !record->restart) return;
+  record->moving = true;
+  record->phase = Phase::ending;
+  record->start_deadline = kNever;
+  effects.push_back(SendStop{record->node, asked.sandbox, {}});
+}
+
+// As if it had just been asked for, with what is left of its lifetime.
+void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects& effects) {
+  unplace(id, record, effects);
+  if (record.ran && record.lifetime.nanos > 0) {
+    record.lifetime =
+        std::max(nanoseconds(1), record.lifetime - (now - record.runs_since));
+  }
+  record.phase = Phase::accepted;
+  record.moving = record.ran = record.waits = false;
+  record.runs_since = kNever;
+  record.restarts = record.attempts = 0;
+  record.requested = now;
+  effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
 
 Record* Sandboxes::placed_on(SandboxId sandbox, NodeId node) {

@@ -104,8 +104,14 @@ struct NodeLost {
   NodeId node;
   CHALK_FIELDS(NodeLost, node)
 };
+// Its node is wanted otherwise: it is stopped there and started on another one. Only what has not
+// run, or may be started again (`restart`), obeys; the lifetime goes on.
+struct MoveAsked {
+  SandboxId sandbox;
+  CHALK_FIELDS(MoveAsked, sandbox)
+};
 using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
-                           TerminateRequested, NodeLost, Woken, NodeRestarted>;
+                           TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked>;
 
 // ---- effects
 enum class Refusal : std::uint8_t {
@@ -207,14 +213,16 @@ struct Record {
   bool stop_asked = false;
   bool restart = false;
   bool waits = false;  // on its node, for its next start
+  bool moving = false;  // stopped to be started on another node
   std::uint32_t restarts = 0;
   std::uint32_t attempts = 0;
+  Time runs_since = kNever;  // on its present node
   std::string key;
   SandboxId previous_on_node;
   SandboxId next_on_node;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
-               start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, restarts,
-               attempts, key, previous_on_node, next_on_node)
+               start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
+               restarts, attempts, runs_since, key, previous_on_node, next_on_node)
 };
 struct Key {
   TenantId tenant;
@@ -244,6 +252,18 @@ class Sandboxes {
   void step(Time now, const Event& event, std::vector<Effect>& effects);
   const State& state() const { return state_; }
   const Record* find(SandboxId sandbox) const { return state_.sandboxes.find(sandbox); }
+  // visit(id, record) for each sandbox placed on the node.
+  template <class Visit>
+  void for_each_on(NodeId node, Visit&& visit) const {
+    const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(node);
+    if (slot >= state_.first_on_node.size()) return;
+    for (SandboxId at = state_.first_on_node[slot]; at;) {
+      const Record& record = state_.sandboxes.at(at);
+      const SandboxId id = at;
+      at = record.next_on_node;
+      if (record.node == node) visit(id, record);
+    }
+  }
 
  private:
   using Effects = std::vector<Effect>;
@@ -257,12 +277,14 @@ class Sandboxes {
   void on(Time, const TerminateRequested&, Effects&);
   void on(Time, const NodeLost&, Effects&);
   void on(Time, const Woken&, Effects&);
+  void on(Time, const MoveAsked&, Effects&);
 
   Record* placed_on(SandboxId, NodeId);
   void link(SandboxId, Record&);
   void unlink(Record&);
   void unplace(SandboxId, Record&, Effects&);
   void try_again_or_end(Time, SandboxId, Record&, EndReason, const std::string& note, Effects&);
+  void start_elsewhere(Time, SandboxId, Record&, Effects&);
   void end(Time, SandboxId, EndReason, const std::string& note, Effects&);
 
   Config config_;

@@ -100,6 +100,9 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("nodes_max", [](const Result& r) { return r.nodes_max; });
     number("node_hours", [](const Result& r) { return r.node_hours; });
     number("cost", [](const Result& r) { return r.cost; });
+    number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
+    number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
+    number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
     for (const char* what : {"cpu", "memory", "disk", "gpu"}) {
       number((std::string("utilisation_") + what).c_str(), [what](const Result& r) {
         const auto found = r.utilisation.find(what);
@@ -179,6 +182,9 @@ json to_json(const Result& r) {
             {"nodes_max", r.nodes_max},
             {"node_hours", r.node_hours},
             {"cost", r.cost},
+            {"nodes_bought", r.nodes_bought},
+            {"nodes_reclaimed", r.nodes_reclaimed},
+            {"sandboxes_moved", r.sandboxes_moved},
             {"utilisation", r.utilisation},
             {"gpu_allocated_mean", r.gpu_allocated_mean},
             {"image_bytes_pulled", r.image_bytes_pulled},
@@ -241,6 +247,9 @@ Result result_from_json(const std::string& text) {
   r.nodes_max = j.at("nodes_max");
   r.node_hours = j.at("node_hours");
   r.cost = j.at("cost");
+  r.nodes_bought = j.at("nodes_bought");
+  r.nodes_reclaimed = j.at("nodes_reclaimed");
+  r.sandboxes_moved = j.at("sandboxes_moved");
   r.utilisation = j.at("utilisation").get<std::map<std::string, double>>();
   r.gpu_allocated_mean = j.at("gpu_allocated_mean");
   r.image_bytes_pulled = j.at("image_bytes_pulled");

@@ -62,6 +62,9 @@ struct Result {
   double nodes_max = 0;
   double node_hours = 0;
   double cost = 0;
+  std::uint64_t nodes_bought = 0;     // while it ran
+  std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
+  std::uint64_t sandboxes_moved = 0;  // told to leave their node for another
   std::map<std::string, double> utilisation;  // cpu, memory, disk, gpu: share of capacity allocated
   double gpu_allocated_mean = 0;              // GPUs
   double image_bytes_pulled = 0;      // from registries

@@ -10,7 +10,8 @@ Better better_of(const std::string& metric) {
   static const std::set<std::string> neither = {
       "requests",          "busy_mean",       "starting_mean",
       "simulated_seconds", "utilisation_cpu", "utilisation_memory",
-      "utilisation_disk",  "utilisation_gpu", "gpu_allocated_mean"};
+      "utilisation_disk",  "utilisation_gpu", "gpu_allocated_mean",
+      "nodes_reclaimed"};
   if (more.contains(metric)) return Better::more;
   return neither.contains(metric) ? Better::neither : Better::less;
 }

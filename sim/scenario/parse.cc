@@ -18,11 +18,11 @@ constexpr std::int64_t kNodesMax = 100'000;
 
 class Parser {
  public:
-  Parser(const std::string& file, Reader root, const std::optional<std::string>& trace)
-      : file_(file), root_(std::move(root)), trace_(trace) {}
+  Parser(const Files& files, Reader root, const std::optional<std::string>& trace)
+      : files_(files), root_(std::move(root)), trace_(trace) {}
 
   Setup parse() {
-    setup_.name = root_.text("name", std::filesystem::path(file_).stem());
+    setup_.name = root_.text("name", std::filesystem::path(files_.name()).stem());
     setup_.shows = root_.required_text("shows");
     setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, 1LL << 62));
     setup_.duration = root_.duration("duration", {});
@@ -31,6 +31,7 @@ class Parser {
     setup_.drain = root_.duration("drain", setup_.drain);
     setup_.run_until_done = root_.flag("run_until_done", true);
     control();
+    fleet();
     zones();
     pools();
     images();
@@ -103,6 +104,35 @@ class Parser {
     r.done();
   }
 
+  // The policy gives the defaults of the rest.
+  void fleet() {
+    Reader r = root_.map("fleet");
+    fleet::Rules& rules = setup_.fleet;
+    rules = fleet::rules_of(static_cast<fleet::Policy>(
+        r.choice("policy", 0, {"idle", "cluster_autoscaler", "karpenter", "newsvendor"})));
+    rules.scan = r.duration("scan", rules.scan);
+    if (rules.scan < seconds(1)) r.fail("scan", duration_text(rules.scan), "at least 1s");
+    rules.batch = r.duration("batch", rules.batch);
+    rules.batch_max = r.duration("batch_max", rules.batch_max);
+    if (rules.batch_max < rules.batch) {
+      r.fail("batch_max", duration_text(rules.batch_max),
+             "at least batch, " + duration_text(rules.batch));
+    }
+    rules.unneeded = r.duration("unneeded", rules.unneeded);
+    rules.used_permille =
+        static_cast<std::uint32_t>(r.whole("used_permille", rules.used_permille, 1, 1000));
+    rules.after_purchase = r.duration("after_purchase", rules.after_purchase);
+    rules.least_life = r.duration("least_life", rules.least_life);
+    rules.late_worth = r.duration("late_worth", rules.late_worth);
+    rules.move_cost = r.duration("move_cost", rules.move_cost);
+    rules.nodes_at_once =
+        static_cast<std::uint32_t>(r.whole("nodes_at_once", rules.nodes_at_once, 0, 10'000));
+    rules.sandboxes_at_once = static_cast<std::uint32_t>(
+        r.whole("sandboxes_at_once", rules.sandboxes_at_once, 0, 1'000'000));
+    rules.empty_within = r.duration("empty_within", rules.empty_within);
+    r.done();
+  }
+
   void zones() {
     for (Reader& r : root_.list("zones")) {
       Zone zone;
@@ -144,6 +174,7 @@ class Parser {
       pool.boot = r.delay("boot", Delay{Delay::Kind::constant, seconds(120), 0});
       pool.price_per_hour = r.number("price_per_hour", 0, 0, 1e6);
       pool.dedicated_tenant = r.text("dedicated_tenant", "");
+      spot(r, pool);
       node_shape(r, pool);
       r.done();
       setup_.pools.push_back(pool);
@@ -169,6 +200,20 @@ class Parser {
       r.fail("nodes", "nothing", "nodes: how many, or nodes_max for an elastic pool");
     pool.nodes_min = static_cast<std::uint32_t>(r.whole("nodes", 0, 0, kNodesMax));
     pool.nodes_max = pool.nodes_min;
+  }
+
+  static void spot(Reader& pool_reader, Pool& pool) {
+    if (!pool_reader.has("spot")) return;
+    Reader r = pool_reader.map("spot");
+    if (!pool.elastic) {
+      pool_reader.fail("spot", "a pool with a fixed number of nodes", "nodes_max with it");
+    }
+    pool.spot_life = r.duration("life", {});
+    pool.spot_notice = r.duration("notice", seconds(120));
+    if (pool.spot_life.nanos == 0) {
+      r.fail("life", "nothing", "the mean time until a node is asked back");
+    }
+    r.done();
   }
 
   void node_shape(Reader& pool_reader, Pool& pool) {
@@ -437,11 +482,9 @@ class Parser {
       const auto condition = parse_condition(text);
       if (!condition)
         throw ScenarioError(
-            fmt::format("{}:{}: assert: {}", file_, line_of("assert"), condition.error()));
+            fmt::format("{}:{}: assert: {}", files_.name(), root_.line(), condition.error()));
     }
   }
-
-  int line_of(const char*) const { return root_.line(); }
 
   std::uint32_t zone_index(Reader& r, const std::string& name) {
     for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) {
@@ -476,7 +519,7 @@ class Parser {
     return all;
   }
 
-  std::string file_;
+  const Files& files_;
   Reader root_;
   const std::optional<std::string>& trace_;
   Setup setup_;
@@ -508,18 +551,19 @@ Setup load_scenario(const std::string& path, const std::vector<Override>& overri
 Setup load_scenario_text(const std::string& path, const std::string& text,
                          const std::vector<Override>& overrides,
                          const std::optional<std::string>& trace) {
-  YAML::Node root = parse_yaml(path, text);
+  Files files(path);
+  YAML::Node root = parse_yaml(path, text, &files);
   for (const Override& one : overrides) apply_override(path, root, one);
   const std::string content = canonical(root) + trace.value_or("");
   try {
-    Setup setup = Parser(path, Reader(path, "", root), trace).parse();
+    Setup setup = Parser(files, Reader(files, "", root), trace).parse();
     Digest digest;
     digest.add(std::string_view(content));
     setup.scenario_hash = digest.value();
     return setup;
   } catch (const YAML::Exception& bad) {
-    throw ScenarioError(
-        fmt::format("{}:{}: found text that is not YAML: {}", path, bad.mark.line + 1, bad.msg));
+    throw ScenarioError(fmt::format("{}: found text that is not YAML: {}",
+                                    files.place(bad.mark.line + 1), bad.msg));
   }
 }
 

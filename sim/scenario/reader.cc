@@ -16,11 +16,6 @@ namespace {
 constexpr std::uintmax_t kFileBytesMax = 4 << 20;
 constexpr int kDepthMax = 32;
 
-// Keys that --set has put there stand on no line.
-std::string place(const std::string& file, int line) {
-  return line > 0 ? fmt::format("{}:{}", file, line) : file + " with --set";
-}
-
 // yaml-cpp keeps the first of two equal keys and says nothing.
 void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth) {
   if (depth > kDepthMax) {
@@ -45,7 +40,55 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
   }
 }
 
+YAML::Node parse_map(const std::string& file, const std::string& text, const char* expected,
+                     int lines_before = 0) {
+  try {
+    const std::string placed = std::string(static_cast<std::size_t>(lines_before), '\n') + text;
+    YAML::Node root = YAML::Load(placed);
+    if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected " + expected);
+    if (lines_before == 0) refuse_repeated_keys(file, root, 0);
+    return root;
+  } catch (const YAML::Exception& bad) {
+    throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", file,
+                                    bad.mark.line + 1 - lines_before, bad.msg));
+  }
+}
+
+// What the scenario says itself counts; lists of the piece stand before its own, maps are merged.
+void put_below(YAML::Node own, const YAML::Node& piece) {
+  for (const auto& entry : piece) {
+    const std::string key = entry.first.Scalar();
+    const YAML::Node mine = static_cast<const YAML::Node&>(own)[key];
+    if (!mine.IsDefined() || mine.IsNull()) {
+      own[key] = entry.second;
+    } else if (mine.IsSequence() && entry.second.IsSequence()) {
+      YAML::Node both(YAML::NodeType::Sequence);
+      for (const auto& item : entry.second) both.push_back(item);
+      for (const auto& item : mine) both.push_back(item);
+      own[key] = both;
+    } else if (mine.IsMap() && entry.second.IsMap()) {
+      put_below(mine, entry.second);
+    }
+  }
+}
+
+const std::set<std::string> kPieceKeys = {"zones",  "pools",         "images", "tenant_default",
+                                          "tenants", "group_default", "groups", "start",
+                                          "llm",     "workload",      "control", "fleet"};
+
+int lines_of(const std::string& text) {
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1;
+}
+
 }  // namespace
+
+std::string Files::place(int line) const {
+  if (line <= 0) return name_ + " with --set";
+  for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
+    if (line >= piece->first) return fmt::format("{}:{}", piece->second, line - piece->first + 1);
+  }
+  return fmt::format("{}:{}", name_, line);
+}
 
 std::string read_scenario_file(const std::string& file) {
   std::error_code error;
@@ -61,17 +104,38 @@ std::string read_scenario_file(const std::string& file) {
   return text.str();
 }
 
-YAML::Node parse_yaml(const std::string& file, const std::string& text) {
-  try {
-    YAML::Node root = YAML::Load(text);
-    if (!root.IsMap())
-      throw ScenarioError(file + ":1: found no map, expected keys such as shows: and pools:");
-    refuse_repeated_keys(file, root, 0);
-    return root;
-  } catch (const YAML::Exception& bad) {
-    throw ScenarioError(
-        fmt::format("{}:{}: found text that is not YAML: {}", file, bad.mark.line + 1, bad.msg));
+YAML::Node parse_yaml(const std::string& file, const std::string& text, Files* files) {
+  YAML::Node root = parse_map(file, text, "keys such as shows: and pools:");
+  const YAML::Node include = static_cast<const YAML::Node&>(root)["include"];
+  if (!include.IsDefined()) return root;
+  const auto fail = [&](const std::string& found, const std::string& expected) {
+    throw ScenarioError(fmt::format("{}:{}: include: found {}, expected {}", file,
+                                    include.Mark().line + 1, found, expected));
+  };
+  if (!include.IsSequence()) fail("no list", "a list of files, by their path from this one");
+  std::vector<YAML::Node> pieces;
+  std::set<std::string> seen;
+  int lines = lines_of(text);
+  for (const auto& item : include) {
+    if (!item.IsScalar()) fail("no word", "a list of files, by their path from this one");
+    const std::string name =
+        (std::filesystem::path(file).parent_path() / item.Scalar()).lexically_normal().string();
+    if (!seen.insert(name).second) fail(fmt::format("\"{}\" twice", item.Scalar()), "it once");
+    const std::string piece = read_scenario_file(name);
+    for (const auto& entry : parse_map(name, piece, "keys such as pools: or workload:")) {
+      const std::string key = entry.first.Scalar();
+      if (kPieceKeys.contains(key)) continue;
+      throw ScenarioError(fmt::format("{}:{}: found \"{}\", expected what a piece may say, such as {}",
+                                      name, entry.first.Mark().line + 1, key,
+                                      closest(key, kPieceKeys)));
+    }
+    pieces.push_back(parse_map(name, piece, "keys such as pools: or workload:", lines));
+    if (files != nullptr) files->add(name, lines + 1);
+    lines += lines_of(piece);
   }
+  for (auto piece = pieces.rbegin(); piece != pieces.rend(); ++piece) put_below(root, *piece);
+  root.remove("include");
+  return root;
 }
 
 void apply_override(const std::string& file, YAML::Node root, const Override& one) {
@@ -120,13 +184,13 @@ void apply_override(const std::string& file, YAML::Node root, const Override& on
   }
 }
 
-Reader::Reader(std::string file, std::string path, YAML::Node node)
-    : file_(std::move(file)),
+Reader::Reader(Files files, std::string path, YAML::Node node)
+    : files_(std::move(files)),
       path_(std::move(path)),
       node_(node.IsDefined() ? node : YAML::Node()) {  // an absent map is an empty one
   if (!node_.IsNull() && !node_.IsMap()) {
-    throw ScenarioError(fmt::format("{}:{}: {}: found a single value or a list, expected a map",
-                                    file_, line(), path_));
+    throw ScenarioError(fmt::format("{}: {}: found a single value or a list, expected a map",
+                                    files_.place(line()), path_));
   }
 }
 
@@ -144,7 +208,7 @@ void Reader::fail(const char* key, const std::string& found, const std::string& 
     const YAML::Node value = static_cast<const YAML::Node&>(node_)[key];
     if (value.IsDefined() && value.Mark().line >= 0) at = value.Mark().line + 1;
   }
-  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", place(file_, at), path_,
+  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", files_.place(at), path_,
                                   path_.empty() ? "" : ".", key, found, expected));
 }
 
@@ -296,7 +360,7 @@ std::vector<std::string> Reader::texts(const char* key) {
 }
 
 Reader Reader::map(const char* key) {
-  return Reader(file_, path_.empty() ? key : fmt::format("{}.{}", path_, key), find(key));
+  return Reader(files_, path_.empty() ? key : fmt::format("{}.{}", path_, key), find(key));
 }
 
 std::vector<Reader> Reader::list(const char* key) {
@@ -305,7 +369,7 @@ std::vector<Reader> Reader::list(const char* key) {
   if (!node.IsDefined() || node.IsNull()) return out;
   if (!node.IsSequence()) fail(key, "no list", "a list");
   for (std::size_t i = 0; i < node.size(); ++i) {
-    out.emplace_back(file_, fmt::format("{}{}{}[{}]", path_, path_.empty() ? "" : ".", key, i),
+    out.emplace_back(files_, fmt::format("{}{}{}[{}]", path_, path_.empty() ? "" : ".", key, i),
                      node[i]);
   }
   return out;
@@ -319,7 +383,7 @@ std::vector<std::pair<std::string, Reader>> Reader::entries(const char* key) {
   for (const auto& entry : node) {
     const std::string name = entry.first.Scalar();
     out.emplace_back(
-        name, Reader(file_, fmt::format("{}{}{}.{}", path_, path_.empty() ? "" : ".", key, name),
+        name, Reader(files_, fmt::format("{}{}{}.{}", path_, path_.empty() ? "" : ".", key, name),
                      entry.second));
   }
   return out;
@@ -333,7 +397,7 @@ void Reader::done() {
     throw ScenarioError(
         fmt::format("{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the "
                     "closest is \"{}\"",
-                    place(file_, entry.first.Mark().line + 1), path_, path_.empty() ? "" : ".", key,
+                    files_.place(entry.first.Mark().line + 1), path_, path_.empty() ? "" : ".", key,
                     closest(key, known_)));
   }
 }

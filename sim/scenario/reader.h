@@ -12,9 +12,24 @@
 
 namespace chalk::sim {
 
+// Where a line stands: in the scenario, or in one of the pieces that it includes, whose lines are
+// counted on behind its own.
+class Files {
+ public:
+  explicit Files(std::string name) : name_(std::move(name)) {}
+  const std::string& name() const { return name_; }
+  void add(std::string piece, int first_line) { pieces_.emplace_back(first_line, std::move(piece)); }
+  // "file:line"; line 0 is none, as of keys that --set has put there.
+  std::string place(int line) const;
+
+ private:
+  std::string name_;
+  std::vector<std::pair<int, std::string>> pieces_;  // by their first line
+};
+
 class Reader {
  public:
-  Reader(std::string file, std::string path, YAML::Node node);
+  Reader(Files files, std::string path, YAML::Node node);
 
   // Each answers `otherwise` when the key is absent, and throws when it is not of the form.
   std::string text(const char* key, const std::string& otherwise);
@@ -46,7 +61,7 @@ class Reader {
   template <class Parse>
   auto parsed(const char* key, const char* expected, Parse&& parse);
 
-  std::string file_;
+  Files files_;
   std::string path_;
   YAML::Node node_;
   std::set<std::string> known_;
@@ -54,8 +69,9 @@ class Reader {
 
 // Throws ScenarioError for a file that cannot be read or is too large.
 std::string read_scenario_file(const std::string& file);
-// Throws ScenarioError for a text that is no YAML map, or has a key twice.
-YAML::Node parse_yaml(const std::string& file, const std::string& text);
+// The scenario with the pieces that it includes. Throws ScenarioError for a text that is no YAML
+// map, or has a key twice, and for pieces that cannot be included.
+YAML::Node parse_yaml(const std::string& file, const std::string& text, Files* files = nullptr);
 void apply_override(const std::string& file, YAML::Node root, const Override& override_one);
 
 }  // namespace chalk::sim

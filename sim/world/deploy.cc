@@ -1,6 +1,7 @@
 #include "sim/world/deploy.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "sim/workload/sampling.h"
 
@@ -36,6 +37,7 @@ control::Config control_config(const Setup& setup) {
   control::Config config;
   config.fleet.heartbeat_timeout = setup.node_timeout;
   config.fleet.tick = setup.heartbeat;
+  config.fleet.rules = setup.fleet;
   config.scheduler.placing = {setup.placement, setup.spread_zones};
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
   config.distribution = {setup.distribution, setup.fan_out};
@@ -101,6 +103,13 @@ fleet::PoolAdded pool_event(const Setup& setup, std::uint32_t index) {
   event.policy.elastic = pool.elastic;
   event.policy.buffer_nodes = pool.buffer_nodes;
   event.policy.idle_before_release = pool.idle_before_release;
+  event.policy.price_micros = std::llround(pool.price_per_hour * 1e6);
+  event.policy.boot = pool.boot.mean;
+  // What may be taken away is only for those who ask for it.
+  event.policy.reserved = pool.spot_life.nanos != 0 || !pool.dedicated_tenant.empty();
+  for (const auto& [name, tenant] : setup.tenants) {
+    if (tenant.pool == pool.name) event.policy.reserved = true;
+  }
   return event;
 }
 

@@ -12,6 +12,7 @@
 #include "model/gateway/shards.h"
 #include "model/images/distribution.h"
 #include "model/images/eviction.h"
+#include "model/fleet/policy.h"
 #include "model/scheduler/policy.h"
 
 namespace chalk::sim {
@@ -52,6 +53,8 @@ struct Pool {
   Delay boot;
   double price_per_hour = 0;
   std::string dedicated_tenant;  // empty: for everybody
+  Duration spot_life;            // mean time until its supplier wants a node back; 0: never
+  Duration spot_notice;          // and how long before it says so
 };
 
 struct Limits {
@@ -153,6 +156,7 @@ struct Setup {
   std::uint32_t gateways_per_tenant = 2;
   std::int64_t keep_alive_bytes = 64LL << 30;  // `greedy_dual`: idle replicas of all gateways
 
+  fleet::Rules fleet;
   std::vector<Zone> zones;
   std::vector<Pool> pools;
   std::vector<std::string> gpu_models;  // index = bit in gpu_models masks

@@ -187,6 +187,12 @@ void World::take(const Scheduled& entry) {
     case kFaultBegins: return fault_begins(entry.detail);
     case kFaultEnds: return fault_ends(entry.detail);
     case kSample: return sample();
+    case kReclaimNoticed:
+    case kReclaimed: {
+      const TrueNode& node = nodes_[entry.index];
+      if (!node.up || node.released || node.epoch != entry.detail) return;
+      return entry.kind == kReclaimed ? reclaimed(entry.index) : reclaim_noticed(entry.index);
+    }
   }
 }
 
@@ -420,6 +426,9 @@ Result World::result() {
   result.wall_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   result.events = machines_->events();
+  result.sandboxes_moved = machines_->control().sandboxes_moved();
+  result.nodes_reclaimed = machines_->control().fleet().state().nodes_reclaimed;
+  result.nodes_bought = machines_->control().fleet().state().purchases;
   if (result.wall_seconds > 0) {
     result.events_per_second = static_cast<double>(result.events) / result.wall_seconds;
     result.requests_per_second = static_cast<double>(measure_.arrivals()) / result.wall_seconds;

@@ -33,7 +33,9 @@ enum Kind : std::uint32_t {
   kAskAgain,     // detail: AskId; its client has no answer yet
   kFaultBegins,  // detail: index of the fault
   kFaultEnds,
-  kSample
+  kSample,
+  kReclaimNoticed,  // index: node, detail: its epoch
+  kReclaimed        // the same
 };
 
 // Lanes of the queue: streams whose times only grow.
@@ -202,6 +204,9 @@ class World {
   void fault_begins(std::size_t index);
   void fault_ends(std::size_t index);
   void crash(std::uint32_t node);
+  void plan_reclaim(std::uint32_t node);
+  void reclaim_noticed(std::uint32_t node);
+  void reclaimed(std::uint32_t node);
   void agent_goes(std::uint32_t node);
   void agent_returns(std::uint32_t node);
   std::vector<std::uint32_t> struck(const Fault& fault);

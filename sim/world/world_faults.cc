@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "model/core/codec.h"
+#include "sim/world/deploy.h"
 #include "sim/world/world_body.h"
 
 namespace chalk::sim {
@@ -128,6 +129,33 @@ void World::crash(std::uint32_t index) {
   ++node.agent;
   node.last_owner = {};  // a machine that boots has empty memory and a fresh disk
   stop_serving(index);
+}
+
+// ---- nodes that their supplier wants back
+
+// Drawn for each boot by itself, so that pools without such nodes draw nothing.
+void World::plan_reclaim(std::uint32_t index) {
+  const TrueNode& node = nodes_[index];
+  const Pool& pool = setup_.pools[node.pool];
+  if (pool.spot_life.nanos == 0) return;
+  const std::uint64_t draw =
+      random_at(mix64(options_.seed ^ 0x73706f74), std::uint64_t{index} << 16 | node.epoch);
+  const Duration life =
+      to_distribution(Delay{Delay::Kind::exponential, pool.spot_life, 0}).sample(draw);
+  queue_.push(kHeap, now_ + life, kReclaimNoticed, index, node.epoch);
+}
+
+void World::reclaim_noticed(std::uint32_t index) {
+  const TrueNode& node = nodes_[index];
+  const Time at = now_ + setup_.pools[node.pool].spot_notice;
+  queue_.push(kHeap, at, kReclaimed, index, node.epoch);
+  if (node.id) post_control(fleet::ReclaimNoticed{node.id, at}, false, 0);
+}
+
+void World::reclaimed(std::uint32_t index) {
+  crash(index);
+  nodes_[index].released = true;
+  spare_hosts_[nodes_[index].pool].push_back(nodes_[index].host);
 }
 
 // The agent's process is gone and with it all that it had under way: starts are cut off, pulls, kills

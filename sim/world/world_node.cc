@@ -46,6 +46,7 @@ void World::boot(std::uint32_t index) {
   node.machine = machines_->create_node({node_config(setup_, pool), registration});
   measure_.node_up(now_, pool);
   if (node.purchase != 0 && node.epoch == 1) measure_.node_arrived(now_);
+  plan_reclaim(index);
   step_node(index, node::Booted{});
 }
 

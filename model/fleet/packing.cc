@@ -1,0 +1,141 @@
+#include "model/fleet/packing.h"
+
+#include <algorithm>
+
+namespace chalk::fleet {
+namespace {
+
+struct Bin {
+  TenantId owner;
+  std::int64_t cpu = 0, memory = 0, disk = 0, gpu_millis = 0, sandboxes = 0;
+};
+
+Bin empty_bin(const NodeShape& shape) {
+  return {{},
+          shape.cpu_millicores,
+          shape.memory_bytes,
+          shape.disk_bytes,
+          std::int64_t{shape.gpus} * 1000,
+          shape.sandboxes_max};
+}
+
+std::int64_t gpu_millis_of(const Resources& ask) {
+  return std::int64_t{ask.gpus} * ask.gpu_millis;
+}
+
+// How often the ask fits into what is free.
+std::int64_t times(const Bin& bin, const Resources& ask) {
+  std::int64_t most = bin.sandboxes;
+  const auto within = [&](std::int64_t free, std::int64_t each) {
+    if (each > 0) most = std::min(most, free / each);
+  };
+  within(bin.cpu, ask.cpu_millicores);
+  within(bin.memory, ask.memory_bytes);
+  within(bin.disk, ask.disk_bytes);
+  within(bin.gpu_millis, gpu_millis_of(ask));
+  return most;
+}
+
+void take(Bin& bin, const Waiting& kind, std::int64_t count) {
+  bin.owner = kind.owner;
+  bin.cpu -= count * kind.ask.cpu_millicores;
+  bin.memory -= count * kind.ask.memory_bytes;
+  bin.disk -= count * kind.ask.disk_bytes;
+  bin.gpu_millis -= count * gpu_millis_of(kind.ask);
+  bin.sandboxes -= count;
+}
+
+bool may_use(const Offer& offer, const Waiting& kind) {
+  const bool allowed = kind.pool ? kind.pool == offer.pool : !offer.reserved;
+  return allowed && fits(offer.shape, kind.ask);
+}
+
+// Bins of one offer, opened while there are any; what finds no place stays in `waiting`.
+struct Packed {
+  std::vector<Bin> bins;
+  std::int64_t held = 0;  // weight of what was put there
+};
+
+// One core weighs as much as 4 GiB, a GPU as much as 16 cores.
+std::int64_t weight(const Resources& ask) {
+  return ask.cpu_millicores + (ask.memory_bytes >> 22) + 16 * gpu_millis_of(ask);
+}
+
+Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t most) {
+  Packed packed;
+  for (Waiting& kind : waiting) {
+    if (kind.count == 0 || !may_use(offer, kind)) continue;
+    const auto put = [&](Bin& bin) {
+      const std::int64_t count = std::min(kind.count, times(bin, kind.ask));
+      if (count <= 0) return;
+      take(bin, kind, count);
+      kind.count -= count;
+      packed.held += count * weight(kind.ask);
+    };
+    for (Bin& bin : packed.bins) {
+      if (kind.count != 0 && bin.owner == kind.owner) put(bin);
+    }
+    while (kind.count != 0 && packed.bins.size() < most) {
+      packed.bins.push_back(empty_bin(offer.shape));
+      const std::int64_t before = kind.count;
+      put(packed.bins.back());
+      if (kind.count == before) break;  // a node that holds no sandbox at all
+    }
+  }
+  return packed;
+}
+
+// Less is better; in millionths of a node, or price for each weight held.
+std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) {
+  const auto nodes = static_cast<std::int64_t>(packed.bins.size());
+  if (expander == Expander::cheapest) {
+    __extension__ using Wide = __int128;
+    return static_cast<std::int64_t>(Wide(offer.price) * nodes * 1'000'000 / packed.held);
+  }
+  std::int64_t left = 0;
+  for (const Bin& bin : packed.bins) {
+    if (offer.shape.cpu_millicores > 0) left += bin.cpu * 1'000'000 / offer.shape.cpu_millicores;
+    const std::int64_t memory = offer.shape.memory_bytes >> 20;
+    if (memory > 0) left += (bin.memory >> 20) * 1'000'000 / memory;
+  }
+  return left / nodes;
+}
+
+}  // namespace
+
+std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<Offer>& offers,
+                               Expander expander) {
+  std::stable_sort(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
+    return weight(a.ask) > weight(b.ask);
+  });
+  std::vector<Need> needs(offers.size());
+  for (std::size_t i = 0; i < offers.size(); ++i) {
+    needs[i].ready =
+        static_cast<std::uint32_t>(pack(waiting, offers[i], offers[i].ready).bins.size());
+  }
+  // The best offer takes all that it may, then the best for what is left, and so on.
+  while (true) {
+    std::size_t best = offers.size();
+    std::int64_t least = 0;
+    std::vector<Waiting> left;
+    std::uint32_t nodes = 0;
+    for (std::size_t i = 0; i < offers.size(); ++i) {
+      const std::uint32_t room = offers[i].room - needs[i].buy;
+      if (room == 0) continue;
+      std::vector<Waiting> rest = waiting;
+      const Packed packed = pack(rest, offers[i], room);
+      if (packed.held == 0) continue;
+      const std::int64_t value = score(packed, offers[i], expander);
+      if (best != offers.size() && value >= least) continue;
+      best = i;
+      least = value;
+      left = std::move(rest);
+      nodes = static_cast<std::uint32_t>(packed.bins.size());
+    }
+    if (best == offers.size()) return needs;
+    needs[best].buy += nodes;
+    waiting = std::move(left);
+  }
+}
+
+}  // namespace chalk::fleet

@@ -1,0 +1,47 @@
+// How many nodes what waits needs, and of which pools: first fit decreasing on what is free or on
+// its way, then new nodes of the pool that an expander prefers (cluster-autoscaler's word).
+//
+// An estimate, cheap because equal asks are packed together: GPUs of a node count as one amount, and
+// what does not come out right is bought at the next look.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "model/core/ids.h"
+#include "model/core/resources.h"
+
+namespace chalk::fleet {
+
+struct Waiting {  // equal asks of one owner
+  TenantId owner;
+  PoolId pool;  // the only one it may use; 0: any that is not reserved
+  Resources ask;
+  std::int64_t count = 0;
+  CHALK_FIELDS(Waiting, owner, pool, ask, count)
+};
+
+struct Offer {  // a pool that more nodes can be bought of
+  PoolId pool;
+  NodeShape shape;
+  std::int64_t price = 0;  // of a node
+  bool reserved = false;
+  std::uint32_t ready = 0;  // nodes that are empty, or on their way
+  std::uint32_t room = 0;   // nodes that may still be bought
+};
+
+enum class Expander : std::uint8_t {
+  least_waste,  // the least share of cpu and memory left over, as cluster-autoscaler's
+  cheapest      // the least price for what it holds
+};
+
+struct Need {
+  std::uint32_t ready = 0;  // of the nodes that are there already
+  std::uint32_t buy = 0;
+  auto operator<=>(const Need&) const = default;
+};
+
+// By offer, in their order.
+std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<Offer>& offers,
+                               Expander expander);
+
+}  // namespace chalk::fleet

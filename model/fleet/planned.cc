@@ -1,0 +1,314 @@
+// The policies that look at the whole fleet: what waits is bought for together, what is hardly used
+// is emptied. What differs between them is in policy.h, packing.h, growth.h and consolidation.h.
+#include <algorithm>
+
+#include "model/fleet/fleet.h"
+
+namespace chalk::fleet {
+namespace {
+
+// Empty nodes that go at one look, as cluster-autoscaler's max-empty-bulk-delete.
+constexpr std::uint32_t kReleasedAtOnce = 10;
+
+}  // namespace
+
+void Fleet::scan(Time now, Effects& effects) {
+  stop_emptying(now, effects);
+  // What was noticed and still waits for its replacement goes when half of the notice has passed.
+  const std::set<NodeId> reclaimed = state_.reclaimed;
+  for (const NodeId id : reclaimed) {
+    const Node& node = state_.nodes.at(id);
+    if (now + config_.rules.scan >= node.not_before) empty(now, id, 0, effects);
+  }
+  effects.push_back(AskWaiting{});
+  state_.scan_at = now + config_.rules.scan;
+  state_.timers.arm(state_.scan_at, {kScanTimer});
+}
+
+// cluster_autoscaler only looks at its scans. karpenter waits until nothing came for `batch`, and
+// for `batch_max` at most; newsvendor for one `batch`.
+void Fleet::work_waits(Time now) {
+  const Rules& rules = config_.rules;
+  if (rules.policy == Policy::cluster_autoscaler) return;
+  if (state_.batch_since == kNever) state_.batch_since = now;
+  if (rules.policy == Policy::newsvendor && state_.batch_at != kNever) return;
+  const Time until = std::min(now + rules.batch, state_.batch_since + rules.batch_max);
+  if (until == state_.batch_at) return;
+  state_.batch_at = until;
+  state_.timers.arm(until, {kBatchTimer});
+}
+
+void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
+  // Looks between two scans, because something came, only buy.
+  const bool at_scan = state_.scan_at == now + config_.rules.scan;
+  std::vector<Offer> offers;
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    const PoolState& pool = state_.pools[index];
+    const auto booting = static_cast<std::uint32_t>(pool.booting.size());
+    const std::uint32_t all = pool.nodes + booting;
+    Offer offer{PoolId{index + 1ULL}, pool.policy.shape, pool.policy.price_micros,
+                pool.policy.reserved};
+    if (pool.policy.elastic) {
+      offer.ready = static_cast<std::uint32_t>(pool.idle.size()) + booting;
+      offer.room = pool.policy.nodes_max > all ? pool.policy.nodes_max - all : 0;
+    }
+    offers.push_back(offer);
+  }
+  const bool waste = config_.rules.policy == Policy::cluster_autoscaler;
+  const std::vector<Need> needs = nodes_needed(
+      seen.waiting, offers, waste ? Expander::least_waste : Expander::cheapest);
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    PoolState& pool = state_.pools[index];
+    if (!pool.policy.elastic) continue;
+    const Need& need = needs[index];
+    const std::uint32_t used = pool.busy > pool.draining ? pool.busy - pool.draining : 0;
+    if (at_scan) settle_buffer(index, used + need.ready + need.buy);
+    const std::uint32_t free = offers[index].ready - need.ready;
+    std::uint32_t buy = need.buy + (pool.buffer > free ? pool.buffer - free : 0);
+    const std::uint32_t staying =
+        pool.nodes - pool.draining + static_cast<std::uint32_t>(pool.booting.size());
+    if (staying + buy < pool.policy.nodes_min) buy = pool.policy.nodes_min - staying;
+    buy = std::min(buy, offers[index].room);
+    for (std::uint32_t i = 0; i < buy; ++i) purchase(now, index, need.ready + need.buy, effects);
+    if (at_scan) release_idle(now, index, effects);
+  }
+  if (at_scan) ask_removals(effects);
+}
+
+// The buffer is at least what the pool's policy says, with every policy.
+void Fleet::settle_buffer(std::uint32_t index, std::uint32_t demand) {
+  PoolState& pool = state_.pools[index];
+  pool.buffer =
+      std::max(pool.policy.buffer_nodes, (pool.busy * pool.policy.buffer_permille + 999) / 1000);
+  if (config_.rules.policy != Policy::newsvendor) return;
+  pool.growth.learn(demand, config_.rules.scan, pool.policy.boot);
+  pool.buffer =
+      std::max(pool.buffer, pool.growth.buffer(config_.rules.late_worth, pool.policy.boot));
+}
+
+std::uint64_t Fleet::purchase(Time now, std::uint32_t index, std::uint32_t needed,
+                              Effects& effects) {
+  PoolState& pool = state_.pools[index];
+  const ZoneId zone = next_zone(pool);
+  const std::uint64_t number = ++state_.purchases;
+  pool.booting.emplace(number, zone);
+  ++pool.in_zone[zone];
+  state_.last_purchase = now;
+  effects.push_back(BuyNode{PoolId{index + 1ULL}, number, zone, needed, pool.buffer,
+                            static_cast<std::uint32_t>(pool.idle.size()),
+                            static_cast<std::uint32_t>(pool.booting.size())});
+  return number;
+}
+
+// How many nodes of the pool may leave: those that are being emptied count as gone.
+std::uint32_t Fleet::may_go(const PoolState& pool) const {
+  const std::uint32_t staying = pool.nodes - pool.draining;
+  return staying > pool.policy.nodes_min ? staying - pool.policy.nodes_min : 0;
+}
+
+// Empty nodes beyond the buffer, the longest idle first, and none while work waits.
+void Fleet::release_idle(Time now, std::uint32_t index, Effects& effects) {
+  PoolState& pool = state_.pools[index];
+  const Rules& rules = config_.rules;
+  if (pool.pending.count != 0) return;
+  if (rules.policy == Policy::cluster_autoscaler && state_.last_purchase != kNever &&
+      now < state_.last_purchase + rules.after_purchase) {
+    return;
+  }
+  // To buy it anew would cost a boot's time: idle for so long it has cost as much (ski rental).
+  const Duration idle = rules.policy == Policy::newsvendor
+                            ? std::max(pool.policy.boot, rules.unneeded)
+                            : rules.unneeded;
+  for (std::uint32_t gone = 0; gone < kReleasedAtOnce; ++gone) {
+    if (pool.idle.size() <= pool.buffer || may_go(pool) == 0) return;
+    const auto found = std::find_if(pool.idle.begin(), pool.idle.end(), [&](const auto& one) {
+      return state_.nodes.at(one.second).not_before <= now;
+    });
+    if (found == pool.idle.end() || found->first + idle > now) return;
+    const NodeId id = found->second;
+    const Duration was_idle = now - found->first;
+    const std::uint64_t number = state_.nodes.at(id).purchase;
+    remove(id);
+    effects.push_back(ReleaseNode{id, number, was_idle});
+  }
+}
+
+// ---- consolidation
+
+Budget Fleet::budget_left() const {
+  Budget left{config_.rules.nodes_at_once, config_.rules.sandboxes_at_once};
+  for (const NodeId id : state_.emptying) {
+    left.nodes -= std::min(left.nodes, 1u);
+    left.sandboxes -= std::min(left.sandboxes, state_.nodes.at(id).moving);
+  }
+  return left;
+}
+
+void Fleet::ask_removals(Effects& effects) const {
+  AskRemovals ask;
+  ask.budget = budget_left();
+  const Rules& rules = config_.rules;
+  if (rules.policy == Policy::cluster_autoscaler) {
+    // All that are unneeded must be known, since they are so for a while before they go.
+    ask.budget = {config_.nodes_max, config_.rules.sandboxes_at_once * config_.nodes_max};
+  }
+  bool any = false;
+  for (const PoolState& pool : state_.pools) {
+    Supply supply;
+    supply.price = pool.policy.price_micros;
+    supply.elastic = pool.policy.elastic;
+    supply.reserved = pool.policy.reserved;
+    if (pool.policy.elastic) {
+      const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
+      supply.room = pool.policy.nodes_max > all ? pool.policy.nodes_max - all : 0;
+      supply.spare = may_go(pool);
+      // Emptied it would only be a node of the buffer.
+      const bool kept = pool.idle.size() + pool.booting.size() < pool.buffer;
+      if (pool.pending.count != 0 || kept) supply.spare = 0;
+    }
+    any = any || supply.spare != 0;
+    ask.pools.push_back(supply);
+  }
+  if (!any || ask.budget.nodes == 0) return;
+  state_.nodes.for_each([&](NodeId id, const Node& node) {
+    if (!node.busy || node.draining || node.replacement != 0) return;
+    if (ask.pools[node.pool].spare != 0) ask.nodes.push_back(id);
+  });
+  if (!ask.nodes.empty()) effects.push_back(std::move(ask));
+}
+
+// What was found at each look for as long as `unneeded` is emptied; what was not found once begins
+// anew.
+void Fleet::on(Time now, const RemovalsFound& found, Effects& effects) {
+  const Rules& rules = config_.rules;
+  std::set<NodeId> still;
+  for (const Removal& removal : found.removals) still.insert(removal.node);
+  for (std::uint32_t slot = 0; slot < state_.nodes.slots(); ++slot) {
+    Node& node = state_.nodes.in_slot(slot);
+    if (node.unneeded_since != kNever && !still.contains(state_.nodes.id_at(slot))) {
+      node.unneeded_since = kNever;
+    }
+  }
+  Budget left = budget_left();
+  for (const Removal& removal : found.removals) {
+    Node* node = state_.nodes.find(removal.node);
+    if (node == nullptr || node->draining) continue;
+    if (node->unneeded_since == kNever) node->unneeded_since = now;
+    if (now < node->unneeded_since + rules.unneeded || now < node->not_before) continue;
+    if (rules.policy == Policy::cluster_autoscaler && state_.last_purchase != kNever &&
+        now < state_.last_purchase + rules.after_purchase) {
+      continue;
+    }
+    if (left.nodes == 0 || removal.sandboxes > left.sandboxes) continue;
+    if (may_go(state_.pools[node->pool]) == 0) continue;
+    --left.nodes;
+    left.sandboxes -= removal.sandboxes;
+    if (removal.replacement) {
+      const auto other = static_cast<std::uint32_t>(removal.replacement.value - 1);
+      node->moving = removal.sandboxes;
+      node->replacement = purchase(now, other, 1, effects);
+      state_.replaces[node->replacement] = removal.node;
+      state_.emptying.insert(removal.node);  // it counts from now on
+    } else {
+      empty(now, removal.node, removal.sandboxes, effects);
+    }
+  }
+}
+
+void Fleet::empty(Time now, NodeId id, std::uint32_t sandboxes, Effects& effects) {
+  Node& node = state_.nodes.at(id);
+  PoolState& pool = state_.pools[node.pool];
+  state_.reclaimed.erase(id);
+  if (node.reclaimed_at == kNever) {
+    state_.emptying.insert(id);
+    node.moving = sandboxes;
+    ++state_.nodes_emptied;
+  }
+  node.empty_by = now + config_.rules.empty_within;
+  if (!node.draining) {
+    node.draining = true;
+    ++pool.draining;
+    pool.idle.erase({node.idle_since, id});
+    effects.push_back(CordonNode{id, true});
+  }
+  if (node.busy) {
+    effects.push_back(EmptyNode{id});
+    return;
+  }
+  const Duration idle = now - node.idle_since;
+  const std::uint64_t number = node.purchase;
+  remove(id);
+  effects.push_back(ReleaseNode{id, number, idle});
+}
+
+// Something that was told to move did not leave in time: the node is used again.
+void Fleet::stop_emptying(Time now, Effects& effects) {
+  const std::set<NodeId> emptying = state_.emptying;
+  for (const NodeId id : emptying) {
+    Node& node = state_.nodes.at(id);
+    if (!node.draining || node.empty_by > now) continue;
+    state_.emptying.erase(id);
+    node.draining = false;
+    node.moving = 0;
+    node.empty_by = kNever;
+    node.unneeded_since = kNever;
+    node.not_before = now + config_.rules.least_life;
+    --state_.pools[node.pool].draining;
+    effects.push_back(CordonNode{id, false});
+  }
+}
+
+// ---- replacements and reclaims
+
+void Fleet::replacement_joined(Time now, std::uint64_t number, Effects& effects) {
+  const auto found = state_.replaces.find(number);
+  if (number == 0 || found == state_.replaces.end()) return;
+  const NodeId id = found->second;
+  state_.replaces.erase(found);
+  Node* node = state_.nodes.find(id);
+  if (node == nullptr || node->replacement != number) return;
+  node->replacement = 0;
+  if (!node->draining || node->reclaimed_at != kNever) {
+    empty(now, id, node->moving, effects);
+  }
+}
+
+// Nothing new is placed there from now on. Ours lets what is there run until its replacement has
+// come, and for half of the notice at most, so that nobody waits for a boot; the others empty it at
+// once. Bounds do not count: the node goes anyway.
+void Fleet::on(Time now, const ReclaimNoticed& noticed, Effects& effects) {
+  Node* node = state_.nodes.find(noticed.node);
+  if (node == nullptr || node->reclaimed_at != kNever) return;
+  PoolState& pool = state_.pools[node->pool];
+  ++state_.nodes_reclaimed;
+  state_.emptying.erase(noticed.node);
+  node->reclaimed_at = noticed.at;
+  const bool room = !pool.idle.empty();
+  if (!node->draining) {
+    node->draining = true;
+    ++pool.draining;
+    pool.idle.erase({node->idle_since, noticed.node});
+    effects.push_back(CordonNode{noticed.node, true});
+  }
+  const Time half = noticed.at - Duration{(noticed.at - now).nanos / 2};
+  const bool waits = config_.rules.policy == Policy::newsvendor && node->busy && !room &&
+                     half > now + config_.rules.scan && node->replacement == 0;
+  if (waits) {
+    node->not_before = half;
+    state_.reclaimed.insert(noticed.node);
+    make_room(now, noticed.node, effects);
+  } else {
+    empty(now, noticed.node, 0, effects);
+  }
+}
+
+void Fleet::make_room(Time now, NodeId id, Effects& effects) {
+  Node& node = state_.nodes.at(id);
+  PoolState& pool = state_.pools[node.pool];
+  const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
+  if (!pool.policy.elastic || all >= pool.policy.nodes_max) return;
+  node.replacement = purchase(now, node.pool, 1, effects);
+  state_.replaces[node.replacement] = id;
+}
+
+}  // namespace chalk::fleet

@@ -1,0 +1,48 @@
+// The policies by which nodes are bought and given back, and their settings.
+//
+// All of them keep a pool between its least and its most, never take a node with something that may
+// not move, and move no more at once than the bounds below.
+#pragma once
+#include <cstdint>
+
+#include "model/core/fields.h"
+#include "model/core/time.h"
+
+namespace chalk::fleet {
+
+enum class Policy : std::uint8_t {
+  idle,                // buys for what waits at once, gives back what idles; moves nothing
+  cluster_autoscaler,  // Kubernetes cluster-autoscaler: a scan, half-empty nodes, least waste
+  karpenter,           // Karpenter: batches, then deletes or replaces nodes at once, the cheapest
+  newsvendor           // ours: a buffer worth its price, moves that are worth theirs
+};
+
+struct Rules {
+  Policy policy = Policy::idle;
+  Duration scan = seconds(10);     // between two looks at the whole fleet
+  Duration batch = seconds(1);     // karpenter, newsvendor: more may come so soon after what waits
+  Duration batch_max = seconds(10);
+  Duration unneeded = seconds(600);           // for so long without a break, then it goes
+  std::uint32_t used_permille = 500;          // cluster_autoscaler: below it a node may be unneeded
+  Duration after_purchase = seconds(600);     // cluster_autoscaler: nothing goes so soon after one
+  Duration least_life = seconds(600);         // newsvendor: of a node, from joining to leaving
+  Duration late_worth = seconds(4 * 3600);    // newsvendor: a node idle so long for a node in time
+  Duration move_cost = seconds(30);           // newsvendor: a moved sandbox, in time of a node
+  std::uint32_t nodes_at_once = 5;            // being emptied
+  std::uint32_t sandboxes_at_once = 100;      // on nodes that are being emptied
+  Duration empty_within = seconds(600);       // else the node is used again
+  CHALK_FIELDS(Rules, policy, scan, batch, batch_max, unneeded, used_permille, after_purchase,
+               least_life, late_worth, move_cost, nodes_at_once, sandboxes_at_once, empty_within)
+};
+
+// What each is by default; scenarios may change single settings.
+constexpr Rules rules_of(Policy policy) {
+  Rules rules;
+  rules.policy = policy;
+  if (policy == Policy::cluster_autoscaler) rules.nodes_at_once = 1;  // max-drain-parallelism
+  if (policy == Policy::karpenter) rules.unneeded = seconds(15);      // its validation
+  if (policy == Policy::newsvendor) rules.unneeded = seconds(30);
+  return rules;
+}
+
+}  // namespace chalk::fleet
