@@ -78,7 +78,8 @@ void Control::handle(const fleet::AskRemovals& ask) {
   fleet::RemovalsFound found;
   if (any) {
     WhatIf what_if(scheduler_, sandboxes_, tenancy_, fleet_);
-    found.removals = fleet::choose_removals(rules, std::move(loads), ask.pools, ask.budget, what_if);
+    found.removals =
+        fleet::choose_removals(rules, std::move(loads), ask.pools, ask.budget, what_if);
   }
   drive(fleet_, fleet_scratch_, found);
 }

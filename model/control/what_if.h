@@ -15,14 +15,16 @@
 
 namespace chalk::control {
 
-class WhatIf final : public fleet::WhatIf {
+class WhatIf {
  public:
   WhatIf(const scheduler::Scheduler& scheduler, const sandbox::Sandboxes& sandboxes,
          const tenancy::Tenancy& tenancy, const fleet::Fleet& fleet);
 
-  bool without(NodeId node) override;
+  // Whether all that is on the node fits on others that are in use; then it stands as moved there.
+  bool without(NodeId node);
   bool possible(NodeId node);  // the same, and nothing has changed
-  bool replaced(NodeId node, PoolId pool) override;
+  // The same with one more node of the pool; afterwards nothing has changed.
+  bool replaced(NodeId node, PoolId pool);
   const scheduler::State& fork() const { return fork_.state(); }
 
  private:

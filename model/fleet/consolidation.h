@@ -5,7 +5,9 @@
 //   elsewhere; if none does, one that a cheaper node can take the place of. newsvendor: in order of
 //   what it saves over what it moves, and only where that is worth it; else the same replacement.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "model/core/ids.h"
@@ -20,17 +22,6 @@ struct NodeLoad {
   std::uint32_t used_permille = 0;  // of cpu, memory or GPUs, whichever is most
   std::uint32_t sandboxes = 0;
   std::uint32_t fixed = 0;  // of them, that may not move
-};
-
-// A fork of the schedule in which nodes can be taken away.
-class WhatIf {
- public:
-  virtual ~WhatIf() = default;
-  // Whether all that is on the node fits on others that are in use; then it stands as moved there.
-  // If not nothing has changed.
-  virtual bool without(NodeId node) = 0;
-  // The same with one more node of the pool. Afterwards nothing has changed.
-  virtual bool replaced(NodeId node, PoolId pool) = 0;
 };
 
 struct Supply {  // of one pool
@@ -56,7 +47,43 @@ struct Budget {
   CHALK_FIELDS(Budget, nodes, sandboxes)
 };
 
+// Those that the policy would take, in the order in which it asks.
+std::vector<NodeLoad> candidates(const Rules& rules, std::vector<NodeLoad> loads,
+                                 const std::vector<Supply>& pools);
+// Pools whose nodes may take the place of this one, the cheapest first.
+std::vector<PoolId> replacements(const Rules& rules, const NodeLoad& load,
+                                 const std::vector<Supply>& pools);
+
+// WhatIf is a fork of the schedule in which nodes can be taken away:
+//   without(node): whether all that is on it fits on others that are in use; then it stands as
+//     moved there, else nothing has changed;
+//   replaced(node, pool): the same with one more node of the pool, after which nothing has changed.
+template <class WhatIf>
 std::vector<Removal> choose_removals(const Rules& rules, std::vector<NodeLoad> loads,
-                                     std::vector<Supply> pools, Budget budget, WhatIf& what_if);
+                                     std::vector<Supply> pools, Budget budget, WhatIf& what_if) {
+  constexpr std::size_t kReplacementsTried = 100;
+  loads = candidates(rules, std::move(loads), pools);
+  std::vector<Removal> removals;
+  const auto allowed = [&](const NodeLoad& load) {
+    return budget.nodes > 0 && load.sandboxes <= budget.sandboxes && pools[load.pool].spare > 0;
+  };
+  for (const NodeLoad& load : loads) {
+    if (budget.nodes == 0) break;
+    if (!allowed(load) || !what_if.without(load.node)) continue;
+    --budget.nodes;
+    budget.sandboxes -= load.sandboxes;
+    --pools[load.pool].spare;
+    removals.push_back({load.node, load.sandboxes, {}});
+  }
+  if (!removals.empty() || rules.policy == Policy::cluster_autoscaler) return removals;
+  for (std::size_t i = 0; i < std::min(loads.size(), kReplacementsTried); ++i) {
+    if (!allowed(loads[i])) continue;
+    for (const PoolId other : replacements(rules, loads[i], pools)) {
+      if (!what_if.replaced(loads[i].node, other)) continue;
+      return {{loads[i].node, loads[i].sandboxes, other}};
+    }
+  }
+  return {};
+}
 
 }  // namespace chalk::fleet

@@ -1,8 +1,8 @@
 // How many nodes what waits needs, and of which pools: first fit decreasing on what is free or on
 // its way, then new nodes of the pool that an expander prefers (cluster-autoscaler's word).
 //
-// An estimate, cheap because equal asks are packed together: GPUs of a node count as one amount, and
-// what does not come out right is bought at the next look.
+// An estimate, cheap because equal asks are packed together: GPUs of a node count as one amount,
+// and what does not come out right is bought at the next look.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -268,7 +268,7 @@ void Fleet::replacement_joined(Time now, std::uint64_t number, Effects& effects)
   Node* node = state_.nodes.find(id);
   if (node == nullptr || node->replacement != number) return;
   node->replacement = 0;
-  if (!node->draining || node->reclaimed_at != kNever) {
+  if (!node->draining || state_.reclaimed.contains(id)) {
     empty(now, id, node->moving, effects);
   }
 }

@@ -26,7 +26,7 @@ struct Rules {
   std::uint32_t used_permille = 500;          // cluster_autoscaler: below it a node may be unneeded
   Duration after_purchase = seconds(600);     // cluster_autoscaler: nothing goes so soon after one
   Duration least_life = seconds(600);         // newsvendor: of a node, from joining to leaving
-  Duration late_worth = seconds(4 * 3600);    // newsvendor: a node idle so long for a node in time
+  Duration late_worth = seconds(3600);        // newsvendor: a node idle so long for a node in time
   Duration move_cost = seconds(30);           // newsvendor: a moved sandbox, in time of a node
   std::uint32_t nodes_at_once = 5;            // being emptied
   std::uint32_t sandboxes_at_once = 100;      // on nodes that are being emptied

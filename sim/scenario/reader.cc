@@ -125,9 +125,9 @@ YAML::Node parse_yaml(const std::string& file, const std::string& text, Files* f
     for (const auto& entry : parse_map(name, piece, "keys such as pools: or workload:")) {
       const std::string key = entry.first.Scalar();
       if (kPieceKeys.contains(key)) continue;
-      throw ScenarioError(fmt::format("{}:{}: found \"{}\", expected what a piece may say, such as {}",
-                                      name, entry.first.Mark().line + 1, key,
-                                      closest(key, kPieceKeys)));
+      throw ScenarioError(
+          fmt::format("{}:{}: found \"{}\", expected what a piece may say, such as {}", name,
+                      entry.first.Mark().line + 1, key, closest(key, kPieceKeys)));
     }
     pieces.push_back(parse_map(name, piece, "keys such as pools: or workload:", lines));
     if (files != nullptr) files->add(name, lines + 1);

@@ -18,7 +18,9 @@ class Files {
  public:
   explicit Files(std::string name) : name_(std::move(name)) {}
   const std::string& name() const { return name_; }
-  void add(std::string piece, int first_line) { pieces_.emplace_back(first_line, std::move(piece)); }
+  void add(std::string piece, int first_line) {
+    pieces_.emplace_back(first_line, std::move(piece));
+  }
   // "file:line"; line 0 is none, as of keys that --set has put there.
   std::string place(int line) const;
 

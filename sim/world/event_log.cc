@@ -135,6 +135,10 @@ bool LogReader::next(LogRecord& record) {
     }
     if (good) record.bytes = rest.substr(decoder.position(), tail - decoder.position());
   }
+  // Nothing stands behind the fields of these; the others end with a value, checked when it is read.
+  const bool fixed = record.tag == RecordTag::checkpoint || record.tag == RecordTag::exported ||
+                     record.tag == RecordTag::finished;
+  if (fixed && decoder.position() != rest.size()) good = false;
   if (!good) fail("found fields that do not decode, expected those of its tag");
   return true;
 }

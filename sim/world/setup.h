@@ -9,10 +9,10 @@
 
 #include "model/core/resources.h"
 #include "model/core/time.h"
+#include "model/fleet/policy.h"
 #include "model/gateway/shards.h"
 #include "model/images/distribution.h"
 #include "model/images/eviction.h"
-#include "model/fleet/policy.h"
 #include "model/scheduler/policy.h"
 
 namespace chalk::sim {

@@ -194,6 +194,83 @@ TEST(Scenario, TellsABadOverrideByItsPath) {
   }
 }
 
+TEST(Scenario, ReadsThePolicyOfTheFleetWithItsDefaults) {
+  const auto with = [](const std::string& more) {
+    return error_of(kGood, "workload:", more + "\nworkload:");
+  };
+  const auto setup = load_scenario(
+      file_of(kGood), {{"fleet.policy", "karpenter"}, {"fleet.nodes_at_once", "3"}}, {});
+  EXPECT_EQ(setup.fleet.policy, fleet::Policy::karpenter);
+  EXPECT_EQ(setup.fleet.unneeded, seconds(15));
+  EXPECT_EQ(setup.fleet.nodes_at_once, 3u);
+  EXPECT_EQ(load_scenario(file_of(kGood), {}, {}).fleet, fleet::Rules{});
+  EXPECT_EQ(with("fleet: {policy: cheap}"),
+            "parse_test.yaml:7: fleet.policy: found \"cheap\", expected one of idle "
+            "cluster_autoscaler karpenter newsvendor");
+  EXPECT_EQ(with("fleet: {scan: 10ms}"),
+            "parse_test.yaml:7: fleet.scan: found 10ms, expected at least 1s");
+  EXPECT_EQ(with("fleet: {batch: 20s}"),
+            "parse_test.yaml:7: fleet.batch_max: found 10s, expected at least batch, 20s");
+  EXPECT_NE(with("fleet: {late_wort: 1s}").find("the closest is \"late_worth\""),
+            std::string::npos);
+  EXPECT_NE(error_of(kGood, "nodes: 2", "nodes: 2\n    spot: {life: 1h}")
+                .find("pools[0].spot: found a pool with a fixed number of nodes"),
+            std::string::npos);
+  EXPECT_NE(error_of(kGood, "nodes: 2", "nodes_max: 2\n    spot: {notice: 1m}")
+                .find("pools[0].spot.life: found nothing"),
+            std::string::npos);
+}
+
+// A piece beside the scenario, which the test writes.
+std::string piece_of(const std::string& name, const std::string& text) {
+  std::ofstream(testing::TempDir() + name) << text;
+  return name;
+}
+
+TEST(Scenario, IncludesPiecesWhoseListsStandFirstAndWhoseValuesCountLess) {
+  const std::string piece = piece_of("parse_test_piece.yaml",
+                                     "control: {heartbeat: 5s, gateways: 3}\n"
+                                     "pools:\n"
+                                     "  - name: more\n"
+                                     "    nodes: 1\n"
+                                     "    node: {cpu: 8, memory: 8Gi}\n");
+  const std::string whole =
+      std::string("include: [") + piece + "]\ncontrol: {gateways: 2}\n" + kGood;
+  const auto setup = load_scenario(file_of(whole), {{"pools.more.nodes", "4"}}, {});
+  ASSERT_EQ(setup.pools.size(), 2u);
+  EXPECT_EQ(setup.pools[0].name, "more");
+  EXPECT_EQ(setup.pools[0].nodes_min, 4u);
+  EXPECT_EQ(setup.gateways, 2u);
+  EXPECT_EQ(setup.heartbeat, seconds(5));
+}
+
+TEST(Scenario, NamesThePieceAndTheLineOfItsErrors) {
+  const auto with = [](const std::string& include, const std::string& text) {
+    piece_of("parse_test_piece.yaml", text);
+    try {
+      load_scenario(file_of(std::string("include: ") + include + "\n" + kGood), {}, {});
+    } catch (const ScenarioError& error) {
+      return std::string(error.what()).substr(std::string(error.what()).find("parse_test"));
+    }
+    return std::string("no error");
+  };
+  const std::string one = "[parse_test_piece.yaml]";
+  const std::string pool = "\npools:\n  - name: more\n    nodes: few\n";
+  EXPECT_EQ(with(one, pool),
+            "parse_test_piece.yaml:4: pools[0].nodes: found \"few\", expected a whole number from "
+            "0 to 100000");
+  EXPECT_TRUE(with(one, "workload: []\nseed: 3\n")
+                  .starts_with("parse_test_piece.yaml:2: found \"seed\", expected what a piece"));
+  EXPECT_EQ(with(one, "pools: []\npools: []\n"),
+            "parse_test_piece.yaml:2: found the key \"pools\" twice, expected it once");
+  EXPECT_NE(with("[parse_test_none.yaml]", "").find("cannot read"), std::string::npos);
+  EXPECT_EQ(with("parse_test_piece.yaml", "pools: []\n"),
+            "parse_test.yaml:1: include: found no list, expected a list of files, by their path "
+            "from this one");
+  EXPECT_EQ(with("[parse_test_piece.yaml, parse_test_piece.yaml]", "pools: []\n"),
+            "parse_test.yaml:1: include: found \"parse_test_piece.yaml\" twice, expected it once");
+}
+
 TEST(Scenario, EveryShippedScenarioIsGood) {
   int seen = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator("scenarios")) {

@@ -1,0 +1,460 @@
+// The policies that look at the whole fleet, in a small fleet whose sandboxes are slots on nodes.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "model/core/random.h"
+#include "model/fleet/fleet.h"
+#include "tests/support/said.h"
+
+namespace chalk::fleet {
+namespace {
+
+using test::said;
+using test::tell;
+
+constexpr std::int64_t kSlots = 4;  // sandboxes of one core on a node of four
+
+Time at(std::int64_t s) { return {seconds(s).nanos}; }
+NodeShape shape(std::int64_t cores) {
+  return {.cpu_millicores = cores * 1000, .memory_bytes = cores << 32};
+}
+Resources cores(std::int64_t count) {
+  return {.cpu_millicores = count * 1000, .memory_bytes = count << 32};
+}
+
+// ---- packing
+
+TEST(Packing, BuysTheVolumeOfWhatWaitsAndTakesWhatIsThereFirst) {
+  const std::vector<Waiting> waiting{{{1}, {}, cores(1), 10}};
+  const Offer offer{{1}, shape(4), 100, false, 1, 10};
+  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{1, 2}}));
+}
+
+TEST(Packing, GivesEachOwnerNodesOfItsOwn) {
+  const std::vector<Waiting> waiting{{{1}, {}, cores(1), 1}, {{2}, {}, cores(1), 1}};
+  const Offer offer{{1}, shape(4), 100, false, 0, 10};
+  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{0, 2}}));
+}
+
+TEST(Packing, TheCheapestAndTheLeastWastefulPoolAreNotTheSame) {
+  const std::vector<Waiting> waiting{{{1}, {}, cores(3), 1}};
+  const Offer snug{{1}, shape(3), 500, false, 0, 10}, cheap{{2}, shape(8), 400, false, 0, 10};
+  EXPECT_EQ(nodes_needed(waiting, {snug, cheap}, Expander::cheapest),
+            (std::vector<Need>{{0, 0}, {0, 1}}));
+  EXPECT_EQ(nodes_needed(waiting, {snug, cheap}, Expander::least_waste),
+            (std::vector<Need>{{0, 1}, {0, 0}}));
+}
+
+TEST(Packing, LeavesAReservedPoolToThoseWhoNameIt) {
+  const Offer spot{{1}, shape(4), 1, true, 5, 10};
+  EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 1}}, {spot}, Expander::cheapest),
+            (std::vector<Need>{{0, 0}}));
+  EXPECT_EQ(nodes_needed({{{1}, {1}, cores(1), 1}}, {spot}, Expander::cheapest),
+            (std::vector<Need>{{1, 0}}));
+}
+
+// ---- the newsvendor's buffer
+
+TEST(Growth, TheBufferIsTheQuantileThatTheCostsAskFor) {
+  Growth growth;
+  // Demand jumps by two nodes in one of every ten looks and falls again.
+  for (int look = 0; look < 500; ++look) {
+    growth.learn(look % 10 == 0 ? 7 : 5, seconds(10), seconds(10));
+  }
+  EXPECT_EQ(growth.buffer(seconds(40), seconds(10)), 0u) << "4 in 5 looks see no growth";
+  EXPECT_EQ(growth.buffer(seconds(190), seconds(10)), 2u) << "but not 19 in 20";
+  EXPECT_EQ(growth.buffer(seconds(0), seconds(10)), 0u);
+}
+
+TEST(Growth, ALongerBootSeesMoreGrowth) {
+  Growth slow, fast;
+  for (std::uint32_t look = 0; look < 400; ++look) {
+    slow.learn(look / 4, seconds(10), seconds(120));
+    fast.learn(look / 4, seconds(10), seconds(20));
+  }
+  EXPECT_EQ(slow.buffer(seconds(3600), seconds(120)), 3u);
+  EXPECT_EQ(fast.buffer(seconds(3600), seconds(20)), 1u);
+}
+
+// ---- consolidation
+
+// Nodes that fit elsewhere are told, and what was asked is kept.
+class Told {
+ public:
+  explicit Told(std::set<std::uint64_t> fit, std::set<std::uint64_t> replaceable = {})
+      : fit_(std::move(fit)), replaceable_(std::move(replaceable)) {}
+  bool without(NodeId node) { return fit_.contains(node.value); }
+  bool replaced(NodeId node, PoolId) { return replaceable_.contains(node.value); }
+
+ private:
+  std::set<std::uint64_t> fit_, replaceable_;
+};
+NodeLoad load(std::uint64_t node, std::uint32_t used, std::uint32_t sandboxes,
+              std::uint32_t fixed = 0) {
+  return {{node}, 0, used, sandboxes, fixed};
+}
+Supply supply(std::int64_t price) { return {price, 10, 10, false, true}; }
+std::vector<std::uint64_t> nodes_of(const std::vector<Removal>& removals) {
+  std::vector<std::uint64_t> out;
+  for (const Removal& one : removals) out.push_back(one.node.value);
+  return out;
+}
+
+TEST(Consolidation, EachPolicyHasItsOrderAndNoneTakesWhatMayNotMove) {
+  const std::vector<NodeLoad> loads{load(1, 400, 30), load(2, 700, 2), load(3, 100, 4, 1),
+                                    load(4, 300, 10)};
+  const auto with = [&](Policy policy) {
+    Told all({1, 2, 3, 4});
+    return nodes_of(choose_removals(rules_of(policy), loads, {supply(100)}, {9, 99}, all));
+  };
+  EXPECT_EQ(with(Policy::cluster_autoscaler), (std::vector<std::uint64_t>{4, 1}));
+  EXPECT_EQ(with(Policy::karpenter), (std::vector<std::uint64_t>{2, 4, 1}));
+  EXPECT_EQ(with(Policy::newsvendor), (std::vector<std::uint64_t>{2, 4}))
+      << "thirty moves cost more than ten minutes of a node";
+}
+
+TEST(Consolidation, KeepsToItsBudgetAndToThePoolsLeast) {
+  const std::vector<NodeLoad> loads{load(1, 100, 5), load(2, 100, 6), load(3, 100, 7)};
+  Told all({1, 2, 3});
+  const Rules rules = rules_of(Policy::karpenter);
+  EXPECT_EQ(nodes_of(choose_removals(rules, loads, {supply(1)}, {2, 99}, all)),
+            (std::vector<std::uint64_t>{1, 2}));
+  EXPECT_EQ(nodes_of(choose_removals(rules, loads, {supply(1)}, {9, 11}, all)),
+            (std::vector<std::uint64_t>{1, 2}));
+  Supply scarce = supply(1);
+  scarce.spare = 1;
+  EXPECT_EQ(nodes_of(choose_removals(rules, loads, {scarce}, {9, 99}, all)),
+            (std::vector<std::uint64_t>{1}));
+}
+
+TEST(Consolidation, ReplacesANodeByACheaperOneOnlyIfNoneCanSimplyGo) {
+  const std::vector<NodeLoad> loads{load(1, 300, 3), load(2, 300, 4)};
+  Told one({2}, {1}), none({}, {1});
+  for (const Policy policy : {Policy::karpenter, Policy::newsvendor}) {
+    const Rules rules = rules_of(policy);
+    const std::vector<Supply> pools{supply(400), supply(100)};
+    EXPECT_EQ(nodes_of(choose_removals(rules, loads, pools, {9, 99}, one)),
+              (std::vector<std::uint64_t>{2}));
+    const auto replaced = choose_removals(rules, loads, pools, {9, 99}, none);
+    ASSERT_EQ(replaced.size(), 1u);
+    EXPECT_EQ(replaced[0].replacement, PoolId{2});
+    EXPECT_TRUE(choose_removals(rules, loads, {supply(100), supply(400)}, {9, 99}, none).empty())
+        << "a dearer one is no gain";
+  }
+}
+
+// ---- a whole fleet
+
+struct Sandbox {
+  std::uint64_t node = 0;  // 0: waits
+  bool fixed = false;
+  std::int64_t until = 0;
+};
+struct TrueNode {
+  std::uint64_t purchase = 0;
+  std::int64_t since = 0;
+  bool cordoned = false;
+  bool emptying = false;
+  std::size_t told_to_move = 0;
+  std::int64_t noticed = -1, reclaimed = -1;
+};
+
+// What fits elsewhere, by slots, as a fleet's root would find it.
+class Slots {
+ public:
+  Slots(std::map<std::uint64_t, std::int64_t> used, std::set<std::uint64_t> closed)
+      : used_(std::move(used)), closed_(std::move(closed)) {}
+  bool without(NodeId node) {
+    std::int64_t room = 0;
+    for (const auto& [other, used] : used_) {
+      if (other != node.value && used > 0 && !closed_.contains(other)) room += kSlots - used;
+    }
+    std::int64_t left = used_[node.value];
+    if (room < left) return false;
+    closed_.insert(node.value);
+    for (auto& [other, used] : used_) {
+      if (used == 0 || closed_.contains(other)) continue;
+      const std::int64_t moved = std::min(left, kSlots - used);
+      used += moved;
+      left -= moved;
+    }
+    used_[node.value] = 0;
+    return true;
+  }
+  bool replaced(NodeId, PoolId) { return false; }
+
+ private:
+  std::map<std::uint64_t, std::int64_t> used_;
+  std::set<std::uint64_t> closed_;
+};
+
+// Drives the machine as the root does, and holds every property at every step.
+class World {
+ public:
+  World(const Rules& rules, std::uint32_t least, std::uint32_t most, std::uint64_t key)
+      : rules_(rules), least_(least), most_(most), random_{key, 0}, fleet_(config(rules)) {
+    PoolAdded pool{{1}, {}};
+    pool.policy.shape = shape(kSlots);
+    pool.policy.zones = {{1}};
+    pool.policy.elastic = true;
+    pool.policy.nodes_min = least;
+    pool.policy.nodes_max = most;
+    pool.policy.price_micros = 1000;
+    pool.policy.boot = seconds(30);
+    hear(pool);
+    hear(Woken{});
+  }
+
+  void ask(bool fixed, std::int64_t lives) {
+    sandboxes_.push_back({0, fixed, now_ + lives});
+    place();
+  }
+  void reclaim(std::int64_t notice) {
+    for (auto& [id, node] : nodes_) {
+      if (node.noticed >= 0) continue;
+      node.noticed = now_;
+      node.reclaimed = now_ + notice;
+      hear(ReclaimNoticed{{id}, at(now_ + notice)});
+      return;
+    }
+  }
+  void second() {
+    ++now_;
+    for (auto& [until, purchase] : std::exchange(booting_, {})) {
+      if (until > now_) {
+        booting_.emplace_back(until, purchase);
+        continue;
+      }
+      hear(NodeRegistered{{purchase, 1, purchase, {1}, {1}, shape(kSlots)}});
+    }
+    for (Sandbox& one : sandboxes_) {
+      if (one.node != 0 && one.until <= now_) leave(one);
+    }
+    std::erase_if(sandboxes_, [&](const Sandbox& one) { return one.until <= now_; });
+    take_reclaimed();
+    for (const auto& [id, node] : nodes_) tell(fleet_, at(now_), HeartbeatSeen{{id}});
+    if (wake_ <= at(now_)) hear(Woken{});
+    place();
+    check();
+  }
+  std::int64_t now() const { return now_; }
+  std::size_t nodes() const { return nodes_.size(); }
+  int bought() const { return bought_; }
+  int emptied() const { return emptied_; }
+  int lost() const { return lost_; }
+  std::size_t live() const { return sandboxes_.size(); }
+
+ private:
+  static Config config(const Rules& rules) {
+    Config config;
+    config.rules = rules;
+    return config;
+  }
+  std::int64_t used(std::uint64_t node) const {
+    return std::count_if(sandboxes_.begin(), sandboxes_.end(),
+                         [&](const Sandbox& one) { return one.node == node; });
+  }
+  std::int64_t fixed(std::uint64_t node) const {
+    return std::count_if(sandboxes_.begin(), sandboxes_.end(), [&](const Sandbox& one) {
+      return one.node == node && one.fixed;
+    });
+  }
+  void leave(Sandbox& one) {
+    const std::uint64_t node = std::exchange(one.node, 0);
+    if (used(node) == 0) hear(NodeIdle{{node}});
+  }
+  // The fullest node that has room; what finds none waits.
+  void place() {
+    std::int64_t waiting = 0;
+    for (Sandbox& one : sandboxes_) {
+      if (one.node != 0) continue;
+      std::uint64_t best = 0;
+      std::int64_t most = -1;
+      for (const auto& [id, node] : nodes_) {
+        const std::int64_t here = used(id);
+        if (node.cordoned || here == kSlots || here <= most) continue;
+        best = id;
+        most = here;
+      }
+      if (best == 0) {
+        ++waiting;
+        continue;
+      }
+      one.node = best;
+      if (most == 0) hear(NodeBusy{{best}});
+    }
+    if (waiting == waiting_) return;
+    waiting_ = waiting;
+    hear(PendingDemand{{1}, waiting, waiting * 1000, 0, 0, 0, waiting > 0 ? 1 : 0});
+  }
+  void take_reclaimed() {
+    for (auto& [id, node] : std::map(nodes_)) {
+      if (node.reclaimed != now_) continue;
+      const std::uint64_t gone = id;
+      for (Sandbox& one : sandboxes_) {
+        if (one.node != gone) continue;
+        if (!one.fixed) ++lost_;
+        one.until = 0;
+        one.node = 0;
+      }
+      hear(NodeIdle{{gone}});  // and with that it is given back
+    }
+    std::erase_if(sandboxes_, [](const Sandbox& one) { return one.until == 0; });
+  }
+
+  template <class Event>
+  void hear(const Event& event) {
+    for (const Effect& effect : tell(fleet_, at(now_), event)) {
+      std::visit([&](const auto& one) { obey(one); }, effect);
+    }
+  }
+  void obey(const WelcomeNode&) {}
+  void obey(const NodeJoined& one) {
+    nodes_[one.node.value] = {one.registration.purchase, now_};
+  }
+  void obey(const NodeLost& one) { nodes_.erase(one.node.value); }
+  void obey(const WakeAt& one) { wake_ = one.at; }
+  void obey(const BuyNode& one) {
+    ++bought_;
+    booting_.emplace_back(now_ + 20 + static_cast<std::int64_t>(random_.below(20)), one.purchase);
+  }
+  void obey(const ReleaseNode& one) {
+    const TrueNode node = nodes_.at(one.node.value);
+    EXPECT_EQ(used(one.node.value), 0) << "a busy node was given back";
+    if (rules_.policy == Policy::newsvendor && node.noticed < 0) {
+      EXPECT_GE(now_ - node.since, rules_.least_life.nanos / 1'000'000'000);
+    }
+    nodes_.erase(one.node.value);
+    if (node.noticed < 0 && !node.cordoned) {
+      EXPECT_GE(staying(), least_) << "below the pool's least";
+    }
+  }
+  void obey(const CordonNode& one) {
+    TrueNode& node = nodes_.at(one.node.value);
+    node.cordoned = one.cordoned;
+    if (!one.cordoned) node.emptying = false;
+    if (node.noticed < 0 && one.cordoned) {
+      EXPECT_GE(staying(), least_) << "below the pool's least";
+    }
+  }
+  std::size_t staying() const {
+    return static_cast<std::size_t>(std::count_if(
+        nodes_.begin(), nodes_.end(), [](const auto& one) { return !one.second.cordoned; }));
+  }
+  void obey(const EmptyNode& one) {
+    TrueNode& node = nodes_.at(one.node.value);
+    EXPECT_TRUE(node.cordoned);
+    if (node.noticed < 0) {
+      EXPECT_EQ(fixed(one.node.value), 0) << "something there may not move";
+      node.emptying = true;
+      node.told_to_move = static_cast<std::size_t>(used(one.node.value));
+      ++emptied_;
+    } else {
+      EXPECT_LE(2 * (now_ - node.noticed), node.reclaimed - node.noticed) << "too late";
+    }
+    for (Sandbox& moved : sandboxes_) {
+      if (moved.node == one.node.value && !moved.fixed) leave(moved);
+    }
+  }
+  void obey(const AskWaiting&) {
+    WaitingSeen seen;
+    if (waiting_ > 0) seen.waiting.push_back({{1}, {}, cores(1), waiting_});
+    hear(seen);
+  }
+  void obey(const AskRemovals& ask) {
+    std::map<std::uint64_t, std::int64_t> here;
+    std::set<std::uint64_t> closed;
+    for (const auto& [id, node] : nodes_) {
+      here[id] = used(id);
+      if (node.cordoned) closed.insert(id);
+    }
+    std::vector<NodeLoad> loads;
+    for (const NodeId id : ask.nodes) {
+      loads.push_back({id, 0, static_cast<std::uint32_t>(here[id.value] * 1000 / kSlots),
+                       static_cast<std::uint32_t>(here[id.value]),
+                       static_cast<std::uint32_t>(fixed(id.value))});
+    }
+    Slots slots(here, closed);
+    hear(RemovalsFound{choose_removals(rules_, loads, ask.pools, ask.budget, slots)});
+  }
+
+  void check() const {
+    EXPECT_LE(nodes_.size() + booting_.size(), most_);
+    std::size_t emptying = 0, moving = 0;
+    for (const auto& [id, node] : nodes_) {
+      if (!node.emptying) continue;
+      ++emptying;
+      moving += node.told_to_move;
+    }
+    EXPECT_LE(emptying, rules_.nodes_at_once);
+    EXPECT_LE(moving, rules_.sandboxes_at_once);
+  }
+
+  Rules rules_;
+  std::size_t least_, most_;
+  Random random_;
+  Fleet fleet_;
+  std::int64_t now_ = 0;
+  Time wake_ = kNever;
+  std::vector<std::pair<std::int64_t, std::uint64_t>> booting_;
+  std::map<std::uint64_t, TrueNode> nodes_;
+  std::vector<Sandbox> sandboxes_;
+  std::int64_t waiting_ = 0;
+  int bought_ = 0, emptied_ = 0, lost_ = 0;
+};
+
+RC_GTEST_PROP(PlannedFleet, KeepsItsBoundsWhateverComes, (std::uint64_t key)) {
+  Random random{key, 0};
+  const auto policy = static_cast<Policy>(1 + random.below(3));
+  Rules rules = rules_of(policy);
+  rules.nodes_at_once = 1 + static_cast<std::uint32_t>(random.below(3));
+  rules.sandboxes_at_once = 2 + static_cast<std::uint32_t>(random.below(8));
+  rules.unneeded = seconds(10 + static_cast<std::int64_t>(random.below(60)));
+  rules.after_purchase = seconds(60);
+  rules.least_life = seconds(120);
+  const auto least = static_cast<std::uint32_t>(random.below(3));
+  World world(rules, least, least + 3 + static_cast<std::uint32_t>(random.below(10)), key);
+  const std::uint64_t load = 2 + random.below(12);
+  for (int second = 0; second < 1500; ++second) {
+    const bool busy = second % 600 < 300;
+    if (random.below(busy ? load : 10 * load) == 0) {
+      world.ask(random.below(5) == 0, 10 + static_cast<std::int64_t>(random.below(300)));
+    }
+    if (random.below(200) == 0) world.reclaim(40 + static_cast<std::int64_t>(random.below(120)));
+    world.second();
+    RC_ASSERT(!::testing::Test::HasFailure());
+  }
+  RC_ASSERT(world.lost() == 0);
+}
+
+TEST(PlannedFleet, EachPolicyFindsTheNodesThatAPeakLeavesBehind) {
+  for (const Policy policy : {Policy::cluster_autoscaler, Policy::karpenter, Policy::newsvendor}) {
+    World world(rules_of(policy), 0, 40, 7);
+    // Forty sandboxes, of which every fourth stays: ten nodes where three would do.
+    for (int i = 0; i < 40; ++i) world.ask(false, i % 4 == 0 ? 40'000 : 900);
+    for (int s = 0; s < 800; ++s) world.second();
+    EXPECT_GE(world.nodes(), 10u);
+    for (int s = 0; s < 9'000; ++s) world.second();
+    EXPECT_GT(world.emptied(), 0) << static_cast<int>(policy);
+    EXPECT_LE(world.nodes(), 4u) << static_cast<int>(policy);
+    EXPECT_EQ(world.live(), 10u);
+  }
+}
+
+TEST(PlannedFleet, UnderASteadyLoadHardlyAnythingIsBoughtAfterTheStart) {
+  World world(rules_of(Policy::newsvendor), 0, 40, 7);
+  int before = 0;
+  for (int s = 0; s < 4 * 3600; ++s) {
+    if (s % 10 == 0) world.ask(false, 300);  // thirty alive at any time, without noise
+    world.second();
+    if (s == 3600) before = world.bought();
+  }
+  EXPECT_EQ(world.bought(), before);
+}
+
+}  // namespace
+}  // namespace chalk::fleet
