@@ -8,6 +8,12 @@ IdType id_of(std::uint32_t slot, std::uint32_t generation) {
   return IdType{std::uint64_t{generation} << 32 | (slot + 1ULL)};
 }
 
+// Whether the node takes anything: one that does not idles or is leaving, and is no question.
+bool takes_any(const scheduler::State& state, NodeId node) {
+  const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(node);
+  return slot < state.infos.size() && state.infos[slot].id == node && !state.infos[slot].cordoned;
+}
+
 }  // namespace
 
 WhatIf::WhatIf(const scheduler::Scheduler& scheduler, const sandbox::Sandboxes& sandboxes,
@@ -66,12 +72,14 @@ void WhatIf::take_back(NodeId node) {
 }
 
 bool WhatIf::without(NodeId node) {
+  if (!takes_any(fork_.state(), node)) return false;
   const bool all = move_all(node);
   if (!all) take_back(node);
   return all;
 }
 
 bool WhatIf::possible(NodeId node) {
+  if (!takes_any(fork_.state(), node)) return false;
   const bool all = move_all(node);
   take_back(node);
   return all;
@@ -80,7 +88,7 @@ bool WhatIf::possible(NodeId node) {
 bool WhatIf::replaced(NodeId node, PoolId pool) {
   const std::size_t index = pool.value - 1;
   const auto& pools = fleet_.state().pools;
-  if (index >= pools.size()) return false;
+  if (index >= pools.size() || !takes_any(fork_.state(), node)) return false;
   const fleet::PoolPolicy& policy = pools[index].policy;
   const auto extra = id_of<NodeId>(static_cast<std::uint32_t>(fork_.state().infos.size()), 0);
   const scheduler::NodeInfo& info =
