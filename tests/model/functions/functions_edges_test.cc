@@ -1,6 +1,7 @@
 // What a gateway's functions do at their bounds, and facts that come late, twice or about nobody.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string_view>
 
@@ -256,6 +257,37 @@ TEST(Functions, BusyReplicasAtTheEndOfTheListDoNotHideIdleOnes) {
   EXPECT_EQ(returned(run_until(functions, at(560))), Sandboxes{2});
 }
 
+TEST(Functions, AReplicaThatReturnsIsReportedWithTheNextReport) {
+  GroupRouting kept = routing();
+  kept.keep_alive = milliseconds(500);
+  Functions functions = with(kept);
+  run_until(functions, at(100));
+  tell(functions, at(100), ReplicaReady{kGroup, {1}});
+  const auto half = run_until(functions, at(100) + milliseconds(500));
+  EXPECT_EQ(returned(half), Sandboxes{1});
+  EXPECT_TRUE(said<ReportDemand>(half).empty());
+  EXPECT_EQ(said<ReportDemand>(run_until(functions, at(101))).size(), 1u);
+}
+
+TEST(Functions, ANewReplicaIsReported) {
+  Functions functions = with(routing());
+  run_until(functions, at(100));
+  tell(functions, at(100), ReplicaReady{kGroup, {1}});
+  const auto reports = said<ReportDemand>(run_until(functions, at(101)));
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].demand.ready, 1u);
+  EXPECT_EQ(reports[0].demand.at, at(101));
+}
+
+TEST(Functions, TheShortestQueueTimeoutIsATimeout) {
+  GroupRouting brief = routing();
+  brief.queue_timeout = Duration{1};
+  Functions functions = with(brief);
+  arrive(functions, at(1), 1);
+  EXPECT_EQ(group(functions).patience_at, at(1) + Duration{1});
+  EXPECT_EQ(said<RefuseRequest>(run_until(functions, at(2))).size(), 1u);
+}
+
 TEST(Functions, AWaitingCallIsReportedWhenItsReplicaGoes) {
   Functions functions = with(routing(), 1);
   run_until(functions, at(10));
@@ -350,6 +382,14 @@ TEST(KeepAlive, TheHybridHistogramWaitsForTheMiddleOfItsGaps) {
   tails.add(minutes(10));
   tails.add(minutes(10));
   EXPECT_EQ(tails.window().reload, minutes(9)) << "five in a hundred";
+  Hybrid exact;
+  for (int i = 0; i < 5; ++i) exact.add(minutes(10));
+  for (int i = 0; i < 93; ++i) exact.add(minutes(50));
+  for (int i = 0; i < 2; ++i) exact.add(minutes(200));
+  EXPECT_EQ(exact.window().reload, minutes(9)) << "the head is five in a hundred, and no more";
+  Hybrid two;
+  for (int i = 0; i < 50; ++i) two.add(seconds(1)), two.add(minutes(20));
+  EXPECT_EQ(two.window(), (Window{Duration{minutes(21).nanos / 10 * 11}, {}, {}}));
   Hybrid long_ones;
   for (int i = 0; i < 100; ++i) long_ones.add(minutes(239) + seconds(59));
   EXPECT_EQ(long_ones.window().until, minutes(240)) << "never beyond the range";
@@ -360,6 +400,52 @@ TEST(KeepAlive, TheHybridHistogramWaitsForTheMiddleOfItsGaps) {
   Hybrid flat;
   for (int i = 0; i < 240; ++i) flat.add(minutes(i));
   EXPECT_FALSE(flat.window().reloads()) << "all lengths alike tell nothing";
+}
+
+TEST(KeepAlive, AWindowHoldsFromItsBeginningAndEndsBeforeItsEnd) {
+  const Window window{seconds(10), seconds(20), seconds(30)};
+  const auto covers = [&](std::int64_t nanos_more, std::int64_t s) {
+    return window.covers(Duration{seconds(s).nanos + nanos_more});
+  };
+  EXPECT_TRUE(covers(-1, 10));
+  EXPECT_FALSE(covers(0, 10));
+  EXPECT_FALSE(covers(-1, 20));
+  EXPECT_TRUE(covers(0, 20));
+  EXPECT_TRUE(covers(-1, 30));
+  EXPECT_FALSE(covers(0, 30));
+}
+
+TEST(KeepAlive, OnlyWhatHadACallTellsHowLongItShouldHaveStayed) {
+  for (const bool used : {false, true}) {
+    GroupRouting how = routing();
+    how.keep_alive_policy = KeepAlive::hybrid;
+    Functions functions = with(how, 1);
+    if (used) {
+      const auto call = arrive(functions, at(1), 1);
+      tell(functions, at(2), RequestFinished{call.at(0).replica});
+    }
+    EXPECT_EQ(returned(tell(functions, at(3), DrainReplicas{kGroup, 1})), Sandboxes{1});
+    EXPECT_EQ(group(functions).left, used ? std::vector<Time>{at(2)} : std::vector<Time>{});
+  }
+}
+
+TEST(KeepAlive, OfThoseThatWentTheNewestAreRemembered) {
+  GroupRouting how = routing();
+  how.keep_alive_policy = KeepAlive::cost;
+  Functions functions = with(how, 20);
+  std::vector<Dispatch> calls;
+  for (std::uint64_t call = 1; call <= 20; ++call) {
+    calls.push_back(arrive(functions, at(1), call).at(0));
+  }
+  for (std::size_t n = 0; n < calls.size(); ++n) {
+    tell(functions, at(2 + static_cast<std::int64_t>(n)), RequestFinished{calls[n].replica});
+  }
+  tell(functions, at(30), DrainReplicas{kGroup, 20});
+  const auto& left = group(functions).left;
+  ASSERT_EQ(left.size(), 16u);
+  EXPECT_TRUE(std::is_sorted(left.begin(), left.end()));
+  EXPECT_EQ(left.front(), at(6));
+  EXPECT_EQ(left.back(), at(21));
 }
 
 TEST(KeepAlive, ARuleIsWorthMoreTheSmallerTheReplica) {

@@ -100,6 +100,27 @@ TEST(Cache, IsFilledToItsLastByteAndEvictsNoMoreThanItMust) {
   EXPECT_FALSE(cache.state().images.contains({2}));
 }
 
+TEST(Cache, WhatWasRefusedHoldsNothing) {
+  CacheConfig config;
+  config.capacity_bytes = 25;
+  Cache cache(config);
+  bring(cache, at(0), image(1, {1}), {1});
+  tell(cache, at(1), LetGo{{1}});
+  const auto no = tell(cache, at(2), Wanted{image(2, {1, 2}), {2}});
+  EXPECT_EQ(said<ImageUnavailable>(no).size(), 1u) << "its own layer is in the way";
+  EXPECT_EQ(cache.state().layers.at({1}).uses, 0u);
+  EXPECT_EQ(said<EvictLayers>(tell(cache, at(3), Wanted{image(3, {3}), {3}})),
+            (std::vector<EvictLayers>{{25, {{1}}}}));
+}
+
+TEST(Cache, WhoIsAnsweredWaitsNoMoreAndAPullThatIsDoneIsForgotten) {
+  Cache cache(CacheConfig{});
+  bring(cache, at(0), image(1, {1}), {1});
+  EXPECT_TRUE(cache.state().pulls.empty());
+  tell(cache, at(1), Wanted{image(1, {1}), {2}});
+  EXPECT_TRUE(cache.state().images.at({1}).waiting.empty());
+}
+
 TEST(Cache, APullIsTriedAgainAfterPausesThatDouble) {
   CacheConfig config;
   config.attempts = 4;

@@ -1,4 +1,7 @@
 // What a node decides at its bounds, and facts that come late, twice or about nobody.
+#include <algorithm>
+#include <utility>
+
 #include "model/core/digest.h"
 #include "tests/model/node/rig.h"
 
@@ -30,12 +33,14 @@ TEST(Node, IsFilledToTheLastUnitAndNoFurther) {
   rig.give(at(1), order(4, 5, {.disk_bytes = 1}));
   rig.give(at(1), order(5, 5, {.memory_bytes = -1}));
   rig.give(at(1), order(6, 5, {.disk_bytes = -1}));
+  rig.give(at(1), order(7, 5, {.cpu_millicores = -1}));
   EXPECT_EQ(rig.reported<RefusedReport>(),
             (std::vector<RefusedReport>{{{2}, NodeRefusal::cpu, 1, 0},
                                         {{3}, NodeRefusal::memory, 1, 0},
                                         {{4}, NodeRefusal::disk, 1, 0},
                                         {{5}, NodeRefusal::memory, -1, 0},
-                                        {{6}, NodeRefusal::disk, -1, 0}}));
+                                        {{6}, NodeRefusal::disk, -1, 0},
+                                        {{7}, NodeRefusal::cpu, -1, 0}}));
   rig.give(at(2), StopOrder{{1}});
   rig.tell(at(2), SandboxKilled{{1}});
   EXPECT_EQ(rig.node.state().use, Use{}) << "all of it came back";
@@ -51,6 +56,31 @@ TEST(Node, SharesAGpuToItsLastThousandth) {
   EXPECT_EQ(rig.reported<RefusedReport>().size(), 1u);
   EXPECT_EQ(rig.node.state().use.gpu_millis[0], 0);
   EXPECT_EQ(rig.node.state().use.gpu_millis[1], 1000);
+  rig.tell(at(1), SandboxStarted{{1}, true});
+  rig.give(at(1), on_gpus(4, 0b01, 1, 1));
+  EXPECT_EQ(rig.node.state().use.gpu_millis[0], 1);
+}
+
+TEST(Node, CountsNoMoreGpusThanAnyNodeHas) {
+  NodeShape shape = kShape;
+  shape.gpus = 32;
+  Config config;
+  Node node(config, {7, 1, 0, {1}, {1}, shape});
+  Node::Effects effects;
+  node.step(at(0), Welcomed{1, {3}}, effects);
+  node.step(at(1), FromControl{{1, 1, 0, on_gpus(1, 1u << kGpusPerNodeMax, 1, 1000)}}, effects);
+  EXPECT_TRUE(node.sandboxes().empty());
+  node.step(at(1), FromControl{{1, 2, 0, on_gpus(2, 1u << (kGpusPerNodeMax - 1), 1, 1000)}},
+            effects);
+  EXPECT_EQ(node.sandboxes().size(), 1u);
+}
+
+TEST(Node, SaysTheNumbersOfWhatIsTakenAlready) {
+  Rig rig;
+  for (const std::uint64_t sandbox : {1u, 2u, 3u, 1u}) rig.give(at(1), order(sandbox, 5, {}));
+  EXPECT_EQ(rig.reported<RefusedReport>(),
+            (std::vector<RefusedReport>{{{3}, NodeRefusal::start_slots, 1, 0},
+                                        {{1}, NodeRefusal::duplicate, 1, 0}}));
 }
 
 TEST(Node, RefusesGpusThatItHasNotThatAreNoneOrThatAreMiscounted) {
@@ -162,10 +192,13 @@ TEST(Node, BeatsInAPartOfTheIntervalThatItsIdentityGivesAndThenRegularly) {
     return node.state().beat_at;
   };
   EXPECT_NE(first_beat(1), first_beat(2));
+  Time latest{};
   for (std::uint64_t id = 1; id < 50; ++id) {
     EXPECT_GE(first_beat(id), at(100));
     EXPECT_LT(first_beat(id), at(110));
+    latest = std::max(latest, first_beat(id));
   }
+  EXPECT_GT(latest, at(109)) << "over all of it";
   Rig rig;
   const Time beat = rig.node.state().beat_at;
   EXPECT_TRUE(said<ToControl>(rig.tell({beat.nanos - 1}, Woken{})).empty());
@@ -173,6 +206,7 @@ TEST(Node, BeatsInAPartOfTheIntervalThatItsIdentityGivesAndThenRegularly) {
   ASSERT_EQ(beats.size(), 1u);
   EXPECT_EQ(beats[0].node, NodeId{3});
   EXPECT_FALSE(beats[0].envelope.message);
+  EXPECT_EQ(beats[0].envelope.sequence, 0u) << "it is no message, and none is missing before it";
   EXPECT_EQ(rig.node.state().beat_at, beat + seconds(10));
 }
 
@@ -185,6 +219,10 @@ TEST(Node, AsksToBeWokenOnlyWhenTheTimeOfItChanges) {
   const auto wakes = said<WakeAt>(rig.tell(at(0), SandboxStarted{{2}, true}));
   ASSERT_EQ(wakes.size(), 1u);
   EXPECT_EQ(wakes[0].at, (Time{1}));
+  Rig early;
+  const Time beat = early.node.state().beat_at;
+  EXPECT_EQ(said<WakeAt>(early.tell({beat.nanos - 1}, Woken{})), (std::vector<WakeAt>{{beat}}))
+      << "woken for nothing, it asks again";
 }
 
 TEST(Node, KillsWhatRunsOnceWhenControlForgetsIt) {
@@ -196,8 +234,10 @@ TEST(Node, KillsWhatRunsOnceWhenControlForgetsIt) {
   const auto kills = said<KillSandbox>(rig.tell(at(4), Unknown{1}));
   EXPECT_EQ(kills, (std::vector<KillSandbox>{{{1}, EndReason::terminated, {}}}))
       << "the other is being killed";
-  EXPECT_TRUE(rig.tell(at(5), FromControl{{1, 9, 0, order(3, 5, kOne)}}).empty())
-      << "of the registration before";
+  for (const std::uint64_t boot : {1u, 2u}) {
+    EXPECT_TRUE(rig.tell(at(5), FromControl{{boot, 1, 0, order(3, 5, kOne)}}).empty())
+        << "nobody has welcomed it yet";
+  }
   const auto one = rig.tell(at(6), SandboxKilled{{1}});
   EXPECT_TRUE(said<Scrub>(one).empty()) << "the other is still there";
   EXPECT_TRUE(said<ToControl>(one).empty()) << "control would not know what it is about";
@@ -205,8 +245,22 @@ TEST(Node, KillsWhatRunsOnceWhenControlForgetsIt) {
   EXPECT_TRUE(said<Scrub>(rig.tell(at(20), Woken{})).empty()) << "it is being wiped";
 }
 
+TEST(Node, TakesOrdersFromTheFirstAgainAfterItRegisteredAnew) {
+  Rig rig;
+  rig.give(at(1), order(1, 5, {.cpu_millicores = 9000}));
+  rig.tell(at(2), Unknown{1});
+  rig.tell(at(3), Welcomed{2, {4}});
+  rig.tell(at(4), FromControl{{2, 1, 0, {}}});  // an acknowledgement is no order
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(4), FromControl{{2, 1, 0, order(2, 5, kOne)}})).size(),
+            1u);
+}
+
 TEST(Node, IsWipedOnceHoweverOftenItIsToldTo) {
   Rig rig;
+  rig.give(at(1), order(1, 5, kOne));
+  rig.tell(at(1), SandboxStarted{{1}, true});
+  rig.tell(at(1), SandboxExited{{1}});
+  EXPECT_EQ(rig.node.state().owner, TenantId{5});
   EXPECT_EQ(said<Scrub>(rig.give(at(1), ScrubOrder{})).size(), 1u);
   EXPECT_TRUE(said<Scrub>(rig.give(at(1), ScrubOrder{})).empty());
   rig.tell(at(2), ScrubFinished{});
@@ -291,14 +345,62 @@ TEST(Node, TheLayersOfWhatEndedMayBeEvicted) {
   EXPECT_TRUE(rig.node.state().cache.holds.empty());
 }
 
-TEST(Node, ItsDigestCoversItsCache) {
-  Rig warm, cold;
-  EXPECT_EQ(warm.node.digest(), cold.node.digest());
-  const auto pulls = said<PullLayers>(warm.give(at(1), WarmOrder{{{1}, {{{9}, 10, 20}}}}));
-  const std::uint64_t pulling = warm.node.digest();
-  EXPECT_NE(pulling, cold.node.digest());
-  warm.tell(at(2), images::PullFinished{pulls.at(0).pull, true});
-  EXPECT_NE(warm.node.digest(), pulling);
+TEST(Node, WhatIsStoppedWhileItsImageComesGivesItsStartSlotBack) {
+  Rig rig;
+  rig.give(at(1), with_image(1));
+  EXPECT_EQ(rig.node.state().use.starting, 1);
+  rig.give(at(2), StopOrder{{1}});
+  EXPECT_EQ(rig.node.state().use, Use{});
+}
+
+TEST(Node, APullThatFailedIsTriedAgainExactlyWhenItsPauseEnds) {
+  Rig rig;
+  const auto pulls = said<PullLayers>(rig.give(at(1), with_image(1)));
+  rig.tell(at(2), images::PullFinished{pulls.at(0).pull, false, "x"});
+  EXPECT_EQ(rig.node.state().cache_wake, at(3));
+  EXPECT_TRUE(said<PullLayers>(rig.tell({at(3).nanos - 1}, Woken{})).empty());
+  EXPECT_EQ(said<PullLayers>(rig.tell(at(3), Woken{})).size(), 1u);
+  EXPECT_EQ(rig.node.state().cache_wake, kNever);
+}
+
+TEST(Node, EvictsWhatIsIdleForWhatIsWanted) {
+  Config config;
+  config.cache.capacity_bytes = 30;
+  Node node(config, {7, 1, 0, {1}, {1}, kShape});
+  Node::Effects effects;
+  node.step(at(0), Welcomed{1, {3}}, effects);
+  node.step(at(1), FromControl{{1, 1, 0, WarmOrder{{{1}, {{{9}, 10, 20}}}}}}, effects);
+  node.step(at(2), images::PullFinished{said<PullLayers>(effects).at(0).pull, true}, effects);
+  node.step(at(3), FromControl{{1, 2, 0, WarmOrder{{{2}, {{{8}, 10, 20}}}}}}, effects);
+  EXPECT_EQ(said<images::EvictLayers>(effects).size(), 1u);
+}
+
+TEST(Node, WhatIsStoppedWhileItsNextStartWaitsForASlotIsNotStarted) {
+  Rig rig;
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    StartOrder start = order(n, 5, {});
+    start.restart = true;
+    rig.give(at(1), start);
+    rig.tell(at(1), SandboxStarted{{n}, true});
+  }
+  for (std::uint64_t n = 1; n <= 3; ++n) rig.tell(at(2), SandboxExited{{n}});
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(3), Woken{})).size(), 2u) << "as many as it has slots";
+  rig.give(at(3), StopOrder{{3}});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(4), SandboxStarted{{1}, true})).empty());
+  EXPECT_EQ(rig.node.sandboxes().at({3}).phase, Phase::stopping);
+  EXPECT_EQ(rig.node.state().use.restarting, 1);
+}
+
+TEST(Node, ItsDigestIsOfItsStateAndOfItsCache) {
+  Rig rig;
+  rig.give(at(1), with_image(1));
+  State state = rig.node.state();
+  EXPECT_FALSE(state.cache.images.empty());
+  const images::CacheState cache = std::exchange(state.cache, {});
+  Digest digest;
+  digest.add(state);
+  digest.add(cache);
+  EXPECT_EQ(rig.node.digest(), digest.value());
 }
 
 }  // namespace

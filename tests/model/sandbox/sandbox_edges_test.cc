@@ -204,6 +204,28 @@ TEST(Sandboxes, LeaveTheListOfTheirNodeFromAnyPlaceInIt) {
   }
 }
 
+TEST(Sandboxes, AreNotLinkedToTheNeighboursOfAnEarlierNode) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId moved = place(sandboxes, at(1), {1});
+  const SandboxId neighbour = place(sandboxes, at(1), {1});
+  tell(sandboxes, at(2), NodeRefused{moved, {1}, NodeRefusal::cpu});
+  tell(sandboxes, at(3), Placed{moved, {2}, 0});
+  tell(sandboxes, at(4), Started{moved, {2}});
+  tell(sandboxes, at(5), Ended{moved, {2}, EndReason::exited});
+  EXPECT_TRUE(tell(sandboxes, at(6), NodeLost{{2}}).empty());
+  EXPECT_EQ(said<AskAdmission>(tell(sandboxes, at(7), NodeLost{{1}})).size(), 1u);
+  EXPECT_NE(sandboxes.find(neighbour), nullptr);
+}
+
+TEST(Sandboxes, ALateWordOfAnEarlierRestartIsNoNews) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(1), {1});
+  EXPECT_EQ(tell(sandboxes, at(2), NodeRestarted{id, {1}, 2, false}).size(), 1u);
+  EXPECT_TRUE(tell(sandboxes, at(3), NodeRestarted{id, {1}, 1, true}).empty());
+  EXPECT_EQ(sandboxes.find(id)->restarts, 2u);
+  EXPECT_TRUE(sandboxes.find(id)->waits);
+}
+
 TEST(Sandboxes, EndOnALostNodeWhatSomebodyHadAskedToEnd) {
   Sandboxes sandboxes(Config{});
   const SandboxId id = place(sandboxes, at(1), {1});

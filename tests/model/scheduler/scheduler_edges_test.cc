@@ -1,4 +1,5 @@
 // Bounds of what a scheduler takes: nodes and asks that mean nothing, and the last that does.
+#include "model/scheduler/trees.h"
 #include "tests/model/scheduler/desk.h"
 
 namespace chalk::scheduler {
@@ -73,6 +74,7 @@ TEST(Scheduler, TakesTheLastNodeAndTheLastSandboxThatItMay) {
   EXPECT_EQ(desk.state().live_nodes, 1u);
   desk.add(3, cores(4));
   EXPECT_EQ(desk.state().ignored.nodes_over_limit, 1u);
+  EXPECT_EQ(desk.state().live_nodes, 1u);
   EXPECT_EQ(desk.place(one(2)), 2u);
   EXPECT_EQ(desk.refused(one(3)), (NotPlaced{{3}, Shortage::limit, 3, 2, 0}));
 }
@@ -111,6 +113,55 @@ TEST(Scheduler, ListsOfANodesReservationsHoldWhateverIsReleased) {
       for (const Reservation& held : desk.state().reservations) EXPECT_EQ(held.node, 0u);
     }
   }
+}
+
+TEST(Scheduler, FindsTheNodesOfAGridOnAnyOfItsLevels) {
+  for (const std::uint32_t row : {0u, 8u, 63u, 64u, 65u, 100u}) {
+    for (const std::uint32_t column : {0u, 8u, 63u, 64u, 65u, 90u}) {
+      Desk desk;
+      NodeShape shape = cores(1);
+      shape.cpu_millicores = CpuScale::lowest(row);
+      shape.memory_bytes = MemoryScale::lowest(column);
+      for (std::uint64_t node = 1; node <= 256; ++node) desk.add(node, shape);
+      ASSERT_NE(desk.state().buckets.at(0).grid, kNone);
+      PlaceAsked asked = one(1, shape.cpu_millicores);
+      asked.ask.memory_bytes = shape.memory_bytes + 1;
+      EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::memory, shape.memory_bytes + 1,
+                                                shape.memory_bytes, 256}));
+      asked.ask.memory_bytes = shape.memory_bytes;
+      asked.ask.cpu_millicores = shape.cpu_millicores + 1;
+      EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::cpu, shape.cpu_millicores + 1,
+                                                shape.cpu_millicores, 256}));
+      asked.ask.cpu_millicores = shape.cpu_millicores;
+      EXPECT_EQ(desk.place(asked), 1u);
+    }
+  }
+}
+
+TEST(Scheduler, FindsTheNextBitUpwardsAndDownwards) {
+  for (const std::array<std::uint64_t, 2>& bits :
+       {std::array<std::uint64_t, 2>{0, 0}, {1, 0}, {0, 1}, {1ULL << 63, 1}, {5, 1ULL << 63},
+        {1, 1ULL << 62}}) {
+    const auto set = [&](std::uint32_t at) { return (bits[at / 64] >> at % 64 & 1) != 0; };
+    for (std::uint32_t from = 0; from < kLevels; ++from) {
+      std::uint32_t up = from;
+      while (up < kLevels && !set(up)) ++up;
+      EXPECT_EQ(next_bit(bits, from), up);
+      std::uint32_t down = from;
+      while (down != kNone && !set(down)) down = down == 0 ? kNone : down - 1;
+      EXPECT_EQ(previous_bit(bits, from), down);
+    }
+  }
+}
+
+TEST(Scheduler, ALevelHoldsWhatLiesFromItsLowestToItsHighest) {
+  for (std::uint32_t level = 0; level + 1 < kLevels; ++level) {
+    EXPECT_EQ(CpuScale::level(CpuScale::lowest(level)), level);
+    EXPECT_EQ(CpuScale::level(CpuScale::highest(level)), level);
+    EXPECT_EQ(CpuScale::highest(level) + 1, CpuScale::lowest(level + 1));
+  }
+  EXPECT_EQ(CpuScale::highest(kLevels - 1), INT64_MAX);
+  EXPECT_EQ(CpuScale::level(INT64_MAX), kLevels - 1);
 }
 
 TEST(Scheduler, AMixForgetsByHalves) {

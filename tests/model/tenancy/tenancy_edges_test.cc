@@ -320,6 +320,26 @@ TEST(Tenancy, ARoundEndsAfterSomeFailuresAndTheNextGoesOnFromThere) {
   EXPECT_EQ(fruitless_round(tenancy), (Tried{1, 2}));
 }
 
+TEST(Tenancy, ARoundThatWentRoundTheEndOfTheLineEnds) {
+  Config config;
+  config.separate_tenants = false;
+  config.tries_per_event = 2;
+  Tenancy tenancy = with_tenants(4, config);
+  std::uint64_t tenant = 0;
+  for (const std::int64_t cpu : {10, 9, 20, 20}) {
+    ++tenant;
+    make_wait(tenancy, tenant, tenant, {.cpu_millicores = cpu});
+  }
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{1, 2}));
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{2})) << "the others take as much";
+}
+
+TEST(Tenancy, AnUnknownTenantIsRefused) {
+  Tenancy tenancy(Config{});
+  EXPECT_EQ(said<RefuseSandbox>(tell(tenancy, at(0), SandboxAsked{{3}, {9}, kOne, {}})),
+            (std::vector<RefuseSandbox>{{{3}, Rule::unknown_tenant, 1, 0, 0}}));
+}
+
 TEST(Tenancy, ARoundGoesOnPastWhatFindsRoom) {
   Tenancy tenancy = with_tenants(2);
   make_wait(tenancy, 1, 1);
