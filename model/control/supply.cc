@@ -1,6 +1,7 @@
 // What fleet asks about the rest: what waits, and which nodes it can do without.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "model/control/control.h"
@@ -24,6 +25,16 @@ std::uint32_t used_permille(const scheduler::Node& node, const scheduler::NodeIn
   return static_cast<std::uint32_t>(std::min<std::int64_t>(most, 1000));
 }
 
+// Everybody with something waiting, in the order of the lines; who is in a family after it.
+template <class Visit>
+void walk(const tenancy::State& state, const std::set<tenancy::Place>& line, const Visit& visit) {
+  for (const tenancy::Place& place : line) {
+    const tenancy::Tenant& tenant = state.tenants.at(place.tenant);
+    visit(place.tenant, tenant);
+    walk(state, tenant.line, visit);
+  }
+}
+
 }  // namespace
 
 void Control::handle(const fleet::AskWaiting&) {
@@ -33,9 +44,9 @@ void Control::handle(const fleet::AskWaiting&) {
   fleet::WaitingSeen seen;
   std::size_t looked_at = 0;
   const tenancy::State& state = tenancy_.state();
-  for (const auto& [share, tenant] : state.line) {
+  walk(state, state.line, [&](TenantId tenant, const tenancy::Tenant& line) {
     const TenantId owner = tenancy_.owner_key(tenant);
-    for (const auto& [ticket, sandbox] : state.tenants.at(tenant).waiting) {
+    for (const auto& [ticket, sandbox] : line.waiting) {
       if (++looked_at > kWaitingSeen) break;
       const sandbox::Record* record = sandboxes_.find(sandbox);
       if (record == nullptr) continue;
@@ -47,7 +58,7 @@ void Control::handle(const fleet::AskWaiting&) {
       if (is_new) seen.waiting.push_back({owner, pool, ask, 0});
       ++seen.waiting[at->second].count;
     }
-  }
+  });
   drive(fleet_, fleet_scratch_, seen);
 }
 
