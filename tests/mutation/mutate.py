@@ -81,7 +81,7 @@ class Tests:
             self.tiers.append(("scenarios", scenarios))
 
     def record(self, command, name):
-        path = OUT / "reached"
+        path = OUT / f"reached.{os.getpid()}"
         path.unlink(missing_ok=True)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         done = subprocess.run(command, env={**self.environment, "CHALK_MUTATION_REACHED": str(path)}, cwd=ROOT,
@@ -93,6 +93,7 @@ class Tests:
         for line in path.read_text().splitlines():
             test, milliseconds, numbers = line.split("\t")
             tests.append((test, spent if test == "all" else int(milliseconds), set(map(int, numbers.split()))))
+        path.unlink()
         return tests
 
     def batches(self, number):
