@@ -29,7 +29,11 @@ void Distribution::on(const SourceAsked& asked, Effects& effects) {
   const auto known = swarm.members.find(asked.node);
   if (known != swarm.members.end()) {
     std::vector<NodeId> sources = known->second.sources;
-    std::erase_if(sources, [&](NodeId node) { return !swarm.members.contains(node); });
+    // One that was gone and is back may by now get it from here: no source is younger than its child.
+    std::erase_if(sources, [&](NodeId node) {
+      const auto source = swarm.members.find(node);
+      return source == swarm.members.end() || source->second.joined > known->second.joined;
+    });
     effects.push_back(SourcesChosen{asked.node, asked.image, std::move(sources)});
     return;
   }

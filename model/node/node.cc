@@ -143,6 +143,7 @@ void Node::on(Time now, const Resumed&, Effects& effects) {
 void Node::on(Time now, const FromControl& from, Effects& effects) {
   const auto& envelope = from.envelope;
   if (!state_.id || envelope.incarnation != state_.registration.incarnation) return;
+  if (from.node && from.node != state_.id) return;
   state_.reports.acknowledge(envelope.acknowledged);
   if (!envelope.message || !state_.orders.accept(envelope.sequence)) return;
   std::visit([&](const auto& one) { order(now, one, effects); }, *envelope.message);

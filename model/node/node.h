@@ -56,9 +56,12 @@ struct Unknown {  // control does not know this boot of us: end everything and r
   std::uint64_t incarnation = 0;
   CHALK_FIELDS(Unknown, incarnation)
 };
+// Where control gives a node up whose welcome was lost, the next identity has the same incarnation:
+// what was meant for the earlier one and comes late is known by its id.
 struct FromControl {
   Envelope<NodeOrder> envelope;
-  CHALK_FIELDS(FromControl, envelope)
+  NodeId node = {};  // 0: of a connection that keeps the order, so nothing comes late
+  CHALK_FIELDS(FromControl, envelope, node)
 };
 struct SandboxStarted {
   SandboxId sandbox;

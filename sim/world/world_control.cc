@@ -45,7 +45,7 @@ void World::obey(const control::ToNode& message) {
   machines_->prefetch_node(nodes_[index].machine, 10);
   for (int copy = 0; copy < (way.twice ? 2 : 1); ++copy) {
     queue_.push(kMessageLane, at, kToNode, index,
-                node_mail_.put(node::FromControl{message.envelope}));
+                node_mail_.put(node::FromControl{message.envelope, message.node}));
   }
 }
 

@@ -57,6 +57,16 @@ TEST(Distribution, OfATreeFillsItBreadthFirstAndNamesTheNextAbove) {
   EXPECT_EQ(ask(who, 7), (Nodes{{3}, {1}}));
 }
 
+TEST(Distribution, NamesNoSourceThatWentAndNowGetsItFromHere) {
+  Distribution who({Spreading::tree, 2});
+  join(who, 2);
+  ask(who, 1);
+  EXPECT_EQ(ask(who, 2), Nodes{{1}});
+  join(who, 1);  // it booted anew
+  EXPECT_EQ(ask(who, 1), Nodes{{2}});
+  EXPECT_EQ(ask(who, 2), Nodes{}) << "else each would wait for the other";
+}
+
 TEST(Distribution, TakesWhoHasItAllForARootAgain) {
   Distribution who({Spreading::tree, 2});
   join(who, 5);

@@ -294,14 +294,16 @@ TEST(Node, EndsWhatWasStoppedWhileItStartedWhenItsStartFails) {
   rig.give(at(1), order(1, 5, kOne));
   rig.give(at(1), StopOrder{{1}});
   EXPECT_TRUE(rig.node.sandboxes().at({1}).start_under_way);
-  EXPECT_EQ(rig.node.state().use.starting, 0);
+  EXPECT_EQ(rig.node.state().use.starting, 1) << "it goes on until the runtime has stopped it";
   rig.tell(at(2), SandboxStarted{{1}, false, "no"});
+  EXPECT_EQ(rig.node.state().use.starting, 0);
   EXPECT_EQ(rig.reported<EndedReport>(),
             (std::vector<EndedReport>{{{1}, EndReason::terminated, "no"}}));
   rig.give(at(3), order(2, 5, kOne));
   rig.give(at(3), StopOrder{{2}});
   rig.tell(at(4), SandboxStarted{{2}, true});
   EXPECT_FALSE(rig.node.sandboxes().at({2}).start_under_way);
+  EXPECT_EQ(rig.node.state().use.starting, 0);
 }
 
 TEST(Node, SaysWhyWhatRanEnded) {

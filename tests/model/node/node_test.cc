@@ -185,6 +185,9 @@ TEST(Node, TakesEnvelopesOnceAndInOrder) {
   EXPECT_TRUE(said<StartSandbox>(rig.tell(at(1), first)).empty()) << "repeated";
   EXPECT_TRUE(rig.tell(at(1), FromControl{{9, 2, 0, order(3, 5, kOne)}}).empty())
       << "of another boot";
+  EXPECT_TRUE(rig.tell(at(1), FromControl{{1, 2, 0, order(2, 5, kOne)}, {7}}).empty())
+      << "for who it was to control before its welcome was lost";
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(1), FromControl{{1, 2, 0, order(2, 5, kOne)}, {3}})).size(), 1u);
 }
 
 TEST(Node, SendsReportsAgainUntilTheyAreAcknowledged) {
