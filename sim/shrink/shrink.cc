@@ -35,7 +35,10 @@ void walk(const Tree& tree, const Pointer& at, Visit&& visit) {
 }
 
 bool is_zero(const Tree& map, const char* key) {
-  return !map.contains(key) || map.at(key) == "0" || map.at(key) == "0s" || map.at(key) == "0ms";
+  if (!map.contains(key)) return true;
+  const Tree& value = map.at(key);  // "0", "0s", "0m", ...
+  return value.is_string() &&
+         value.get<std::string>().find_first_of("123456789") == std::string::npos;
 }
 
 // Whether everything could end, were there no bug: faults end, somebody ends each sandbox, and

@@ -52,7 +52,10 @@ json judge(const Trial& trial) {
   const Result result = run(setup, false);
   json out = {{"events", result.events}};
   if (!result.broken.empty()) {
-    out.update(failing(kind_of_broken(result.broken[0]), result.broken[0]));
+    std::string kind = kind_of_broken(result.broken[0]);
+    // Work that no node could ever take is no smaller case of work that was not placed.
+    if (result.refused.contains("never_fits")) kind += ", where something never fits";
+    out.update(failing(kind, result.broken[0]));
     return out;
   }
   for (const Assertion& assertion : result.assertions) {
