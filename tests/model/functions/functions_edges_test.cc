@@ -6,46 +6,16 @@
 #include <string_view>
 
 #include "model/functions/functions.h"
-#include "tests/support/said.h"
+#include "rig.h"
 
 namespace chalk::functions {
 namespace {
 
-using test::said;
-using test::tell;
 
-constexpr GroupId kGroup{1};
-constexpr Time at(std::int64_t s) { return Time{seconds(s).nanos}; }
-
-GroupRouting routing() {
-  GroupRouting out;
-  out.group = kGroup;
-  out.report_interval = seconds(1);
-  return out;
-}
-Functions with(const GroupRouting& how, std::uint64_t replicas = 0, Config config = {}) {
-  Functions functions(config);
-  tell(functions, at(0), how);
-  for (std::uint64_t n = 1; n <= replicas; ++n) tell(functions, at(0), ReplicaReady{kGroup, {n}});
-  return functions;
-}
 std::vector<Dispatch> arrive(Functions& functions, Time now, std::uint64_t call) {
   return said<Dispatch>(tell(functions, now, RequestArrived{{call}, kGroup}));
 }
-std::vector<Effect> run_until(Functions& functions, Time end) {
-  std::vector<Effect> effects;
-  while (functions.state().wake <= end) {
-    functions.step(functions.state().wake, Woken{}, effects);
-  }
-  return effects;
-}
-std::vector<std::uint64_t> returned(const std::vector<Effect>& effects) {
-  std::vector<std::uint64_t> out;
-  for (const auto& one : said<ReturnReplica>(effects)) out.push_back(one.sandbox.value);
-  return out;
-}
 const Group& group(const Functions& functions) { return functions.state().groups.at(0); }
-using Sandboxes = std::vector<std::uint64_t>;
 
 TEST(Functions, EachRefusalHasAName) {
   EXPECT_EQ(rule_name(Rule::unknown_group), std::string_view("unknown_group"));

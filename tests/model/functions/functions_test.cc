@@ -2,33 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/support/said.h"
+#include "rig.h"
 
 namespace chalk::functions {
 namespace {
 
-using test::said;
-using test::tell;
-
-constexpr GroupId kGroup{1};
-constexpr Time at(std::int64_t s) { return Time{seconds(s).nanos}; }
 RequestId call(std::uint64_t n) { return {n}; }
 SandboxId sandbox(std::uint64_t n) { return {n}; }
 
-GroupRouting routing() {
-  GroupRouting out;
-  out.group = kGroup;
-  out.report_interval = seconds(1);
-  return out;
-}
-Functions with(const GroupRouting& routing, std::uint64_t replicas = 0, Config config = {}) {
-  Functions functions(config);
-  tell(functions, at(0), routing);
-  for (std::uint64_t n = 1; n <= replicas; ++n) {
-    tell(functions, at(0), ReplicaReady{kGroup, sandbox(n)});
-  }
-  return functions;
-}
 std::vector<Effect> arrive(Functions& functions, Time now, std::uint64_t n) {
   return tell(functions, now, RequestArrived{call(n), kGroup});
 }
@@ -41,20 +22,6 @@ Dispatch serve(Functions& functions, Time now, std::uint64_t n) {
 std::vector<Effect> finish(Functions& functions, Time now, const Dispatch& dispatched) {
   return tell(functions, now, RequestFinished{dispatched.replica});
 }
-// Wakes the machine at everything it asked for, up to `end`.
-std::vector<Effect> run_until(Functions& functions, Time end) {
-  std::vector<Effect> effects;
-  while (functions.state().wake <= end) {
-    functions.step(functions.state().wake, Woken{}, effects);
-  }
-  return effects;
-}
-std::vector<std::uint64_t> returned(const std::vector<Effect>& effects) {
-  std::vector<std::uint64_t> out;
-  for (const auto& one : said<ReturnReplica>(effects)) out.push_back(one.sandbox.value);
-  return out;
-}
-using Sandboxes = std::vector<std::uint64_t>;
 
 TEST(Functions, ChoosesTheReplicaUsedMostRecently) {
   Functions functions = with(routing(), 3);

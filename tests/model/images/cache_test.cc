@@ -5,23 +5,11 @@
 
 #include <algorithm>
 
-#include "tests/support/said.h"
+#include "rig.h"
 
 namespace chalk::images {
 namespace {
 
-using test::said;
-using test::tell;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-
-// An image of layers of 10 bytes (25 unpacked), each named by its number.
-ImageSpec image(std::uint64_t id, std::vector<std::uint64_t> layers) {
-  ImageSpec spec;
-  spec.image = {id};
-  for (const std::uint64_t layer : layers) spec.layers.push_back({{layer}, 10, 25});
-  return spec;
-}
 PullFinished done(const PullLayers& pull, bool good = true) { return {pull.pull, good}; }
 PullFinished bad(const PullLayers& pull) { return {pull.pull, false, "no such layer", true}; }
 

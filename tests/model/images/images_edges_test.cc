@@ -3,22 +3,11 @@
 
 #include "model/images/cache.h"
 #include "model/images/catalogue.h"
-#include "tests/support/said.h"
+#include "rig.h"
 
 namespace chalk::images {
 namespace {
 
-using test::said;
-using test::tell;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-
-ImageSpec image(std::uint64_t id, std::vector<std::uint64_t> layers) {
-  ImageSpec spec;
-  spec.image = {id};
-  for (const std::uint64_t layer : layers) spec.layers.push_back({{layer}, 10, 25});
-  return spec;
-}
 std::vector<PullLayers> want(Cache& cache, Time now, const ImageSpec& spec, SandboxId sandbox) {
   return said<PullLayers>(tell(cache, now, Wanted{spec, sandbox}));
 }
