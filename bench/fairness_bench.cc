@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/spread.h"
 #include "model/functions/functions.h"
 #include "model/gateway/shards.h"
 #include "model/scheduler/scheduler.h"
@@ -30,20 +31,6 @@ namespace chalk::bench {
 namespace {
 
 using sim::from_nanos;
-
-struct Spread {
-  std::vector<double> values;
-  void add(double value) { values.push_back(value); }
-  double middle() const {
-    auto sorted = values;
-    std::ranges::sort(sorted);
-    return sorted[sorted.size() / 2];
-  }
-  std::string text(int digits) const {
-    const auto [low, high] = std::ranges::minmax(values);
-    return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", middle(), digits, low, digits, high, digits);
-  }
-};
 
 double quantile(std::vector<double>& values, double q) {
   std::ranges::sort(values);

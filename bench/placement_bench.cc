@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bench/openb_shape.h"
+#include "bench/spread.h"
 #include "model/scheduler/scheduler.h"
 #include "sim/workload/trace.h"
 
@@ -105,20 +106,6 @@ class Cluster {
   std::vector<Live> live_;
   std::vector<std::uint64_t> vacant_;
   std::int64_t all_ = 0, used_ = 0;
-};
-
-struct Spread {
-  std::vector<double> values;
-  void add(double value) { values.push_back(value); }
-  double middle() const {
-    auto sorted = values;
-    std::ranges::sort(sorted);
-    return sorted.empty() ? 0 : sorted[sorted.size() / 2];
-  }
-  std::string text(int digits) const {
-    const auto [low, high] = std::ranges::minmax(values);
-    return fmt::format("{:.{}f} ({:.{}f} to {:.{}f})", middle(), digits, low, digits, high, digits);
-  }
 };
 
 struct Outcome {
