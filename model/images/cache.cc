@@ -3,6 +3,15 @@
 #include <algorithm>
 
 namespace chalk::images {
+namespace {
+
+// From the next peer that it may be tried at, else from the registry.
+PullLayers order_of(PullId number, const Pull& pull) {
+  return {number,      pull.image,  pull.bytes, pull.unpacked_bytes,
+          pull.layers, pull.sources.empty() ? NodeId{} : pull.sources.front()};
+}
+
+}  // namespace
 
 void Cache::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
@@ -124,8 +133,7 @@ void Cache::on(Time now, const Woken&, Effects& effects) {
 void Cache::on(Time, const Resumed&, Effects& effects) {
   for (const auto& [number, pull] : state_.pulls) {
     if (!pull.running) continue;
-    effects.push_back(PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers,
-                                 pull.sources.empty() ? NodeId{} : pull.sources.front()});
+    effects.push_back(order_of(number, pull));
   }
 }
 
@@ -136,15 +144,12 @@ void Cache::start_pulls(Time now, Effects& effects) {
     Pull& pull = state_.pulls.at(number);
     pull.running = true;
     ++state_.pulling;
-    NodeId source;
     if (!pull.sources.empty()) {
-      source = pull.sources.front();
       const std::int64_t rate = std::max<std::int64_t>(config_.peer_bytes_per_second, 1);
       pull.give_up_at = now + config_.peer_patience + seconds(pull.bytes / rate);
       state_.timers.arm(pull.give_up_at, number);
     }
-    effects.push_back(
-        PullLayers{number, pull.image, pull.bytes, pull.unpacked_bytes, pull.layers, source});
+    effects.push_back(order_of(number, pull));
   }
 }
 
