@@ -9,7 +9,6 @@
 // The macro stands after the members, names each of them in order, and defines operator==.
 #pragma once
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 
 #define CHALK_PARENS ()
@@ -17,28 +16,32 @@
 #define CHALK_EXPAND4(...) CHALK_EXPAND3(CHALK_EXPAND3(CHALK_EXPAND3(__VA_ARGS__)))
 #define CHALK_EXPAND3(...) CHALK_EXPAND2(CHALK_EXPAND2(CHALK_EXPAND2(__VA_ARGS__)))
 #define CHALK_EXPAND2(...) __VA_ARGS__
-#define CHALK_MEMBERS(type, first, ...) \
-  &type::first __VA_OPT__(, CHALK_MEMBERS_AGAIN CHALK_PARENS(type, __VA_ARGS__))
-#define CHALK_MEMBERS_AGAIN() CHALK_MEMBERS
+#define CHALK_VISIT(first, ...) \
+  visit(self.first);            \
+  __VA_OPT__(CHALK_VISIT_AGAIN CHALK_PARENS(__VA_ARGS__))
+#define CHALK_VISIT_AGAIN() CHALK_VISIT
 
-#define CHALK_FIELDS(type, ...)                                 \
-  bool operator==(const type&) const = default;                 \
-  static constexpr std::string_view type_name = #type;          \
-  static constexpr std::string_view field_names = #__VA_ARGS__; \
-  static constexpr auto fields =                                \
-      std::tuple{__VA_OPT__(CHALK_EXPAND(CHALK_MEMBERS(type, __VA_ARGS__)))};
+// Plain statements, and no tuple of member pointers: every file of the project instantiates these
+// for hundreds of structs, and the tuples took half of the time to compile it.
+#define CHALK_FIELDS(type, ...)                                                             \
+  bool operator==(const type&) const = default;                                             \
+  static constexpr std::string_view type_name = #type;                                      \
+  static constexpr std::string_view field_names = #__VA_ARGS__;                             \
+  static constexpr void each_field([[maybe_unused]] auto& self, [[maybe_unused]] auto&& visit) { \
+    __VA_OPT__(CHALK_EXPAND(CHALK_VISIT(__VA_ARGS__)))                                      \
+  }
 
 namespace chalk {
 
 template <class T>
 concept Described = requires {
-  std::remove_cvref_t<T>::fields;
+  std::remove_cvref_t<T>::field_names;
 };
 
 // Calls visit(member) for each described member of `value`, in order.
 template <Described T, class Visit>
 constexpr void for_each_field(T& value, Visit&& visit) {
-  std::apply([&](auto... member) { (visit(value.*member), ...); }, std::remove_cvref_t<T>::fields);
+  std::remove_cvref_t<T>::each_field(value, visit);
 }
 
 }  // namespace chalk

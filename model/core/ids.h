@@ -15,7 +15,7 @@ struct Id {
   explicit operator bool() const { return value != 0; }
   static constexpr std::string_view type_name = "Id";
   static constexpr std::string_view field_names = "value";
-  static constexpr auto fields = std::tuple{&Id::value};
+  static constexpr void each_field(auto& self, auto&& visit) { visit(self.value); }
 };
 
 using TenantId = Id<struct TenantTag>;

@@ -70,8 +70,7 @@ class Printer {
   }
   void put(const Described auto& value) {
     using T = std::remove_cvref_t<decltype(value)>;
-    constexpr auto count = std::tuple_size_v<decltype(T::fields)>;
-    if constexpr (count == 1 && requires { value.value; }) {
+    if constexpr (T::field_names == "value") {
       put(value.value);  // an id prints as its number
     } else {
       text_ += T::type_name;
