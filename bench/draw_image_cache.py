@@ -37,11 +37,14 @@ def panel(out, at, title, points):
     for tick in range(low, 101, 10):
         out.append(f'<text x="{left + (tick - low) * scale:.0f}" y="{top + SIDE + 16}" text-anchor="middle">{tick}</text>'
                    f'<text x="{left - 6}" y="{top + SIDE - (tick - low) * scale + 4:.0f}" text-anchor="end">{tick}</text>')
-    for name, (objects, seconds) in points.items():
+    lowest = {"start": top, "end": top}  # where the last label of each side ended: the next goes below it
+    for name, (objects, seconds) in sorted(points.items(), key=lambda point: -point[1][1]):
         x, y = left + (objects - low) * scale, top + SIDE - (seconds - low) * scale
+        side = "start" if x < left + SIDE / 2 else "end"
+        lowest[side] = max(y + 4, lowest[side] + 13)
         out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[name]}"/>'
-                   f'<text x="{x + (7 if objects < 80 else -7):.1f}" y="{y + 4:.1f}" fill="{COLOURS[name]}" '
-                   f'text-anchor="{"start" if objects < 80 else "end"}">{name}</text>')
+                   f'<text x="{x + (7 if side == "start" else -7):.1f}" y="{lowest[side]:.1f}" '
+                   f'fill="{COLOURS[name]}" text-anchor="{side}">{name}</text>')
 
 
 def main():

@@ -77,9 +77,9 @@ def rows(seeds):
 
 def svg(lines, path):
     """Share of the sandboxes that run, over seconds since they were asked for; logarithmic."""
-    width, height, left, low, high = 720, 320, 60, 0.1, 2000.0
+    width, height, left, legend, low, high = 800, 320, 60, 230, 0.1, 2000.0
     def x(seconds):
-        return left + (width - left - 150) * math.log(max(seconds, low) / low) / math.log(high / low)
+        return left + (width - left - legend) * math.log(max(seconds, low) / low) / math.log(high / low)
     colours = ["#888888", "#c06000", "#4080c0", "#004080", "#40a060", "#a040a0", "#c02040"]
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 50}" font-family="sans-serif" font-size="12">']
     for tick in (0.1, 1, 10, 100, 1000):
@@ -87,12 +87,14 @@ def svg(lines, path):
                    f'<text x="{x(tick):.1f}" y="{height + 18}" text-anchor="middle">{tick:g} s</text>')
     for share in (0, 0.5, 1):
         y = height - (height - 10) * share
-        out.append(f'<line x1="{left}" y1="{y}" x2="{width - 150}" y2="{y}" stroke="#dddddd"/>'
+        out.append(f'<line x1="{left}" y1="{y}" x2="{width - legend}" y2="{y}" stroke="#dddddd"/>'
                    f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{share:.0%}</text>')
     for at, (name, points) in enumerate(lines):
         path_points = " ".join(f"{x(ms / 1000):.1f},{height - (height - 10) * share:.1f}" for ms, share in points)
-        out.append(f'<polyline points="{path_points}" fill="none" stroke="{colours[at]}" stroke-width="2"/>'
-                   f'<text x="{width - 140}" y="{24 + 18 * at}" fill="{colours[at]}">{name}</text>')
+        # Where no peer has the image yet this line lies on the registry's, which shows through its gaps.
+        out.append(f'<polyline points="{path_points}" fill="none" stroke="{colours[at]}" stroke-width="2" '
+                   f'stroke-dasharray="{"8 3" if name == "peer" else "none"}"/>'
+                   f'<text x="{width - legend + 10}" y="{24 + 18 * at}" fill="{colours[at]}">{name}</text>')
     out.append(f'<text x="{left}" y="{height + 40}">sandboxes that run, by the time since they were asked for</text></svg>')
     pathlib.Path(path).write_text("\n".join(out) + "\n")
 

@@ -187,6 +187,7 @@ class World {
   void offer(Job&& job);
   void transfer(Job&& job);
   void part_done(Job&& job);
+  void stop_waiting(std::uint32_t node, ImageId image);
   void offer_waiting(std::uint32_t node, ImageId image);
   void settle_copies(std::uint32_t node);
   void stop_serving(std::uint32_t node);

@@ -121,14 +121,25 @@ void World::part_done(Job&& job) {
       return transfer(std::move(job));
     case Job::Part::unpack: break;
   }
-  if (!job.good && copy != copies_.end()) {  // who waited for it learns that it does not come
-    copy->second.begun = false;
-    const std::vector<std::uint64_t> waiting = std::exchange(copy->second.waiting, {});
-    for (const std::uint64_t slot : waiting) break_off(jobs_.take(slot));
-  }
+  if (!job.good && copy != copies_.end()) copy->second.begun = false;
   const std::uint32_t node = job.node;
   step_node(node, images::PullFinished{job.pull, job.good});
+  if (!job.good) stop_waiting(node, job.image);
   settle_copies(node);
+}
+
+// After a pull that failed. Where the node goes on with its next source at once, who waits for it
+// goes on waiting: to leave would move all below it up and start them anew. Else they learn that it
+// does not come.
+void World::stop_waiting(std::uint32_t node, ImageId image) {
+  const auto copy = copies_.find({node, image});
+  if (copy == copies_.end()) return;
+  const auto& pulls = machines_->node(nodes_[node].machine).cache().state().pulls;
+  for (const auto& [number, pull] : pulls) {
+    if (pull.image == image && pull.running) return;
+  }
+  const std::vector<std::uint64_t> waiting = std::exchange(copy->second.waiting, {});
+  for (const std::uint64_t slot : waiting) break_off(jobs_.take(slot));
 }
 
 void World::offer_waiting(std::uint32_t node, ImageId image) {
