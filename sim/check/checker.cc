@@ -108,7 +108,7 @@ void Checker::refused(std::uint64_t request) {
 }
 
 void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
-                               std::uint32_t stopping) {
+                               const autoscaler::Group& known) {
   const auto found = limits_.groups.find(group.value);
   if (found == limits_.groups.end()) return;
   const CheckLimits::Replicas& limit = found->second;
@@ -125,7 +125,12 @@ void Checker::compare_replicas(Time now, GroupId group, std::uint32_t live, std:
   while (root * root < most) ++root;
   const std::int64_t calls = most + (root * limit.slack_permille + 999) / 1000;
   const std::int64_t enough = std::max<std::int64_t>(limit.min, calls / limit.concurrency + 1);
-  // Those that the gateway has been asked to drain are surplus on their way out.
+  // Those that the gateway has been asked to drain are surplus on their way out, if it lets them go.
+  Declined& declined = declined_[group];
+  if (known.stopping + known.starting != 0) declined.since = now;
+  if (known.stopping != 0) declined.replicas = std::max(declined.replicas, known.stopping);
+  else if (now - declined.since > limits_.look) declined.replicas = 0;
+  const std::uint32_t stopping = declined.replicas;
   if (wanted > enough + stopping) {
     broke(now, 6,
           name + " has " + std::to_string(wanted - stopping) + " replicas ordered or running, " +
@@ -169,8 +174,8 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
     if (record.group && !record.stop_asked) ++wanted_of_group[record.group.value];
   });
   for (const auto& [group, wanted] : wanted_of_group) {
-    const std::uint32_t stopping = control.autoscaler().state().groups[group - 1].stopping;
-    compare_replicas(now, GroupId{group}, live_of_group[group], wanted, stopping);
+    compare_replicas(now, GroupId{group}, live_of_group[group], wanted,
+                     control.autoscaler().state().groups[group - 1]);
   }
   for (const auto& [tenant, millicores] : asked) {
     const std::int64_t counted = control.tenancy().in_use(tenant).cpu_millicores;

@@ -17,6 +17,7 @@ namespace chalk::sim {
 struct CheckLimits {
   Duration stop;          // how long a kill takes
   Duration orphan_bound;  // a sandbox that control does not know must be gone by then
+  Duration look;          // of the autoscaler at a group that has replicas: at least so often
   struct Replicas {
     std::uint32_t max = 0;
     std::uint32_t min = 0;
@@ -76,7 +77,15 @@ class Checker {
 
   CheckLimits limits_;
   void compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
-                        std::uint32_t stopping);
+                        const autoscaler::Group& known);
+
+  // A gateway gives back no replica that is in use. Where one was started in the place of such a
+  // one there is one too many, until all have started and the autoscaler has looked again.
+  struct Declined {
+    std::uint32_t replicas = 0;
+    Time since;  // that nothing of the group stops or starts
+  };
+  std::map<GroupId, Declined> declined_;
 
   std::vector<Use> use_;
   std::vector<std::pair<std::uint64_t, SandboxId>> accepted_;  // request and its sandbox, by slot

@@ -251,6 +251,7 @@ CheckLimits check_limits(const Setup& setup, const Catalogue& catalogue) {
   // Until a node learns that control has given it up: silence, a heartbeat, an answer, each of
   // which faults may lose or delay some times.
   limits.orphan_bound = setup.node_timeout + setup.heartbeat * 10 + setup.stop + seconds(600);
+  limits.look = autoscaler::Config{}.tick;
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
     const autoscaler::GroupPolicy policy = group_spec(setup, catalogue, i).policy;
     CheckLimits::Replicas& group = limits.groups[i + 1ULL];
