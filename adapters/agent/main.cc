@@ -20,6 +20,7 @@
 #include "adapters/agent/clear.h"
 #include "adapters/agent/flags.h"
 #include "adapters/process/child.h"
+#include "adapters/process/precedence.h"
 #include "model/core/resources.h"
 
 #ifndef CHALK_COMMIT
@@ -108,6 +109,9 @@ int serve(Options options, const Flags& flags) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread begins
   std::signal(SIGPIPE, SIG_IGN);
   process::become_subreaper();
+  if (const std::string missing = process::take_precedence(); !missing.empty()) {
+    spdlog::warn("no precedence over sandboxes, which may slow this agent down: {}", missing);
+  }
   std::unique_ptr<Numbers> numbers;
   if (!flags.metrics.empty()) {
     numbers = std::make_unique<Numbers>(flags.metrics);

@@ -17,6 +17,8 @@
 #include <cstring>
 #include <shared_mutex>
 
+#include "adapters/process/precedence.h"
+
 extern char** environ;
 
 namespace chalk::process {
@@ -49,6 +51,7 @@ int child_main(void* argument) {
   usual.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &usual, nullptr);
   if (what.new_session) setsid();
+  if (!give_up_precedence()) return failing(plan, "the usual priority");
   for (const std::string& file : what.cgroup_procs) {
     const int procs = open(file.c_str(), O_WRONLY | O_CLOEXEC);
     if (procs < 0 || write(procs, "0", 1) != 1) return failing(plan, file.c_str());

@@ -12,6 +12,7 @@
 #include "adapters/agent/clear.h"
 #include "adapters/agent/flags.h"
 #include "adapters/log/event_log.h"
+#include "adapters/process/precedence.h"
 #include "adapters/process/reaper.h"
 #include "adapters/runtime/export_log.h"
 #include "adapters/runtime/node_root.h"
@@ -34,6 +35,9 @@ int serve(ServerOptions& options) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread begins
   std::signal(SIGPIPE, SIG_IGN);
   if (options.all_in_one) process::become_subreaper();
+  if (const std::string missing = process::take_precedence(); !missing.empty()) {
+    spdlog::warn("no precedence over sandboxes, which may slow this server down: {}", missing);
+  }
 
   Server server(options);
   spdlog::info("public port: {}   port for nodes: {}", server.url(), server.private_port());
