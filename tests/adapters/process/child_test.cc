@@ -180,13 +180,23 @@ TEST(Spawned, GetsAControllingTerminal) {
   ASSERT_EQ(openpty(&ours, &theirs, nullptr, nullptr, nullptr), 0);
   const Fd master(ours);
   Fd slave(theirs);
-  Spawn what = shell("echo ready; exec sleep 1000");
+  Spawn what = shell("stty -echo; echo ready; exec cat");
   what.input = what.output = what.error = slave.get();
   what.controlling_terminal = true;
   auto child = spawn(what);
   ASSERT_TRUE(child) << child.error().message;
-  char text[64];
-  ASSERT_GT(read(master.get(), text, sizeof text), 0);
+  std::string seen;
+  const auto until = [&](const std::string& word) {
+    char text[64];
+    while (seen.find(word) == std::string::npos) {
+      const ssize_t size = read(master.get(), text, sizeof text);
+      ASSERT_GT(size, 0) << seen;
+      seen.append(text, static_cast<std::size_t>(size));
+    }
+  };
+  until("ready");
+  ASSERT_EQ(write(master.get(), "answer\n", 7), 7);
+  until("answer");  // cat runs: the shell before it would take the key's signal along
   ASSERT_EQ(write(master.get(), "\x03", 1), 1);
   const auto status = wait(*child, seconds(60));
   ASSERT_TRUE(status);
