@@ -57,6 +57,7 @@ std::string end_reason_text(EndReason reason) {
     case EndReason::node_lost: return "its node was lost";
     case EndReason::agent_restarted: return "its node was restarted";
     case EndReason::bad_image: return "its image cannot be pulled";
+    case EndReason::preempted: return "it made way for a more important sandbox of its tenant";
   }
   return "it ended";
 }

@@ -184,13 +184,14 @@ void Control::on(const SandboxRequested& asked) {
                            fits_somewhere(asked.tenant, asked.pool, asked.resources),
                            asked.pool,
                            asked.lifetime,
-                           asked.restart});
+                           asked.restart,
+                           asked.priority});
 }
 
 void Control::on(const sandbox::TerminateRequested& asked) {
   const sandbox::Record* record = sandboxes_.find(asked.sandbox);
   if (record != nullptr && record->phase == sandbox::Phase::accepted) {
-    count_pending(*record, -1);
+    if (!scheduler_.nominates(asked.sandbox)) count_pending(*record, -1);
   } else if (record != nullptr && record->group && !record->stop_asked) {
     // Counted as ended here, since its Gone will say that somebody had asked for it.
     drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{record->group, record->ran});
@@ -339,7 +340,7 @@ void Control::handle(const sandbox::AskAdmission& ask) {
   count_pending(record, +1);
   const PoolId pool = pool_of(record);
   drive(tenancy_, tenancy_scratch_,
-        tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool});
+        tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool, record.priority});
 }
 
 void Control::handle(const sandbox::SendStart& start) {
@@ -370,6 +371,9 @@ void Control::handle(const sandbox::StartSettled& settled) {
 
 void Control::handle(const sandbox::Unplace& unplace) {
   if (!unplace.node) {
+    if (scheduler_.nominates(unplace.sandbox)) {
+      drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
+    }
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
     return capacity_freed();  // it may have been what others could not pass
   }
@@ -402,12 +406,18 @@ void Control::handle(const sandbox::Gone& gone) {
 
 // ---- effects of tenancy and scheduler
 
+scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key) const {
+  const sandbox::Record& record = *sandboxes_.find(sandbox);
+  return {sandbox,
+          owner_key,
+          record.resources,
+          record.pool ? record.pool : dedicated_pool(record.tenant),
+          record.image,
+          record.group};
+}
+
 void Control::handle(const tenancy::TryPlace& attempt) {
-  const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
-  drive(scheduler_, scheduler_scratch_,
-        scheduler::PlaceAsked{attempt.sandbox, attempt.owner_key, record.resources,
-                              record.pool ? record.pool : dedicated_pool(record.tenant),
-                              record.image, record.group});
+  drive(scheduler_, scheduler_scratch_, place_asked(attempt.sandbox, attempt.owner_key));
 }
 
 void Control::handle(const tenancy::RefuseSandbox& refused) {
@@ -425,7 +435,7 @@ void Control::handle(const tenancy::SetOwner& owner) {
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
 void Control::handle(const scheduler::Placed& placed) {
-  count_pending(*sandboxes_.find(placed.sandbox), -1);
+  if (!placed.nominated) count_pending(*sandboxes_.find(placed.sandbox), -1);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxPlaced{placed.sandbox, placed.node, placed.claims});
   if (routing_.nodes[slot_of(placed.node)].sandboxes++ == 0) {
@@ -436,6 +446,7 @@ void Control::handle(const scheduler::Placed& placed) {
 }
 
 void Control::handle(const scheduler::NotPlaced& not_placed) {
+  if (preempt(not_placed)) return;
   drive(tenancy_, tenancy_scratch_, tenancy::NotPlaced{not_placed.sandbox});
 }
 
@@ -535,7 +546,8 @@ void Control::request_replica(const GroupSpec& spec) {
                            fits_somewhere(spec.tenant, spec.pool, spec.resources),
                            spec.pool,
                            {},
-                           false});
+                           false,
+                           spec.priority});
 }
 
 // ---- small parts
@@ -648,7 +660,15 @@ const GroupSpec* Control::group(GroupId id) const {
   return spec.group ? &spec : nullptr;
 }
 
-// For supply.cc.
+// For supply.cc and preemption.cc.
+template void Control::drive(tenancy::Tenancy&, Scratch<tenancy::Tenancy>&,
+                             const tenancy::SandboxNominated&);
+template void Control::drive(tenancy::Tenancy&, Scratch<tenancy::Tenancy>&,
+                             const tenancy::NominationLost&);
+template void Control::drive(scheduler::Scheduler&, Scratch<scheduler::Scheduler>&,
+                             const scheduler::Nominated&);
+template void Control::drive(sandbox::Sandboxes&, Scratch<sandbox::Sandboxes>&,
+                             const sandbox::Preempted&);
 template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::WaitingSeen&);
 template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::RemovalsFound&);
 

@@ -28,6 +28,10 @@ struct ImageSpec {
   CHALK_FIELDS(ImageSpec, image, layers)
 };
 
+// How important a sandbox is to its tenant: more is more important. It says nothing to others.
+using Priority = std::uint16_t;
+inline constexpr Priority kPriorityMax = 1000;
+
 // ---- control -> node -------------------------------------------------------------------------
 struct StartOrder {
   SandboxId sandbox;
@@ -81,7 +85,8 @@ enum class EndReason : std::uint8_t {
   out_of_memory,
   node_lost,       // said by control, never by a node
   agent_restarted,  // found gone when the node came back
-  bad_image         // its image can be pulled nowhere: no other node is tried
+  bad_image,        // its image can be pulled nowhere: no other node is tried
+  preempted         // made way for one of its tenant's of higher priority; said by control
 };
 // A note says what the runtime saw and no machine looks at: exit code, times of the start, words.
 struct StartedReport {  // running

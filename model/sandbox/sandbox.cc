@@ -53,6 +53,7 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
   record.pool = asked.pool;
   record.lifetime = asked.lifetime;
   record.restart = asked.restart;
+  record.priority = asked.priority;
   record.requested = now;
   record.key = asked.key;
   const SandboxId id = state_.sandboxes.insert(std::move(record));
@@ -131,8 +132,11 @@ void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   if (!record->ran && !record->stop_asked && ended.reason != EndReason::bad_image) {
     return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
+  // Its node knows only that it was told to stop it.
+  const bool made_way = record->preempted && !record->stop_asked &&
+                        ended.reason == EndReason::terminated;
   unplace(ended.sandbox, *record, effects);
-  end(now, ended.sandbox, ended.reason, ended.note, effects);
+  end(now, ended.sandbox, made_way ? EndReason::preempted : ended.reason, ended.note, effects);
 }
 
 void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) {
@@ -197,6 +201,17 @@ void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   effects.push_back(SendStop{record->node, asked.sandbox, {}});
 }
 
+void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
+  Record* record = state_.sandboxes.find(asked.sandbox);
+  if (record == nullptr || record->stop_asked || record->moving || record->preempted) return;
+  if (record->phase != Phase::placed && record->phase != Phase::running) return;
+  record->preempted = true;
+  record->moving = !record->ran || record->restart;
+  record->phase = Phase::ending;
+  record->start_deadline = kNever;
+  effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
+}
+
 // As if it had just been asked for, with what is left of its lifetime.
 void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects& effects) {
   unplace(id, record, effects);
@@ -205,7 +220,7 @@ void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects&
         std::max(nanoseconds(1), record.lifetime - (now - record.runs_since));
   }
   record.phase = Phase::accepted;
-  record.moving = record.ran = record.waits = false;
+  record.moving = record.preempted = record.ran = record.waits = false;
   record.runs_since = kNever;
   record.restarts = record.attempts = 0;
   record.requested = now;
@@ -253,6 +268,7 @@ void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReas
     return end(now, id, reason, note, effects);
   }
   record.phase = Phase::accepted;
+  record.moving = record.preempted = false;
   record.start_deadline = kNever;
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }

@@ -51,8 +51,9 @@ struct Requested {
   PoolId pool;
   Duration lifetime;  // 0 for none
   bool restart = false;  // by its node, when it ends by itself
+  Priority priority = 0;
   CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool,
-               lifetime, restart)
+               lifetime, restart, priority)
 };
 struct AdmissionRefused {
   SandboxId sandbox;
@@ -110,8 +111,16 @@ struct MoveAsked {
   SandboxId sandbox;
   CHALK_FIELDS(MoveAsked, sandbox)
 };
+// It makes way for a more important one: it is stopped, as if that had been asked. What may be
+// moved (MoveAsked) waits for another node then; the rest ends with the reason `preempted`.
+struct Preempted {
+  SandboxId sandbox;
+  Duration grace = {};  // between asking the workload to end and killing it
+  CHALK_FIELDS(Preempted, sandbox, grace)
+};
 using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
-                           TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked>;
+                           TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked,
+                           Preempted>;
 
 // ---- effects
 enum class Refusal : std::uint8_t {
@@ -214,6 +223,8 @@ struct Record {
   bool restart = false;
   bool waits = false;  // on its node, for its next start
   bool moving = false;  // stopped to be started on another node
+  bool preempted = false;  // stopped for one of its tenant's of higher priority
+  Priority priority = 0;
   std::uint32_t restarts = 0;
   std::uint32_t attempts = 0;
   Time runs_since = kNever;  // on its present node
@@ -222,7 +233,8 @@ struct Record {
   SandboxId next_on_node;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
                start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
-               restarts, attempts, runs_since, key, previous_on_node, next_on_node)
+               preempted, priority, restarts, attempts, runs_since, key, previous_on_node,
+               next_on_node)
 };
 struct Key {
   TenantId tenant;
@@ -278,6 +290,7 @@ class Sandboxes {
   void on(Time, const NodeLost&, Effects&);
   void on(Time, const Woken&, Effects&);
   void on(Time, const MoveAsked&, Effects&);
+  void on(Time, const Preempted&, Effects&);
 
   Record* placed_on(SandboxId, NodeId);
   void link(SandboxId, Record&);

@@ -29,16 +29,12 @@ void give_back(State& state, std::uint32_t slot, const Reservation& held, std::i
   if (held.starting) info.starts_free += sign;
   if (held.gpu_mask != 0) {
     GpuRow& row = state.gpu_rows[info.gpu_row];
-    row.whole = row.most = node.gpu_free = 0;
     for (int gpu = 0; gpu < info.shape.gpus; ++gpu) {
       if (held.gpu_mask >> gpu & 1) {
         row.free[gpu] = static_cast<std::int16_t>(row.free[gpu] + sign * held.gpu_millis);
       }
-      CHALK_INVARIANT(row.free[gpu] >= 0 && row.free[gpu] <= 1000);
-      row.whole += row.free[gpu] == 1000;
-      row.most = std::max<std::int32_t>(row.most, row.free[gpu]);
-      node.gpu_free += row.free[gpu];
     }
+    count_gpus(state, slot);
   }
   const NodeShape& shape = info.shape;
   CHALK_INVARIANT(node.cpu >= 0 && node.cpu <= shape.cpu_millicores);
@@ -64,6 +60,15 @@ void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
   if (sandbox < state_.reservations.size() && state_.reservations[sandbox].node != 0) {
     if (state_.reservations[sandbox].generation == generation_of(asked.sandbox)) {
       ++state_.ignored.duplicate_asks;  // it was answered when it was placed
+    } else {
+      effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
+    }
+    return;
+  }
+  for (const Nomination& one : state_.nominations) {
+    if (slot_of(one.sandbox) != sandbox) continue;
+    if (one.sandbox == asked.sandbox) {
+      ++state_.ignored.duplicate_asks;  // it is answered when its node has the room
     } else {
       effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
     }
@@ -145,7 +150,7 @@ std::uint32_t Scheduler::find_reservation(SandboxId id) const {
   return held.node != 0 && held.generation == generation_of(id) ? slot : kNone;
 }
 
-void Scheduler::on(const StartFinished& event, Effects&) {
+void Scheduler::on(const StartFinished& event, Effects& effects) {
   const std::uint32_t sandbox = find_reservation(event.sandbox);
   if (sandbox == kNone) {
     ++state_.ignored.unknown_sandboxes;  // released already, or lost with its node
@@ -164,11 +169,13 @@ void Scheduler::on(const StartFinished& event, Effects&) {
   if (relist) unlist_node(state_, slot);
   ++info.starts_free;
   if (relist) list_node(state_, slot);
+  serve_nominations(slot, effects);
 }
 
-void Scheduler::on(const Released& event, Effects&) {
+void Scheduler::on(const Released& event, Effects& effects) {
   const std::uint32_t sandbox = find_reservation(event.sandbox);
   if (sandbox == kNone) {
+    if (nominates(event.sandbox)) return withdraw(event.sandbox, effects);
     ++state_.ignored.unknown_sandboxes;
     return;
   }
@@ -187,6 +194,7 @@ void Scheduler::on(const Released& event, Effects&) {
   }
   release(sandbox);
   drop_group_member(held.group, state_.infos[slot].zone);
+  serve_nominations(slot, effects);
 }
 
 void Scheduler::release(std::uint32_t sandbox_slot) {

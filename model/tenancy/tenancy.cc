@@ -85,9 +85,11 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   if (refuse_by_quota(asked, effects)) return;
   Held& held = state_.held.put(
       asked.sandbox,
-      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now});
+      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now,
+       asked.priority});
   count_in_use(held, +1);
-  const bool behind_its_own = !tenant.waiting.empty();
+  const bool behind_its_own =
+      !tenant.waiting.empty() && tenant.waiting.begin()->first.priority >= asked.priority;
   if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
   effects.push_back(TryPlace{asked.sandbox, owner_key(asked.tenant)});
@@ -158,7 +160,8 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   const TenantId owner = owner_key(held->tenant);
   if (state_.round.open) {
     ++state_.round.failures;
-    state_.round.failed.push_back({owner, held->pool, held->resources});
+    state_.round.failed.push_back(
+        {owner, held->pool, held->resources, held->tenant, held->priority});
     set_aside(held->tenant);
   }
   wait(not_placed.sandbox, *held);
@@ -171,6 +174,19 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
     state_.lingering.erase(entry);
     return scrub(now, id, node, effects);
   }
+}
+
+void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
+  Held* held = state_.held.find(nominated.sandbox);
+  if (held == nullptr || held->phase != Phase::trying) return;
+  settle_aged(nominated.sandbox, *held);  // what is freed elsewhere is not for it any more
+  held->phase = Phase::nominated;
+}
+
+void Tenancy::on(Time, const NominationLost& lost, Effects&) {
+  Held* held = state_.held.find(lost.sandbox);
+  if (held == nullptr || held->phase != Phase::nominated) return;
+  wait(lost.sandbox, *held);
 }
 
 void Tenancy::on(Time now, const SandboxEnded& ended, Effects& effects) {

@@ -160,6 +160,7 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
       broke(now, 4, "sandbox " + to_text(live.sandbox) + " still runs after its lifetime");
     }
   });
+  compare_nominations(now, control);
   // A quota is what the live records of a tenant ask for, no more and no less.
   std::map<TenantId, std::int64_t> asked;
   std::map<std::uint64_t, std::uint32_t> wanted_of_group;
@@ -178,6 +179,27 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
       broke(now, 7,
             "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
                 " millicores, its sandboxes ask for " + std::to_string(millicores));
+    }
+  }
+}
+
+// What a nominated sandbox misses of its node is held there by what makes way for it.
+void Checker::compare_nominations(Time now, const control::Control& control) {
+  const scheduler::State& state = control.scheduler().state();
+  std::map<std::uint32_t, scheduler::Room> rooms;  // by node slot: on its way, less what is owed
+  for (const scheduler::Nomination& one : state.nominations) rooms[one.slot].owe(one);
+  for (auto& [slot, room] : rooms) {
+    const NodeId node = state.infos[slot].id;
+    control.sandboxes().for_each_on(node, [&](SandboxId id, const sandbox::Record& record) {
+      if (record.preempted) {
+        room.add(state.reservations[SlotTable<SandboxId, int>::slot_of(id)], +1);
+      }
+    });
+    if (room.cpu < 0 || room.memory < 0 || room.disk < 0 || room.sandboxes < 0) {
+      broke(now, 13,
+            "node " + to_text(node) + " owes what waits for it " + std::to_string(-room.cpu) +
+                " millicores and " + std::to_string(-room.memory) +
+                " bytes more than is on its way");
     }
   }
 }

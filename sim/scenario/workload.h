@@ -26,4 +26,7 @@ struct GpuAsk {
 };
 GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models);
 
+// `priority`: 0 to kPriorityMax.
+Priority read_priority(Reader& reader, Priority otherwise);
+
 }  // namespace chalk::sim

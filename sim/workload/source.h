@@ -49,7 +49,7 @@ struct SandboxAsk {
   std::uint32_t image = 0;
   Resources resources;        // 0 in a field: not given, the scenario's default applies
   Duration lifetime;          // from running to the enforced end; 0: not given
-  std::int32_t priority = 0;  // higher is more important
+  std::int32_t priority = 0;  // to its tenant, 0 to kPriorityMax; higher is more important
   bool restart = false;       // by its node, when it ends by itself: then `service` is of each run
   bool operator==(const SandboxAsk&) const = default;
 };

@@ -287,6 +287,7 @@ void World::ask_control(AskId id) {
   if (image >= 0) event.image = ImageId{static_cast<std::uint64_t>(image) + 1};
   event.lifetime = asked.lifetime;
   event.restart = asked.restart;
+  event.priority = static_cast<Priority>(asked.priority);
   if (!setup_.faults.empty()) {
     event.key = "ask-" + std::to_string(id.value);
     queue_.push(kHeap, now_ + seconds(5), kAskAgain, 0, id.value);
@@ -427,6 +428,7 @@ Result World::result() {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   result.events = machines_->events();
   result.sandboxes_moved = machines_->control().sandboxes_moved();
+  result.sandboxes_preempted = machines_->control().sandboxes_preempted();
   result.nodes_reclaimed = machines_->control().fleet().state().nodes_reclaimed;
   result.nodes_bought = machines_->control().fleet().state().purchases;
   if (result.wall_seconds > 0) {

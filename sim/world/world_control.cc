@@ -29,6 +29,7 @@ const char* end_reason_name(EndReason reason) {
     case EndReason::node_lost: return "node_lost";
     case EndReason::agent_restarted: return "agent_restarted";
     case EndReason::bad_image: return "bad_image";
+    case EndReason::preempted: return "preempted";
   }
   return "unknown";
 }

@@ -273,5 +273,77 @@ TEST(Sandboxes, ADeadlineOfAnEarlierAttemptStopsNobody) {
   EXPECT_EQ(sandboxes.find(other)->phase, Phase::ending);
 }
 
+// ---- making way for others
+
+TEST(Sandboxes, OneThatMakesWayIsStoppedWithGraceAndEndsPreempted) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(1), Preempted{id, seconds(30)})),
+            (std::vector<SendStop>{{{1}, id, seconds(30)}}));
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(2), Preempted{id, seconds(30)})).empty());
+  const auto effects = tell(sandboxes, at(3), Ended{id, {1}, EndReason::terminated});
+  EXPECT_EQ(said<Unplace>(effects), (std::vector<Unplace>{{id, {1}}}));
+  const auto gone = said<Gone>(effects);
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::preempted);
+  EXPECT_FALSE(gone[0].stop_asked);
+}
+
+TEST(Sandboxes, OneThatEndsByItselfBeforeItMakesWayKeepsItsOwnReason) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, seconds(30)});
+  const auto gone = said<Gone>(tell(sandboxes, at(3), Ended{id, {1}, EndReason::exited}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::exited);
+}
+
+TEST(Sandboxes, OneThatHasNotRunAsksForAnotherNodeAfterItMadeWay) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(0), {1});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(1), Preempted{id, {}})).size(), 1u);
+  EXPECT_EQ(said<AskAdmission>(tell(sandboxes, at(2), Ended{id, {1}, EndReason::terminated}))
+                .size(),
+            1u);
+  EXPECT_FALSE(sandboxes.find(id)->preempted);
+  EXPECT_EQ(said<SendStart>(tell(sandboxes, at(3), Placed{id, {2}, 0})).size(), 1u);
+}
+
+TEST(Sandboxes, OneWhoseNodeRefusedItMeanwhileIsNotTakenForPreempted) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, {}});
+  EXPECT_EQ(said<AskAdmission>(tell(sandboxes, at(2), NodeRefused{id, {1}, NodeRefusal::cpu}))
+                .size(),
+            1u);
+  tell(sandboxes, at(3), Placed{id, {2}, 0});
+  tell(sandboxes, at(4), Started{id, {2}});
+  const auto gone = said<Gone>(tell(sandboxes, at(5), Ended{id, {2}, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::terminated);
+}
+
+TEST(Sandboxes, NothingMakesWayThatIsNotThereOrIsLeavingAnyway) {
+  Sandboxes sandboxes(Config{});
+  EXPECT_TRUE(tell(sandboxes, at(0), Preempted{{99}, {}}).empty());
+  const SandboxId waits = take(sandboxes, at(0));
+  EXPECT_TRUE(tell(sandboxes, at(1), Preempted{waits, {}}).empty());
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), TerminateRequested{id, {}});
+  EXPECT_TRUE(tell(sandboxes, at(2), Preempted{id, {}}).empty());
+  const auto gone = said<Gone>(tell(sandboxes, at(3), Ended{id, {1}, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::terminated);
+}
+
+TEST(Sandboxes, OneThatMakesWayAndLosesItsNodeIsLostWithIt) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, seconds(30)});
+  const auto gone = said<Gone>(tell(sandboxes, at(2), NodeLost{{1}}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::node_lost);
+}
+
 }  // namespace
 }  // namespace chalk::sandbox

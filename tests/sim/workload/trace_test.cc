@@ -264,7 +264,10 @@ TEST(Openb, ReadsNodesAndPods) {
   EXPECT_EQ(arrivals[0].sandbox.resources.gpus, 2);
   EXPECT_EQ(arrivals[0].sandbox.resources.gpu_models, 0u);
   EXPECT_EQ(arrivals[0].sandbox.lifetime, seconds(50));  // never scheduled: from its creation
-  EXPECT_EQ(arrivals[0].sandbox.priority, 2);
+  EXPECT_EQ(arrivals[0].sandbox.priority, 0);
+  TraceOptions options;
+  options.qos_priorities = true;
+  EXPECT_EQ(take(*open_trace("openb:" + files.path(), options), kAll)[0].sandbox.priority, 2);
   EXPECT_EQ(arrivals[1].sandbox.lifetime, seconds(0));    // never deleted: not given
   EXPECT_EQ(arrivals[2].sandbox.lifetime, seconds(290));  // from its scheduling
   EXPECT_EQ(arrivals[2].sandbox.resources.gpu_millis, 460);
