@@ -20,6 +20,7 @@ const char* reason_name(EndReason reason) {
     case EndReason::agent_restarted: return "agent_restarted";
     case EndReason::bad_image: return "bad_image";
     case EndReason::preempted: return "preempted";
+    case EndReason::gang_ended: return "gang_ended";
   }
   return "other";
 }

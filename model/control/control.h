@@ -83,8 +83,9 @@ struct SandboxRequested {
   std::string payload = {};  // for the node's runtime, see StartOrder; kept by who reads the log
   bool restart = false;      // by its node, when it ends by itself
   Priority priority = 0;
+  Gang gang = {};  // which it is a member of
   CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime, payload,
-               restart, priority)
+               restart, priority, gang)
 };
 struct FromNode {
   NodeId node;
@@ -289,9 +290,14 @@ class Control {
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
   void count_pending(const sandbox::Record& record, int sign);
+  void count_pending(PoolId pool, TenantId tenant, const Resources& ask, int sign);
   void report_pending();
   const GroupSpec* group(GroupId) const;
   scheduler::PlaceAsked place_asked(SandboxId, TenantId owner_key) const;
+  // gangs.cc
+  void place_gang(SandboxId speaker, const sandbox::Record&, TenantId owner_key);
+  bool refuse_gang(const scheduler::NotPlaced&);
+  std::int64_t most_members(const sandbox::Record&, const Resources& least) const;
   // preemption.cc
   bool preempt(const scheduler::NotPlaced&);
   std::optional<scheduler::Victims> choose_victims(const scheduler::PlaceAsked&) const;

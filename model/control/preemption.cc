@@ -18,7 +18,7 @@ bool Control::preempt(const scheduler::NotPlaced& not_placed) {
   const sandbox::Record& record = *sandboxes_.find(not_placed.sandbox);
   const bool helps = not_placed.why != scheduler::Shortage::limit &&
                      not_placed.why != scheduler::Shortage::start_slots;
-  if (!config_.preemption.enabled || !helps ||
+  if (!config_.preemption.enabled || !helps || record.gang ||
       !tenancy_.has_placed_below(record.tenant, record.priority)) {
     return false;
   }
@@ -76,6 +76,7 @@ std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot,
     const bool stays = record.phase == sandbox::Phase::placed ||
                        record.phase == sandbox::Phase::running;
     if (!stays || record.tenant != asker.tenant || record.priority >= asker.priority) return;
+    if (record.gang) return;  // all of it would have to go for the room of one
     any = true;
     const Duration ran = record.ran ? now_ - record.runs_since : Duration{};
     candidates.push_back({id, record.priority, ran, held});

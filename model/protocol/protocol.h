@@ -32,6 +32,21 @@ struct ImageSpec {
 using Priority = std::uint16_t;
 inline constexpr Priority kPriorityMax = 1000;
 
+// Sandboxes of one tenant that are of use only together: all of them are placed at one moment, or
+// none. The tenant chooses the id, and every member says the same size.
+struct Gang {
+  std::uint64_t id = 0;
+  std::uint32_t size = 0;  // members; 0: no gang
+  explicit operator bool() const { return size != 0; }
+  CHALK_FIELDS(Gang, id, size)
+};
+struct GangKey {
+  TenantId tenant;
+  std::uint64_t id = 0;
+  auto operator<=>(const GangKey&) const = default;
+  CHALK_FIELDS(GangKey, tenant, id)
+};
+
 // ---- control -> node -------------------------------------------------------------------------
 struct StartOrder {
   SandboxId sandbox;
@@ -86,7 +101,8 @@ enum class EndReason : std::uint8_t {
   node_lost,       // said by control, never by a node
   agent_restarted,  // found gone when the node came back
   bad_image,        // its image can be pulled nowhere: no other node is tried
-  preempted         // made way for one of its tenant's of higher priority; said by control
+  preempted,        // made way for one of its tenant's of higher priority; said by control
+  gang_ended        // another member of its gang was lost, ended or refused; said by control
 };
 // A note says what the runtime saw and no machine looks at: exit code, times of the start, words.
 struct StartedReport {  // running

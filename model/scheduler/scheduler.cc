@@ -50,12 +50,13 @@ void Scheduler::step(Time, const Event& event, Effects& effects) {
   std::visit([&](const auto& fact) { on(fact, effects); }, event);
 }
 
-void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
+// Where no node decides: what was asked before, limits, and asks that mean nothing.
+bool Scheduler::answer_at_once(const PlaceAsked& asked, Effects& effects) {
   const std::uint32_t sandbox = slot_of(asked.sandbox);
   if (sandbox >= config_.sandboxes_max) {
     effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, std::int64_t{sandbox} + 1,
                                 config_.sandboxes_max, 0});
-    return;
+    return true;
   }
   if (sandbox < state_.reservations.size() && state_.reservations[sandbox].node != 0) {
     if (state_.reservations[sandbox].generation == generation_of(asked.sandbox)) {
@@ -63,7 +64,7 @@ void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
     } else {
       effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
     }
-    return;
+    return true;
   }
   for (const Nomination& one : state_.nominations) {
     if (slot_of(one.sandbox) != sandbox) continue;
@@ -72,12 +73,17 @@ void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
     } else {
       effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
     }
-    return;
+    return true;
   }
   if (const auto refused = refuse_meaningless(asked)) {
     effects.push_back(*refused);
-    return;
+    return true;
   }
+  return false;
+}
+
+void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
+  if (answer_at_once(asked, effects)) return;
   const auto [slot, gpu_mask] = choose(config_, state_, asked);
   if (slot == kNone) {
     effects.push_back(explain_refusal(state_, asked));
@@ -179,6 +185,12 @@ void Scheduler::on(const Released& event, Effects& effects) {
     ++state_.ignored.unknown_sandboxes;
     return;
   }
+  const std::uint32_t slot = state_.reservations[sandbox].node - 1;
+  free_reservation(sandbox);
+  serve_nominations(slot, effects);
+}
+
+void Scheduler::free_reservation(std::uint32_t sandbox) {
   const Reservation held = state_.reservations[sandbox];
   const std::uint32_t slot = held.node - 1;
   unlist_node(state_, slot);
@@ -194,7 +206,6 @@ void Scheduler::on(const Released& event, Effects& effects) {
   }
   release(sandbox);
   drop_group_member(held.group, state_.infos[slot].zone);
-  serve_nominations(slot, effects);
 }
 
 void Scheduler::release(std::uint32_t sandbox_slot) {

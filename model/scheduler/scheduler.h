@@ -93,8 +93,16 @@ struct Nominated {
   std::uint32_t gpu_mask = 0;  // which GPUs it will have
   CHALK_FIELDS(Nominated, asked, node, gpu_mask)
 };
+// All of them at once, or none: answered by Placed for each, or by one NotPlaced with the first's id
+// and what was short for the member that found no room beside the others. They are tried in order of
+// size, GPUs first, then cpu, memory and disk (best fit decreasing), each by the policy of Config;
+// so a gang may wait where a cleverer packing exists. What was placed is taken back where one fails.
+struct GangAsked {
+  std::vector<PlaceAsked> members;
+  CHALK_FIELDS(GangAsked, members)
+};
 using Event = std::variant<NodeAdded, NodeRemoved, NodeCordoned, NodeOwned, PlaceAsked,
-                           StartFinished, Released, ImageCached, Nominated>;
+                           StartFinished, Released, ImageCached, Nominated, GangAsked>;
 
 // Why an ask found no node. The filters stand in this order: limit, no_node_in_pool,
 // no_free_node_for_tenant, sandboxes, gpu, cpu, memory, disk, start_slots. The first that leaves no
@@ -158,7 +166,10 @@ class Scheduler {
   void on(const Released& event, Effects& effects);
   void on(const ImageCached& event, Effects& effects);
   void on(const Nominated& event, Effects& effects);
+  void on(const GangAsked& event, Effects& effects);
+  bool answer_at_once(const PlaceAsked& asked, Effects& effects);
   void reserve(std::uint32_t slot, std::uint32_t gpu_mask, const PlaceAsked& asked);
+  void free_reservation(std::uint32_t sandbox_slot);
   void release(std::uint32_t sandbox_slot);
   void drop_group_member(std::uint32_t group, std::uint32_t zone);
   std::uint32_t find_node(NodeId id) const;            // slot or kNone

@@ -5,6 +5,9 @@
 // nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
 // every path; a node is never usable by two owner keys without a scrub between.
 //
+// A gang (gathering.cc) stands in line as one, for the sum of its members, once all of them have
+// asked; the last that came speaks for it. Until then they count as in use and wait for nothing.
+//
 // Order of what waits (Config::order):
 //  - fair: who asks within a guarantee goes first, of its own before one of its family; then the
 //    tenant whose largest share of any resource, divided by its weight, is least (dominant resource
@@ -92,7 +95,8 @@ struct SandboxAsked {
   Resources resources;
   PoolId pool;  // where it must go; 0: anywhere
   Priority priority = 0;
-  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority)
+  Gang gang = {};
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang)
 };
 struct SandboxPlaced {
   SandboxId sandbox;
@@ -145,7 +149,8 @@ using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, 
                            NextAttempt, Woken, SandboxNominated, NominationLost>;
 
 // ---- effects
-// Answered by SandboxPlaced, NotPlaced or SandboxNominated before anything else happens.
+// Answered by SandboxPlaced, NotPlaced or SandboxNominated before anything else happens. Of one
+// that speaks for a gang: by SandboxPlaced for each member, by NotPlaced for it, or by cancelling.
 struct TryPlace {
   SandboxId sandbox;
   TenantId owner_key;
@@ -158,7 +163,8 @@ enum class Rule : std::uint8_t {
   quota_gpu,
   quota_sandboxes,
   pending_limit,
-  pending_limit_of_tenant
+  pending_limit_of_tenant,
+  gang_never_fits  // said by the root: of its members at once, and how many the pools could hold
 };
 const char* rule_name(Rule rule);
 struct RefuseSandbox {
@@ -182,7 +188,7 @@ struct ScrubNode {
 using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, WakeAt>;
 
 // ---- state
-enum class Phase : std::uint8_t { waiting, trying, placed, nominated };
+enum class Phase : std::uint8_t { waiting, trying, placed, nominated, gathering };
 struct Held {  // every sandbox between asked and ended
   TenantId tenant;
   Resources resources;
@@ -192,7 +198,14 @@ struct Held {  // every sandbox between asked and ended
   std::uint64_t ticket = 0;  // place in the tenant's line
   Time since;                // asked
   Priority priority = 0;
-  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since, priority)
+  Gang gang = {};
+  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since, priority, gang)
+};
+struct Gathering {  // members of a gang that are not placed
+  std::set<SandboxId> members;
+  Amounts amounts;    // of all of them
+  SandboxId speaker;  // in line for all; 0: not all have asked
+  CHALK_FIELDS(Gathering, members, amounts, speaker)
 };
 struct Turn {  // in a tenant's own line: of the highest priority first
   Priority priority = 0;
@@ -274,6 +287,7 @@ struct State {
   std::set<Place> line;                         // of those without a family, and of families
   Fifo<Aside> aside;                            // tried and failed, in the order of trying
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
+  std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
   std::map<PoolId, SandboxId> aged;             // has waited longer than bypass_max, one for a pool
   std::uint64_t pending_count = 0;
@@ -284,7 +298,7 @@ struct State {
   std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count,
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
                next_ticket, round, rounds, borrowers, reclaimed, aside, timers, wake)
 };
 
@@ -304,6 +318,8 @@ class Tenancy {
   std::uint64_t pending_count() const { return state_.pending_count; }
   bool round_open() const { return state_.round.open; }
   Amounts in_use(TenantId tenant) const;
+  // The members of a gang that are not placed, or nothing.
+  const Gathering* gathering(TenantId tenant, const Gang& gang) const;
   // Whether the tenant has anything placed that is less important.
   bool has_placed_below(TenantId tenant, Priority priority) const;
 
@@ -326,6 +342,10 @@ class Tenancy {
   bool refuse_by_quota(const SandboxAsked&, Effects&) const;
   void join_family(TenantId, Tenant&, TenantId parent);
   void count_in_use(const Held&, int sign);
+  // gathering.cc
+  bool gather(SandboxId, const Held&);
+  void leave_gathering(SandboxId, Held&);
+  Amounts wish_of(const Held&) const;
   void release(Time, SandboxId, Effects&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);

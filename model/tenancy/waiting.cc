@@ -119,7 +119,7 @@ Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
 // neighbours; and who asks within a guarantee before who would borrow.
 bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
   const Tenant& tenant = state_.tenants.at(held.tenant);
-  const Amounts ask = amounts_of(held.resources);
+  const Amounts ask = wish_of(held);
   if (config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
       !within(tenant.guarantee, tenant.placed, ask)) {
     return true;
@@ -136,7 +136,7 @@ bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
   if (config_.order != Order::fair) return held.ticket > aged.ticket;
   const Tenant& waits = state_.tenants.at(aged.tenant);
   const Rank mine = rank_of(tenant, ask);
-  const Rank theirs = rank_of(waits, amounts_of(aged.resources));
+  const Rank theirs = rank_of(waits, wish_of(aged));
   return mine != theirs ? mine > theirs : tenant.share >= waits.share;
 }
 
@@ -151,7 +151,7 @@ void Tenancy::set_reclaim(Tenant& tenant) {
   PoolId pool;
   if (config_.order == Order::fair && !tenant.waiting.empty()) {
     const Held& head = *state_.held.find(tenant.waiting.begin()->second);
-    reclaims = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    reclaims = within(tenant.guarantee, tenant.placed, wish_of(head));
     pool = head.pool;
   }
   if (reclaims) ++state_.reclaimed[pool];
@@ -198,7 +198,7 @@ Place Tenancy::place_of(TenantId id, const Tenant& tenant) const {
   if (config_.order != Order::fair) return {0, tenant.waiting.begin()->first.ticket, id};
   if (tenant.line.empty()) {
     const Held& head = *state_.held.find(tenant.waiting.begin()->second);
-    const bool own = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    const bool own = within(tenant.guarantee, tenant.placed, wish_of(head));
     return {own ? kOwnGuarantee : kBorrowing, tenant.share, id};
   }
   // A family stands where the first of its line does, or where its own guarantee puts it.

@@ -76,6 +76,7 @@ class Checker {
 
   CheckLimits limits_;
   void compare_nominations(Time now, const control::Control& control);
+  void compare_gangs(Time now, const control::Control& control);
   void compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
                         std::uint32_t stopping);
 

@@ -63,6 +63,7 @@ Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_mo
       to_distribution(section.delay("runs", Delay{Delay::Kind::exponential, seconds(60), 0}));
   work.restart = section.flag("restart", false);
   work.priority = read_priority(section, 0);
+  work.gang = read_gang(section);
   work.prefix = section.text("prefix", "");
   work.gpu_models = gpu_models;
   auto shapes = section.list("shapes");
@@ -181,6 +182,10 @@ GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
 
 Priority read_priority(Reader& reader, Priority otherwise) {
   return static_cast<Priority>(reader.whole("priority", otherwise, 0, kPriorityMax));
+}
+
+std::uint32_t read_gang(Reader& reader) {
+  return static_cast<std::uint32_t>(reader.whole("gang", 0, 0, kGangMax));
 }
 
 OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_models,

@@ -62,7 +62,7 @@ class RandomEvents {
     return event;
   }
   Event next() {
-    const std::uint64_t kind = random_.below(104);
+    const std::uint64_t kind = random_.below(108);
     if (kind < 45) return asked();
     if (kind < 60) return StartFinished{sandbox_id()};
     if (kind < 80) return Released{sandbox_id()};
@@ -75,7 +75,18 @@ class RandomEvents {
     if (kind < 100) {
       return ImageCached{some_node(), {1 + random_.below(mix_.images)}, random_.below(3) != 0};
     }
-    return nominated();
+    return kind < 104 ? nominated() : gang();
+  }
+  Event gang() {
+    GangAsked event;
+    const PlaceAsked first = std::get<PlaceAsked>(asked());
+    for (std::uint64_t left = 1 + random_.below(4); left > 0; --left) {
+      PlaceAsked one = first;
+      one.sandbox = sandbox_id();
+      if (random_.below(3) == 0) one.ask = resources();
+      event.members.push_back(one);
+    }
+    return event;
   }
 
  private:

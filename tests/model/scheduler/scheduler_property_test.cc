@@ -88,7 +88,7 @@ void index_equals_scan(std::uint64_t seed, Events mix, int steps, Placing placin
 TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
   std::map<Shortage, int> refused;
   int placed = 0, claims = 0, shares = 0, whole = 0, gridded = 0;
-  int lost = 0, served_late = 0;
+  int lost = 0, served_late = 0, gangs_placed = 0, gangs_refused = 0;
   const auto run = [&](Events mix, int steps) {
     RandomEvents events(7, mix);
     Scheduler machine(Config{.sandboxes_max = mix.sandboxes - 1});
@@ -101,6 +101,12 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
       const Event event = events.next();
       machine.step({}, event, effects);
       if (effects.empty()) continue;
+      if (const auto* gang = std::get_if<GangAsked>(&event)) {
+        const bool all = std::holds_alternative<Placed>(effects.front());
+        EXPECT_EQ(effects.size(), all ? gang->members.size() : 1u);
+        if (gang->members.size() > 1) ++(all ? gangs_placed : gangs_refused);
+        continue;
+      }
       if (const auto* no = std::get_if<NotPlaced>(&effects.front())) {
         ++refused[no->why];
         continue;
@@ -134,6 +140,8 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
   EXPECT_GE(whole, 200);
   EXPECT_EQ(gridded, 1);
   EXPECT_GE(lost, 20);
+  EXPECT_GE(gangs_placed, 50);
+  EXPECT_GE(gangs_refused, 50);
   EXPECT_GE(served_late, 20);
 }
 

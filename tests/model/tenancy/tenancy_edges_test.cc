@@ -516,5 +516,86 @@ TEST(Tenancy, OneThatIsNominatedIsNotTriedAgainUntilItsNominationIsLost) {
   EXPECT_EQ(round_of(tenancy, true), (std::vector<std::uint64_t>{1, 2}));
 }
 
+// ---- gangs
+
+SandboxAsked in_gang(std::uint64_t sandbox, std::uint32_t size, std::uint64_t tenant = 1) {
+  SandboxAsked asked = important(sandbox, tenant, 0);
+  asked.gang = {5, size};
+  return asked;
+}
+
+TEST(Tenancy, AGangIsTriedOnceAllHaveAskedAndInTheNameOfTheLast) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(1, 3))), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(2, 3))), 0u);
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), important(7, 1, 0))), 1u) << "it holds up nobody";
+  tell(tenancy, at(0), SandboxPlaced{{7}, {1}, false});
+  const auto attempts = said<TryPlace>(tell(tenancy, at(0), in_gang(3, 3)));
+  ASSERT_EQ(attempts.size(), 1u);
+  EXPECT_EQ(attempts[0].sandbox, SandboxId{3});
+  ASSERT_NE(tenancy.gathering({1}, {5, 3}), nullptr);
+  EXPECT_EQ(tenancy.gathering({1}, {5, 3})->members.size(), 3u);
+  tell(tenancy, at(0), NotPlaced{{3}});
+  EXPECT_EQ(tenancy.pending_count(), 1u);
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{3}));
+  tell(tenancy, at(1), CapacityFreed{});
+  tell(tenancy, at(1), NextAttempt{});
+  for (std::uint64_t id : {1, 2, 3}) tell(tenancy, at(1), SandboxPlaced{{id}, {1}, false});
+  EXPECT_EQ(tenancy.gathering({1}, {5, 3}), nullptr);
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_EQ(tenancy.state().tenants.at({1}).placed.sandboxes, 4);
+}
+
+TEST(Tenancy, AGangThatLosesAMemberWaitsForAnother) {
+  for (std::uint64_t leaves : {1, 2}) {
+    Tenancy tenancy{Config{}};
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+    tell(tenancy, at(0), in_gang(1, 2));
+    tell(tenancy, at(0), in_gang(2, 2));
+    tell(tenancy, at(0), NotPlaced{{2}});
+    tell(tenancy, at(0), SandboxCancelled{{leaves}});
+    EXPECT_EQ(tenancy.pending_count(), 0u);
+    EXPECT_TRUE(round_of(tenancy, true).empty());
+    const auto attempts = said<TryPlace>(tell(tenancy, at(1), in_gang(3, 2)));
+    ASSERT_EQ(attempts.size(), 1u);
+    EXPECT_EQ(attempts[0].sandbox, SandboxId{3});
+  }
+}
+
+TEST(Tenancy, AGangBorrowsAsAWhole) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  TenantAdded added{{1}, {}, 1, false, {}};
+  added.guarantee.cpu_millicores = 2000;
+  tell(tenancy, at(0), added);
+  tell(tenancy, at(0), important(9, 1, 0));
+  tell(tenancy, at(0), SandboxPlaced{{9}, {1}, false});
+  tell(tenancy, at(0), in_gang(1, 2));
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(2, 2))), 0u) << "two beside one are three of two";
+  tell(tenancy, at(1), SandboxEnded{{9}});
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{2}));
+  SandboxAsked third = in_gang(3, 3);
+  third.gang.id = 6;
+  tell(tenancy, at(1), third);
+  third.sandbox = {4};
+  tell(tenancy, at(1), third);
+  third.sandbox = {5};
+  const auto refused = said<RefuseSandbox>(tell(tenancy, at(1), third));
+  ASSERT_EQ(refused.size(), 1u) << "three are more than the whole guarantee";
+  EXPECT_EQ(refused[0].rule, Rule::quota_cpu);
+}
+
+TEST(Tenancy, WhatFailsForAGangMayDoForOne) {
+  Tenancy tenancy{Config{}};
+  for (std::uint64_t tenant : {1, 2}) tell(tenancy, at(0), TenantAdded{{tenant}, {}, 1, true, {}});
+  tell(tenancy, at(0), in_gang(1, 2));
+  tell(tenancy, at(0), in_gang(2, 2));
+  tell(tenancy, at(0), NotPlaced{{2}});
+  tell(tenancy, at(0), important(3, 2, 0));
+  tell(tenancy, at(0), NotPlaced{{3}});
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{2, 3}));
+}
+
 }  // namespace
 }  // namespace chalk::tenancy

@@ -434,6 +434,41 @@ class SchedulerScan {
     nominees_.erase(at);
   }
 
+  // On a copy of everything, which is kept only if all have found a node.
+  void on(const scheduler::GangAsked& event, Effects& effects) {
+    if (event.members.empty()) return;
+    std::vector<scheduler::PlaceAsked> members = event.members;
+    const auto size = [](const scheduler::PlaceAsked& one) {
+      return std::tuple(gpu_needed(one.ask), one.ask.cpu_millicores, one.ask.memory_bytes,
+                        one.ask.disk_bytes);
+    };
+    std::stable_sort(members.begin(), members.end(),
+                     [&](const auto& a, const auto& b) { return size(a) > size(b); });
+    SchedulerScan fork = *this;
+    Effects said;
+    for (const scheduler::PlaceAsked& one : members) {
+      const std::size_t before = said.size();
+      fork.on(one, said);
+      auto* no = said.size() == before ? nullptr : std::get_if<scheduler::NotPlaced>(&said.back());
+      scheduler::NotPlaced refused;
+      if (said.size() == before) {
+        refused = {one.sandbox, Shortage::limit, 1, 0, 0};  // it has, or will have, a node
+      } else if (no != nullptr) {
+        refused = *no;
+      } else {
+        continue;
+      }
+      refused.sandbox = event.members.front().sandbox;
+      effects.push_back(refused);
+      // What was learnt or drawn by trying stays.
+      mix_ = fork.mix_;
+      next_start_ = fork.next_start_;
+      return;
+    }
+    *this = std::move(fork);
+    effects.insert(effects.end(), said.begin(), said.end());
+  }
+
   void on(const scheduler::Nominated& event, Effects& effects) {
     const scheduler::PlaceAsked& asked = event.asked;
     if (held_.contains(asked.sandbox) || nominee(asked.sandbox) != nominees_.end()) return;

@@ -218,6 +218,27 @@ TEST(Scenario, ReadsPrioritiesAndRefusesThoseThatAreNone) {
             "from 0 to 1000");
 }
 
+TEST(Scenario, ReadsGangsAndRefusesSizesThatAreNone) {
+  std::string text(kGood);
+  text.insert(text.find("assert:"),
+              "  - {kind: poisson, of: sandboxes, per_second: 50, gang: 4}\n"
+              "  - {kind: list, arrivals: [{at: 1s, sandbox: one, gang: 1000}]}\n");
+  std::map<std::uint32_t, int> seen;
+  const auto source = load_scenario(file_of(text), {}, {}).open_workload(1);
+  for (int i = 0; i < 200; ++i, source->pop()) {
+    if (source->peek()->kind == ArrivalKind::sandbox) ++seen[source->peek()->sandbox.gang];
+  }
+  EXPECT_GT(seen[4], 50);
+  EXPECT_EQ(seen[1000], 1);
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_EQ(error_of(text, "gang: 4", "gang: -4"),
+            "parse_test.yaml:10: workload[1].gang: found \"-4\", expected a whole number from 0 to "
+            "1000");
+  EXPECT_EQ(error_of(text, "gang: 1000", "gang: all"),
+            "parse_test.yaml:11: workload[2].arrivals[0].gang: found \"all\", expected a whole "
+            "number from 0 to 1000");
+}
+
 TEST(Scenario, TellsABadOverrideByItsPath) {
   for (const Override& bad :
        {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},

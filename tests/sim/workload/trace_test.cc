@@ -318,6 +318,8 @@ TEST(Jsonl, WritesWhatItReadsBack) {
   boxes.shapes = {{1, {1000, 5, 0, 1, 250, 2}}, {1, {2000, 6, 7, 0, 0, 0}}};
   boxes.gpu_models = {"A \"quoted\" model", "L4"};
   boxes.lifetime = Distribution::exponential(seconds(9));
+  boxes.priority = 7;
+  boxes.gang = 3;
   auto made = [&] {
     std::vector<std::unique_ptr<Source>> parts;
     parts.push_back(open_loop(Poisson{10}, mix, 1));
@@ -342,6 +344,8 @@ TEST(Jsonl, NamesWhatIsWrongAndWhere) {
   EXPECT_NE(error("chalk_trace\":1", "chalk_trace\":2").find(":1: found"), std::string::npos);
   EXPECT_NE(error("\"priority\":1", "\"priorty\":1").find("the key \"priorty\" in \"sandbox\""),
             std::string::npos);
+  EXPECT_NE(error("\"priority\":1", "\"priority\":-1").find("-1"), std::string::npos);
+  EXPECT_NE(error("\"priority\":1", "\"gang\":1001").find("1001"), std::string::npos);
   EXPECT_NE(error("\"priority\":1", "\"gpus\":1").find("the key \"gpus\" twice"),
             std::string::npos);
   EXPECT_NE(error("\"service_ns\":1000", "\"service_ns\":-1").find(":7: found"), std::string::npos);
