@@ -24,6 +24,8 @@ std::string admission_text(const sandbox::Refused& refused) {
     case Rule::pending_limit: return "too many sandboxes wait for room: " + numbers(refused, "");
     case Rule::pending_limit_of_tenant:
       return "too many sandboxes of this environment wait for room: " + numbers(refused, "");
+    case Rule::gang_never_fits:
+      return "all nodes together never hold the gang at once: " + numbers(refused, " sandboxes");
   }
   return "refused by admission rule " + std::to_string(refused.admission_rule);
 }
@@ -41,6 +43,8 @@ std::string refusal_text(const sandbox::Refused& refused) {
              duration_text({refused.limit}) + " is allowed";
     case Refusal::no_resources: return "the resources asked for mean nothing, such as 1.5 GPUs";
     case Refusal::never_fits: return "no node of any pool is large enough";
+    case Refusal::gang_size:
+      return "the gang has another size or all of its sandboxes: " + numbers(refused, "");
     case Refusal::admission: return admission_text(refused);
   }
   return "refused";
@@ -57,6 +61,8 @@ std::string end_reason_text(EndReason reason) {
     case EndReason::node_lost: return "its node was lost";
     case EndReason::agent_restarted: return "its node was restarted";
     case EndReason::bad_image: return "its image cannot be pulled";
+    case EndReason::gang_ended: return "another sandbox of its gang ended";
+    case EndReason::preempted: return "it made way for a more important sandbox of its tenant";
   }
   return "it ended";
 }

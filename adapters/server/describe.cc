@@ -70,6 +70,8 @@ std::string status_word(const records::Sandbox& sandbox, const node::v1::Sandbox
     case EndReason::exited:
       return note.exit_code() == 0 && note.signal() == 0 ? "succeeded" : "failed";
     case EndReason::terminated:
+    case EndReason::preempted:
+    case EndReason::gang_ended:
     case EndReason::lifetime_reached: return "terminated";
     case EndReason::out_of_memory: return "failed";
     default: return "error";

@@ -19,6 +19,8 @@ const char* reason_name(EndReason reason) {
     case EndReason::node_lost: return "node_lost";
     case EndReason::agent_restarted: return "agent_restarted";
     case EndReason::bad_image: return "bad_image";
+    case EndReason::preempted: return "preempted";
+    case EndReason::gang_ended: return "gang_ended";
   }
   return "other";
 }

@@ -184,14 +184,15 @@ void Control::on(const SandboxRequested& asked) {
                            fits_somewhere(asked.tenant, asked.pool, asked.resources),
                            asked.pool,
                            asked.lifetime,
-                           asked.restart});
+                           asked.restart,
+                           asked.priority,
+                           asked.gang});
 }
 
 void Control::on(const sandbox::TerminateRequested& asked) {
   const sandbox::Record* record = sandboxes_.find(asked.sandbox);
-  if (record != nullptr && record->phase == sandbox::Phase::accepted) {
-    count_pending(*record, -1);
-  } else if (record != nullptr && record->group && !record->stop_asked) {
+  if (record != nullptr && record->phase != sandbox::Phase::accepted && record->group &&
+      !record->stop_asked) {
     // Counted as ended here, since its Gone will say that somebody had asked for it.
     drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{record->group, record->ran});
   }
@@ -339,7 +340,8 @@ void Control::handle(const sandbox::AskAdmission& ask) {
   count_pending(record, +1);
   const PoolId pool = pool_of(record);
   drive(tenancy_, tenancy_scratch_,
-        tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool});
+        tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool, record.priority,
+                              record.gang});
 }
 
 void Control::handle(const sandbox::SendStart& start) {
@@ -370,6 +372,12 @@ void Control::handle(const sandbox::StartSettled& settled) {
 
 void Control::handle(const sandbox::Unplace& unplace) {
   if (!unplace.node) {
+    const tenancy::Held* held = tenancy_.state().held.find(unplace.sandbox);
+    if (scheduler_.nominates(unplace.sandbox)) {
+      drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
+    } else if (held != nullptr) {
+      count_pending(held->pool, held->tenant, held->resources, -1);
+    }
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
     return capacity_freed();  // it may have been what others could not pass
   }
@@ -402,12 +410,20 @@ void Control::handle(const sandbox::Gone& gone) {
 
 // ---- effects of tenancy and scheduler
 
+scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key) const {
+  const sandbox::Record& record = *sandboxes_.find(sandbox);
+  return {sandbox,
+          owner_key,
+          record.resources,
+          record.pool ? record.pool : dedicated_pool(record.tenant),
+          record.image,
+          record.group};
+}
+
 void Control::handle(const tenancy::TryPlace& attempt) {
   const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
-  drive(scheduler_, scheduler_scratch_,
-        scheduler::PlaceAsked{attempt.sandbox, attempt.owner_key, record.resources,
-                              record.pool ? record.pool : dedicated_pool(record.tenant),
-                              record.image, record.group});
+  if (record.gang) return place_gang(attempt.sandbox, record, attempt.owner_key);
+  drive(scheduler_, scheduler_scratch_, place_asked(attempt.sandbox, attempt.owner_key));
 }
 
 void Control::handle(const tenancy::RefuseSandbox& refused) {
@@ -425,7 +441,7 @@ void Control::handle(const tenancy::SetOwner& owner) {
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
 void Control::handle(const scheduler::Placed& placed) {
-  count_pending(*sandboxes_.find(placed.sandbox), -1);
+  if (!placed.nominated) count_pending(*sandboxes_.find(placed.sandbox), -1);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxPlaced{placed.sandbox, placed.node, placed.claims});
   if (routing_.nodes[slot_of(placed.node)].sandboxes++ == 0) {
@@ -436,6 +452,7 @@ void Control::handle(const scheduler::Placed& placed) {
 }
 
 void Control::handle(const scheduler::NotPlaced& not_placed) {
+  if (preempt(not_placed) || refuse_gang(not_placed)) return;
   drive(tenancy_, tenancy_scratch_, tenancy::NotPlaced{not_placed.sandbox});
 }
 
@@ -535,7 +552,9 @@ void Control::request_replica(const GroupSpec& spec) {
                            fits_somewhere(spec.tenant, spec.pool, spec.resources),
                            spec.pool,
                            {},
-                           false});
+                           false,
+                           spec.priority,
+                           {}});
 }
 
 // ---- small parts
@@ -616,18 +635,20 @@ bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask
 }
 
 void Control::count_pending(const sandbox::Record& record, int sign) {
-  const PoolId id = pool_of(record);
+  count_pending(pool_of(record), record.tenant, record.resources, sign);
+}
+
+void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, int sign) {
   if (!id || id.value > routing_.pools.size()) return;
   PoolPending& pool = routing_.pools[id.value - 1];
   if (!pool.policy.elastic) return;
   fleet::PendingDemand& demand = pool.demand;
-  const Resources& ask = record.resources;
   demand.count += sign;
   demand.cpu_millicores += sign * ask.cpu_millicores;
   demand.memory_bytes += sign * ask.memory_bytes;
   demand.disk_bytes += sign * ask.disk_bytes;
   demand.gpu_millis += sign * std::int64_t{ask.gpus} * ask.gpu_millis;
-  const TenantId owner = tenancy_.owner_key(record.tenant);
+  const TenantId owner = tenancy_.owner_key(tenant);
   if ((pool.owners[owner] += sign) == 0) pool.owners.erase(owner);
   demand.owners = static_cast<std::int64_t>(pool.owners.size());
   pool.changed = true;
@@ -648,7 +669,19 @@ const GroupSpec* Control::group(GroupId id) const {
   return spec.group ? &spec : nullptr;
 }
 
-// For supply.cc.
+// For supply.cc, preemption.cc and gangs.cc.
+template void Control::drive(scheduler::Scheduler&, Scratch<scheduler::Scheduler>&,
+                             const scheduler::GangAsked&);
+template void Control::drive(sandbox::Sandboxes&, Scratch<sandbox::Sandboxes>&,
+                             const sandbox::AdmissionRefused&);
+template void Control::drive(tenancy::Tenancy&, Scratch<tenancy::Tenancy>&,
+                             const tenancy::SandboxNominated&);
+template void Control::drive(tenancy::Tenancy&, Scratch<tenancy::Tenancy>&,
+                             const tenancy::NominationLost&);
+template void Control::drive(scheduler::Scheduler&, Scratch<scheduler::Scheduler>&,
+                             const scheduler::Nominated&);
+template void Control::drive(sandbox::Sandboxes&, Scratch<sandbox::Sandboxes>&,
+                             const sandbox::Preempted&);
 template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::WaitingSeen&);
 template void Control::drive(fleet::Fleet&, Scratch<fleet::Fleet>&, const fleet::RemovalsFound&);
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -19,10 +20,18 @@
 #include "model/images/distribution.h"
 #include "model/protocol/protocol.h"
 #include "model/sandbox/sandbox.h"
+#include "model/scheduler/preemption.h"
 #include "model/scheduler/scheduler.h"
 #include "model/tenancy/tenancy.h"
 
 namespace chalk::control {
+
+// What found no room and is more important than others of its tenant, see preemption.cc.
+struct PreemptionConfig {
+  bool enabled = true;
+  Duration grace = seconds(30);  // of a victim, between asking its workload to end and killing it
+  CHALK_FIELDS(PreemptionConfig, enabled, grace)
+};
 
 struct Config {
   sandbox::Config sandbox;
@@ -35,8 +44,9 @@ struct Config {
   std::uint32_t gateways_max = 1'000;
   std::uint32_t orders_per_node_max = 10'000;  // unacknowledged; a node beyond it is drained
   images::DistributionConfig distribution;
+  PreemptionConfig preemption;
   CHALK_FIELDS(Config, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue, groups_max,
-               gateways_max, orders_per_node_max, distribution)
+               gateways_max, orders_per_node_max, distribution, preemption)
 };
 
 // ---- events
@@ -49,7 +59,9 @@ struct GroupSpec {
   GatewayId gateway;
   GroupRouting routing;
   autoscaler::GroupPolicy policy;
-  CHALK_FIELDS(GroupSpec, group, tenant, resources, image, pool, gateway, routing, policy)
+  Priority priority = 0;  // of its replicas
+  CHALK_FIELDS(GroupSpec, group, tenant, resources, image, pool, gateway, routing, policy,
+               priority)
 };
 struct GroupDeployed {
   GroupSpec spec;
@@ -70,8 +82,10 @@ struct SandboxRequested {
   Duration lifetime;
   std::string payload = {};  // for the node's runtime, see StartOrder; kept by who reads the log
   bool restart = false;      // by its node, when it ends by itself
+  Priority priority = 0;
+  Gang gang = {};  // which it is a member of
   CHALK_FIELDS(SandboxRequested, reply_to, key, tenant, resources, image, pool, lifetime, payload,
-               restart)
+               restart, priority, gang)
 };
 struct FromNode {
   NodeId node;
@@ -147,10 +161,11 @@ struct Routing {
   std::map<PoolId, TenantId> dedicated_tenants;
   std::vector<PoolPending> pools;  // by pool - 1
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
+  std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               wakes, wake)
+               preempted, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -193,6 +208,7 @@ class Control {
   const images::Catalogue& catalogue() const { return catalogue_; }
   const images::Distribution& distribution() const { return distribution_; }
   std::uint64_t sandboxes_moved() const { return routing_.moved; }
+  std::uint64_t sandboxes_preempted() const { return routing_.preempted; }
 
  private:
   // Scratch for one nesting level of a machine's effects; empty between steps.
@@ -246,6 +262,7 @@ class Control {
   void handle(const tenancy::ScrubNode&);
   void handle(const scheduler::Placed&);
   void handle(const scheduler::NotPlaced&);
+  void handle(const scheduler::NominationLost&);
   void handle(const fleet::WelcomeNode&);
   void handle(const fleet::NodeJoined&);
   void handle(const fleet::NodeLost&);
@@ -273,8 +290,20 @@ class Control {
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
   void count_pending(const sandbox::Record& record, int sign);
+  void count_pending(PoolId pool, TenantId tenant, const Resources& ask, int sign);
   void report_pending();
   const GroupSpec* group(GroupId) const;
+  scheduler::PlaceAsked place_asked(SandboxId, TenantId owner_key) const;
+  // gangs.cc
+  void place_gang(SandboxId speaker, const sandbox::Record&, TenantId owner_key);
+  bool refuse_gang(const scheduler::NotPlaced&);
+  std::int64_t most_members(const sandbox::Record&, const Resources& least) const;
+  // preemption.cc
+  bool preempt(const scheduler::NotPlaced&);
+  std::optional<scheduler::Victims> choose_victims(const scheduler::PlaceAsked&) const;
+  std::optional<scheduler::Victims> victims_on(std::uint32_t slot, const sandbox::Record&,
+                                               const Resources&) const;
+  void make_way(SandboxId victim);
 
   Config config_;
   Routing routing_;

@@ -44,24 +44,32 @@ void Control::handle(const fleet::AskWaiting&) {
   fleet::WaitingSeen seen;
   std::size_t looked_at = 0;
   const tenancy::State& state = tenancy_.state();
+  const auto see = [&](const sandbox::Record& record, TenantId owner) {
+    const Resources& ask = record.resources;
+    const PoolId pool = record.pool ? record.pool : dedicated_pool(record.tenant);
+    const Kind kind{owner,          pool,     ask.cpu_millicores, ask.memory_bytes,
+                    ask.disk_bytes, ask.gpus, ask.gpu_millis,     ask.gpu_models};
+    const auto [at, is_new] = index.emplace(kind, seen.waiting.size());
+    if (is_new) seen.waiting.push_back({owner, pool, ask, 0});
+    ++seen.waiting[at->second].count;
+  };
   walk(state, state.line, [&](TenantId tenant, const tenancy::Tenant& line) {
     const TenantId owner = tenancy_.owner_key(tenant);
     for (const auto& [ticket, sandbox] : line.waiting) {
       if (++looked_at > kWaitingSeen) break;
       const sandbox::Record* record = sandboxes_.find(sandbox);
       if (record == nullptr) continue;
-      const Resources& ask = record->resources;
-      const PoolId pool = record->pool ? record->pool : dedicated_pool(record->tenant);
-      const Kind kind{owner,           pool,     ask.cpu_millicores, ask.memory_bytes,
-                      ask.disk_bytes,  ask.gpus, ask.gpu_millis,     ask.gpu_models};
-      const auto [at, is_new] = index.emplace(kind, seen.waiting.size());
-      if (is_new) seen.waiting.push_back({owner, pool, ask, 0});
-      ++seen.waiting[at->second].count;
+      const tenancy::Gathering* gang =
+          record->gang ? tenancy_.gathering(tenant, record->gang) : nullptr;
+      if (gang != nullptr) {
+        for (const SandboxId member : gang->members) see(*sandboxes_.find(member), owner);
+      } else {
+        see(*record, owner);
+      }
     }
   });
   drive(fleet_, fleet_scratch_, seen);
 }
-
 void Control::handle(const fleet::AskRemovals& ask) {
   const scheduler::State& placed = scheduler_.state();
   const fleet::Rules& rules = config_.fleet.rules;
@@ -77,7 +85,7 @@ void Control::handle(const fleet::AskRemovals& ask) {
       ++load.sandboxes;
       // What has just been started or is about to end is left in peace.
       const bool may = record.phase == sandbox::Phase::running && !record.moving &&
-                       (record.restart || record.group);
+                       !record.gang && (record.restart || record.group);
       if (!may) ++load.fixed;
     });
     loads.push_back(load);

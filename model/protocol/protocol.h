@@ -28,6 +28,25 @@ struct ImageSpec {
   CHALK_FIELDS(ImageSpec, image, layers)
 };
 
+// How important a sandbox is to its tenant: more is more important. It says nothing to others.
+using Priority = std::uint16_t;
+inline constexpr Priority kPriorityMax = 1000;
+
+// Sandboxes of one tenant that are of use only together: all of them are placed at one moment, or
+// none. The tenant chooses the id, and every member says the same size.
+struct Gang {
+  std::uint64_t id = 0;
+  std::uint32_t size = 0;  // members; 0: no gang
+  explicit operator bool() const { return size != 0; }
+  CHALK_FIELDS(Gang, id, size)
+};
+struct GangKey {
+  TenantId tenant;
+  std::uint64_t id = 0;
+  auto operator<=>(const GangKey&) const = default;
+  CHALK_FIELDS(GangKey, tenant, id)
+};
+
 // ---- control -> node -------------------------------------------------------------------------
 struct StartOrder {
   SandboxId sandbox;
@@ -81,7 +100,9 @@ enum class EndReason : std::uint8_t {
   out_of_memory,
   node_lost,       // said by control, never by a node
   agent_restarted,  // found gone when the node came back
-  bad_image         // its image can be pulled nowhere: no other node is tried
+  bad_image,        // its image can be pulled nowhere: no other node is tried
+  preempted,        // made way for one of its tenant's of higher priority; said by control
+  gang_ended        // another member of its gang was lost, ended or refused; said by control
 };
 // A note says what the runtime saw and no machine looks at: exit code, times of the start, words.
 struct StartedReport {  // running

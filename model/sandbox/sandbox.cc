@@ -6,7 +6,8 @@ namespace chalk::sandbox {
 
 void Sandboxes::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
-  const Time wake = std::min(state_.start_deadlines.next(), state_.retentions.next());
+  const Time wake = std::min({state_.start_deadlines.next(), state_.retentions.next(),
+                              state_.gatherings.next()});
   if (wake != state_.wake) {
     state_.wake = wake;
     if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
@@ -44,6 +45,7 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
     return refuse(Refusal::unknown_image, static_cast<std::int64_t>(asked.image.value), 0, 0);
   }
   if (!asked.fits) return refuse(Refusal::never_fits, ask.cpu_millicores, 0, 0);
+  if (asked.gang && refuse_gang(asked, effects)) return;
   Record record;
   record.reply_to = asked.reply_to;
   record.tenant = asked.tenant;
@@ -53,10 +55,13 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
   record.pool = asked.pool;
   record.lifetime = asked.lifetime;
   record.restart = asked.restart;
+  record.priority = asked.priority;
+  record.gang = asked.gang;
   record.requested = now;
   record.key = asked.key;
   const SandboxId id = state_.sandboxes.insert(std::move(record));
   if (!asked.key.empty()) state_.keys.emplace(key, id);
+  if (asked.gang) join_gang(now, id, state_.sandboxes.at(id));
   effects.push_back(Accepted{asked.reply_to, id, false});
   effects.push_back(AskAdmission{id, asked.tenant, asked.resources});
 }
@@ -68,7 +73,10 @@ void Sandboxes::on(Time, const AdmissionRefused& refused, Effects& effects) {
                             refused.rule, refused.needed, refused.in_use, refused.limit});
   // A refused request leaves no trace: its key may be used again at once.
   if (!record->key.empty()) state_.keys.erase(Key{record->tenant, record->key});
+  const bool in_gang = static_cast<bool>(record->gang);
+  const GangKey gang{record->tenant, record->gang.id};
   state_.sandboxes.erase(refused.sandbox);
+  if (in_gang) refuse_rest(refused, gang, effects);
 }
 
 void Sandboxes::on(Time now, const Placed& placed, Effects& effects) {
@@ -128,11 +136,20 @@ void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   if (record->moving && ended.reason != EndReason::lifetime_reached) {
     return start_elsewhere(now, ended.sandbox, *record, effects);
   }
-  if (!record->ran && !record->stop_asked && ended.reason != EndReason::bad_image) {
+  if (!record->ran && !record->stop_asked && !record->gang_ended &&
+      ended.reason != EndReason::bad_image) {
     return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
+  // Its node knows only that it was told to stop it.
+  const bool made_way = record->preempted && !record->stop_asked &&
+                        ended.reason == EndReason::terminated;
+  const bool with_its_gang = record->gang_ended && !record->stop_asked &&
+                             ended.reason == EndReason::terminated;
+  const EndReason reason = made_way        ? EndReason::preempted
+                           : with_its_gang ? EndReason::gang_ended
+                                           : ended.reason;
   unplace(ended.sandbox, *record, effects);
-  end(now, ended.sandbox, ended.reason, ended.note, effects);
+  end(now, ended.sandbox, reason, ended.note, effects);
 }
 
 void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) {
@@ -173,6 +190,7 @@ void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
 }
 
 void Sandboxes::on(Time now, const Woken&, Effects& effects) {
+  end_late_gangs(now, effects);
   while (state_.retentions.due(now)) state_.keys.erase(state_.retentions.pop().key);
   while (state_.start_deadlines.due(now)) {
     const SandboxId id = state_.start_deadlines.pop().key;
@@ -191,24 +209,40 @@ void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   if (record == nullptr || record->stop_asked || record->moving) return;
   if (record->phase != Phase::placed && record->phase != Phase::running) return;
   if (record->ran && !record->restart) return;
+  if (record->gang && !may_regather(asked.sandbox, *record)) return;
   record->moving = true;
   record->phase = Phase::ending;
   record->start_deadline = kNever;
   effects.push_back(SendStop{record->node, asked.sandbox, {}});
 }
 
+void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
+  Record* record = state_.sandboxes.find(asked.sandbox);
+  if (record == nullptr || record->stop_asked || record->moving || record->preempted) return;
+  if (record->phase != Phase::placed && record->phase != Phase::running) return;
+  record->preempted = true;
+  record->moving = !record->ran || record->restart;
+  record->phase = Phase::ending;
+  record->start_deadline = kNever;
+  effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
+}
+
 // As if it had just been asked for, with what is left of its lifetime.
 void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects& effects) {
   unplace(id, record, effects);
+  if (record.gang && !may_regather(id, record)) {
+    return end(now, id, EndReason::gang_ended, {}, effects);
+  }
   if (record.ran && record.lifetime.nanos > 0) {
     record.lifetime =
         std::max(nanoseconds(1), record.lifetime - (now - record.runs_since));
   }
   record.phase = Phase::accepted;
-  record.moving = record.ran = record.waits = false;
+  record.moving = record.preempted = record.ran = record.waits = false;
   record.runs_since = kNever;
   record.restarts = record.attempts = 0;
   record.requested = now;
+  if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
 
@@ -249,11 +283,15 @@ void Sandboxes::unplace(SandboxId id, Record& record, Effects& effects) {
 void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReason reason,
                                  const std::string& note, Effects& effects) {
   unplace(id, record, effects);
-  if (record.attempts >= config_.start_attempts || record.stop_asked) {
+  if (record.gang_ended) reason = EndReason::gang_ended;
+  if (record.attempts >= config_.start_attempts || record.stop_asked || record.gang_ended ||
+      (record.gang && !may_regather(id, record))) {
     return end(now, id, reason, note, effects);
   }
   record.phase = Phase::accepted;
+  record.moving = record.preempted = false;
   record.start_deadline = kNever;
+  if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
 
@@ -264,7 +302,13 @@ void Sandboxes::end(Time now, SandboxId id, EndReason reason, const std::string&
   if (!record.key.empty()) {
     state_.retentions.arm(now + config_.key_retention, Key{record.tenant, record.key});
   }
+  const bool in_gang = static_cast<bool>(record.gang);
+  const GangKey gang{record.tenant, record.gang.id};
   state_.sandboxes.erase(id);
+  if (!in_gang) return;
+  // Those that have done their work leave the others to theirs.
+  const bool alone = reason == EndReason::exited || reason == EndReason::lifetime_reached;
+  leave_gang(now, id, gang, !alone, effects);
 }
 
 }  // namespace chalk::sandbox

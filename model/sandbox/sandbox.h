@@ -6,6 +6,11 @@
 //
 // In: requests and what the other machines and nodes say. Out: replies, questions to admission,
 // orders to nodes, and the release of what a sandbox held.
+// A gang (gangs.cc) starts together and is of no use in part. Where a member cannot be started, or
+// leaves its node to be started elsewhere, the others leave theirs too and all wait for room again;
+// where one of them has run and may not be started again, and where a member ends in any way but by
+// itself or at its lifetime, the rest ends with the reason `gang_ended`. So do those whose gang is not
+// whole when it should be: the missing ones were perhaps refused, or ended before these had asked.
 // Invariants: one idempotency key names at most one sandbox; each sandbox is released exactly once
 // per placement; after `gone` nothing about it is ordered again.
 #pragma once
@@ -32,8 +37,11 @@ struct Config {
   Duration start_timeout = seconds(600);  // from the order to the report that it runs
   std::uint32_t start_attempts = 3;       // nodes to try before a sandbox is given up
   Duration lifetime_max = seconds(30 * 86'400);
+  std::uint32_t gang_max = 1'000;     // members
+  Duration gang_grace = seconds(30);  // of a gang that ends, between asking and killing
+  Duration gang_gather = seconds(600);  // from the first member's request to the last's
   CHALK_FIELDS(Config, sandboxes_max, keys_max, key_retention, start_timeout, start_attempts,
-               lifetime_max)
+               lifetime_max, gang_max, gang_grace, gang_gather)
 };
 
 enum class Phase : std::uint8_t { accepted, placed, running, ending };
@@ -51,8 +59,10 @@ struct Requested {
   PoolId pool;
   Duration lifetime;  // 0 for none
   bool restart = false;  // by its node, when it ends by itself
+  Priority priority = 0;
+  Gang gang = {};
   CHALK_FIELDS(Requested, reply_to, key, tenant, group, resources, image, image_known, fits, pool,
-               lifetime, restart)
+               lifetime, restart, priority, gang)
 };
 struct AdmissionRefused {
   SandboxId sandbox;
@@ -110,8 +120,16 @@ struct MoveAsked {
   SandboxId sandbox;
   CHALK_FIELDS(MoveAsked, sandbox)
 };
+// It makes way for a more important one: it is stopped, as if that had been asked. What may be
+// moved (MoveAsked) waits for another node then; the rest ends with the reason `preempted`.
+struct Preempted {
+  SandboxId sandbox;
+  Duration grace = {};  // between asking the workload to end and killing it
+  CHALK_FIELDS(Preempted, sandbox, grace)
+};
 using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
-                           TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked>;
+                           TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked,
+                           Preempted>;
 
 // ---- effects
 enum class Refusal : std::uint8_t {
@@ -121,7 +139,8 @@ enum class Refusal : std::uint8_t {
   lifetime_too_long,
   no_resources,
   never_fits,
-  admission
+  admission,
+  gang_size  // larger than a gang may be, another than the gang has, or more members than that
 };
 struct Accepted {
   std::uint64_t reply_to = 0;
@@ -214,6 +233,10 @@ struct Record {
   bool restart = false;
   bool waits = false;  // on its node, for its next start
   bool moving = false;  // stopped to be started on another node
+  bool preempted = false;  // stopped for one of its tenant's of higher priority
+  Priority priority = 0;
+  Gang gang = {};
+  bool gang_ended = false;  // stopped since its gang has ended
   std::uint32_t restarts = 0;
   std::uint32_t attempts = 0;
   Time runs_since = kNever;  // on its present node
@@ -222,7 +245,8 @@ struct Record {
   SandboxId next_on_node;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
                start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
-               restarts, attempts, runs_since, key, previous_on_node, next_on_node)
+               preempted, priority, gang, gang_ended, restarts, attempts, runs_since, key, previous_on_node,
+               next_on_node)
 };
 struct Key {
   TenantId tenant;
@@ -230,14 +254,25 @@ struct Key {
   auto operator<=>(const Key&) const = default;
   CHALK_FIELDS(Key, tenant, text)
 };
+struct GangMembers {
+  std::uint32_t size = 0;
+  std::uint32_t came = 0;           // members so far, also those that are gone
+  bool ended = false;               // the rest is on its way out
+  Time deadline = kNever;           // all must have come by then
+  std::vector<SandboxId> members;  // that live
+  CHALK_FIELDS(GangMembers, size, came, ended, deadline, members)
+};
 struct State {
   SlotTable<SandboxId, Record> sandboxes;
   std::vector<SandboxId> first_on_node;  // by node slot
   std::map<Key, SandboxId> keys;
+  std::map<GangKey, GangMembers> gangs;  // with a member that lives
   Timers<SandboxId> start_deadlines;
   Timers<Key> retentions;
+  Timers<GangKey> gatherings;
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(State, sandboxes, first_on_node, keys, start_deadlines, retentions, wake)
+  CHALK_FIELDS(State, sandboxes, first_on_node, keys, gangs, start_deadlines, retentions, gatherings,
+               wake)
 };
 
 class Sandboxes {
@@ -278,6 +313,7 @@ class Sandboxes {
   void on(Time, const NodeLost&, Effects&);
   void on(Time, const Woken&, Effects&);
   void on(Time, const MoveAsked&, Effects&);
+  void on(Time, const Preempted&, Effects&);
 
   Record* placed_on(SandboxId, NodeId);
   void link(SandboxId, Record&);
@@ -286,6 +322,16 @@ class Sandboxes {
   void try_again_or_end(Time, SandboxId, Record&, EndReason, const std::string& note, Effects&);
   void start_elsewhere(Time, SandboxId, Record&, Effects&);
   void end(Time, SandboxId, EndReason, const std::string& note, Effects&);
+  // gangs.cc
+  bool refuse_gang(const Requested&, Effects&) const;
+  void join_gang(Time, SandboxId, const Record&);
+  void leave_gang(Time, SandboxId, GangKey, bool ends_it, Effects&);
+  void refuse_rest(const AdmissionRefused&, GangKey, Effects&);
+  void end_gang(Time, GangMembers&, Effects&);
+  void end_late_gangs(Time, Effects&);
+  void stop_with_gang(SandboxId, Effects&);
+  bool may_regather(SandboxId, const Record&) const;
+  void regather(SandboxId, const Record&, Effects&);
 
   Config config_;
   State state_;

@@ -151,6 +151,19 @@ void list_node(State& state, std::uint32_t slot) {
   }
 }
 
+void count_gpus(State& state, std::uint32_t slot) {
+  Node& node = state.nodes[slot];
+  const NodeInfo& info = state.infos[slot];
+  GpuRow& row = state.gpu_rows[info.gpu_row];
+  row.whole = row.most = node.gpu_free = 0;
+  for (int gpu = 0; gpu < info.shape.gpus; ++gpu) {
+    CHALK_INVARIANT(row.free[gpu] >= 0 && row.free[gpu] <= 1000);
+    row.whole += row.free[gpu] == 1000;
+    row.most = std::max<std::int32_t>(row.most, row.free[gpu]);
+    node.gpu_free += row.free[gpu];
+  }
+}
+
 void unlist_node(State& state, std::uint32_t slot) {
   NodeInfo& info = state.infos[slot];
   if (info.cordoned || !info.usable) return;

@@ -27,6 +27,8 @@ void unlist_node(State& state, std::uint32_t slot);
 // Makes an unlisted node a member of the bucket that its owner, pool, zone and model name.
 void join_bucket(State& state, std::uint32_t slot);
 void leave_bucket(State& state, std::uint32_t slot);
+// Sums up the GPUs of an unlisted node anew, after a change of what is free on them.
+void count_gpus(State& state, std::uint32_t slot);
 
 // A candidate: least is best. `scarcity` is criterion 3, the rest 5 and 6.
 struct Candidate {

@@ -47,7 +47,7 @@ std::uint32_t Scheduler::find_node(NodeId id) const {
   return slot < state_.infos.size() && state_.infos[slot].id == id ? slot : kNone;
 }
 
-void Scheduler::on(const NodeAdded& event, Effects&) {
+void Scheduler::on(const NodeAdded& event, Effects& effects) {
   const std::uint32_t slot = slot_of(event.node);
   if (slot >= config_.nodes_max) {
     ++state_.ignored.nodes_over_limit;
@@ -62,7 +62,7 @@ void Scheduler::on(const NodeAdded& event, Effects&) {
       ++state_.ignored.duplicate_nodes;  // reported twice, or late, after it was removed
       return;
     }
-    if (state_.infos[slot].id) forget_node(slot);  // a newer node in the slot: the old one is gone
+    if (state_.infos[slot].id) forget_node(slot, effects);  // a newer node in the slot
   }
   const std::uint32_t zone = zone_index(state_, event.zone, config_.zones_max);
   if (zone == kNone) {
@@ -100,16 +100,17 @@ void Scheduler::on(const NodeAdded& event, Effects&) {
   list_node(state_, slot);
 }
 
-void Scheduler::on(const NodeRemoved& event, Effects&) {
+void Scheduler::on(const NodeRemoved& event, Effects& effects) {
   const std::uint32_t slot = find_node(event.node);
   if (slot == kNone) {
     ++state_.ignored.unknown_nodes;
     return;
   }
-  forget_node(slot);
+  forget_node(slot, effects);
 }
 
-void Scheduler::forget_node(std::uint32_t slot) {
+void Scheduler::forget_node(std::uint32_t slot, Effects& effects) {
+  drop_nominations(slot, effects);
   unlist_node(state_, slot);
   leave_bucket(state_, slot);
   NodeInfo& info = state_.infos[slot];
@@ -131,24 +132,26 @@ void Scheduler::forget_node(std::uint32_t slot) {
   state_.nodes[slot] = {};
 }
 
-void Scheduler::on(const NodeCordoned& event, Effects&) {
+void Scheduler::on(const NodeCordoned& event, Effects& effects) {
   const std::uint32_t slot = find_node(event.node);
   if (slot == kNone) {
     ++state_.ignored.unknown_nodes;
     return;
   }
+  if (event.cordoned) drop_nominations(slot, effects);
   unlist_node(state_, slot);
   state_.infos[slot].cordoned = event.cordoned;
   list_node(state_, slot);
 }
 
-void Scheduler::on(const NodeOwned& event, Effects&) {
+void Scheduler::on(const NodeOwned& event, Effects& effects) {
   const std::uint32_t slot = find_node(event.node);
   if (slot == kNone) {
     ++state_.ignored.unknown_nodes;
     return;
   }
   NodeInfo& info = state_.infos[slot];
+  if (!event.usable || info.owner != event.owner) drop_nominations(slot, effects);
   unlist_node(state_, slot);
   info.usable = event.usable;
   if (info.owner != event.owner) {

@@ -29,16 +29,12 @@ void give_back(State& state, std::uint32_t slot, const Reservation& held, std::i
   if (held.starting) info.starts_free += sign;
   if (held.gpu_mask != 0) {
     GpuRow& row = state.gpu_rows[info.gpu_row];
-    row.whole = row.most = node.gpu_free = 0;
     for (int gpu = 0; gpu < info.shape.gpus; ++gpu) {
       if (held.gpu_mask >> gpu & 1) {
         row.free[gpu] = static_cast<std::int16_t>(row.free[gpu] + sign * held.gpu_millis);
       }
-      CHALK_INVARIANT(row.free[gpu] >= 0 && row.free[gpu] <= 1000);
-      row.whole += row.free[gpu] == 1000;
-      row.most = std::max<std::int32_t>(row.most, row.free[gpu]);
-      node.gpu_free += row.free[gpu];
     }
+    count_gpus(state, slot);
   }
   const NodeShape& shape = info.shape;
   CHALK_INVARIANT(node.cpu >= 0 && node.cpu <= shape.cpu_millicores);
@@ -54,12 +50,13 @@ void Scheduler::step(Time, const Event& event, Effects& effects) {
   std::visit([&](const auto& fact) { on(fact, effects); }, event);
 }
 
-void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
+// Where no node decides: what was asked before, limits, and asks that mean nothing.
+bool Scheduler::answer_at_once(const PlaceAsked& asked, Effects& effects) {
   const std::uint32_t sandbox = slot_of(asked.sandbox);
   if (sandbox >= config_.sandboxes_max) {
     effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, std::int64_t{sandbox} + 1,
                                 config_.sandboxes_max, 0});
-    return;
+    return true;
   }
   if (sandbox < state_.reservations.size() && state_.reservations[sandbox].node != 0) {
     if (state_.reservations[sandbox].generation == generation_of(asked.sandbox)) {
@@ -67,12 +64,26 @@ void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
     } else {
       effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
     }
-    return;
+    return true;
+  }
+  for (const Nomination& one : state_.nominations) {
+    if (slot_of(one.sandbox) != sandbox) continue;
+    if (one.sandbox == asked.sandbox) {
+      ++state_.ignored.duplicate_asks;  // it is answered when its node has the room
+    } else {
+      effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
+    }
+    return true;
   }
   if (const auto refused = refuse_meaningless(asked)) {
     effects.push_back(*refused);
-    return;
+    return true;
   }
+  return false;
+}
+
+void Scheduler::on(const PlaceAsked& asked, Effects& effects) {
+  if (answer_at_once(asked, effects)) return;
   const auto [slot, gpu_mask] = choose(config_, state_, asked);
   if (slot == kNone) {
     effects.push_back(explain_refusal(state_, asked));
@@ -145,7 +156,7 @@ std::uint32_t Scheduler::find_reservation(SandboxId id) const {
   return held.node != 0 && held.generation == generation_of(id) ? slot : kNone;
 }
 
-void Scheduler::on(const StartFinished& event, Effects&) {
+void Scheduler::on(const StartFinished& event, Effects& effects) {
   const std::uint32_t sandbox = find_reservation(event.sandbox);
   if (sandbox == kNone) {
     ++state_.ignored.unknown_sandboxes;  // released already, or lost with its node
@@ -164,14 +175,22 @@ void Scheduler::on(const StartFinished& event, Effects&) {
   if (relist) unlist_node(state_, slot);
   ++info.starts_free;
   if (relist) list_node(state_, slot);
+  serve_nominations(slot, effects);
 }
 
-void Scheduler::on(const Released& event, Effects&) {
+void Scheduler::on(const Released& event, Effects& effects) {
   const std::uint32_t sandbox = find_reservation(event.sandbox);
   if (sandbox == kNone) {
+    if (nominates(event.sandbox)) return withdraw(event.sandbox, effects);
     ++state_.ignored.unknown_sandboxes;
     return;
   }
+  const std::uint32_t slot = state_.reservations[sandbox].node - 1;
+  free_reservation(sandbox);
+  serve_nominations(slot, effects);
+}
+
+void Scheduler::free_reservation(std::uint32_t sandbox) {
   const Reservation held = state_.reservations[sandbox];
   const std::uint32_t slot = held.node - 1;
   unlist_node(state_, slot);

@@ -5,6 +5,10 @@
 // the rule and the numbers behind the refusal. Invariant: on every node and in every dimension what
 // is reserved never exceeds capacity; a reservation counts from Placed until Released.
 //
+// A sandbox for which others make way (preemption.h says which) is nominated to their node: it
+// holds what is free there, and is given what it misses of whatever is released there, before
+// anybody else; once it holds all it is Placed. Several on one node are served in their order.
+//
 // Among the nodes where an ask fits, the chosen one is least in this order, and the index finds the
 // very node that a linear scan finds (tests/property/oracle/scheduler_scan.h):
 //   1. owned by the asking owner, before free (owner 0) nodes, which the placement then claims;
@@ -82,8 +86,23 @@ struct ImageCached {
   bool cached = false;
   CHALK_FIELDS(ImageCached, node, image, cached)
 };
+// Answered by Placed or NominationLost, now or later. Released takes it back.
+struct Nominated {
+  PlaceAsked asked;  // by the owner of the node; it found no room
+  NodeId node;
+  std::uint32_t gpu_mask = 0;  // which GPUs it will have
+  CHALK_FIELDS(Nominated, asked, node, gpu_mask)
+};
+// All of them at once, or none: answered by Placed for each, or by one NotPlaced with the first's id
+// and what was short for the member that found no room beside the others. They are tried in order of
+// size, GPUs first, then cpu, memory and disk (best fit decreasing), each by the policy of Config;
+// so a gang may wait where a cleverer packing exists. What was placed is taken back where one fails.
+struct GangAsked {
+  std::vector<PlaceAsked> members;
+  CHALK_FIELDS(GangAsked, members)
+};
 using Event = std::variant<NodeAdded, NodeRemoved, NodeCordoned, NodeOwned, PlaceAsked,
-                           StartFinished, Released, ImageCached>;
+                           StartFinished, Released, ImageCached, Nominated, GangAsked>;
 
 // Why an ask found no node. The filters stand in this order: limit, no_node_in_pool,
 // no_free_node_for_tenant, sandboxes, gpu, cpu, memory, disk, start_slots. The first that leaves no
@@ -106,7 +125,8 @@ struct Placed {
   NodeId node;
   std::uint32_t gpu_mask = 0;
   bool claims = false;  // the node was free and is now owned by the asker
-  CHALK_FIELDS(Placed, sandbox, node, gpu_mask, claims)
+  bool nominated = false;  // the answer to Nominated
+  CHALK_FIELDS(Placed, sandbox, node, gpu_mask, claims, nominated)
 };
 struct NotPlaced {
   SandboxId sandbox;
@@ -116,7 +136,11 @@ struct NotPlaced {
   std::uint32_t nodes_considered = 0;
   CHALK_FIELDS(NotPlaced, sandbox, why, needed, best_available, nodes_considered)
 };
-using Effect = std::variant<Placed, NotPlaced>;
+struct NominationLost {  // its node left, takes nothing more, or has another owner
+  SandboxId sandbox;
+  CHALK_FIELDS(NominationLost, sandbox)
+};
+using Effect = std::variant<Placed, NotPlaced, NominationLost>;
 using Effects = std::vector<Effect>;
 
 class Scheduler {
@@ -130,6 +154,7 @@ class Scheduler {
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }
   const Config& config() const { return config_; }
+  bool nominates(SandboxId sandbox) const;
 
  private:
   void on(const NodeAdded& event, Effects& effects);
@@ -140,12 +165,20 @@ class Scheduler {
   void on(const StartFinished& event, Effects& effects);
   void on(const Released& event, Effects& effects);
   void on(const ImageCached& event, Effects& effects);
+  void on(const Nominated& event, Effects& effects);
+  void on(const GangAsked& event, Effects& effects);
+  bool answer_at_once(const PlaceAsked& asked, Effects& effects);
   void reserve(std::uint32_t slot, std::uint32_t gpu_mask, const PlaceAsked& asked);
+  void free_reservation(std::uint32_t sandbox_slot);
   void release(std::uint32_t sandbox_slot);
   void drop_group_member(std::uint32_t group, std::uint32_t zone);
   std::uint32_t find_node(NodeId id) const;            // slot or kNone
   std::uint32_t find_reservation(SandboxId id) const;  // slot or kNone
-  void forget_node(std::uint32_t slot);
+  void forget_node(std::uint32_t slot, Effects& effects);
+  // nominations.cc
+  void serve_nominations(std::uint32_t slot, Effects& effects);
+  void drop_nominations(std::uint32_t slot, Effects& effects);
+  void withdraw(SandboxId sandbox, Effects& effects);
 
   Config config_;
   State state_;

@@ -122,6 +122,25 @@ struct ReservationLink {
   CHALK_FIELDS(ReservationLink, next, previous)
 };
 
+// What a nominated sandbox holds of its node so far.
+struct Hold {
+  std::int64_t cpu = 0, memory = 0, disk = 0;
+  std::array<std::int16_t, kGpusPerNodeMax> gpus{};  // thousandths
+  bool sandbox = false, start = false;  // whether it has a place and a start slot
+  CHALK_FIELDS(Hold, cpu, memory, disk, gpus, sandbox, start)
+};
+
+struct Nomination {
+  SandboxId sandbox;
+  TenantId owner;
+  GroupId group;
+  Resources ask;
+  std::uint32_t slot = 0;  // of the node
+  std::uint32_t gpu_mask = 0;
+  Hold hold;
+  CHALK_FIELDS(Nomination, sandbox, owner, group, ask, slot, gpu_mask, hold)
+};
+
 struct Group {
   GroupId id;
   std::uint32_t live = 0;  // 0: vacant
@@ -174,11 +193,12 @@ struct State {
   Ignored ignored;
   std::uint32_t next_start = 0;  // least_allocated: the slot where the next scan begins
   Mix mix;                       // fgd
+  std::vector<Nomination> nominations;  // oldest first
   CHALK_FIELDS(State, nodes, infos, reservations, links, zones, gpu_rows, buckets, grids, owners,
                groups, group_zones, images, pools, owner_index, group_index, image_index,
                pool_index, vacant_gpu_rows, vacant_buckets, vacant_grids, vacant_owners,
                vacant_groups, vacant_images, live_nodes, shared_pool_nodes, live_reservations,
-               ignored, next_start, mix)
+               ignored, next_start, mix, nominations)
 };
 
 // An index of `items` that is not in use: a vacant one, or a new one at the end.

@@ -17,6 +17,7 @@ const char* rule_name(Rule rule) {
     case Rule::quota_sandboxes: return "quota_sandboxes";
     case Rule::pending_limit: return "pending_limit";
     case Rule::pending_limit_of_tenant: return "pending_limit_of_tenant";
+    case Rule::gang_never_fits: return "gang_never_fits";
   }
   return "unknown";
 }
@@ -85,9 +86,15 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   if (refuse_by_quota(asked, effects)) return;
   Held& held = state_.held.put(
       asked.sandbox,
-      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now});
+      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now,
+       asked.priority, asked.gang});
   count_in_use(held, +1);
-  const bool behind_its_own = !tenant.waiting.empty();
+  if (held.gang && !gather(asked.sandbox, held)) {
+    held.phase = Phase::gathering;
+    return;
+  }
+  const bool behind_its_own =
+      !tenant.waiting.empty() && tenant.waiting.begin()->first.priority >= asked.priority;
   if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
   effects.push_back(TryPlace{asked.sandbox, owner_key(asked.tenant)});
@@ -114,7 +121,9 @@ bool Tenancy::refuse_by_quota(const SandboxAsked& asked, Effects& effects) const
   }
   const Tenant& tenant = state_.tenants.at(asked.tenant);
   // Without borrowing what is more than the whole guarantee would wait for ever.
-  if (config_.order == Order::quotas && over_all({}, tenant.guarantee)) return true;
+  const Gathering* others = asked.gang ? gathering(asked.tenant, asked.gang) : nullptr;
+  const Amounts with = others == nullptr ? Amounts{} : others->amounts;
+  if (config_.order == Order::quotas && over_all(with, tenant.guarantee)) return true;
   return over(Rule::pending_limit, 1, static_cast<std::int64_t>(state_.pending_count),
               config_.pending_max) ||
          over(Rule::pending_limit_of_tenant, 1, static_cast<std::int64_t>(tenant.waiting.size()),
@@ -133,6 +142,7 @@ void Tenancy::count_in_use(const Held& held, int sign) {
 void Tenancy::on(Time, const SandboxPlaced& placed, Effects& effects) {
   Held* held = state_.held.find(placed.sandbox);
   if (held == nullptr || held->phase == Phase::placed) return;
+  if (held->gang) leave_gathering(placed.sandbox, *held);
   stop_waiting(placed.sandbox, *held);
   settle_aged(placed.sandbox, *held);
   held->phase = Phase::placed;
@@ -158,7 +168,10 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   const TenantId owner = owner_key(held->tenant);
   if (state_.round.open) {
     ++state_.round.failures;
-    state_.round.failed.push_back({owner, held->pool, held->resources});
+    if (!held->gang) {  // that there is no room for all of a gang says nothing of one
+      state_.round.failed.push_back(
+          {owner, held->pool, held->resources, held->tenant, held->priority});
+    }
     set_aside(held->tenant);
   }
   wait(not_placed.sandbox, *held);
@@ -173,6 +186,19 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   }
 }
 
+void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
+  Held* held = state_.held.find(nominated.sandbox);
+  if (held == nullptr || held->phase != Phase::trying) return;
+  settle_aged(nominated.sandbox, *held);  // what is freed elsewhere is not for it any more
+  held->phase = Phase::nominated;
+}
+
+void Tenancy::on(Time, const NominationLost& lost, Effects&) {
+  Held* held = state_.held.find(lost.sandbox);
+  if (held == nullptr || held->phase != Phase::nominated) return;
+  wait(lost.sandbox, *held);
+}
+
 void Tenancy::on(Time now, const SandboxEnded& ended, Effects& effects) {
   release(now, ended.sandbox, effects);
 }
@@ -184,6 +210,7 @@ void Tenancy::on(Time now, const SandboxCancelled& cancelled, Effects& effects) 
 void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
   Held* found = state_.held.find(sandbox);
   if (found == nullptr) return;
+  if (found->gang && found->phase != Phase::placed) leave_gathering(sandbox, *found);
   stop_waiting(sandbox, *found);
   settle_aged(sandbox, *found);
   const Held held = *found;

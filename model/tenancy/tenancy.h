@@ -5,6 +5,9 @@
 // nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
 // every path; a node is never usable by two owner keys without a scrub between.
 //
+// A gang (gathering.cc) stands in line as one, for the sum of its members, once all of them have
+// asked; the last that came speaks for it. Until then they count as in use and wait for nothing.
+//
 // Order of what waits (Config::order):
 //  - fair: who asks within a guarantee goes first, of its own before one of its family; then the
 //    tenant whose largest share of any resource, divided by its weight, is least (dominant resource
@@ -13,7 +16,8 @@
 //    from what comes next: nothing that runs is stopped, but while a tenant waits for what is
 //    within its own guarantee nobody gets more beyond one.
 //  - first_come: in the order of asking. quotas: the same, and nobody gets more than its guarantee.
-// Within a tenant first come, first served. A round stops after `tries_per_event` failures; what
+// Within a tenant by priority, then first come, first served; a priority says nothing to other
+// tenants, whose order it does not touch. A round stops after `tries_per_event` failures; what
 // failed is set aside until all have been tried, so every waiting tenant's head is tried within
 // 2 x tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed). A
 // large ask that has waited `bypass_max` is passed no more by tenants whose share is as large: what
@@ -31,6 +35,7 @@
 #include "model/core/resources.h"
 #include "model/core/slot_map.h"
 #include "model/core/timers.h"
+#include "model/protocol/protocol.h"
 
 namespace chalk::tenancy {
 
@@ -89,7 +94,9 @@ struct SandboxAsked {
   TenantId tenant;
   Resources resources;
   PoolId pool;  // where it must go; 0: anywhere
-  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool)
+  Priority priority = 0;
+  Gang gang = {};
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang)
 };
 struct SandboxPlaced {
   SandboxId sandbox;
@@ -100,6 +107,14 @@ struct SandboxPlaced {
 struct NotPlaced {  // the answer to TryPlace when there is no room
   SandboxId sandbox;
   CHALK_FIELDS(NotPlaced, sandbox)
+};
+struct SandboxNominated {  // the other answer: room is being made for it, SandboxPlaced follows
+  SandboxId sandbox;
+  CHALK_FIELDS(SandboxNominated, sandbox)
+};
+struct NominationLost {  // the room that was being made is none: it waits as before
+  SandboxId sandbox;
+  CHALK_FIELDS(NominationLost, sandbox)
 };
 struct SandboxEnded {
   SandboxId sandbox;
@@ -131,10 +146,12 @@ struct NextAttempt {  // given again and again while round_open()
 };
 using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, SandboxEnded,
                            SandboxCancelled, NodeJoined, NodeGone, NodeScrubbed, CapacityFreed,
-                           NextAttempt, Woken>;
+                           NextAttempt, Woken, SandboxNominated, NominationLost>;
 
 // ---- effects
-struct TryPlace {  // answered by SandboxPlaced or NotPlaced before anything else happens
+// Answered by SandboxPlaced, NotPlaced or SandboxNominated before anything else happens. Of one
+// that speaks for a gang: by SandboxPlaced for each member, by NotPlaced for it, or by cancelling.
+struct TryPlace {
   SandboxId sandbox;
   TenantId owner_key;
   CHALK_FIELDS(TryPlace, sandbox, owner_key)
@@ -146,7 +163,8 @@ enum class Rule : std::uint8_t {
   quota_gpu,
   quota_sandboxes,
   pending_limit,
-  pending_limit_of_tenant
+  pending_limit_of_tenant,
+  gang_never_fits  // said by the root: of its members at once, and how many the pools could hold
 };
 const char* rule_name(Rule rule);
 struct RefuseSandbox {
@@ -170,7 +188,7 @@ struct ScrubNode {
 using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, WakeAt>;
 
 // ---- state
-enum class Phase : std::uint8_t { waiting, trying, placed };
+enum class Phase : std::uint8_t { waiting, trying, placed, nominated, gathering };
 struct Held {  // every sandbox between asked and ended
   TenantId tenant;
   Resources resources;
@@ -179,12 +197,33 @@ struct Held {  // every sandbox between asked and ended
   Phase phase = Phase::waiting;
   std::uint64_t ticket = 0;  // place in the tenant's line
   Time since;                // asked
-  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since)
+  Priority priority = 0;
+  Gang gang = {};
+  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since, priority, gang)
+};
+struct Gathering {  // members of a gang that are not placed
+  std::set<SandboxId> members;
+  Amounts amounts;    // of all of them
+  SandboxId speaker;  // in line for all; 0: not all have asked
+  CHALK_FIELDS(Gathering, members, amounts, speaker)
+};
+struct Turn {  // in a tenant's own line: of the highest priority first
+  Priority priority = 0;
+  std::uint64_t ticket = 0;
+  bool operator<(const Turn& other) const {
+    return priority != other.priority ? priority > other.priority : ticket < other.ticket;
+  }
+  CHALK_FIELDS(Turn, priority, ticket)
+};
+struct PriorityCount {  // sandboxes that are placed
+  Priority priority = 0;
+  std::uint32_t sandboxes = 0;
+  CHALK_FIELDS(PriorityCount, priority, sandboxes)
 };
 enum Rank : std::uint32_t { kOwnGuarantee, kFamilyGuarantee, kBorrowing };
 struct Place {  // in a line; the least is served next
   std::uint32_t rank = 0;
-  std::uint64_t share = 0;  // dominant, by weight; where the order is of coming the ticket
+  std::uint64_t share = 0;  // dominant, by weight; where the order is of coming its head's ticket
   TenantId tenant;          // 0: not in a line
   auto operator<=>(const Place&) const = default;
   CHALK_FIELDS(Place, rank, share, tenant)
@@ -198,7 +237,7 @@ struct Tenant {
   bool shares = false;
   TenantId parent;
   std::uint32_t children = 0;
-  std::map<std::uint64_t, SandboxId> waiting;  // by ticket
+  std::map<Turn, SandboxId> waiting;
   std::set<Place> line;                        // of its children with something waiting
   std::uint64_t share = 0;                     // of what is placed: dominant, by weight
   Place place;                                 // where it stands in its family's line
@@ -206,8 +245,9 @@ struct Tenant {
   bool borrows = false;                        // more is placed than its guarantee
   bool reclaims = false;  // its head waits and is within its own guarantee
   PoolId reclaims_in;
+  std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, reclaims_in)
+               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -219,11 +259,15 @@ struct Node {
   NodeShape shape;
   CHALK_FIELDS(Node, phase, owner, dedicated, sandboxes, deadline, shape)
 };
-struct Failure {  // no room for this in the present round, so none for as much or more
+// No room for this in the present round, so none for as much or more; nor did it find others that
+// would make way, and of its tenant's nothing that is as important or less finds any.
+struct Failure {
   TenantId owner;
   PoolId pool;
   Resources resources;
-  CHALK_FIELDS(Failure, owner, pool, resources)
+  TenantId tenant;
+  Priority priority = 0;
+  CHALK_FIELDS(Failure, owner, pool, resources, tenant, priority)
 };
 struct Aside {
   std::uint64_t round = 0;
@@ -243,6 +287,7 @@ struct State {
   std::set<Place> line;                         // of those without a family, and of families
   Fifo<Aside> aside;                            // tried and failed, in the order of trying
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
+  std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
   std::map<PoolId, SandboxId> aged;             // has waited longer than bypass_max, one for a pool
   std::uint64_t pending_count = 0;
@@ -253,7 +298,7 @@ struct State {
   std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, capacity, aged, pending_count,
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
                next_ticket, round, rounds, borrowers, reclaimed, aside, timers, wake)
 };
 
@@ -273,6 +318,10 @@ class Tenancy {
   std::uint64_t pending_count() const { return state_.pending_count; }
   bool round_open() const { return state_.round.open; }
   Amounts in_use(TenantId tenant) const;
+  // The members of a gang that are not placed, or nothing.
+  const Gathering* gathering(TenantId tenant, const Gang& gang) const;
+  // Whether the tenant has anything placed that is less important.
+  bool has_placed_below(TenantId tenant, Priority priority) const;
 
  private:
   void on(Time, const TenantAdded&, Effects&);
@@ -287,10 +336,16 @@ class Tenancy {
   void on(Time, const CapacityFreed&, Effects&);
   void on(Time, const NextAttempt&, Effects&);
   void on(Time, const Woken&, Effects&);
+  void on(Time, const SandboxNominated&, Effects&);
+  void on(Time, const NominationLost&, Effects&);
 
   bool refuse_by_quota(const SandboxAsked&, Effects&) const;
   void join_family(TenantId, Tenant&, TenantId parent);
   void count_in_use(const Held&, int sign);
+  // gathering.cc
+  bool gather(SandboxId, const Held&);
+  void leave_gathering(SandboxId, Held&);
+  Amounts wish_of(const Held&) const;
   void release(Time, SandboxId, Effects&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
@@ -298,6 +353,7 @@ class Tenancy {
   void wait(SandboxId, Held&);
   void stop_waiting(SandboxId, Held&);
   void count_placed(const Held&, int sign);
+  static void count_priority(Tenant&, Priority, int sign);
   void set_share(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;
   Place place_of(TenantId, const Tenant&) const;

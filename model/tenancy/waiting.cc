@@ -71,7 +71,10 @@ void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
 
 bool Tenancy::fails_too(TenantId owner, const Held& held) const {
   for (const Failure& failure : state_.round.failed) {
-    if (failure.owner == owner && failure.pool == held.pool &&
+    const bool finds_no_victims =
+        held.priority == 0 ||
+        (failure.tenant == held.tenant && failure.priority >= held.priority);
+    if (failure.owner == owner && failure.pool == held.pool && finds_no_victims &&
         covers(held.resources, failure.resources)) {
       return true;
     }
@@ -116,7 +119,7 @@ Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
 // neighbours; and who asks within a guarantee before who would borrow.
 bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
   const Tenant& tenant = state_.tenants.at(held.tenant);
-  const Amounts ask = amounts_of(held.resources);
+  const Amounts ask = wish_of(held);
   if (config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
       !within(tenant.guarantee, tenant.placed, ask)) {
     return true;
@@ -129,10 +132,11 @@ bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
   const auto found = state_.aged.find(held.pool);
   if (found == state_.aged.end() || found->second == sandbox) return false;
   const Held& aged = *state_.held.find(found->second);
+  if (aged.tenant == held.tenant && aged.priority < held.priority) return false;
   if (config_.order != Order::fair) return held.ticket > aged.ticket;
   const Tenant& waits = state_.tenants.at(aged.tenant);
   const Rank mine = rank_of(tenant, ask);
-  const Rank theirs = rank_of(waits, amounts_of(aged.resources));
+  const Rank theirs = rank_of(waits, wish_of(aged));
   return mine != theirs ? mine > theirs : tenant.share >= waits.share;
 }
 
@@ -147,7 +151,7 @@ void Tenancy::set_reclaim(Tenant& tenant) {
   PoolId pool;
   if (config_.order == Order::fair && !tenant.waiting.empty()) {
     const Held& head = *state_.held.find(tenant.waiting.begin()->second);
-    reclaims = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    reclaims = within(tenant.guarantee, tenant.placed, wish_of(head));
     pool = head.pool;
   }
   if (reclaims) ++state_.reclaimed[pool];
@@ -162,7 +166,7 @@ void Tenancy::set_reclaim(Tenant& tenant) {
 // ---- lines and shares
 
 void Tenancy::wait(SandboxId sandbox, Held& held) {
-  state_.tenants.at(held.tenant).waiting.emplace(held.ticket, sandbox);
+  state_.tenants.at(held.tenant).waiting.emplace(Turn{held.priority, held.ticket}, sandbox);
   held.phase = Phase::waiting;
   ++state_.pending_count;
   relist(held.tenant);
@@ -170,7 +174,7 @@ void Tenancy::wait(SandboxId sandbox, Held& held) {
 
 void Tenancy::stop_waiting(SandboxId, Held& held) {
   Tenant& tenant = state_.tenants.at(held.tenant);
-  if (tenant.waiting.erase(held.ticket) == 0) return;
+  if (tenant.waiting.erase({held.priority, held.ticket}) == 0) return;
   --state_.pending_count;
   relist(held.tenant);
 }
@@ -191,10 +195,10 @@ std::set<Place>& Tenancy::line_of(const Tenant& tenant) {
 }
 
 Place Tenancy::place_of(TenantId id, const Tenant& tenant) const {
-  if (config_.order != Order::fair) return {0, tenant.waiting.begin()->first, id};
+  if (config_.order != Order::fair) return {0, tenant.waiting.begin()->first.ticket, id};
   if (tenant.line.empty()) {
     const Held& head = *state_.held.find(tenant.waiting.begin()->second);
-    const bool own = within(tenant.guarantee, tenant.placed, amounts_of(head.resources));
+    const bool own = within(tenant.guarantee, tenant.placed, wish_of(head));
     return {own ? kOwnGuarantee : kBorrowing, tenant.share, id};
   }
   // A family stands where the first of its line does, or where its own guarantee puts it.
@@ -230,11 +234,29 @@ void Tenancy::count_placed(const Held& held, int sign) {
     id = tenant.parent;
   }
   Tenant& tenant = state_.tenants.at(held.tenant);
+  count_priority(tenant, held.priority, sign);
   const bool borrows = tenant.placed.sandboxes > 0 && !within(tenant.guarantee, tenant.placed, {});
   if (borrows && !tenant.borrows) ++state_.borrowers;
   if (!borrows && tenant.borrows) --state_.borrowers;
   tenant.borrows = borrows;
   relist(held.tenant);
+}
+
+// Nearly always there is one priority: then this is one comparison.
+void Tenancy::count_priority(Tenant& tenant, Priority priority, int sign) {
+  auto& counts = tenant.by_priority;
+  auto at = std::find_if(counts.begin(), counts.end(),
+                         [&](const PriorityCount& one) { return one.priority >= priority; });
+  if (at == counts.end() || at->priority != priority) at = counts.insert(at, {priority, 0});
+  at->sandboxes += static_cast<std::uint32_t>(sign);
+  if (at->sandboxes == 0) counts.erase(at);
+}
+
+bool Tenancy::has_placed_below(TenantId id, Priority priority) const {
+  if (priority == 0) return false;
+  const auto found = state_.tenants.find(id);
+  if (found == state_.tenants.end() || found->second.by_priority.empty()) return false;
+  return found->second.by_priority.front().priority < priority;
 }
 
 // Dominant share of what is placed, in 2^-32 of the fleet, divided by the weight.

@@ -126,7 +126,7 @@ class Collector {
         if (asked == nullptr || accepted->repeated) continue;
         ask_of_[accepted->sandbox] = out_.asks.size();
         out_.asks.push_back({now, asked->tenant.value, asked->image.value, asked->resources,
-                             asked->lifetime, {}, {}});
+                             asked->lifetime, {}, {}, asked->priority});
       } else if (const auto* running = std::get_if<sandbox::Running>(&effect)) {
         const auto ask = ask_of_.find(running->sandbox);
         if (ask != ask_of_.end()) out_.asks[ask->second].start_took = running->took;

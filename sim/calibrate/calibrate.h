@@ -45,6 +45,7 @@ struct RecordedAsk {
   Duration lifetime;
   Duration start_took;  // until control knew that it runs; 0: it never ran
   Duration ran;         // from then until its end; 0: to the end of the log
+  Priority priority = 0;
 };
 
 struct Calibration {

@@ -104,6 +104,7 @@ std::string workload_jsonl(const Calibration& c) {
                     {"memory_bytes", ask.resources.memory_bytes},
                     {"disk_bytes", ask.resources.disk_bytes}};
     if (ask.lifetime.nanos > 0) sandbox["lifetime_ns"] = ask.lifetime.nanos;
+    if (ask.priority > 0) sandbox["priority"] = ask.priority;
     json line = {{"at_ns", (ask.at - begin).nanos}, {"sandbox", sandbox}};
     if (ask.ran.nanos > 0) line["service_ns"] = ask.ran.nanos;
     out += line.dump() + "\n";

@@ -165,6 +165,8 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
       broke(now, 4, "sandbox " + to_text(live.sandbox) + " still runs after its lifetime");
     }
   });
+  compare_nominations(now, control);
+  compare_gangs(now, control);
   // A quota is what the live records of a tenant ask for, no more and no less.
   std::map<TenantId, std::int64_t> asked;
   std::map<std::uint64_t, std::uint32_t> wanted_of_group;
@@ -183,6 +185,47 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
       broke(now, 7,
             "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
                 " millicores, its sandboxes ask for " + std::to_string(millicores));
+    }
+  }
+}
+
+// What a nominated sandbox misses of its node is held there by what makes way for it.
+void Checker::compare_nominations(Time now, const control::Control& control) {
+  const scheduler::State& state = control.scheduler().state();
+  std::map<std::uint32_t, scheduler::Room> rooms;  // by node slot: on its way, less what is owed
+  for (const scheduler::Nomination& one : state.nominations) rooms[one.slot].owe(one);
+  for (auto& [slot, room] : rooms) {
+    const NodeId node = state.infos[slot].id;
+    control.sandboxes().for_each_on(node, [&](SandboxId id, const sandbox::Record& record) {
+      if (record.preempted) {
+        room.add(state.reservations[SlotTable<SandboxId, int>::slot_of(id)], +1);
+      }
+    });
+    if (room.cpu < 0 || room.memory < 0 || room.disk < 0 || room.sandboxes < 0) {
+      broke(now, 13,
+            "node " + to_text(node) + " owes what waits for it " + std::to_string(-room.cpu) +
+                " millicores and " + std::to_string(-room.memory) +
+                " bytes more than is on its way");
+    }
+  }
+}
+
+// Where nothing of a gang is on its way out, all that lives of it has a node, or nothing has.
+void Checker::compare_gangs(Time now, const control::Control& control) {
+  for (const auto& [key, gang] : control.sandboxes().state().gangs) {
+    std::size_t placed = 0, leaving = 0;
+    for (const SandboxId id : gang.members) {
+      const sandbox::Phase phase = control.sandboxes().find(id)->phase;
+      placed += phase != sandbox::Phase::accepted;
+      leaving += phase == sandbox::Phase::ending;
+    }
+    if (leaving != 0 || placed == 0) continue;
+    if (placed != gang.members.size() || gang.came != gang.size) {
+      broke(now, 14,
+            "gang " + std::to_string(key.id) + " of tenant " + to_text(key.tenant) + " has " +
+                std::to_string(placed) + " sandboxes on nodes, of " +
+                std::to_string(gang.members.size()) + " that live and " +
+                std::to_string(gang.size) + " that it should have");
     }
   }
 }

@@ -18,6 +18,7 @@ const char* refusal_text(sandbox::Refusal rule) {
     case sandbox::Refusal::lifetime_too_long: return "the lifetime is longer than allowed";
     case sandbox::Refusal::no_resources: return "it asks for nothing";
     case sandbox::Refusal::never_fits: return "no node of any pool that it may use is large enough";
+    case sandbox::Refusal::gang_size: return "the gang has another size, or all of its members";
     case sandbox::Refusal::admission: return "";
   }
   return "";

@@ -103,6 +103,7 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
     number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
     number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
+    number("sandboxes_preempted", [d](const Result& r) { return d(r.sandboxes_preempted); });
     for (const char* what : {"cpu", "memory", "disk", "gpu"}) {
       number((std::string("utilisation_") + what).c_str(), [what](const Result& r) {
         const auto found = r.utilisation.find(what);
@@ -185,6 +186,7 @@ json to_json(const Result& r) {
             {"nodes_bought", r.nodes_bought},
             {"nodes_reclaimed", r.nodes_reclaimed},
             {"sandboxes_moved", r.sandboxes_moved},
+            {"sandboxes_preempted", r.sandboxes_preempted},
             {"utilisation", r.utilisation},
             {"gpu_allocated_mean", r.gpu_allocated_mean},
             {"image_bytes_pulled", r.image_bytes_pulled},
@@ -250,6 +252,7 @@ Result result_from_json(const std::string& text) {
   r.nodes_bought = j.at("nodes_bought");
   r.nodes_reclaimed = j.at("nodes_reclaimed");
   r.sandboxes_moved = j.at("sandboxes_moved");
+  r.sandboxes_preempted = j.at("sandboxes_preempted");
   r.utilisation = j.at("utilisation").get<std::map<std::string, double>>();
   r.gpu_allocated_mean = j.at("gpu_allocated_mean");
   r.image_bytes_pulled = j.at("image_bytes_pulled");

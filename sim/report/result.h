@@ -65,6 +65,7 @@ struct Result {
   std::uint64_t nodes_bought = 0;     // while it ran
   std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
   std::uint64_t sandboxes_moved = 0;  // told to leave their node for another
+  std::uint64_t sandboxes_preempted = 0;  // told to make way for more important ones
   std::map<std::string, double> utilisation;  // cpu, memory, disk, gpu: share of capacity allocated
   double gpu_allocated_mean = 0;              // GPUs
   double image_bytes_pulled = 0;      // from registries

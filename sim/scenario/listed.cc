@@ -95,6 +95,8 @@ class ListReader {
     one.sandbox.image = image(r);
     one.sandbox.lifetime = r.duration("lifetime", {});
     one.sandbox.restart = r.flag("restart", false);
+    one.sandbox.priority = read_priority(r, 0);
+    one.sandbox.gang = read_gang(r);
     Resources& resources = one.sandbox.resources;
     resources.cpu_millicores = r.millicores("cpu", 0);
     resources.memory_bytes = r.bytes("memory", 0);

@@ -92,6 +92,7 @@ class Parser {
                  {"best_fit", "least_allocated", "first_fit", "power_of_two", "fgd",
                   "frag_fit"}));
     setup_.spread_zones = r.flag("spread_zones", true);
+    setup_.preemption = r.flag("preemption", true);
     setup_.distribution = static_cast<images::Spreading>(
         r.choice("image_distribution", 0, {"registry", "peer", "tree"}));
     setup_.fan_out = static_cast<std::uint32_t>(r.whole("image_fan_out", 2, 1, 1000));
@@ -387,6 +388,7 @@ class Parser {
                                    [&](const Image& image) { return image.name == group.image; });
     if (!group.image.empty() && !known)
       r.fail("image", fmt::format("\"{}\"", group.image), "the name of an image in images:");
+    group.priority = read_priority(r, group.priority);
     group.pool = r.text("pool", group.pool);
     if (!group.pool.empty()) pool_exists(r, group.pool);
     group.policy = static_cast<ScalingPolicy>(

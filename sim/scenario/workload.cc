@@ -62,6 +62,8 @@ Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_mo
   work.service =
       to_distribution(section.delay("runs", Delay{Delay::Kind::exponential, seconds(60), 0}));
   work.restart = section.flag("restart", false);
+  work.priority = read_priority(section, 0);
+  work.gang = read_gang(section);
   work.prefix = section.text("prefix", "");
   work.gpu_models = gpu_models;
   auto shapes = section.list("shapes");
@@ -115,8 +117,10 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
   OpenWorkload open;
   if (kind == "trace") {
     const std::string path = section.required_text("path");
-    open = [path, trace_options](std::uint64_t seed) {
+    const bool qos_priorities = section.flag("qos_priorities", false);
+    open = [path, trace_options, qos_priorities](std::uint64_t seed) {
       TraceOptions options = trace_options;
+      options.qos_priorities = qos_priorities;
       options.seed = seed;
       return open_trace(path, options);
     };
@@ -174,6 +178,14 @@ GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
   ask.count = request->count;
   ask.models = 1u << (model - gpu_models.begin());
   return ask;
+}
+
+Priority read_priority(Reader& reader, Priority otherwise) {
+  return static_cast<Priority>(reader.whole("priority", otherwise, 0, kPriorityMax));
+}
+
+std::uint32_t read_gang(Reader& reader) {
+  return static_cast<std::uint32_t>(reader.whole("gang", 0, 0, kGangMax));
 }
 
 OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_models,

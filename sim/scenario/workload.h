@@ -26,4 +26,9 @@ struct GpuAsk {
 };
 GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models);
 
+// `priority`: 0 to kPriorityMax.
+Priority read_priority(Reader& reader, Priority otherwise);
+// `gang`: 0 to kGangMax.
+std::uint32_t read_gang(Reader& reader);
+
 }  // namespace chalk::sim

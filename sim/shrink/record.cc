@@ -54,6 +54,8 @@ Tree arrival_tree(const Catalogue& catalogue, const Arrival& arrival) {
   if (arrival.service.nanos != 0) one["runs"] = duration_text(arrival.service);
   if (ask.lifetime.nanos != 0) one["lifetime"] = duration_text(ask.lifetime);
   if (ask.restart) one["restart"] = "true";
+  if (ask.gang != 0) one["gang"] = std::to_string(ask.gang);
+  if (ask.priority != 0) one["priority"] = std::to_string(ask.priority);
   return one;
 }
 

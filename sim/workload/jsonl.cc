@@ -8,6 +8,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "model/protocol/protocol.h"
 #include "sim/workload/distribution.h"
 #include "sim/workload/input_error.h"
 #include "sim/workload/text_file.h"
@@ -262,8 +263,9 @@ class Jsonl : public Source {
       }
     }
     out.lifetime = {ask.integer_or("lifetime_ns", 0, kDurationMax.nanos, 0)};
-    out.priority = static_cast<std::int32_t>(ask.integer_or("priority", -1000, 1000, 0));
+    out.priority = static_cast<std::int32_t>(ask.integer_or("priority", 0, kPriorityMax, 0));
     out.restart = ask.integer_or("restart", 0, 1, 0) != 0;
+    out.gang = static_cast<std::uint32_t>(ask.integer_or("gang", 0, kGangMax, 0));
     ask.done();
   }
 
@@ -295,6 +297,7 @@ Json sandbox_json(const SandboxAsk& ask, const Catalogue& names) {
   put(out, "lifetime_ns", ask.lifetime.nanos);
   put(out, "priority", ask.priority);
   put(out, "restart", ask.restart ? 1 : 0);
+  put(out, "gang", ask.gang);
   return out;
 }
 

@@ -3,7 +3,8 @@
 // Nodes of one shape become a node group. Pods become sandboxes in order of creation; gpu_spec is a
 // mask of GPU models; the lifetime runs from scheduling (or creation, where it never was scheduled)
 // to deletion, and is not given where there is no deletion. The trace has no tenants and no images:
-// there is one of each. Our mapping of qos to priority: LS and Guaranteed 2, Burstable 1, others 0.
+// there is one of each. Our mapping of qos to priority, where it is asked for: LS and Guaranteed 2,
+// Burstable 1, others 0.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -62,7 +63,7 @@ std::int32_t priority_of(std::string_view qos) {
 class Openb : public Source {
  public:
   Openb(const std::string& directory, const TraceOptions& options)
-      : pods_(options.sort_memory_bytes) {
+      : qos_priorities_(options.qos_priorities), pods_(options.sort_memory_bytes) {
     catalogue_.tenants = {"openb"};
     catalogue_.images = {"openb"};
     read_nodes(find_file(directory, "openb_node_list", "openb_node_list_all_node.csv"));
@@ -151,7 +152,8 @@ class Openb : public Source {
                                          pod.resources.gpus));
       }
       if (pod.resources.gpus > 0) pod.resources.gpu_models = models(csv, gpu_spec);
-      pod.priority = priority_of(csv.text(qos));
+      const std::int32_t priority = priority_of(csv.text(qos));
+      pod.priority = qos_priorities_ ? priority : 0;
       read_times(csv, created, deleted, scheduled, pod);
       pods_.add(pod);
     }
@@ -196,6 +198,7 @@ class Openb : public Source {
     shown_.sandbox.priority = pod.priority;
   }
 
+  bool qos_priorities_;
   Catalogue catalogue_;
   ExternalSort<Pod> pods_;
   std::uint64_t popped_ = 0;

@@ -43,14 +43,17 @@ struct Catalogue {
   bool operator==(const Catalogue&) const = default;
 };
 
+inline constexpr std::uint32_t kGangMax = 1000;  // members
+
 // A sandbox that someone asks for.
 struct SandboxAsk {
   std::uint32_t tenant = 0;
   std::uint32_t image = 0;
   Resources resources;        // 0 in a field: not given, the scenario's default applies
   Duration lifetime;          // from running to the enforced end; 0: not given
-  std::int32_t priority = 0;  // higher is more important
+  std::int32_t priority = 0;  // to its tenant, 0 to kPriorityMax; higher is more important
   bool restart = false;       // by its node, when it ends by itself: then `service` is of each run
+  std::uint32_t gang = 0;     // so many alike, which are placed together or not at all; 0: one
   bool operator==(const SandboxAsk&) const = default;
 };
 

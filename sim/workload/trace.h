@@ -20,6 +20,7 @@ struct TraceOptions {
   Duration service_default = milliseconds(684);
   // What sorting may hold in memory (Azure 2021, openb); beyond it a temporary file is used.
   std::size_t sort_memory_bytes = std::size_t{64} << 20;
+  bool qos_priorities = false;  // openb: whether qos gives a priority
 };
 
 // `spec` is FORMAT:PATH with FORMAT azure2019 (a directory), azure2021, azurellm, jsonl (a file) or

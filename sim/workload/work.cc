@@ -95,6 +95,7 @@ class SandboxContent : public Content {
       ask.lifetime = mix_.lifetime.sample(random_at(key, draw + 3));
       ask.priority = mix_.priority;
       ask.restart = mix_.restart;
+      ask.gang = mix_.gang;
       out[i].service = mix_.service.sample(random_at(key, draw + 4));
     }
   }

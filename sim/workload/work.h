@@ -43,6 +43,7 @@ struct Sandboxes {
   Distribution lifetime;  // the enforced limit; constant 0: the scenario's default
   Distribution service;   // when its owner ends it; constant 0: never
   std::int32_t priority = 0;
+  std::uint32_t gang = 0;  // each arrival is a gang of so many; 0: one sandbox
   bool restart = false;  // by their nodes, when they end by themselves
   std::vector<std::string> gpu_models;  // what the bits of Resources::gpu_models mean
   std::string prefix;

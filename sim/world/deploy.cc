@@ -39,6 +39,7 @@ control::Config control_config(const Setup& setup) {
   config.fleet.tick = setup.heartbeat;
   config.fleet.rules = setup.fleet;
   config.scheduler.placing = {setup.placement, setup.spread_zones};
+  config.preemption.enabled = setup.preemption;
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
   config.distribution = {setup.distribution, setup.fan_out};
   config.tenancy.separate_tenants = setup.separate_tenants;
@@ -213,6 +214,7 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
   for (std::size_t i = 0; i < setup.pools.size() && !group.pool.empty(); ++i) {
     if (setup.pools[i].name == group.pool) spec.pool = PoolId{i + 1ULL};
   }
+  spec.priority = group.priority;
   spec.gateway = GatewayId{gateway_of(setup, catalogue, index) + 1ULL};
   const bool fixed = group.policy == ScalingPolicy::fixed;
   spec.routing.group = spec.group;

@@ -13,6 +13,7 @@
 #include "model/gateway/shards.h"
 #include "model/images/distribution.h"
 #include "model/images/eviction.h"
+#include "model/protocol/protocol.h"
 #include "model/scheduler/policy.h"
 
 namespace chalk::sim {
@@ -96,6 +97,7 @@ struct Group {  // defaults for each function of the workload, or one by name
   std::uint32_t gpu_models = 0;
   std::string image;  // empty: the workload's, or none
   std::string pool;   // empty: any that is not dedicated
+  Priority priority = 0;  // of its replicas
   ScalingPolicy policy = ScalingPolicy::chalk;
   std::uint32_t concurrency = 1;
   std::uint32_t replicas_min = 0;
@@ -172,6 +174,7 @@ struct Setup {
   Duration owner_linger = seconds(60);
   scheduler::Policy placement = scheduler::Policy::best_fit;
   bool spread_zones = true;
+  bool preemption = true;  // what finds no room may have that of its tenant's less important ones
   images::Spreading distribution = images::Spreading::registry;
   std::uint32_t fan_out = 2;             // pulls of peers that one node serves at once
   std::int64_t image_chunk = 4LL << 20;  // what a node passes on while the rest is under way

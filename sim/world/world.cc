@@ -239,8 +239,8 @@ void World::step_node(std::uint32_t node, const node::Event& event) {
 // ---- calls and bare sandboxes
 
 void World::arrive(const Arrival& arrival) {
-  measure_.arrived();
   if (arrival.kind == ArrivalKind::request) {
+    measure_.arrived();
     const GroupId group{arrival.function + 1};
     Call call;
     call.arrived = now_;
@@ -266,13 +266,20 @@ void World::arrive(const Arrival& arrival) {
   ask.service = arrival.service;
   ask.client = arrival.client;
   ask.asked = arrival.sandbox;
-  ask_control(asks_.insert(ask));
+  if (ask.asked.gang != 0) ask.gang = {++gangs_, ask.asked.gang};
+  // The members of a gang ask one by one, at one moment.
+  for (std::uint32_t left = std::max(1u, ask.asked.gang); left > 0; --left) {
+    measure_.arrived();
+    ask_control(asks_.insert(ask));
+  }
 }
 
 // A client whose request or answer may be lost names its request and asks until it is answered.
 void World::ask_control(AskId id) {
-  const SandboxAsk& asked = asks_.at(id).asked;
+  const Ask& ask = asks_.at(id);
+  const SandboxAsk& asked = ask.asked;
   control::SandboxRequested event;
+  event.gang = ask.gang;
   event.reply_to = id.value;
   event.tenant = TenantId{asked.tenant + 1ULL};
   event.resources = asked.resources;
@@ -287,6 +294,7 @@ void World::ask_control(AskId id) {
   if (image >= 0) event.image = ImageId{static_cast<std::uint64_t>(image) + 1};
   event.lifetime = asked.lifetime;
   event.restart = asked.restart;
+  event.priority = static_cast<Priority>(asked.priority);
   if (!setup_.faults.empty()) {
     event.key = "ask-" + std::to_string(id.value);
     queue_.push(kHeap, now_ + seconds(5), kAskAgain, 0, id.value);
@@ -427,6 +435,7 @@ Result World::result() {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
   result.events = machines_->events();
   result.sandboxes_moved = machines_->control().sandboxes_moved();
+  result.sandboxes_preempted = machines_->control().sandboxes_preempted();
   result.nodes_reclaimed = machines_->control().fleet().state().nodes_reclaimed;
   result.nodes_bought = machines_->control().fleet().state().purchases;
   if (result.wall_seconds > 0) {

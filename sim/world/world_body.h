@@ -62,6 +62,7 @@ struct Ask {  // a bare sandbox that the workload asked for
   bool answered = false;
   Time ran_since = kNever;  // for the first time
   SandboxAsk asked;
+  Gang gang;
 };
 
 // Work of the world for one node that takes time.
@@ -72,6 +73,7 @@ struct Job {
   std::uint32_t epoch = 0;
   std::uint32_t agent = 0;  // the process that waits for it
   SandboxId sandbox;
+  Time ordered;  // start, exit: which life of it
   images::PullId pull;
   // pull: which part of it is under way. A whole one, or in chunks; unpacking comes last.
   enum class Part : std::uint8_t { first, middle, last, whole, unpack };
@@ -247,6 +249,7 @@ class World {
   Distribution start_work_;
   std::vector<Distribution> boots_;
   Random random_;
+  std::uint64_t gangs_ = 0;  // that arrived
   std::vector<bool> fault_active_;
   int faults_active_ = 0;
   Duration latency_;  // of a message, one way; none while the world is being built

@@ -12,6 +12,7 @@ const char* refusal_name(const sandbox::Refused& refused) {
     case sandbox::Refusal::lifetime_too_long: return "lifetime_too_long";
     case sandbox::Refusal::no_resources: return "no_resources";
     case sandbox::Refusal::never_fits: return "never_fits";
+    case sandbox::Refusal::gang_size: return "gang_size";
     case sandbox::Refusal::admission:
       return tenancy::rule_name(static_cast<tenancy::Rule>(refused.admission_rule));
   }
@@ -29,6 +30,8 @@ const char* end_reason_name(EndReason reason) {
     case EndReason::node_lost: return "node_lost";
     case EndReason::agent_restarted: return "agent_restarted";
     case EndReason::bad_image: return "bad_image";
+    case EndReason::preempted: return "preempted";
+    case EndReason::gang_ended: return "gang_ended";
   }
   return "unknown";
 }

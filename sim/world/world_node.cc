@@ -97,6 +97,7 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
 
   Job job = job_of(Job::What::start, index);
   job.sandbox = order.sandbox;
+  job.ordered = now_;
   const std::int32_t failing = permille_of(Fault::Kind::start_failure);
   if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
   job.then = start_.sample(random_.next());
@@ -150,7 +151,8 @@ void World::job_done(std::uint64_t slot) {
 
 void World::start_done(const Job& job) {
   LiveSandbox* live = truth_.find(job.node, job.sandbox);
-  if (live == nullptr) return;  // killed while it started
+  // Killed while it started, and perhaps started here again since.
+  if (live == nullptr || live->ordered != job.ordered) return;
   if (job.good) {
     live->running = now_;
     measure_.sandbox_running(now_);
@@ -186,7 +188,9 @@ void World::obey(std::uint32_t index, const node::KillSandbox& kill) {
 
 void World::exited(const Job& job) {
   const LiveSandbox* live = truth_.find(job.node, job.sandbox);
-  if (live == nullptr || live->running == kNever) return;  // it was stopped before
+  if (live == nullptr || live->running == kNever || live->ordered != job.ordered) {
+    return;  // it was stopped before
+  }
   end_live(job.node, job.sandbox);
   if (!nodes_[job.node].agent_up) return nodes_[job.node].exited.push_back(job.sandbox);
   step_node(job.node, node::SandboxExited{job.sandbox});

@@ -22,6 +22,8 @@ struct SmallAsk {
   int runs = 0;      // tenths of a second
   int lifetime = 0;  // seconds, of a sandbox; 0: none
   bool restart = false;  // of a sandbox with a lifetime, each time that it ends by itself
+  int priority = 0;      // of a sandbox
+  int gang = 0;          // of how many sandboxes; 0: one
   bool restarts() const { return restart && function == 0 && lifetime != 0; }
 };
 struct SmallFault {
@@ -73,6 +75,8 @@ inline std::ostream& operator<<(std::ostream& out, const SmallCase& c) {
           << " s";
       if (ask.lifetime != 0) out << ", lifetime " << ask.lifetime << " s";
       if (ask.restarts()) out << ", again and again";
+      if (ask.gang != 0) out << ", a gang of " << ask.gang;
+      if (ask.priority != 0) out << ", priority " << ask.priority;
     } else {
       out << " calls its function " << ask.function << " for " << ask.runs / 10.0 << " s";
     }
@@ -99,7 +103,10 @@ inline rc::Gen<SmallCase> small_cases() {
       rc::gen::set(&SmallAsk::function, inRange(0, 3)),
       rc::gen::set(&SmallAsk::cores, inRange(0, 4)), rc::gen::set(&SmallAsk::runs, inRange(1, 100)),
       rc::gen::set(&SmallAsk::lifetime, inRange(0, 8)),
-      rc::gen::set(&SmallAsk::restart, rc::gen::arbitrary<bool>()))));
+      rc::gen::set(&SmallAsk::restart, rc::gen::arbitrary<bool>()),
+      rc::gen::set(&SmallAsk::priority, inRange(0, 3)),
+      rc::gen::set(&SmallAsk::gang,
+                   rc::gen::weightedElement<int>({{6, 0}, {1, 1}, {2, 2}, {1, 3}})))));
   const auto faults = rc::gen::resize(
       3, rc::gen::container<std::vector<SmallFault>>(whole(rc::gen::build<SmallFault>(
              rc::gen::set(&SmallFault::kind, inRange<int>(0, std::size(kFaults))),
@@ -144,6 +151,8 @@ class SmallSource final : public Source {
         one.sandbox.resources.cpu_millicores = 1000 * (ask.cores + 1);
         one.sandbox.lifetime = seconds(ask.lifetime);
         one.sandbox.restart = ask.restarts();
+        one.sandbox.priority = ask.priority;
+        one.sandbox.gang = static_cast<std::uint32_t>(ask.gang);
       }
       arrivals_.push_back(one);
     }

@@ -273,5 +273,228 @@ TEST(Sandboxes, ADeadlineOfAnEarlierAttemptStopsNobody) {
   EXPECT_EQ(sandboxes.find(other)->phase, Phase::ending);
 }
 
+// ---- making way for others
+
+TEST(Sandboxes, OneThatMakesWayIsStoppedWithGraceAndEndsPreempted) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(1), Preempted{id, seconds(30)})),
+            (std::vector<SendStop>{{{1}, id, seconds(30)}}));
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(2), Preempted{id, seconds(30)})).empty());
+  const auto effects = tell(sandboxes, at(3), Ended{id, {1}, EndReason::terminated});
+  EXPECT_EQ(said<Unplace>(effects), (std::vector<Unplace>{{id, {1}}}));
+  const auto gone = said<Gone>(effects);
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::preempted);
+  EXPECT_FALSE(gone[0].stop_asked);
+}
+
+TEST(Sandboxes, OneThatEndsByItselfBeforeItMakesWayKeepsItsOwnReason) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, seconds(30)});
+  const auto gone = said<Gone>(tell(sandboxes, at(3), Ended{id, {1}, EndReason::exited}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::exited);
+}
+
+TEST(Sandboxes, OneThatHasNotRunAsksForAnotherNodeAfterItMadeWay) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(0), {1});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(1), Preempted{id, {}})).size(), 1u);
+  EXPECT_EQ(said<AskAdmission>(tell(sandboxes, at(2), Ended{id, {1}, EndReason::terminated}))
+                .size(),
+            1u);
+  EXPECT_FALSE(sandboxes.find(id)->preempted);
+  EXPECT_EQ(said<SendStart>(tell(sandboxes, at(3), Placed{id, {2}, 0})).size(), 1u);
+}
+
+TEST(Sandboxes, OneWhoseNodeRefusedItMeanwhileIsNotTakenForPreempted) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, {}});
+  EXPECT_EQ(said<AskAdmission>(tell(sandboxes, at(2), NodeRefused{id, {1}, NodeRefusal::cpu}))
+                .size(),
+            1u);
+  tell(sandboxes, at(3), Placed{id, {2}, 0});
+  tell(sandboxes, at(4), Started{id, {2}});
+  const auto gone = said<Gone>(tell(sandboxes, at(5), Ended{id, {2}, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::terminated);
+}
+
+TEST(Sandboxes, NothingMakesWayThatIsNotThereOrIsLeavingAnyway) {
+  Sandboxes sandboxes(Config{});
+  EXPECT_TRUE(tell(sandboxes, at(0), Preempted{{99}, {}}).empty());
+  const SandboxId waits = take(sandboxes, at(0));
+  EXPECT_TRUE(tell(sandboxes, at(1), Preempted{waits, {}}).empty());
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), TerminateRequested{id, {}});
+  EXPECT_TRUE(tell(sandboxes, at(2), Preempted{id, {}}).empty());
+  const auto gone = said<Gone>(tell(sandboxes, at(3), Ended{id, {1}, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::terminated);
+}
+
+TEST(Sandboxes, OneThatMakesWayAndLosesItsNodeIsLostWithIt) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = run(sandboxes, at(0), {1});
+  tell(sandboxes, at(1), Preempted{id, seconds(30)});
+  const auto gone = said<Gone>(tell(sandboxes, at(2), NodeLost{{1}}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::node_lost);
+}
+
+// ---- gangs
+
+Requested member(std::uint64_t gang, std::uint32_t size, bool restart = false) {
+  Requested one = wish();
+  one.gang = {gang, size};
+  one.restart = restart;
+  return one;
+}
+// `count` members of gang 5, all of them placed on node 1, 2, ...
+std::vector<SandboxId> gang_of(Sandboxes& sandboxes, std::uint32_t count, bool restart = false) {
+  std::vector<SandboxId> all;
+  for (std::uint32_t i = 0; i < count; ++i)
+    all.push_back(take(sandboxes, at(0), member(5, count, restart)));
+  for (std::uint32_t i = 0; i < count; ++i) tell(sandboxes, at(0), Placed{all[i], {i + 1}, 0});
+  return all;
+}
+
+TEST(Sandboxes, AGangHasAsManyMembersAsItsFirstSaidAndNoMoreThanItMay) {
+  Config config;
+  config.gang_max = 3;
+  Sandboxes sandboxes(config);
+  const auto refused = [&](const Requested& asked) {
+    const auto no = said<Refused>(tell(sandboxes, at(0), asked));
+    return no.empty() ? Refused{} : no[0];
+  };
+  EXPECT_EQ(refused(member(5, 4)).rule, Refusal::gang_size);
+  EXPECT_EQ(refused(member(5, 4)).limit, 3);
+  take(sandboxes, at(0), member(5, 2));
+  EXPECT_EQ(refused(member(5, 3)).rule, Refusal::gang_size) << "another size";
+  const SandboxId second = take(sandboxes, at(0), member(5, 2));
+  EXPECT_EQ(refused(member(5, 2)).in_use, 2) << "it has all";
+  Requested other = member(5, 2);
+  other.tenant = {2};
+  take(sandboxes, at(0), other);  // ids are a tenant's own
+  tell(sandboxes, at(1), TerminateRequested{second, {}});
+  EXPECT_EQ(sandboxes.state().gangs.size(), 1u) << "it is gone as a whole";
+  take(sandboxes, at(2), member(5, 3));  // so the id may be used again
+}
+
+TEST(Sandboxes, AGangThatLosesAMemberEndsAsAWhole) {
+  Sandboxes sandboxes(Config{});
+  const auto all = gang_of(sandboxes, 3);
+  for (std::uint32_t i = 0; i < 3; ++i) tell(sandboxes, at(1), Started{all[i], {i + 1}});
+  const auto effects = tell(sandboxes, at(2), NodeLost{{2}});
+  EXPECT_EQ(said<Gone>(effects).at(0).reason, EndReason::node_lost);
+  EXPECT_EQ(said<SendStop>(effects),
+            (std::vector<SendStop>{{{1}, all[0], seconds(30)}, {{3}, all[2], seconds(30)}}));
+  const auto gone = said<Gone>(tell(sandboxes, at(3), Ended{all[0], {1}, EndReason::terminated}));
+  ASSERT_EQ(gone.size(), 1u);
+  EXPECT_EQ(gone[0].reason, EndReason::gang_ended);
+  tell(sandboxes, at(3), Ended{all[2], {3}, EndReason::terminated});
+  EXPECT_TRUE(sandboxes.state().gangs.empty());
+}
+
+TEST(Sandboxes, MembersThatHaveDoneTheirWorkLeaveTheOthersToTheirs) {
+  Sandboxes sandboxes(Config{});
+  const auto all = gang_of(sandboxes, 3);
+  for (std::uint32_t i = 0; i < 3; ++i) tell(sandboxes, at(1), Started{all[i], {i + 1}});
+  for (const EndReason reason : {EndReason::exited, EndReason::lifetime_reached}) {
+    const std::size_t i = reason == EndReason::exited ? 0 : 1;
+    EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(2), Ended{all[i], {i + 1}, reason})).empty());
+  }
+  EXPECT_EQ(sandboxes.find(all[2])->phase, Phase::running);
+}
+
+TEST(Sandboxes, WhereOneIsNotStartedTheWholeGangWaitsAgain) {
+  Sandboxes sandboxes(Config{});
+  const auto all = gang_of(sandboxes, 3);
+  const auto effects = tell(sandboxes, at(1), NodeRefused{all[0], {1}, NodeRefusal::cpu});
+  EXPECT_EQ(said<AskAdmission>(effects).size(), 1u);
+  EXPECT_EQ(said<SendStop>(effects).size(), 2u);
+  for (std::uint32_t i = 1; i < 3; ++i) {
+    const auto back = tell(sandboxes, at(2), Ended{all[i], {i + 1}, EndReason::terminated});
+    EXPECT_EQ(said<AskAdmission>(back).size(), 1u);
+    EXPECT_TRUE(said<Gone>(back).empty());
+  }
+}
+
+TEST(Sandboxes, WhereOneIsNotStartedAndAnotherHasRunTheGangEnds) {
+  for (const bool restart : {false, true}) {
+    Sandboxes sandboxes(Config{});
+    const auto all = gang_of(sandboxes, 2, restart);
+    tell(sandboxes, at(1), Started{all[1], {2}});
+    const auto effects = tell(sandboxes, at(1), NodeRefused{all[0], {1}, NodeRefusal::cpu});
+    EXPECT_EQ(said<AskAdmission>(effects).size(), restart ? 1u : 0u);
+    EXPECT_EQ(said<Gone>(effects).size(), restart ? 0u : 1u);
+    const auto last = tell(sandboxes, at(2), Ended{all[1], {2}, EndReason::terminated});
+    EXPECT_EQ(said<AskAdmission>(last).size(), restart ? 1u : 0u);
+    EXPECT_EQ(sandboxes.state().gangs.empty(), !restart);
+  }
+}
+
+TEST(Sandboxes, AMemberMovesOnlyWhereAllMay) {
+  for (const bool restart : {false, true}) {
+    Sandboxes sandboxes(Config{});
+    const auto all = gang_of(sandboxes, 2, restart);
+    tell(sandboxes, at(1), Started{all[1], {2}});
+    tell(sandboxes, at(2), MoveAsked{all[0]});
+    EXPECT_EQ(sandboxes.find(all[0])->moving, restart);
+  }
+}
+
+TEST(Sandboxes, WhereAMemberIsRefusedAllAre) {
+  Sandboxes sandboxes(Config{});
+  std::vector<SandboxId> all;
+  for (int i = 0; i < 3; ++i) all.push_back(take(sandboxes, at(0), member(5, 3)));
+  const auto effects = tell(sandboxes, at(1), AdmissionRefused{all[2], 4, 9, 8, 7});
+  const auto refused = said<Refused>(effects);
+  ASSERT_EQ(refused.size(), 3u);
+  for (const Refused& one : refused) {
+    EXPECT_EQ(one.rule, Refusal::admission);
+    EXPECT_EQ(one.limit, 7);
+  }
+  EXPECT_EQ(said<Unplace>(effects).size(), 3u);
+  EXPECT_EQ(sandboxes.state().sandboxes.size(), 0u);
+  EXPECT_TRUE(sandboxes.state().gangs.empty());
+}
+
+TEST(Sandboxes, AGangThatIsNotWholeInTimeEnds) {
+  Config config;
+  config.gang_gather = seconds(100);
+  Sandboxes sandboxes(config);
+  const auto first = tell(sandboxes, at(0), member(5, 3));
+  EXPECT_EQ(said<WakeAt>(first), (std::vector<WakeAt>{{at(100)}}));
+  take(sandboxes, at(50), member(5, 3));
+  std::vector<SandboxId> whole;
+  for (int i = 0; i < 2; ++i) whole.push_back(take(sandboxes, at(50), member(6, 2)));
+  EXPECT_TRUE(said<Gone>(tell(sandboxes, at(99), Woken{})).empty());
+  const auto effects = tell(sandboxes, at(100), Woken{});
+  const auto gone = said<Gone>(effects);
+  ASSERT_EQ(gone.size(), 2u);
+  EXPECT_EQ(gone[0].reason, EndReason::gang_ended);
+  EXPECT_EQ(said<Unplace>(effects).size(), 2u);
+  EXPECT_TRUE(said<Gone>(tell(sandboxes, at(150), Woken{})).empty()) << "that one is whole";
+  EXPECT_EQ(sandboxes.state().gangs.size(), 1u);
+  // The id of one that is gone may be used again, and its old deadline is none of the new one's.
+  take(sandboxes, at(160), member(5, 2));
+  EXPECT_TRUE(said<Gone>(tell(sandboxes, at(259), Woken{})).empty());
+  EXPECT_EQ(said<Gone>(tell(sandboxes, at(260), Woken{})).size(), 1u);
+}
+
+TEST(Sandboxes, WhereOneThatWaitsIsTerminatedTheOthersEnd) {
+  Sandboxes sandboxes(Config{});
+  std::vector<SandboxId> all;
+  for (int i = 0; i < 2; ++i) all.push_back(take(sandboxes, at(0), member(5, 3)));
+  const auto gone = said<Gone>(tell(sandboxes, at(1), TerminateRequested{all[0], {}}));
+  ASSERT_EQ(gone.size(), 2u);
+  EXPECT_EQ(gone[0].reason, EndReason::terminated);
+  EXPECT_EQ(gone[1].reason, EndReason::gang_ended);
+}
+
 }  // namespace
 }  // namespace chalk::sandbox

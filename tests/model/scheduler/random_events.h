@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <variant>
 #include <vector>
 
 #include "model/core/random.h"
@@ -52,8 +53,16 @@ class RandomEvents {
     if (random_.below(2)) event.group = {1 + random_.below(mix_.groups)};
     return event;
   }
+  Event nominated() {
+    Nominated event{std::get<PlaceAsked>(asked()), some_node(), 0};
+    const int wanted = event.asked.ask.gpus - (random_.below(16) == 0);
+    for (int left = wanted, gpu = random_.below(3); left > 0; --left, ++gpu) {
+      event.gpu_mask |= 1u << gpu;
+    }
+    return event;
+  }
   Event next() {
-    const std::uint64_t kind = random_.below(100);
+    const std::uint64_t kind = random_.below(108);
     if (kind < 45) return asked();
     if (kind < 60) return StartFinished{sandbox_id()};
     if (kind < 80) return Released{sandbox_id()};
@@ -63,7 +72,21 @@ class RandomEvents {
     if (kind < 92) {
       return NodeOwned{some_node(), {random_.below(mix_.owners + 1)}, random_.below(4) != 0};
     }
-    return ImageCached{some_node(), {1 + random_.below(mix_.images)}, random_.below(3) != 0};
+    if (kind < 100) {
+      return ImageCached{some_node(), {1 + random_.below(mix_.images)}, random_.below(3) != 0};
+    }
+    return kind < 104 ? nominated() : gang();
+  }
+  Event gang() {
+    GangAsked event;
+    const PlaceAsked first = std::get<PlaceAsked>(asked());
+    for (std::uint64_t left = 1 + random_.below(4); left > 0; --left) {
+      PlaceAsked one = first;
+      one.sandbox = sandbox_id();
+      if (random_.below(3) == 0) one.ask = resources();
+      event.members.push_back(one);
+    }
+    return event;
   }
 
  private:

@@ -195,5 +195,47 @@ TEST(Scheduler, AFullMixLetsTheRarestKindGo) {
   EXPECT_EQ(mix.kinds[3].count, 2u) << "it takes over what its place had";
 }
 
+// ---- gangs
+
+TEST(Scheduler, PlacesAGangAsAWholeOrNotAtAll) {
+  Desk desk;
+  desk.add(1, cores(4));
+  desk.add(2, cores(4));
+  const State before = desk.state();
+  const Effects refused = desk.send(GangAsked{{one(1, 2000), one(2, 3000), one(3, 2000), one(4, 2000)}});
+  ASSERT_EQ(refused.size(), 1u);
+  const auto& no = std::get<NotPlaced>(refused[0]);
+  EXPECT_EQ(no.sandbox, SandboxId{1});
+  EXPECT_EQ(no.why, Shortage::cpu);
+  EXPECT_EQ(no.needed, 2000);
+  EXPECT_EQ(no.best_available, 1000);
+  EXPECT_EQ(desk.state().live_reservations, 0u);
+  for (int slot = 0; slot < 2; ++slot) {
+    EXPECT_EQ(desk.state().infos[slot], before.infos[slot]) << "also its owner and its slots";
+    EXPECT_EQ(desk.state().nodes[slot].cpu, before.nodes[slot].cpu);
+  }
+  // Another owner may claim both of the nodes.
+  const Effects placed = desk.send(GangAsked{{one(1, 2000, 8), one(2, 4000, 8), one(3, 2000, 8)}});
+  ASSERT_EQ(placed.size(), 3u);
+  EXPECT_EQ(std::get<Placed>(placed[0]), (Placed{{2}, {1}, 0, true, false})) << "the largest first";
+  EXPECT_EQ(std::get<Placed>(placed[1]), (Placed{{1}, {2}, 0, true, false}));
+  EXPECT_EQ(std::get<Placed>(placed[2]), (Placed{{3}, {2}, 0, false, false}));
+}
+
+TEST(Scheduler, RefusesAGangWithAMemberThatHasANodeOrMeansNothing) {
+  Desk desk;
+  desk.add(1, cores(8));
+  desk.place(one(2, 1000));
+  EXPECT_TRUE(desk.send(GangAsked{}).empty());
+  PlaceAsked bad = one(4);
+  bad.ask.cpu_millicores = -5;
+  for (const PlaceAsked& other : {one(2), one(1), bad}) {
+    const Effects effects = desk.send(GangAsked{{one(1), other}});
+    ASSERT_EQ(effects.size(), 1u);
+    EXPECT_EQ(std::get<NotPlaced>(effects[0]).why, Shortage::limit);
+  }
+  EXPECT_EQ(desk.state().live_reservations, 1u);
+}
+
 }  // namespace
 }  // namespace chalk::scheduler

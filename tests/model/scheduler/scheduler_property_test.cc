@@ -51,9 +51,13 @@ void expect_equal_books(const Scheduler& machine, const oracle::SchedulerScan& s
   }
   RC_ASSERT(state.live_nodes == live);
   RC_ASSERT(state.live_reservations == scan.held().size());
+  RC_ASSERT(state.nominations.size() == scan.nominees().size());
 }
 
 void release_all(Scheduler& machine, oracle::SchedulerScan& scan) {
+  while (!scan.nominees().empty()) {
+    step_both(machine, scan, Released{scan.nominees().front().event.asked.sandbox});
+  }
   while (!scan.held().empty()) step_both(machine, scan, Released{scan.held().begin()->first});
   const State& state = machine.state();
   for (const NodeInfo& info : state.infos) {
@@ -84,6 +88,7 @@ void index_equals_scan(std::uint64_t seed, Events mix, int steps, Placing placin
 TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
   std::map<Shortage, int> refused;
   int placed = 0, claims = 0, shares = 0, whole = 0, gridded = 0;
+  int lost = 0, served_late = 0, gangs_placed = 0, gangs_refused = 0;
   const auto run = [&](Events mix, int steps) {
     RandomEvents events(7, mix);
     Scheduler machine(Config{.sandboxes_max = mix.sandboxes - 1});
@@ -96,8 +101,22 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
       const Event event = events.next();
       machine.step({}, event, effects);
       if (effects.empty()) continue;
+      if (const auto* gang = std::get_if<GangAsked>(&event)) {
+        const bool all = std::holds_alternative<Placed>(effects.front());
+        EXPECT_EQ(effects.size(), all ? gang->members.size() : 1u);
+        if (gang->members.size() > 1) ++(all ? gangs_placed : gangs_refused);
+        continue;
+      }
       if (const auto* no = std::get_if<NotPlaced>(&effects.front())) {
         ++refused[no->why];
+        continue;
+      }
+      if (std::holds_alternative<NominationLost>(effects.front())) {
+        lost += !std::holds_alternative<Nominated>(event);
+        continue;
+      }
+      if (!std::holds_alternative<PlaceAsked>(event)) {
+        served_late += !std::holds_alternative<Nominated>(event);
         continue;
       }
       const auto& yes = std::get<Placed>(effects.front());
@@ -109,7 +128,7 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
     }
     gridded += !machine.state().grids.empty();
   };
-  run({}, 50'000);
+  run({}, 120'000);
   run({.nodes = 700, .sandboxes = 3000, .zones = 1, .pools = 1, .owners = 1, .gpus = false},
       10'000);
   for (int why = 0; why <= static_cast<int>(Shortage::limit); ++why) {
@@ -120,6 +139,10 @@ TEST(SchedulerProperty, RandomEventsReachEveryAnswer) {
   EXPECT_GE(shares, 200);
   EXPECT_GE(whole, 200);
   EXPECT_EQ(gridded, 1);
+  EXPECT_GE(lost, 20);
+  EXPECT_GE(gangs_placed, 50);
+  EXPECT_GE(gangs_refused, 50);
+  EXPECT_GE(served_late, 20);
 }
 
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnFewNodes,

@@ -392,5 +392,210 @@ TEST(Tenancy, EachRefusalHasAName) {
   EXPECT_EQ(rule_name(Rule::quota_gpu), std::string_view("quota_gpu"));
 }
 
+// ---- priorities
+
+SandboxAsked important(std::uint64_t sandbox, std::uint64_t tenant, Priority priority) {
+  SandboxAsked asked{{sandbox}, {tenant}, {.cpu_millicores = 1000}, {}};
+  asked.priority = priority;
+  return asked;
+}
+// The sandboxes of the attempts of one round in which nothing finds room.
+std::vector<std::uint64_t> round_of(Tenancy& tenancy, bool room) {
+  std::vector<std::uint64_t> order;
+  tell(tenancy, at(1), CapacityFreed{});
+  while (tenancy.round_open()) {
+    for (const auto& attempt : said<TryPlace>(tell(tenancy, at(1), NextAttempt{}))) {
+      order.push_back(attempt.sandbox.value);
+      if (room) {
+        tell(tenancy, at(1), SandboxPlaced{attempt.sandbox, {1}, false});
+      } else {
+        tell(tenancy, at(1), NotPlaced{attempt.sandbox});
+      }
+    }
+  }
+  return order;
+}
+
+TEST(Tenancy, ServesATenantsOwnByPriorityThenByTheirComing) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  for (const auto& [id, priority] :
+       std::vector<std::pair<std::uint64_t, Priority>>{{1, 0}, {2, 5}, {3, 0}, {4, 5}, {5, 7}}) {
+    for (const auto& attempt : said<TryPlace>(tell(tenancy, at(0), important(id, 1, priority))))
+      tell(tenancy, at(0), NotPlaced{attempt.sandbox});
+  }
+  EXPECT_EQ(round_of(tenancy, true), (std::vector<std::uint64_t>{5, 2, 4, 1, 3}));
+}
+
+TEST(Tenancy, AnAskIsTriedAtOnceWhereItIsMoreImportantThanWhatWaits) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  tell(tenancy, at(0), important(1, 1, 3));
+  tell(tenancy, at(0), NotPlaced{{1}});
+  EXPECT_EQ(tried(tell(tenancy, at(0), important(2, 1, 3))), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), important(3, 1, 4))), 1u);
+}
+
+TEST(Tenancy, APriorityDoesNotMoveATenantBeforeAnother) {
+  for (const Order order : {Order::fair, Order::first_come}) {
+    const auto served = [&](Priority priority) {
+      Tenancy tenancy{Config{.order = order}};
+      tell(tenancy, at(0), NodeJoined{{9}, {.cpu_millicores = 8000}, {}});
+      for (std::uint64_t tenant : {1, 2}) {
+        tell(tenancy, at(0), TenantAdded{{tenant}, {}, 1, false, {}});
+      }
+      for (std::uint64_t id = 1; id <= 6; ++id) {
+        const std::uint64_t tenant = 1 + id % 2;
+        const auto asked = important(id, tenant, tenant == 2 ? priority : 0);
+        for (const auto& attempt : said<TryPlace>(tell(tenancy, at(0), asked)))
+          tell(tenancy, at(0), NotPlaced{attempt.sandbox});
+      }
+      return round_of(tenancy, true);
+    };
+    EXPECT_EQ(served(0), served(kPriorityMax));
+  }
+}
+
+TEST(Tenancy, WhatFailedSaysNothingOfTheMoreImportantWhichMayFindVictims) {
+  Tenancy tenancy{Config{}};
+  for (std::uint64_t tenant : {1, 2}) {
+    tell(tenancy, at(0), TenantAdded{{tenant}, {}, 1, true, {}});
+  }
+  for (const SandboxAsked& asked : {important(1, 1, 0), important(2, 2, 3)}) {
+    tell(tenancy, at(0), asked);
+    tell(tenancy, at(0), NotPlaced{asked.sandbox});
+  }
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{1, 2}));
+}
+
+TEST(Tenancy, TheAgedDoNotHoldUpTheMoreImportantOfTheirOwnTenant) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  tell(tenancy, at(0), important(1, 1, 0));
+  tell(tenancy, at(0), NotPlaced{{1}});
+  tell(tenancy, at(400), CapacityFreed{});
+  tell(tenancy, at(400), NextAttempt{});
+  tell(tenancy, at(400), NotPlaced{{1}});  // it has waited longer than bypass_max
+  ASSERT_FALSE(tenancy.state().aged.empty());
+  EXPECT_EQ(tried(tell(tenancy, at(401), important(2, 1, 0))), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(401), important(3, 1, 1))), 1u);
+}
+
+TEST(Tenancy, KnowsWhetherATenantHasAnythingLessImportantPlaced) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  EXPECT_FALSE(tenancy.has_placed_below({1}, 9));
+  for (const auto& [id, priority] :
+       std::vector<std::pair<std::uint64_t, Priority>>{{1, 4}, {2, 2}, {3, 4}, {4, 2}}) {
+    tell(tenancy, at(0), important(id, 1, priority));
+    tell(tenancy, at(0), SandboxPlaced{{id}, {1}, false});
+  }
+  EXPECT_FALSE(tenancy.has_placed_below({1}, 0));
+  EXPECT_FALSE(tenancy.has_placed_below({1}, 2));
+  EXPECT_TRUE(tenancy.has_placed_below({1}, 3));
+  EXPECT_FALSE(tenancy.has_placed_below({2}, 3));
+  tell(tenancy, at(1), SandboxEnded{{2}});
+  EXPECT_TRUE(tenancy.has_placed_below({1}, 3));
+  tell(tenancy, at(1), SandboxEnded{{4}});
+  EXPECT_FALSE(tenancy.has_placed_below({1}, 4));
+  EXPECT_TRUE(tenancy.has_placed_below({1}, 5));
+}
+
+TEST(Tenancy, OneThatIsNominatedIsNotTriedAgainUntilItsNominationIsLost) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  tell(tenancy, at(0), important(1, 1, 5));
+  tell(tenancy, at(0), SandboxNominated{{1}});
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), important(2, 1, 0))), 1u) << "it holds up nobody";
+  tell(tenancy, at(0), SandboxNominated{{7}});  // unknown
+  tell(tenancy, at(0), NominationLost{{2}});    // tried, not nominated
+  tell(tenancy, at(0), NotPlaced{{2}});
+  tell(tenancy, at(1), NominationLost{{1}});
+  EXPECT_EQ(tenancy.pending_count(), 2u);
+  EXPECT_EQ(round_of(tenancy, true), (std::vector<std::uint64_t>{1, 2}));
+}
+
+// ---- gangs
+
+SandboxAsked in_gang(std::uint64_t sandbox, std::uint32_t size, std::uint64_t tenant = 1) {
+  SandboxAsked asked = important(sandbox, tenant, 0);
+  asked.gang = {5, size};
+  return asked;
+}
+
+TEST(Tenancy, AGangIsTriedOnceAllHaveAskedAndInTheNameOfTheLast) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(1, 3))), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(2, 3))), 0u);
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_EQ(tried(tell(tenancy, at(0), important(7, 1, 0))), 1u) << "it holds up nobody";
+  tell(tenancy, at(0), SandboxPlaced{{7}, {1}, false});
+  const auto attempts = said<TryPlace>(tell(tenancy, at(0), in_gang(3, 3)));
+  ASSERT_EQ(attempts.size(), 1u);
+  EXPECT_EQ(attempts[0].sandbox, SandboxId{3});
+  ASSERT_NE(tenancy.gathering({1}, {5, 3}), nullptr);
+  EXPECT_EQ(tenancy.gathering({1}, {5, 3})->members.size(), 3u);
+  tell(tenancy, at(0), NotPlaced{{3}});
+  EXPECT_EQ(tenancy.pending_count(), 1u);
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{3}));
+  tell(tenancy, at(1), CapacityFreed{});
+  tell(tenancy, at(1), NextAttempt{});
+  for (std::uint64_t id : {1, 2, 3}) tell(tenancy, at(1), SandboxPlaced{{id}, {1}, false});
+  EXPECT_EQ(tenancy.gathering({1}, {5, 3}), nullptr);
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_EQ(tenancy.state().tenants.at({1}).placed.sandboxes, 4);
+}
+
+TEST(Tenancy, AGangThatLosesAMemberWaitsForAnother) {
+  for (std::uint64_t leaves : {1, 2}) {
+    Tenancy tenancy{Config{}};
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+    tell(tenancy, at(0), in_gang(1, 2));
+    tell(tenancy, at(0), in_gang(2, 2));
+    tell(tenancy, at(0), NotPlaced{{2}});
+    tell(tenancy, at(0), SandboxCancelled{{leaves}});
+    EXPECT_EQ(tenancy.pending_count(), 0u);
+    EXPECT_TRUE(round_of(tenancy, true).empty());
+    const auto attempts = said<TryPlace>(tell(tenancy, at(1), in_gang(3, 2)));
+    ASSERT_EQ(attempts.size(), 1u);
+    EXPECT_EQ(attempts[0].sandbox, SandboxId{3});
+  }
+}
+
+TEST(Tenancy, AGangBorrowsAsAWhole) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  TenantAdded added{{1}, {}, 1, false, {}};
+  added.guarantee.cpu_millicores = 2000;
+  tell(tenancy, at(0), added);
+  tell(tenancy, at(0), important(9, 1, 0));
+  tell(tenancy, at(0), SandboxPlaced{{9}, {1}, false});
+  tell(tenancy, at(0), in_gang(1, 2));
+  EXPECT_EQ(tried(tell(tenancy, at(0), in_gang(2, 2))), 0u) << "two beside one are three of two";
+  tell(tenancy, at(1), SandboxEnded{{9}});
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{2}));
+  SandboxAsked third = in_gang(3, 3);
+  third.gang.id = 6;
+  tell(tenancy, at(1), third);
+  third.sandbox = {4};
+  tell(tenancy, at(1), third);
+  third.sandbox = {5};
+  const auto refused = said<RefuseSandbox>(tell(tenancy, at(1), third));
+  ASSERT_EQ(refused.size(), 1u) << "three are more than the whole guarantee";
+  EXPECT_EQ(refused[0].rule, Rule::quota_cpu);
+}
+
+TEST(Tenancy, WhatFailsForAGangMayDoForOne) {
+  Tenancy tenancy{Config{}};
+  for (std::uint64_t tenant : {1, 2}) tell(tenancy, at(0), TenantAdded{{tenant}, {}, 1, true, {}});
+  tell(tenancy, at(0), in_gang(1, 2));
+  tell(tenancy, at(0), in_gang(2, 2));
+  tell(tenancy, at(0), NotPlaced{{2}});
+  tell(tenancy, at(0), important(3, 2, 0));
+  tell(tenancy, at(0), NotPlaced{{3}});
+  EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{2, 3}));
+}
+
 }  // namespace
 }  // namespace chalk::tenancy

@@ -41,6 +41,13 @@ class SchedulerScan {
     bool starting = true;
   };
 
+  struct Nominee {  // and what it holds of its node so far
+    scheduler::Nominated event;
+    std::int64_t cpu = 0, memory = 0, disk = 0;
+    std::int32_t sandboxes = 0, starts = 0;
+    std::array<std::int32_t, kGpusPerNodeMax> gpus{};
+  };
+
   explicit SchedulerScan(scheduler::Config config) : config_(config) {}
 
   std::vector<scheduler::Effect> step(const scheduler::Event& event) {
@@ -57,6 +64,7 @@ class SchedulerScan {
   }
   const std::vector<Node>& nodes() const { return nodes_; }
   const std::map<SandboxId, Held>& held() const { return held_; }
+  const std::vector<Nominee>& nominees() const { return nominees_; }
 
  private:
   using Effects = std::vector<scheduler::Effect>;
@@ -354,6 +362,139 @@ class SchedulerScan {
     }
     if (held.group) live_[{held.group, node.zone}] -= sign;
   }
+  // All that is held on the node is given back and dealt out anew, in the order of nomination.
+  void settle(NodeId id, Effects& effects) {
+    Node* node = find(id);
+    if (node == nullptr) return;
+    const auto move = [&](Nominee& one, int sign) {
+      node->cpu += sign * one.cpu;
+      node->memory += sign * one.memory;
+      node->disk += sign * one.disk;
+      node->sandboxes += sign * one.sandboxes;
+      node->starts += sign * one.starts;
+      for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) node->gpus[gpu] += sign * one.gpus[gpu];
+    };
+    for (Nominee& one : nominees_) {
+      if (one.event.node == id) move(one, +1);
+    }
+    for (auto at = nominees_.begin(); at != nominees_.end();) {
+      Nominee& one = *at;
+      if (one.event.node != id) {
+        ++at;
+        continue;
+      }
+      const Resources& ask = one.event.asked.ask;
+      one.cpu = std::min(node->cpu, ask.cpu_millicores);
+      one.memory = std::min(node->memory, ask.memory_bytes);
+      one.disk = std::min(node->disk, ask.disk_bytes);
+      one.sandboxes = std::min(node->sandboxes, 1);
+      one.starts = std::min(node->starts, 1);
+      bool whole = one.cpu == ask.cpu_millicores && one.memory == ask.memory_bytes &&
+                   one.disk == ask.disk_bytes && one.sandboxes == 1 && one.starts == 1;
+      for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+        if ((one.event.gpu_mask >> gpu & 1) == 0) continue;
+        one.gpus[gpu] = std::min(node->gpus[gpu], ask.gpu_millis);
+        whole = whole && one.gpus[gpu] == ask.gpu_millis;
+      }
+      if (!whole) {
+        move(one, -1);
+        ++at;
+        continue;
+      }
+      const scheduler::PlaceAsked& asked = one.event.asked;
+      const Held held{id, ask, asked.group, one.event.gpu_mask, true};
+      change(*node, held, -1);
+      held_.emplace(asked.sandbox, held);
+      effects.push_back(
+          scheduler::Placed{asked.sandbox, id, one.event.gpu_mask, false, true});
+      at = nominees_.erase(at);
+    }
+  }
+  void lose_nominees(NodeId id, Effects& effects) {
+    std::vector<SandboxId> lost;
+    for (const Nominee& one : nominees_) {
+      if (one.event.node == id) lost.push_back(one.event.asked.sandbox);
+    }
+    for (const SandboxId sandbox : lost) {
+      withdraw(sandbox);
+      effects.push_back(scheduler::NominationLost{sandbox});
+    }
+  }
+  void withdraw(SandboxId sandbox) {
+    const auto at = nominee(sandbox);
+    if (Node* node = find(at->event.node)) {
+      node->cpu += at->cpu;
+      node->memory += at->memory;
+      node->disk += at->disk;
+      node->sandboxes += at->sandboxes;
+      node->starts += at->starts;
+      for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) node->gpus[gpu] += at->gpus[gpu];
+    }
+    taken_.erase(slot_of(sandbox.value));
+    nominees_.erase(at);
+  }
+
+  // On a copy of everything, which is kept only if all have found a node.
+  void on(const scheduler::GangAsked& event, Effects& effects) {
+    if (event.members.empty()) return;
+    std::vector<scheduler::PlaceAsked> members = event.members;
+    const auto size = [](const scheduler::PlaceAsked& one) {
+      return std::tuple(gpu_needed(one.ask), one.ask.cpu_millicores, one.ask.memory_bytes,
+                        one.ask.disk_bytes);
+    };
+    std::stable_sort(members.begin(), members.end(),
+                     [&](const auto& a, const auto& b) { return size(a) > size(b); });
+    SchedulerScan fork = *this;
+    Effects said;
+    for (const scheduler::PlaceAsked& one : members) {
+      const std::size_t before = said.size();
+      fork.on(one, said);
+      auto* no = said.size() == before ? nullptr : std::get_if<scheduler::NotPlaced>(&said.back());
+      scheduler::NotPlaced refused;
+      if (said.size() == before) {
+        refused = {one.sandbox, Shortage::limit, 1, 0, 0};  // it has, or will have, a node
+      } else if (no != nullptr) {
+        refused = *no;
+      } else {
+        continue;
+      }
+      refused.sandbox = event.members.front().sandbox;
+      effects.push_back(refused);
+      // What was learnt or drawn by trying stays.
+      mix_ = fork.mix_;
+      next_start_ = fork.next_start_;
+      return;
+    }
+    *this = std::move(fork);
+    effects.insert(effects.end(), said.begin(), said.end());
+  }
+
+  void on(const scheduler::Nominated& event, Effects& effects) {
+    const scheduler::PlaceAsked& asked = event.asked;
+    if (held_.contains(asked.sandbox) || nominee(asked.sandbox) != nominees_.end()) return;
+    const Node* node = find(event.node);
+    bool good = !limit(asked) && node != nullptr && !node->cordoned && node->usable &&
+                node->owner == asked.owner && model_accepted(*node, asked.ask) &&
+                node->shape.start_slots > 0 && node->shape.sandboxes_max > 0;
+    int gpus = 0;
+    for (int gpu = 0; gpu < 32; ++gpu) {
+      const bool one = event.gpu_mask >> gpu & 1;
+      gpus += one;
+      if (one && good && gpu >= node->shape.gpus) good = false;
+    }
+    good = good && gpus == asked.ask.gpus &&
+           asked.ask.cpu_millicores <= node->shape.cpu_millicores &&
+           asked.ask.memory_bytes <= node->shape.memory_bytes &&
+           asked.ask.disk_bytes <= node->shape.disk_bytes;
+    if (!good) {
+      effects.push_back(scheduler::NominationLost{asked.sandbox});
+      return;
+    }
+    nominees_.push_back({event});
+    taken_.emplace(slot_of(asked.sandbox.value), asked.sandbox);
+    settle(event.node, effects);
+  }
+
   void drop(SandboxId id, Node& node) {
     change(node, held_.at(id), +1);
     taken_.erase(slot_of(id.value));
@@ -361,7 +502,7 @@ class SchedulerScan {
   }
 
   void on(const scheduler::PlaceAsked& asked, Effects& effects) {
-    if (held_.contains(asked.sandbox)) return;
+    if (held_.contains(asked.sandbox) || nominee(asked.sandbox) != nominees_.end()) return;
     if (const auto no = limit(asked)) {
       effects.push_back(*no);
       return;
@@ -376,15 +517,24 @@ class SchedulerScan {
     held_.emplace(asked.sandbox, held);
     taken_.emplace(slot_of(asked.sandbox.value), asked.sandbox);
   }
-  void on(const scheduler::StartFinished& event, Effects&) {
+  void on(const scheduler::StartFinished& event, Effects& effects) {
     const auto found = held_.find(event.sandbox);
     if (found == held_.end() || !found->second.starting) return;
     found->second.starting = false;
     ++find(found->second.node)->starts;
+    settle(found->second.node, effects);
   }
-  void on(const scheduler::Released& event, Effects&) {
+  void on(const scheduler::Released& event, Effects& effects) {
     const auto found = held_.find(event.sandbox);
-    if (found != held_.end()) drop(event.sandbox, *find(found->second.node));
+    NodeId node;
+    if (found != held_.end()) {
+      node = found->second.node;
+      drop(event.sandbox, *find(node));
+    } else if (nominee(event.sandbox) != nominees_.end()) {
+      node = nominee(event.sandbox)->event.node;
+      withdraw(event.sandbox);
+    }
+    if (node) settle(node, effects);
   }
   void on(const scheduler::NodeAdded& event, Effects& effects) {
     const std::size_t slot = slot_of(event.node.value);
@@ -409,9 +559,10 @@ class SchedulerScan {
     node.sandboxes = event.shape.sandboxes_max;
     std::fill_n(node.gpus.begin(), event.shape.gpus, 1000);
   }
-  void on(const scheduler::NodeRemoved& event, Effects&) {
+  void on(const scheduler::NodeRemoved& event, Effects& effects) {
     Node* node = find(event.node);
     if (node == nullptr) return;
+    lose_nominees(event.node, effects);
     std::vector<SandboxId> gone;
     for (const auto& [id, held] : held_) {
       if (held.node == event.node) gone.push_back(id);
@@ -419,11 +570,13 @@ class SchedulerScan {
     for (const SandboxId id : gone) drop(id, *node);
     *node = {};
   }
-  void on(const scheduler::NodeCordoned& event, Effects&) {
+  void on(const scheduler::NodeCordoned& event, Effects& effects) {
     if (Node* node = find(event.node)) node->cordoned = event.cordoned;
+    if (event.cordoned) lose_nominees(event.node, effects);
   }
-  void on(const scheduler::NodeOwned& event, Effects&) {
+  void on(const scheduler::NodeOwned& event, Effects& effects) {
     if (Node* node = find(event.node)) {
+      if (!event.usable || node->owner != event.owner) lose_nominees(event.node, effects);
       node->owner = event.owner;
       node->usable = event.usable;
     }
@@ -435,8 +588,15 @@ class SchedulerScan {
     if (event.cached) node->images.push_back(event.image);
   }
 
+  std::vector<Nominee>::iterator nominee(SandboxId sandbox) {
+    return std::find_if(nominees_.begin(), nominees_.end(), [&](const Nominee& one) {
+      return one.event.asked.sandbox == sandbox;
+    });
+  }
+
   scheduler::Config config_;
-  std::vector<Node> nodes_;  // by slot
+  std::vector<Nominee> nominees_;  // oldest first
+  std::vector<Node> nodes_;        // by slot
   std::map<std::size_t, NodeId> last_;
   std::map<SandboxId, Held> held_;
   std::map<std::size_t, SandboxId> taken_;

@@ -186,6 +186,59 @@ TEST(Scenario, RefusesImageKnobsWithWhatItExpects) {
       << with("", "cache_policy: random, ");
 }
 
+TEST(Scenario, ReadsPrioritiesAndRefusesThoseThatAreNone) {
+  std::string text(kGood);
+  text.insert(text.find("assert:"),
+              "  - {kind: poisson, of: sandboxes, per_second: 50, priority: 7}\n"
+              "  - {kind: list, arrivals: [{at: 1s, sandbox: one, priority: 1000}]}\n");
+  text += "group_default: {priority: 3}\ngroups: {special: {priority: 4}, usual: {cpu: \"1\"}}\n";
+  const auto setup = load_scenario(file_of(text), {}, {});
+  EXPECT_TRUE(setup.preemption);
+  EXPECT_EQ(setup.group_default.priority, 3);
+  EXPECT_EQ(setup.groups.at("special").priority, 4);
+  EXPECT_EQ(setup.groups.at("usual").priority, 3);
+  std::map<std::int32_t, int> seen;
+  const auto source = setup.open_workload(1);
+  for (int i = 0; i < 200; ++i, source->pop()) {
+    if (source->peek()->kind == ArrivalKind::sandbox) ++seen[source->peek()->sandbox.priority];
+  }
+  EXPECT_GT(seen[7], 50);
+  EXPECT_EQ(seen[1000], 1);
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_FALSE(load_scenario(file_of(text), {{"control.preemption", "false"}}, {}).preemption);
+
+  EXPECT_EQ(error_of(text, "priority: 7", "priority: 1001"),
+            "parse_test.yaml:10: workload[1].priority: found \"1001\", expected a whole number from "
+            "0 to 1000");
+  EXPECT_EQ(error_of(text, "priority: 1000", "priority: -1"),
+            "parse_test.yaml:11: workload[2].arrivals[0].priority: found \"-1\", expected a whole "
+            "number from 0 to 1000");
+  EXPECT_EQ(error_of(text, "special: {priority: 4}", "special: {priority: high}"),
+            "parse_test.yaml:15: groups.special.priority: found \"high\", expected a whole number "
+            "from 0 to 1000");
+}
+
+TEST(Scenario, ReadsGangsAndRefusesSizesThatAreNone) {
+  std::string text(kGood);
+  text.insert(text.find("assert:"),
+              "  - {kind: poisson, of: sandboxes, per_second: 50, gang: 4}\n"
+              "  - {kind: list, arrivals: [{at: 1s, sandbox: one, gang: 1000}]}\n");
+  std::map<std::uint32_t, int> seen;
+  const auto source = load_scenario(file_of(text), {}, {}).open_workload(1);
+  for (int i = 0; i < 200; ++i, source->pop()) {
+    if (source->peek()->kind == ArrivalKind::sandbox) ++seen[source->peek()->sandbox.gang];
+  }
+  EXPECT_GT(seen[4], 50);
+  EXPECT_EQ(seen[1000], 1);
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_EQ(error_of(text, "gang: 4", "gang: -4"),
+            "parse_test.yaml:10: workload[1].gang: found \"-4\", expected a whole number from 0 to "
+            "1000");
+  EXPECT_EQ(error_of(text, "gang: 1000", "gang: all"),
+            "parse_test.yaml:11: workload[2].arrivals[0].gang: found \"all\", expected a whole "
+            "number from 0 to 1000");
+}
+
 TEST(Scenario, TellsABadOverrideByItsPath) {
   for (const Override& bad :
        {Override{"pools.7.nodes", "1"}, Override{"pools.nobody.nodes", "1"},

@@ -264,7 +264,10 @@ TEST(Openb, ReadsNodesAndPods) {
   EXPECT_EQ(arrivals[0].sandbox.resources.gpus, 2);
   EXPECT_EQ(arrivals[0].sandbox.resources.gpu_models, 0u);
   EXPECT_EQ(arrivals[0].sandbox.lifetime, seconds(50));  // never scheduled: from its creation
-  EXPECT_EQ(arrivals[0].sandbox.priority, 2);
+  EXPECT_EQ(arrivals[0].sandbox.priority, 0);
+  TraceOptions options;
+  options.qos_priorities = true;
+  EXPECT_EQ(take(*open_trace("openb:" + files.path(), options), kAll)[0].sandbox.priority, 2);
   EXPECT_EQ(arrivals[1].sandbox.lifetime, seconds(0));    // never deleted: not given
   EXPECT_EQ(arrivals[2].sandbox.lifetime, seconds(290));  // from its scheduling
   EXPECT_EQ(arrivals[2].sandbox.resources.gpu_millis, 460);
@@ -315,6 +318,8 @@ TEST(Jsonl, WritesWhatItReadsBack) {
   boxes.shapes = {{1, {1000, 5, 0, 1, 250, 2}}, {1, {2000, 6, 7, 0, 0, 0}}};
   boxes.gpu_models = {"A \"quoted\" model", "L4"};
   boxes.lifetime = Distribution::exponential(seconds(9));
+  boxes.priority = 7;
+  boxes.gang = 3;
   auto made = [&] {
     std::vector<std::unique_ptr<Source>> parts;
     parts.push_back(open_loop(Poisson{10}, mix, 1));
@@ -339,6 +344,8 @@ TEST(Jsonl, NamesWhatIsWrongAndWhere) {
   EXPECT_NE(error("chalk_trace\":1", "chalk_trace\":2").find(":1: found"), std::string::npos);
   EXPECT_NE(error("\"priority\":1", "\"priorty\":1").find("the key \"priorty\" in \"sandbox\""),
             std::string::npos);
+  EXPECT_NE(error("\"priority\":1", "\"priority\":-1").find("-1"), std::string::npos);
+  EXPECT_NE(error("\"priority\":1", "\"gang\":1001").find("1001"), std::string::npos);
   EXPECT_NE(error("\"priority\":1", "\"gpus\":1").find("the key \"gpus\" twice"),
             std::string::npos);
   EXPECT_NE(error("\"service_ns\":1000", "\"service_ns\":-1").find(":7: found"), std::string::npos);

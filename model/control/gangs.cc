@@ -1,0 +1,71 @@
+// Gangs: from the one that stands in line for all to the scheduler, and the refusal of what no fleet
+// that there may be could ever hold.
+#include <algorithm>
+
+#include "model/control/control.h"
+#include "model/scheduler/index.h"
+
+namespace chalk::control {
+
+void Control::place_gang(SandboxId speaker, const sandbox::Record& record, TenantId owner_key) {
+  scheduler::GangAsked asked;
+  asked.members.push_back(place_asked(speaker, owner_key));
+  for (const SandboxId member : tenancy_.gathering(record.tenant, record.gang)->members) {
+    if (member != speaker) asked.members.push_back(place_asked(member, owner_key));
+  }
+  drive(scheduler_, scheduler_scratch_, asked);
+}
+
+// A gang that found no room now and can find none ever: it is refused with how many its pools hold.
+bool Control::refuse_gang(const scheduler::NotPlaced& not_placed) {
+  const sandbox::Record& record = *sandboxes_.find(not_placed.sandbox);
+  if (!record.gang) return false;
+  Resources least = record.resources;  // of each amount the least of any member
+  for (const SandboxId id : tenancy_.gathering(record.tenant, record.gang)->members) {
+    const Resources& ask = sandboxes_.find(id)->resources;
+    least.cpu_millicores = std::min(least.cpu_millicores, ask.cpu_millicores);
+    least.memory_bytes = std::min(least.memory_bytes, ask.memory_bytes);
+    least.disk_bytes = std::min(least.disk_bytes, ask.disk_bytes);
+    least.gpus = std::min(least.gpus, ask.gpus);
+    least.gpu_millis = std::min(least.gpu_millis, ask.gpu_millis);
+    least.gpu_models =
+        least.gpu_models == 0 || ask.gpu_models == 0 ? 0 : least.gpu_models | ask.gpu_models;
+  }
+  const std::int64_t most = most_members(record, least);
+  if (most >= record.gang.size) return false;
+  drive(sandboxes_, sandbox_scratch_,
+        sandbox::AdmissionRefused{not_placed.sandbox,
+                                  static_cast<std::uint8_t>(tenancy::Rule::gang_never_fits),
+                                  record.gang.size, 0, most});
+  return true;
+}
+
+// How many members of that size the empty nodes of all pools that it may use could be starting at
+// once, each pool at its largest; INT64_MAX where a pool does not say its shape or size.
+std::int64_t Control::most_members(const sandbox::Record& record, const Resources& least) const {
+  const PoolId only = record.pool ? record.pool : dedicated_pool(record.tenant);
+  std::int64_t most = 0;
+  for (const PoolPending& pool : routing_.pools) {
+    if (!pool.demand.pool) continue;
+    if (only ? pool.demand.pool != only : reserved(pool.demand.pool)) continue;
+    const NodeShape& shape = pool.policy.shape;
+    if (shape == NodeShape{} || pool.policy.nodes_max == 0) return INT64_MAX;
+    if (!fits(shape, least)) continue;
+    std::int64_t on_one = std::min(shape.start_slots, shape.sandboxes_max);
+    const auto bound = [&](std::int64_t has, std::int64_t asks) {
+      if (asks > 0) on_one = std::min(on_one, has / asks);
+    };
+    bound(shape.cpu_millicores, least.cpu_millicores);
+    bound(shape.memory_bytes, least.memory_bytes);
+    bound(shape.disk_bytes, least.disk_bytes);
+    if (scheduler::is_share(least)) {
+      bound(std::int64_t{shape.gpus} * (1000 / least.gpu_millis), 1);
+    } else {
+      bound(shape.gpus, least.gpus);
+    }
+    most += on_one * pool.policy.nodes_max;
+  }
+  return most;
+}
+
+}  // namespace chalk::control

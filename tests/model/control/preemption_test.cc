@@ -1,0 +1,234 @@
+// Preemption as the root carries it out: who makes way for whom, and what becomes of both.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <set>
+
+#include "model/core/random.h"
+#include "tests/model/control/plane.h"
+
+namespace chalk::control {
+namespace {
+
+TEST(Preemption, ALessImportantSandboxOfTheSameTenantMakesWayAndEndsWithItsReason) {
+  Plane plane;
+  plane.join(4);
+  const SandboxId low = plane.ask(4, 0);
+  const SandboxId high = plane.ask(2, 1);
+  EXPECT_TRUE(plane.waits(high));
+  ASSERT_EQ(plane.stopping(), std::set<SandboxId>{low});
+  EXPECT_EQ(plane.grace(low), seconds(30));
+  EXPECT_EQ(plane.control().sandboxes_preempted(), 1u);
+  plane.end_stopped();
+  EXPECT_EQ(plane.ended(low), EndReason::preempted);
+  EXPECT_TRUE(plane.placed(high));
+}
+
+TEST(Preemption, NothingIsPreemptedByAnEqualOrALess) {
+  Plane plane;
+  plane.join(4);
+  plane.ask(4, 3);
+  for (const Priority priority : {0, 2, 3}) EXPECT_TRUE(plane.waits(plane.ask(1, priority)));
+  EXPECT_TRUE(plane.stopping().empty());
+  EXPECT_TRUE(plane.waits(plane.ask(1, 4)));
+  EXPECT_EQ(plane.stopping().size(), 1u);
+}
+
+TEST(Preemption, NobodyElsesSandboxMakesWayNotEvenOnASharedNode) {
+  Config config;
+  config.tenancy.separate_tenants = false;
+  Plane plane(config);
+  plane.join(4);
+  const SandboxId theirs = plane.ask(3, 0, 2);
+  const SandboxId mine = plane.ask(1, 0, 1);
+  EXPECT_TRUE(plane.waits(plane.ask(2, 900, 1)));
+  EXPECT_TRUE(plane.stopping().empty()) << "its own one core is not enough";
+  EXPECT_TRUE(plane.waits(plane.ask(1, 901, 1)));
+  EXPECT_EQ(plane.stopping(), std::set<SandboxId>{mine});
+  EXPECT_TRUE(plane.placed(theirs));
+}
+
+TEST(Preemption, IsOffWhereTheConfigSaysSo) {
+  Config config;
+  config.preemption.enabled = false;
+  Plane plane(config);
+  plane.join(4);
+  plane.ask(4, 0);
+  EXPECT_TRUE(plane.waits(plane.ask(1, 9)));
+  EXPECT_TRUE(plane.stopping().empty());
+}
+
+TEST(Preemption, OneThatMayBeStartedAgainWaitsForAnotherNode) {
+  Plane plane;
+  plane.join(4);
+  const SandboxId low = plane.ask(4, 0, 1, true);
+  const SandboxId high = plane.ask(4, 1);
+  plane.end_stopped();
+  EXPECT_TRUE(plane.placed(high));
+  EXPECT_TRUE(plane.waits(low));
+  EXPECT_FALSE(plane.ended(low));
+  EXPECT_FALSE(plane.find(low)->preempted);
+  plane.end(high);
+  EXPECT_TRUE(plane.placed(low));
+}
+
+TEST(Preemption, TheRoomIsKeptForTheOneThatItWasMadeFor) {
+  Plane plane;
+  plane.join(4);
+  const SandboxId first = plane.ask(2, 0);
+  const SandboxId second = plane.ask(2, 0);
+  const SandboxId high = plane.ask(4, 1);
+  EXPECT_EQ(plane.stopping().size(), 2u);
+  plane.end(first, EndReason::terminated);
+  const SandboxId other = plane.ask(2, 0);
+  EXPECT_TRUE(plane.waits(other)) << "the two cores that came free are not its";
+  EXPECT_TRUE(plane.waits(high));
+  plane.end(second, EndReason::terminated);
+  EXPECT_TRUE(plane.placed(high));
+  EXPECT_TRUE(plane.waits(other));
+}
+
+TEST(Preemption, ASecondAskTakesWhatTheFirstLeavesAndNobodyMore) {
+  Plane plane;
+  plane.join(4);
+  plane.join(4);
+  const SandboxId low = plane.ask(4, 0);
+  plane.ask(4, 1);
+  const SandboxId high = plane.ask(2, 2);
+  EXPECT_EQ(plane.stopping(), std::set<SandboxId>{low});
+  const SandboxId next = plane.ask(2, 2);
+  EXPECT_EQ(plane.stopping(), std::set<SandboxId>{low}) << "it leaves room for both";
+  const SandboxId third = plane.ask(2, 2);
+  EXPECT_EQ(plane.stopping().size(), 2u) << "nothing is left for a third: the next lowest goes";
+  plane.end_stopped();
+  for (const SandboxId id : {high, next, third}) EXPECT_TRUE(plane.placed(id));
+}
+
+TEST(Preemption, WhereItsNodeIsLostItWaitsAgainAndIsPlacedElsewhere) {
+  Plane plane;
+  const NodeId node = plane.join(4);
+  plane.ask(4, 0);
+  const SandboxId high = plane.ask(4, 1);
+  ASSERT_TRUE(plane.control().scheduler().nominates(high));
+  plane.step(fleet::DrainAsked{node});
+  EXPECT_FALSE(plane.control().scheduler().nominates(high));
+  EXPECT_TRUE(plane.waits(high));
+  EXPECT_EQ(plane.control().tenancy().pending_count(), 1u);
+  plane.join(4);
+  EXPECT_TRUE(plane.placed(high));
+}
+
+TEST(Preemption, OneThatIsCancelledLeavesTheRoomToOthers) {
+  Plane plane;
+  plane.join(4);
+  plane.ask(4, 0);
+  const SandboxId high = plane.ask(4, 1);
+  plane.step(sandbox::TerminateRequested{high, {}});
+  EXPECT_FALSE(plane.control().scheduler().nominates(high));
+  EXPECT_EQ(plane.control().tenancy().pending_count(), 0u);
+  plane.end_stopped();
+  EXPECT_TRUE(plane.placed(plane.ask(4, 0)));
+}
+
+TEST(Preemption, AVictimThatItsOwnerEndsMeanwhileWasTerminated) {
+  Plane plane;
+  plane.join(4);
+  const SandboxId low = plane.ask(4, 0);
+  const SandboxId high = plane.ask(4, 1);
+  plane.step(sandbox::TerminateRequested{low, {}});
+  plane.end_stopped();
+  EXPECT_EQ(plane.ended(low), EndReason::terminated);
+  EXPECT_TRUE(plane.placed(high));
+}
+
+TEST(Preemption, TheYoungestOfEqualsMakesWay) {
+  Plane plane;
+  plane.join(4);
+  plane.at(10);
+  const SandboxId old = plane.ask(2, 0);
+  plane.at(500);
+  const SandboxId young = plane.ask(2, 0);
+  plane.at(600);
+  plane.ask(2, 5);
+  EXPECT_EQ(plane.stopping(), std::set<SandboxId>{young});
+  EXPECT_TRUE(plane.placed(old));
+}
+
+TEST(Preemption, DoesNotTakeAnybodyForAStartSlot) {
+  Plane plane;
+  NodeShape small = shape(4);
+  small.start_slots = 1;
+  plane.step(NodeRegistration{77, 1, 0, {1}, {1}, small});
+  plane.starts_wait = true;
+  plane.ask(1, 0);
+  const SandboxId high = plane.ask(1, 9);
+  EXPECT_TRUE(plane.waits(high));
+  EXPECT_TRUE(plane.stopping().empty());
+  plane.start_all();
+  EXPECT_TRUE(plane.placed(high));
+}
+
+// Whether room is being made, on the node of the victim, for a more important one of its tenant.
+bool for_a_more_important_one(const Plane& plane, const sandbox::Record& victim) {
+  const scheduler::State& state = plane.control().scheduler().state();
+  for (const scheduler::Nomination& one : state.nominations) {
+    const sandbox::Record* record = plane.find(one.sandbox);
+    if (record != nullptr && record->tenant == victim.tenant &&
+        record->priority > victim.priority && state.infos[one.slot].id == victim.node) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Random asks and ends: whatever makes way does so for a more important one of its tenant, and
+// whatever waits has its turn in the end.
+RC_GTEST_PROP(PreemptionProperty, OnlyTheLessImportantMakeWayAndNobodyIsForgotten,
+              (std::uint64_t seed)) {
+  Random random{seed, 0};
+  Config config;
+  config.tenancy.separate_tenants = random.below(2) != 0;
+  Plane plane(config, 3);
+  const std::uint64_t nodes = 1 + random.below(4);
+  for (std::uint64_t i = 0; i < nodes; ++i) {
+    plane.join(4 + static_cast<std::int64_t>(random.below(5)));
+  }
+  std::vector<SandboxId> all;
+  for (int i = 0; i < 60; ++i) {
+    plane.at(i + 2);
+    const std::set<SandboxId> before = plane.stopping();
+    if (random.below(3) != 0 || all.empty()) {
+      all.push_back(plane.ask(1 + static_cast<std::int64_t>(random.below(4)),
+                              static_cast<Priority>(random.below(4)), 1 + random.below(3),
+                              random.below(2) != 0));
+    } else {
+      plane.end(all[random.below(all.size())]);
+    }
+    for (const SandboxId victim : plane.stopping()) {
+      if (before.contains(victim)) continue;
+      RC_ASSERT(for_a_more_important_one(plane, *plane.find(victim)));
+    }
+    if (random.below(4) == 0) plane.end_stopped();
+  }
+  plane.end_stopped();
+  RC_ASSERT(plane.control().scheduler().state().nominations.empty());
+  for (int i = 0; i < 500; ++i) {  // everything has its turn once what runs ends
+    bool any = false;
+    for (const SandboxId id : all) {
+      if (!plane.placed(id)) continue;
+      any = true;
+      plane.end(id);
+    }
+    plane.end_stopped();
+    if (!any) break;
+  }
+  RC_ASSERT(plane.control().scheduler().state().nominations.empty());
+  RC_ASSERT(plane.control().scheduler().state().live_reservations == 0u);
+  for (std::uint64_t tenant = 1; tenant <= 3; ++tenant) {
+    const auto& state = plane.control().tenancy().state().tenants.at({tenant});
+    RC_ASSERT(state.by_priority.empty() && state.waiting.empty());
+  }
+}
+
+}  // namespace
+}  // namespace chalk::control
