@@ -1,5 +1,5 @@
-// Gangs: from the one that stands in line for all to the scheduler, and the refusal of what no fleet
-// that there may be could ever hold.
+// Gangs: from the one that stands in line for all to the scheduler, and the refusal of what the
+// pools could not hold at their largest.
 #include <algorithm>
 
 #include "model/control/control.h"

@@ -9,8 +9,8 @@
 // A gang (gangs.cc) starts together and is of no use in part. Where a member cannot be started, or
 // leaves its node to be started elsewhere, the others leave theirs too and all wait for room again;
 // where one of them has run and may not be started again, and where a member ends in any way but by
-// itself or at its lifetime, the rest ends with the reason `gang_ended`. So do those whose gang is not
-// whole when it should be: the missing ones were perhaps refused, or ended before these had asked.
+// itself or at its lifetime, the rest ends with the reason `gang_ended`. So do those whose gang is
+// not whole when it should be: the missing ones were perhaps refused, or ended before these asked.
 // Invariants: one idempotency key names at most one sandbox; each sandbox is released exactly once
 // per placement; after `gone` nothing about it is ordered again.
 #pragma once
@@ -245,8 +245,8 @@ struct Record {
   SandboxId next_on_node;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
                start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
-               preempted, priority, gang, gang_ended, restarts, attempts, runs_since, key, previous_on_node,
-               next_on_node)
+               preempted, priority, gang, gang_ended, restarts, attempts, runs_since, key,
+               previous_on_node, next_on_node)
 };
 struct Key {
   TenantId tenant;
@@ -271,8 +271,8 @@ struct State {
   Timers<Key> retentions;
   Timers<GangKey> gatherings;
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(State, sandboxes, first_on_node, keys, gangs, start_deadlines, retentions, gatherings,
-               wake)
+  CHALK_FIELDS(State, sandboxes, first_on_node, keys, gangs, start_deadlines, retentions,
+               gatherings, wake)
 };
 
 class Sandboxes {

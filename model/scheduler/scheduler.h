@@ -93,10 +93,10 @@ struct Nominated {
   std::uint32_t gpu_mask = 0;  // which GPUs it will have
   CHALK_FIELDS(Nominated, asked, node, gpu_mask)
 };
-// All of them at once, or none: answered by Placed for each, or by one NotPlaced with the first's id
-// and what was short for the member that found no room beside the others. They are tried in order of
-// size, GPUs first, then cpu, memory and disk (best fit decreasing), each by the policy of Config;
-// so a gang may wait where a cleverer packing exists. What was placed is taken back where one fails.
+// All of them at once, or none: answered by Placed for each, or by one NotPlaced with the id of the
+// first and what was short for the member that found no room beside the others. They are tried in
+// order of size, GPUs first, then cpu, memory and disk (best fit decreasing), each by the policy of
+// Config; so a gang may wait where a cleverer packing exists. Where one fails all is taken back.
 struct GangAsked {
   std::vector<PlaceAsked> members;
   CHALK_FIELDS(GangAsked, members)

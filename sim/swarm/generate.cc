@@ -179,7 +179,8 @@ class Generator {
     const bool restart = lifetime != "0s" && chance(3);
     line(
         "  - {{kind: poisson, of: sandboxes, prefix: {}, per_second: {}, arrivals_max: {}, "
-        "tenants: {}{}, runs: {}, lifetime: {}, restart: {}, priority: {}, gang: {}, shapes: [{}]}}",
+        "tenants: {}{}, runs: {}, lifetime: {}, restart: {}, priority: {}, gang: {}, "
+        "shapes: [{}]}}",
         chance(2) ? "box-" : "\"\"", pick({"0.3", "1", "5", "100"}), 10 + below(150), tenants_,
         of_images, delay(fmt::format("{}s", 1 + below(40))), lifetime, restart,
         chance(2) ? below(3) : 0, chance(3) ? 1 + below(6) : 0, shapes);

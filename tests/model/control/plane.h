@@ -19,7 +19,8 @@ inline NodeShape shape(std::int64_t cores) {
 // A control plane whose nodes start at once what they are told to, and stop it when the test says.
 class Plane {
  public:
-  explicit Plane(Config config = {}, std::uint64_t tenants = 2, std::uint32_t nodes_max = 100) : control_(config) {
+  explicit Plane(Config config = {}, std::uint64_t tenants = 2, std::uint32_t nodes_max = 100)
+      : control_(config) {
     fleet::PoolAdded pool{{1}, {}};
     pool.policy.shape = shape(64);
     pool.policy.zones = {{1}};

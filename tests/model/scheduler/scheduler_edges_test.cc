@@ -202,7 +202,8 @@ TEST(Scheduler, PlacesAGangAsAWholeOrNotAtAll) {
   desk.add(1, cores(4));
   desk.add(2, cores(4));
   const State before = desk.state();
-  const Effects refused = desk.send(GangAsked{{one(1, 2000), one(2, 3000), one(3, 2000), one(4, 2000)}});
+  const GangAsked four{{one(1, 2000), one(2, 3000), one(3, 2000), one(4, 2000)}};
+  const Effects refused = desk.send(four);
   ASSERT_EQ(refused.size(), 1u);
   const auto& no = std::get<NotPlaced>(refused[0]);
   EXPECT_EQ(no.sandbox, SandboxId{1});
