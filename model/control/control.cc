@@ -492,6 +492,9 @@ void Control::handle(const fleet::NodeLost& lost) {
 void Control::handle(const fleet::ReleaseNode& release) {
   forget_node(release.node);
   out_->push_back(release);
+  // What an earlier effect of the same step has put on it is tried elsewhere: when fleet decided,
+  // it was idle.
+  drive(sandboxes_, sandbox_scratch_, sandbox::NodeLost{release.node});
 }
 
 void Control::handle(const fleet::CordonNode& cordon) {
