@@ -452,7 +452,7 @@ void Control::handle(const scheduler::Placed& placed) {
 }
 
 void Control::handle(const scheduler::NotPlaced& not_placed) {
-  if (preempt(not_placed) || refuse_gang(not_placed)) return;
+  if (preempt(not_placed) || refuse_gang(not_placed) || defragment(not_placed)) return;
   drive(tenancy_, tenancy_scratch_, tenancy::NotPlaced{not_placed.sandbox});
 }
 

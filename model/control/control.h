@@ -33,6 +33,14 @@ struct PreemptionConfig {
   CHALK_FIELDS(PreemptionConfig, enabled, grace)
 };
 
+// Room in pieces is put together by moving what may move, see defragmentation.cc.
+struct DefragmentationConfig {
+  bool enabled = false;
+  Duration every = seconds(10);  // one decision at most
+  std::uint32_t moves_max = 4;   // sandboxes, for one that waits
+  CHALK_FIELDS(DefragmentationConfig, enabled, every, moves_max)
+};
+
 struct Config {
   sandbox::Config sandbox;
   scheduler::Config scheduler;
@@ -45,8 +53,9 @@ struct Config {
   std::uint32_t orders_per_node_max = 10'000;  // unacknowledged; a node beyond it is drained
   images::DistributionConfig distribution;
   PreemptionConfig preemption;
+  DefragmentationConfig defragmentation;
   CHALK_FIELDS(Config, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue, groups_max,
-               gateways_max, orders_per_node_max, distribution, preemption)
+               gateways_max, orders_per_node_max, distribution, preemption, defragmentation)
 };
 
 // ---- events
@@ -162,10 +171,11 @@ struct Routing {
   std::vector<PoolPending> pools;  // by pool - 1
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
+  Time defragment_at;              // the next decision may be taken then
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               preempted, wakes, wake)
+               preempted, defragment_at, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -301,9 +311,16 @@ class Control {
   // preemption.cc
   bool preempt(const scheduler::NotPlaced&);
   std::optional<scheduler::Victims> choose_victims(const scheduler::PlaceAsked&) const;
-  std::optional<scheduler::Victims> victims_on(std::uint32_t slot, const sandbox::Record&,
-                                               const Resources&) const;
+  template <class Visit>
+  void for_each_node_of(const scheduler::PlaceAsked&, Visit&&) const;
+  template <class MayGo>
+  std::optional<scheduler::Victims> victims_on(std::uint32_t slot, const Resources&,
+                                               MayGo&&) const;
+  void nominate(const scheduler::PlaceAsked&, const scheduler::Victims&);
   void make_way(SandboxId victim);
+  // defragmentation.cc
+  bool defragment(const scheduler::NotPlaced&);
+  bool fits_elsewhere(const scheduler::Victims&) const;
 
   Config config_;
   Routing routing_;

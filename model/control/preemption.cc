@@ -7,8 +7,7 @@
 // and an ask that comes meanwhile counts them as gone: it takes no others in their place.
 #include <algorithm>
 
-#include "model/control/control.h"
-#include "model/scheduler/index.h"
+#include "model/control/make_room.h"
 
 namespace chalk::control {
 
@@ -26,63 +25,34 @@ bool Control::preempt(const scheduler::NotPlaced& not_placed) {
       place_asked(not_placed.sandbox, tenancy_.owner_key(record.tenant));
   const std::optional<scheduler::Victims> victims = choose_victims(asked);
   if (!victims) return false;
-  count_pending(record, -1);  // no node is bought for it
-  drive(tenancy_, tenancy_scratch_, tenancy::SandboxNominated{asked.sandbox});
-  drive(scheduler_, scheduler_scratch_,
-        scheduler::Nominated{asked, scheduler_.state().infos[victims->slot].id,
-                             victims->gpu_mask});
+  nominate(asked, *victims);
   for (const SandboxId victim : victims->sandboxes) make_way(victim);
   return true;
 }
 
 std::optional<scheduler::Victims> Control::choose_victims(
     const scheduler::PlaceAsked& asked) const {
-  const scheduler::State& state = scheduler_.state();
-  const sandbox::Record& record = *sandboxes_.find(asked.sandbox);
+  const sandbox::Record& asker = *sandboxes_.find(asked.sandbox);
+  const auto may_go = [&](const sandbox::Record& one) {
+    const bool stays =
+        one.phase == sandbox::Phase::placed || one.phase == sandbox::Phase::running;
+    // Of a gang all would have to go for the room of one.
+    return stays && one.tenant == asker.tenant && one.priority < asker.priority && !one.gang;
+  };
   std::optional<scheduler::Victims> best;
-  for (std::uint32_t slot = 0; slot < state.infos.size(); ++slot) {
-    const scheduler::NodeInfo& info = state.infos[slot];
-    if (!info.id || info.owner != asked.owner || info.first_reservation == 0) continue;
-    const bool in_pool = asked.pool ? info.pool == asked.pool : !info.dedicated;
-    const std::int32_t model = info.shape.gpus > 0 ? info.shape.gpu_model : -1;
-    if (!info.usable || info.cordoned || !in_pool || !fits(info.shape, asked.ask) ||
-        !scheduler::model_accepted(asked.ask, model)) {
-      continue;
-    }
-    auto victims = victims_on(slot, record, asked.ask);
+  for_each_node_of(asked, [&](std::uint32_t slot) {
+    auto victims = victims_on(slot, asked.ask, may_go);
     if (victims && (!best || scheduler::better(*victims, *best))) best = std::move(victims);
-  }
+  });
   return best;
 }
 
-std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot,
-                                                      const sandbox::Record& asker,
-                                                      const Resources& ask) const {
-  const scheduler::State& state = scheduler_.state();
-  scheduler::Room room = scheduler::room_of(state, slot);
-  for (const scheduler::Nomination& one : state.nominations) {
-    if (one.slot == slot) room.owe(one);
-  }
-  std::vector<scheduler::Preemptible> candidates;
-  bool any = false;
-  sandboxes_.for_each_on(state.infos[slot].id, [&](SandboxId id, const sandbox::Record& record) {
-    const scheduler::Reservation& held =
-        state.reservations[SlotTable<SandboxId, int>::slot_of(id)];
-    if (record.preempted) {
-      any = true;
-      room.add(held, +1);  // its room is on the way, whoever it was asked for
-      return;
-    }
-    const bool stays = record.phase == sandbox::Phase::placed ||
-                       record.phase == sandbox::Phase::running;
-    if (!stays || record.tenant != asker.tenant || record.priority >= asker.priority) return;
-    if (record.gang) return;  // all of it would have to go for the room of one
-    any = true;
-    const Duration ran = record.ran ? now_ - record.runs_since : Duration{};
-    candidates.push_back({id, record.priority, ran, held});
-  });
-  if (!any) return std::nullopt;  // nobody here makes way
-  return scheduler::victims_on(slot, room, std::move(candidates), ask);
+// Keeps the room that they leave for the one that waits.
+void Control::nominate(const scheduler::PlaceAsked& asked, const scheduler::Victims& victims) {
+  count_pending(*sandboxes_.find(asked.sandbox), -1);  // no node is bought for it
+  drive(tenancy_, tenancy_scratch_, tenancy::SandboxNominated{asked.sandbox});
+  const NodeId node = scheduler_.state().infos[victims.slot].id;
+  drive(scheduler_, scheduler_scratch_, scheduler::Nominated{asked, node, victims.gpu_mask});
 }
 
 void Control::make_way(SandboxId victim) {

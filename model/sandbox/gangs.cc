@@ -43,7 +43,12 @@ void Sandboxes::join_gang(Time now, SandboxId id, const Record& record) {
 void Sandboxes::leave_gang(Time now, SandboxId id, GangKey key, bool ends_it, Effects& effects) {
   GangMembers& gang = state_.gangs.at(key);
   std::erase(gang.members, id);
-  if (ends_it && !gang.ended) end_gang(now, gang, effects);
+  // Where others wait, or leave their nodes to wait, the gang can never be whole again.
+  const bool gathers = std::any_of(gang.members.begin(), gang.members.end(), [&](SandboxId other) {
+    const Record& one = state_.sandboxes.at(other);
+    return one.phase == Phase::accepted || one.moving;
+  });
+  if ((ends_it || gathers) && !gang.ended) end_gang(now, gang, effects);
   const auto found = state_.gangs.find(key);
   if (found != state_.gangs.end() && found->second.members.empty()) state_.gangs.erase(found);
 }

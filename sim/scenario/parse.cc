@@ -93,6 +93,7 @@ class Parser {
                   "frag_fit"}));
     setup_.spread_zones = r.flag("spread_zones", true);
     setup_.preemption = r.flag("preemption", true);
+    setup_.defragmentation = r.flag("defragmentation", false);
     setup_.distribution = static_cast<images::Spreading>(
         r.choice("image_distribution", 0, {"registry", "peer", "tree"}));
     setup_.fan_out = static_cast<std::uint32_t>(r.whole("image_fan_out", 2, 1, 1000));

@@ -73,6 +73,7 @@ class Generator {
     line("  tenant_order: {}", pick({"fair", "fair", "first_come", "quotas"}));
     line("  separate_tenants: {}", separate_);
     line("  spread_zones: {}", !chance(4));
+    line("  defragmentation: {}", chance(3));
     line("  scrub: {}s", below(6));
     line("  owner_linger: {}s", below(30));
     line("  stop: {}", pick({"0s", "20ms", "500ms"}));

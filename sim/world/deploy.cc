@@ -40,6 +40,7 @@ control::Config control_config(const Setup& setup) {
   config.fleet.rules = setup.fleet;
   config.scheduler.placing = {setup.placement, setup.spread_zones};
   config.preemption.enabled = setup.preemption;
+  config.defragmentation.enabled = setup.defragmentation;
   config.scheduler.zones_max = static_cast<std::uint32_t>(setup.zones.size() + 1);
   config.distribution = {setup.distribution, setup.fan_out};
   config.tenancy.separate_tenants = setup.separate_tenants;

@@ -174,6 +174,7 @@ struct Setup {
   Duration owner_linger = seconds(60);
   scheduler::Policy placement = scheduler::Policy::best_fit;
   bool spread_zones = true;
+  bool defragmentation = false;  // what may move makes room for what finds it only in pieces
   bool preemption = true;  // what finds no room may have that of its tenant's less important ones
   images::Spreading distribution = images::Spreading::registry;
   std::uint32_t fan_out = 2;             // pulls of peers that one node serves at once

@@ -437,6 +437,17 @@ TEST(Sandboxes, WhereOneIsNotStartedAndAnotherHasRunTheGangEnds) {
   }
 }
 
+TEST(Sandboxes, WhereAMemberEndsWhileTheOthersWaitAgainTheGangEnds) {
+  Sandboxes sandboxes(Config{});
+  const auto all = gang_of(sandboxes, 2, true);
+  tell(sandboxes, at(1), Started{all[1], {2}});
+  tell(sandboxes, at(1), NodeRefused{all[0], {1}, NodeRefusal::cpu});
+  const auto gone =
+      said<Gone>(tell(sandboxes, at(2), Ended{all[1], {2}, EndReason::lifetime_reached}));
+  ASSERT_EQ(gone.size(), 2u);
+  EXPECT_EQ(gone[1].reason, EndReason::gang_ended);
+}
+
 TEST(Sandboxes, AMemberMovesOnlyWhereAllMay) {
   for (const bool restart : {false, true}) {
     Sandboxes sandboxes(Config{});

@@ -1,0 +1,59 @@
+// What preemption and defragmentation share: the nodes on which room may be made for an ask, and
+// who would have to go on each of them.
+#pragma once
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "model/control/control.h"
+#include "model/scheduler/index.h"
+
+namespace chalk::control {
+
+// visit(slot) for each node of the asker's owner with something on it that would do if empty.
+template <class Visit>
+void Control::for_each_node_of(const scheduler::PlaceAsked& asked, Visit&& visit) const {
+  const scheduler::State& state = scheduler_.state();
+  for (std::uint32_t slot = 0; slot < state.infos.size(); ++slot) {
+    const scheduler::NodeInfo& info = state.infos[slot];
+    if (!info.id || info.owner != asked.owner || info.first_reservation == 0) continue;
+    const bool in_pool = asked.pool ? info.pool == asked.pool : !info.dedicated;
+    const std::int32_t model = info.shape.gpus > 0 ? info.shape.gpu_model : -1;
+    if (!info.usable || info.cordoned || !in_pool || !fits(info.shape, asked.ask) ||
+        !scheduler::model_accepted(asked.ask, model)) {
+      continue;
+    }
+    visit(slot);
+  }
+}
+
+// Of those for which may_go(record) says yes. What is on its way counts as there, whoever it was
+// asked for, and what is owed to nominations as gone.
+template <class MayGo>
+std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot, const Resources& ask,
+                                                      MayGo&& may_go) const {
+  const scheduler::State& state = scheduler_.state();
+  scheduler::Room room = scheduler::room_of(state, slot);
+  for (const scheduler::Nomination& one : state.nominations) {
+    if (one.slot == slot) room.owe(one);
+  }
+  std::vector<scheduler::Preemptible> candidates;
+  bool any = false;
+  sandboxes_.for_each_on(state.infos[slot].id, [&](SandboxId id, const sandbox::Record& record) {
+    const scheduler::Reservation& held =
+        state.reservations[SlotTable<SandboxId, int>::slot_of(id)];
+    if (record.preempted) {
+      any = true;
+      room.add(held, +1);
+      return;
+    }
+    if (!may_go(record)) return;
+    any = true;
+    const Duration ran = record.ran ? now_ - record.runs_since : Duration{};
+    candidates.push_back({id, record.priority, ran, held});
+  });
+  if (!any) return std::nullopt;  // nobody here makes way
+  return scheduler::victims_on(slot, room, std::move(candidates), ask);
+}
+
+}  // namespace chalk::control
