@@ -376,7 +376,7 @@ void Control::handle(const sandbox::Unplace& unplace) {
     if (scheduler_.nominates(unplace.sandbox)) {
       drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
     } else if (held != nullptr) {
-      count_pending(held->pool, held->tenant, held->resources, -1);
+      count_pending(held->pool, held->tenant, held->resources, static_cast<bool>(held->gang), -1);
     }
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
     return capacity_freed();  // it may have been what others could not pass
@@ -638,10 +638,12 @@ bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask
 }
 
 void Control::count_pending(const sandbox::Record& record, int sign) {
-  count_pending(pool_of(record), record.tenant, record.resources, sign);
+  count_pending(pool_of(record), record.tenant, record.resources, static_cast<bool>(record.gang),
+                sign);
 }
 
-void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, int sign) {
+void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, bool in_gang,
+                            int sign) {
   if (!id || id.value > routing_.pools.size()) return;
   PoolPending& pool = routing_.pools[id.value - 1];
   if (!pool.policy.elastic) return;
@@ -651,6 +653,10 @@ void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, in
   demand.memory_bytes += sign * ask.memory_bytes;
   demand.disk_bytes += sign * ask.disk_bytes;
   demand.gpu_millis += sign * std::int64_t{ask.gpus} * ask.gpu_millis;
+  if (in_gang) {
+    const std::int64_t on_one = std::max<std::int64_t>(1, starts_on(pool.policy.shape, ask));
+    demand.gang_millionths += sign * ((1'000'000 + on_one - 1) / on_one);
+  }
   const TenantId owner = tenancy_.owner_key(tenant);
   if ((pool.owners[owner] += sign) == 0) pool.owners.erase(owner);
   demand.owners = static_cast<std::int64_t>(pool.owners.size());

@@ -190,6 +190,9 @@ struct State {
                distribution)
 };
 
+// How many sandboxes that ask so much an empty node of this shape can be starting at once.
+std::int64_t starts_on(const NodeShape& shape, const Resources& ask);
+
 class Control {
  public:
   using Config = control::Config;
@@ -300,7 +303,7 @@ class Control {
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
   void count_pending(const sandbox::Record& record, int sign);
-  void count_pending(PoolId pool, TenantId tenant, const Resources& ask, int sign);
+  void count_pending(PoolId pool, TenantId tenant, const Resources& ask, bool in_gang, int sign);
   void report_pending();
   const GroupSpec* group(GroupId) const;
   scheduler::PlaceAsked place_asked(SandboxId, TenantId owner_key) const;

@@ -7,6 +7,22 @@
 
 namespace chalk::control {
 
+std::int64_t starts_on(const NodeShape& shape, const Resources& ask) {
+  std::int64_t most = std::min(shape.start_slots, shape.sandboxes_max);
+  const auto bound = [&](std::int64_t has, std::int64_t asks) {
+    if (asks > 0) most = std::min(most, has / asks);
+  };
+  bound(shape.cpu_millicores, ask.cpu_millicores);
+  bound(shape.memory_bytes, ask.memory_bytes);
+  bound(shape.disk_bytes, ask.disk_bytes);
+  if (scheduler::is_share(ask)) {
+    bound(std::int64_t{shape.gpus} * (1000 / ask.gpu_millis), 1);
+  } else {
+    bound(shape.gpus, ask.gpus);
+  }
+  return most;
+}
+
 void Control::place_gang(SandboxId speaker, const sandbox::Record& record, TenantId owner_key) {
   scheduler::GangAsked asked;
   asked.members.push_back(place_asked(speaker, owner_key));
@@ -51,19 +67,7 @@ std::int64_t Control::most_members(const sandbox::Record& record, const Resource
     const NodeShape& shape = pool.policy.shape;
     if (shape == NodeShape{} || pool.policy.nodes_max == 0) return INT64_MAX;
     if (!fits(shape, least)) continue;
-    std::int64_t on_one = std::min(shape.start_slots, shape.sandboxes_max);
-    const auto bound = [&](std::int64_t has, std::int64_t asks) {
-      if (asks > 0) on_one = std::min(on_one, has / asks);
-    };
-    bound(shape.cpu_millicores, least.cpu_millicores);
-    bound(shape.memory_bytes, least.memory_bytes);
-    bound(shape.disk_bytes, least.disk_bytes);
-    if (scheduler::is_share(least)) {
-      bound(std::int64_t{shape.gpus} * (1000 / least.gpu_millis), 1);
-    } else {
-      bound(shape.gpus, least.gpus);
-    }
-    most += on_one * pool.policy.nodes_max;
+    most += starts_on(shape, least) * pool.policy.nodes_max;
   }
   return most;
 }

@@ -39,7 +39,7 @@ void walk(const tenancy::State& state, const std::set<tenancy::Place>& line, con
 
 void Control::handle(const fleet::AskWaiting&) {
   using Kind = std::tuple<TenantId, PoolId, std::int64_t, std::int64_t, std::int64_t, std::int32_t,
-                          std::int32_t, std::uint32_t>;
+                          std::int32_t, std::uint32_t, bool>;
   std::map<Kind, std::size_t> index;
   fleet::WaitingSeen seen;
   std::size_t looked_at = 0;
@@ -48,9 +48,10 @@ void Control::handle(const fleet::AskWaiting&) {
     const Resources& ask = record.resources;
     const PoolId pool = record.pool ? record.pool : dedicated_pool(record.tenant);
     const Kind kind{owner,          pool,     ask.cpu_millicores, ask.memory_bytes,
-                    ask.disk_bytes, ask.gpus, ask.gpu_millis,     ask.gpu_models};
+                    ask.disk_bytes, ask.gpus, ask.gpu_millis,     ask.gpu_models,
+                    static_cast<bool>(record.gang)};
     const auto [at, is_new] = index.emplace(kind, seen.waiting.size());
-    if (is_new) seen.waiting.push_back({owner, pool, ask, 0});
+    if (is_new) seen.waiting.push_back({owner, pool, ask, 0, static_cast<bool>(record.gang)});
     ++seen.waiting[at->second].count;
   };
   walk(state, state.line, [&](TenantId tenant, const tenancy::Tenant& line) {

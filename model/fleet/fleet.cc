@@ -256,6 +256,7 @@ std::uint32_t Fleet::nodes_for_pending(const PoolState& pool) const {
   cover(pending.disk_bytes, shape.disk_bytes);
   cover(pending.gpu_millis, std::int64_t{shape.gpus} * 1000);
   cover(pending.count, shape.sandboxes_max);
+  cover(pending.gang_millionths, 1'000'000);
   return static_cast<std::uint32_t>(std::min<std::int64_t>(nodes, config_.nodes_max));
 }
 

@@ -72,8 +72,11 @@ struct PendingDemand {  // all that waits for a node of this pool
   std::int64_t disk_bytes = 0;
   std::int64_t gpu_millis = 0;
   std::int64_t owners = 0;  // distinct owner keys: each needs a node of its own
+  // Of a node, in millionths, that members of gangs take: all of a gang start at once, and what is
+  // left of each node holds no part of a member, so their volume alone would buy too little.
+  std::int64_t gang_millionths = 0;
   CHALK_FIELDS(PendingDemand, pool, count, cpu_millicores, memory_bytes, disk_bytes, gpu_millis,
-               owners)
+               owners, gang_millionths)
 };
 struct NodeBusy {
   NodeId node;

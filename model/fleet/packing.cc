@@ -7,7 +7,7 @@ namespace {
 
 struct Bin {
   TenantId owner;
-  std::int64_t cpu = 0, memory = 0, disk = 0, gpu_millis = 0, sandboxes = 0;
+  std::int64_t cpu = 0, memory = 0, disk = 0, gpu_millis = 0, sandboxes = 0, starts = 0;
 };
 
 Bin empty_bin(const NodeShape& shape) {
@@ -16,7 +16,8 @@ Bin empty_bin(const NodeShape& shape) {
           shape.memory_bytes,
           shape.disk_bytes,
           std::int64_t{shape.gpus} * 1000,
-          shape.sandboxes_max};
+          shape.sandboxes_max,
+          shape.start_slots};
 }
 
 std::int64_t gpu_millis_of(const Resources& ask) {
@@ -24,8 +25,9 @@ std::int64_t gpu_millis_of(const Resources& ask) {
 }
 
 // How often the ask fits into what is free.
-std::int64_t times(const Bin& bin, const Resources& ask) {
-  std::int64_t most = bin.sandboxes;
+std::int64_t times(const Bin& bin, const Waiting& kind) {
+  const Resources& ask = kind.ask;
+  std::int64_t most = kind.gangs ? std::min(bin.sandboxes, bin.starts) : bin.sandboxes;
   const auto within = [&](std::int64_t free, std::int64_t each) {
     if (each > 0) most = std::min(most, free / each);
   };
@@ -43,6 +45,7 @@ void take(Bin& bin, const Waiting& kind, std::int64_t count) {
   bin.disk -= count * kind.ask.disk_bytes;
   bin.gpu_millis -= count * gpu_millis_of(kind.ask);
   bin.sandboxes -= count;
+  if (kind.gangs) bin.starts -= count;
 }
 
 bool may_use(const Offer& offer, const Waiting& kind) {
@@ -66,7 +69,7 @@ Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t mos
   for (Waiting& kind : waiting) {
     if (kind.count == 0 || !may_use(offer, kind)) continue;
     const auto put = [&](Bin& bin) {
-      const std::int64_t count = std::min(kind.count, times(bin, kind.ask));
+      const std::int64_t count = std::min(kind.count, times(bin, kind));
       if (count <= 0) return;
       take(bin, kind, count);
       kind.count -= count;

@@ -17,7 +17,8 @@ struct Waiting {  // equal asks of one owner
   PoolId pool;  // the only one it may use; 0: any that is not reserved
   Resources ask;
   std::int64_t count = 0;
-  CHALK_FIELDS(Waiting, owner, pool, ask, count)
+  bool gangs = false;  // members of gangs, which start at once
+  CHALK_FIELDS(Waiting, owner, pool, ask, count, gangs)
 };
 
 struct Offer {  // a pool that more nodes can be bought of

@@ -61,6 +61,14 @@ TEST(Fleet, TakesANewBootOfANodeForTheLossOfTheOldOne) {
       << "late, from the old boot";
 }
 
+TEST(Fleet, BuysForGangsTheNodesThatTheirMembersTake) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  PendingDemand gang = cores(3000);  // by volume one node
+  gang.gang_millionths = 3 * 1'000'000;
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(1), gang)).size(), 3u);
+}
+
 TEST(Fleet, BuysWhatPendingWorkNeedsAndNothingTwice) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});

@@ -40,6 +40,16 @@ TEST(Packing, GivesEachOwnerNodesOfItsOwn) {
   EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{0, 2}}));
 }
 
+TEST(Packing, PutsNoMoreMembersOfGangsOnANodeThanItStartsAtOnce) {
+  NodeShape slow = shape(4);
+  slow.start_slots = 2;
+  const Offer offer{{1}, slow, 100, false, 0, 10};
+  EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 8, true}}, {offer}, Expander::cheapest),
+            (std::vector<Need>{{0, 4}}));
+  EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 8, false}}, {offer}, Expander::cheapest),
+            (std::vector<Need>{{0, 2}}));
+}
+
 TEST(Packing, TheCheapestAndTheLeastWastefulPoolAreNotTheSame) {
   const std::vector<Waiting> waiting{{{1}, {}, cores(3), 1}};
   const Offer snug{{1}, shape(3), 500, false, 0, 10}, cheap{{2}, shape(8), 400, false, 0, 10};
