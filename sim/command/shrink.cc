@@ -91,7 +91,7 @@ Subcommand add_shrink(CLI::App& app, const Context& context) {
   sub->add_option("--minutes", options->minutes, "at most so long (default 10)")
       ->check(CLI::Range(0.001, 1e5));
   sub->add_option("--seconds", options->seconds,
-                  "a run that takes longer does not end (default 60)")
+                  "a run that uses more of a processor does not end (default 60)")
       ->check(CLI::Range(1, 100'000));
   sub->add_option("--parallel", options->parallel, "processes at once (default: one per core)");
   sub->add_flag("--json", options->json, "print the outcome as JSON");

@@ -10,6 +10,7 @@
 #include "sim/scenario/listed.h"
 #include "sim/scenario/parse.h"
 #include "sim/simgrid/isolated.h"
+#include "sim/swarm/trial.h"
 #include "sim/world/world.h"
 
 namespace chalk::sim {
@@ -102,7 +103,7 @@ std::optional<Tree> recorded_workload(const std::string& name, const std::string
   run_isolated([&]() -> std::string {
     const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (nowhere >= 0) dup2(nowhere, STDERR_FILENO);
-    alarm(seconds_max);
+    end_after(seconds_max);
     Setup setup = load_scenario_text(name, text);
     setup.open_workload = [file, open = setup.open_workload](std::uint64_t seed) {
       return std::make_unique<Scribe>(open(seed), file);

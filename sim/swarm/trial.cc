@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cctype>
@@ -100,8 +101,10 @@ class Words {
 };
 
 Failure stopped(const Trial& trial, const std::string& error, const Words& words) {
-  if (error.starts_with("killed by signal 14 ")) {
-    return {"no end", fmt::format("it does not end within {} s", trial.seconds_max)};
+  // SIGPROF and SIGALRM, of end_after.
+  if (error.starts_with("killed by signal 27 ") || error.starts_with("killed by signal 14 ")) {
+    return {"no end",
+            fmt::format("it does not end within {} s of a processor", trial.seconds_max)};
   }
   if (error.starts_with("exception: ")) return {error, error};
   const std::string said = words.last_line();
@@ -114,6 +117,13 @@ Failure stopped(const Trial& trial, const std::string& error, const Words& words
 
 }  // namespace
 
+void end_after(unsigned seconds) {
+  itimerval once{};
+  once.it_value.tv_sec = seconds;
+  setitimer(ITIMER_PROF, &once, nullptr);
+  alarm(seconds * 20);
+}
+
 std::vector<TrialResult> try_all(const std::vector<Trial>& trials, unsigned parallel,
                                  const std::function<void(std::size_t)>& finished) {
   const std::vector<Words> words(trials.size());
@@ -121,7 +131,7 @@ std::vector<TrialResult> try_all(const std::vector<Trial>& trials, unsigned para
   for (std::size_t i = 0; i < trials.size(); ++i) {
     bodies.push_back([&trials, &words, i] {
       words[i].take_standard_error();
-      alarm(trials[i].seconds_max);
+      end_after(trials[i].seconds_max);
       return judge(trials[i]).dump(-1, ' ', true, json::error_handler_t::replace);
     });
   }

@@ -20,13 +20,17 @@ struct Trial {
   // Also that one seed gives one digest: twice, the second time with every machine rebuilt from its
   // bytes before every event. Takes some ten times as long.
   bool digests = false;
-  unsigned seconds_max = 60;  // of wall time; beyond it there is "no end"
+  unsigned seconds_max = 60;  // of a processor; beyond them there is "no end"
 };
 struct TrialResult {
   std::optional<Failure> failure;
   bool readable = true;  // false: the text is no scenario; `failure` then says why, kind "text"
   std::uint64_t events = 0;
 };
+
+// This process is killed once it has used so many seconds of a processor: on a busy machine the clock
+// says nothing. By the clock after twenty times as many, where it waits for something instead.
+void end_after(unsigned seconds);
 
 // Every checker at every step of control; arrivals, faults and seed are those of the text. What
 // fails:
