@@ -618,7 +618,10 @@ PoolId Control::pool_of(const sandbox::Record& record) const {
   if (const PoolId dedicated = dedicated_pool(record.tenant)) return dedicated;
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.policy.elastic || reserved(pool.demand.pool)) continue;
-    if (fits(pool.policy.shape, record.resources)) return pool.demand.pool;
+    if (!fits(pool.policy.shape, record.resources)) continue;
+    const std::int64_t at_once =
+        starts_on(pool.policy.shape, record.resources) * pool.policy.nodes_max;
+    if (!record.gang || at_once >= record.gang.size) return pool.demand.pool;
   }
   return {};
 }
@@ -644,6 +647,14 @@ void Control::count_pending(const sandbox::Record& record, int sign) {
 
 void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, bool in_gang,
                             int sign) {
+  if (!id && in_gang) {  // no pool alone can be starting all of it: it counts for each
+    for (const PoolPending& one : routing_.pools) {
+      const bool may = one.policy.elastic && !reserved(one.demand.pool);
+      if (may && fits(one.policy.shape, ask)) {
+        count_pending(one.demand.pool, tenant, ask, in_gang, sign);
+      }
+    }
+  }
   if (!id || id.value > routing_.pools.size()) return;
   PoolPending& pool = routing_.pools[id.value - 1];
   if (!pool.policy.elastic) return;

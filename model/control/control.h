@@ -299,6 +299,7 @@ class Control {
   void request_replica(const GroupSpec&);
   void capacity_freed();
   PoolId dedicated_pool(TenantId tenant) const;
+  // The elastic pool that is to grow for it. 0: none, or all, for a gang too large for any alone.
   PoolId pool_of(const sandbox::Record& record) const;
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;

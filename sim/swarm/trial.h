@@ -28,8 +28,8 @@ struct TrialResult {
   std::uint64_t events = 0;
 };
 
-// This process is killed once it has used so many seconds of a processor: on a busy machine the clock
-// says nothing. By the clock after twenty times as many, where it waits for something instead.
+// This process is killed once it has used so many seconds of a processor: on a busy machine the
+// clock says nothing. By the clock after twenty times as many, where it waits for something instead.
 void end_after(unsigned seconds);
 
 // Every checker at every step of control; arrivals, faults and seed are those of the text. What
