@@ -125,9 +125,7 @@ class NodeArm : private Kept, private World, public conformance::Arm {
     if (!slow) fault_ends(kSlow);
   }
   void end(SandboxId sandbox) override {
-    Job exit = job_of(Job::What::exit, 0);
-    exit.sandbox = sandbox;
-    job_done(jobs_.put(std::move(exit)));
+    job_done(jobs_.put(exit_of(sandbox)));
   }
   // What nobody has read was in no log: a start is taken away, an end is found again.
   void agent_goes() override {
@@ -150,9 +148,14 @@ class NodeArm : private Kept, private World, public conformance::Arm {
     const auto* started = std::get_if<node::SandboxStarted>(&event);
     if (started == nullptr || !started->good) return;
     if (programs_[started->sandbox] != conformance::Program::ends) return;
-    Job exit = job_of(Job::What::exit, 0);  // as for a sandbox whose owner's work ends
-    exit.sandbox = started->sandbox;
-    queue_.push(kHeap, now_ + milliseconds(1), kJobDone, 0, jobs_.put(std::move(exit)));
+    queue_.push(kHeap, now_ + milliseconds(1), kJobDone, 0, jobs_.put(exit_of(started->sandbox)));
+  }
+  // As for a sandbox whose owner's work ends.
+  Job exit_of(SandboxId sandbox) {
+    Job exit = job_of(Job::What::exit, 0);
+    exit.sandbox = sandbox;
+    if (const LiveSandbox* live = truth_.find(0, sandbox)) exit.ordered = live->ordered;
+    return exit;
   }
 
   std::deque<node::Event> shown_;

@@ -30,6 +30,13 @@ class PlainProcesses {
   }
 
  private:
+  // Of a test that runs in the background of a script SIGINT is ignored, and that is inherited.
+  [[noreturn]] static void begin(const std::vector<char*>& argv) {
+    for (const int number : {SIGINT, SIGQUIT}) signal(number, SIG_DFL);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+
   Result<Process> start(const Command& command, std::function<void(ProcessEnd)> ended) {
     if (access(command.argv.front().c_str(), X_OK) != 0) {
       return fail(Error::Kind::not_found, command.argv.front() + ": executable not found");
@@ -47,8 +54,7 @@ class PlainProcesses {
       int master = -1;
       pid = forkpty(&master, nullptr, nullptr, &size);
       if (pid == 0) {
-        execv(argv[0], argv.data());
-        _exit(127);
+        begin(argv);
       }
       process.input = process.output = master;
       process.resize = [master](Window window) -> Result<void> {
@@ -68,8 +74,7 @@ class PlainProcesses {
         dup2(in[0], 0);
         dup2(out[1], 1);
         dup2(err[1], 2);
-        execv(argv[0], argv.data());
-        _exit(127);
+        begin(argv);
       }
       close(in[0]);
       close(out[1]);

@@ -127,7 +127,7 @@ TEST_F(SessionsTest, WhoWaitsForASlowReaderMayGiveUp) {
 }
 
 TEST_F(SessionsTest, ASignalEndsTheProcessAndIsReported) {
-  // cat answers: it runs. The shell before it catches SIGINT, and would take one that comes early along.
+  // cat answers: it runs, and no more the shell before it.
   Client client(begin(shell("exec cat")));
   EXPECT_TRUE(client.write("ready\n"));
   client.until("ready");
