@@ -73,7 +73,7 @@ struct Job {
   std::uint32_t epoch = 0;
   std::uint32_t agent = 0;  // the process that waits for it
   SandboxId sandbox;
-  Time ordered;  // start, exit: which life of it
+  Time ordered;  // start, exit, kill: which life of it; kNever: it had none
   images::PullId pull;
   // pull: which part of it is under way. A whole one, or in chunks; unpacking comes last.
   enum class Part : std::uint8_t { first, middle, last, whole, unpack };

@@ -138,9 +138,13 @@ void World::job_done(std::uint64_t slot) {
       return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(std::move(rest)));
     }
     case Job::What::pull: return part_done(std::move(job));
-    case Job::What::kill:
+    case Job::What::kill: {
+      const LiveSandbox* live = truth_.find(job.node, job.sandbox);
+      // Its start failed before the kill was done, and it has been started here again since.
+      if (live != nullptr && live->ordered != job.ordered) return;
       end_live(job.node, job.sandbox);
       return step_node(job.node, node::SandboxKilled{job.sandbox});
+    }
     case Job::What::scrub:
       nodes_[job.node].last_owner = {};
       return step_node(job.node, node::ScrubFinished{});
@@ -183,6 +187,7 @@ void World::obey(std::uint32_t index, const node::KillSandbox& kill) {
   if (live != nullptr) live->killed = true;
   Job job = job_of(Job::What::kill, index);
   job.sandbox = kill.sandbox;
+  job.ordered = live != nullptr ? live->ordered : kNever;
   queue_.push(kCallLane, now_ + setup_.stop, kJobDone, 0, jobs_.put(Job(job)));
 }
 
