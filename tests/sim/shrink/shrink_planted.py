@@ -33,7 +33,7 @@ def hunt(bug, planted, good, folder):
     invariant = f"invariant {bug['invariant']} "
     if not case["what"].startswith(invariant):
         return f"swarm finds {case['what']}"
-    status, shrunk = told(planted, "shrink", case["case"], "--minutes", "1")
+    status, shrunk = told(planted, "shrink", case["case"], "--minutes", "6")
     left = shrunk["after"]
     text = pathlib.Path(shrunk["case"]).read_text()
     print(f"invariant {bug['invariant']}: world {found['worlds']}, {shrunk['before']['arrivals']} arrivals and "
