@@ -110,7 +110,7 @@ int serve(Options options, const Flags& flags) {
   std::signal(SIGPIPE, SIG_IGN);
   process::become_subreaper();
   if (const std::string missing = process::take_precedence(); !missing.empty()) {
-    spdlog::warn("no precedence over sandboxes, which may slow this agent down: {}", missing);
+    spdlog::warn("this process does not go before its sandboxes in all: {}", missing);
   }
   std::unique_ptr<Numbers> numbers;
   if (!flags.metrics.empty()) {

@@ -36,7 +36,7 @@ int serve(ServerOptions& options) {
   std::signal(SIGPIPE, SIG_IGN);
   if (options.all_in_one) process::become_subreaper();
   if (const std::string missing = process::take_precedence(); !missing.empty()) {
-    spdlog::warn("no precedence over sandboxes, which may slow this server down: {}", missing);
+    spdlog::warn("this process does not go before its sandboxes in all: {}", missing);
   }
 
   Server server(options);

@@ -79,12 +79,10 @@ void Sandboxes::end_late_gangs(Time now, Effects& effects) {
 
 void Sandboxes::stop_with_gang(SandboxId id, Effects& effects) {
   Record& record = state_.sandboxes.at(id);
-  const bool stopping = record.phase == Phase::ending;
   record.gang_ended = true;
   record.moving = false;
-  record.phase = Phase::ending;
   record.start_deadline = kNever;
-  if (!stopping) effects.push_back(SendStop{record.node, id, config_.gang_grace});
+  if (record.phase != Phase::ending) order_stop(id, record, config_.gang_grace, effects);
 }
 
 // The others that wait are refused for the same reason; the gang can never be whole.
@@ -127,9 +125,7 @@ void Sandboxes::regather(SandboxId id, const Record& record, Effects& effects) {
     Record& one = state_.sandboxes.at(other);
     if (other == id || (one.phase != Phase::placed && one.phase != Phase::running)) continue;
     one.moving = true;
-    one.phase = Phase::ending;
-    one.start_deadline = kNever;
-    effects.push_back(SendStop{one.node, other, {}});
+    order_stop(other, one, {}, effects);
   }
 }
 

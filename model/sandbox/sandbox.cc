@@ -141,13 +141,13 @@ void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
     return try_again_or_end(now, ended.sandbox, *record, ended.reason, ended.note, effects);
   }
   // Its node knows only that it was told to stop it.
-  const bool made_way = record->preempted && !record->stop_asked &&
-                        ended.reason == EndReason::terminated;
-  const bool with_its_gang = record->gang_ended && !record->stop_asked &&
-                             ended.reason == EndReason::terminated;
-  const EndReason reason = made_way        ? EndReason::preempted
-                           : with_its_gang ? EndReason::gang_ended
-                                           : ended.reason;
+  EndReason reason = ended.reason;
+  if (reason == EndReason::terminated && !record->stop_asked) {
+    if (record->preempted)
+      reason = EndReason::preempted;
+    else if (record->gang_ended)
+      reason = EndReason::gang_ended;
+  }
   unplace(ended.sandbox, *record, effects);
   end(now, ended.sandbox, reason, ended.note, effects);
 }
@@ -161,9 +161,7 @@ void Sandboxes::on(Time now, const TerminateRequested& asked, Effects& effects) 
   }
   record->stop_asked = true;
   record->moving = false;
-  record->phase = Phase::ending;
-  record->start_deadline = kNever;
-  effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
+  order_stop(asked.sandbox, *record, asked.grace, effects);
 }
 
 // Cost: the sandboxes on that node, not all there are.
@@ -211,9 +209,7 @@ void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   if (record->ran && !record->restart) return;
   if (record->gang && !may_regather(asked.sandbox, *record)) return;
   record->moving = true;
-  record->phase = Phase::ending;
-  record->start_deadline = kNever;
-  effects.push_back(SendStop{record->node, asked.sandbox, {}});
+  order_stop(asked.sandbox, *record, {}, effects);
 }
 
 void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
@@ -222,9 +218,13 @@ void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
   if (record->phase != Phase::placed && record->phase != Phase::running) return;
   record->preempted = true;
   record->moving = !record->ran || record->restart;
-  record->phase = Phase::ending;
-  record->start_deadline = kNever;
-  effects.push_back(SendStop{record->node, asked.sandbox, asked.grace});
+  order_stop(asked.sandbox, *record, asked.grace, effects);
+}
+
+void Sandboxes::order_stop(SandboxId id, Record& record, Duration grace, Effects& effects) {
+  record.phase = Phase::ending;
+  record.start_deadline = kNever;
+  effects.push_back(SendStop{record.node, id, grace});
 }
 
 // As if it had just been asked for, with what is left of its lifetime.

@@ -322,6 +322,8 @@ class Sandboxes {
   void try_again_or_end(Time, SandboxId, Record&, EndReason, const std::string& note, Effects&);
   void start_elsewhere(Time, SandboxId, Record&, Effects&);
   void end(Time, SandboxId, EndReason, const std::string& note, Effects&);
+  // Its node is to end it; the answer is Ended.
+  static void order_stop(SandboxId, Record&, Duration grace, Effects&);
   // gangs.cc
   bool refuse_gang(const Requested&, Effects&) const;
   void join_gang(Time, SandboxId, const Record&);
