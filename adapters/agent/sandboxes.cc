@@ -64,6 +64,17 @@ Sandboxes::Hold Sandboxes::find(SandboxId sandbox) const {
   return found == live_.end() ? Hold{} : found->second;
 }
 
+bool Sandboxes::lives(const Hold& live) const {
+  const std::lock_guard lock(mutex_);
+  return !live->end && find(live->order.sandbox) == live;
+}
+
+Ended Sandboxes::ender(const Hold& live) {
+  return [this, weak = std::weak_ptr(live)](MainEnd end) {
+    if (const Hold live = weak.lock()) on_end(live, end);
+  };
+}
+
 std::optional<Readiness::State> Sandboxes::readiness(SandboxId sandbox) const {
   return readiness_.state(sandbox);
 }
@@ -131,6 +142,7 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
   if (live->phase != Phase::running) return;  // its start or its end will be told
   if (grace.nanos <= 0) return enders_.run([this, live] { hard_kill(live); });
   enders_.run([this, live] {
+    if (!lives(live)) return;
     if (const auto asked = parts_.machinery.signal(live->name, SIGTERM); !asked) {
       spdlog::warn("sandbox {}: cannot be asked to end: {}", live->order.sandbox.value,
                    asked.error().message);
@@ -142,14 +154,12 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
 
 // By its control group, with everything in it, when it is cleaned up after: that cannot hang, and
 // takes no program.
-void Sandboxes::hard_kill(const Hold& live) {
-  on_end(live->order.sandbox, {0, SIGKILL, true, false});
-}
+void Sandboxes::hard_kill(const Hold& live) { on_end(live, {0, SIGKILL, true, false}); }
 
-void Sandboxes::on_end(SandboxId sandbox, MainEnd end) {
+// Comes late, maybe: the same sandbox may have been ordered here again, and that is another life.
+void Sandboxes::on_end(const Hold& live, MainEnd end) {
   const std::lock_guard lock(mutex_);
-  const Hold live = find(sandbox);
-  if (!live || live->end) return;
+  if (live->end || find(live->order.sandbox) != live) return;
   live->end = end;
   live->ended_at = wall_nanos();
   changed_.notify_all();
@@ -260,8 +270,7 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
     live_[sandbox] = live;
   }
   watch(*live);  // before its end can be told, which ends that
-  auto watched =
-      parts_.machinery.adopt(live->name, [this, sandbox](MainEnd end) { on_end(sandbox, end); });
+  auto watched = parts_.machinery.adopt(live->name, ender(live));
   if (!watched) {
     readiness_.forget(sandbox);
     const std::lock_guard lock(mutex_);

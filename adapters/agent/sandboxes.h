@@ -70,14 +70,15 @@ class Sandboxes {
   using Hold = std::shared_ptr<Live>;
 
   void begin(const Hold& live);
-  Result<void> bring_up(Live& live);
-  Result<void> launch(Live& live, const images::Image& image);
+  Result<void> bring_up(const Hold& live);
+  Result<void> launch(const Hold& live, const images::Image& image);
   Result<void> await_startup(Live& live);
   void publish(Live& live);
   void watch(const Live& live);
   void started(const Hold& live);
   void start_failed(const Hold& live, const Error& error);
-  void on_end(SandboxId sandbox, MainEnd end);
+  void on_end(const Hold& live, MainEnd end);
+  Ended ender(const Hold& live);  // tells the end of this life
   void finish(const Hold& live);
   void clean_up(Live& live);
   bool wanted(const Live& live) const;  // still to be started
@@ -85,6 +86,7 @@ class Sandboxes {
   void hard_kill(const Hold& live);
   std::string note(Live& live) const;
   Hold find(SandboxId sandbox) const;  // with mutex_
+  bool lives(const Hold& live) const;
 
   const Options& options_;
   const Parts parts_;

@@ -72,25 +72,27 @@ void Sandboxes::begin(const Hold& live) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return;  // the next agent begins it again
   }
-  const auto done = bring_up(*live);
+  const auto done = bring_up(live);
   if (!done) return start_failed(live, done.error());
   watch(*live);
   started(live);
 }
 
-Result<void> Sandboxes::bring_up(Live& live) {
+Result<void> Sandboxes::bring_up(const Hold& hold) {
+  Live& live = *hold;
   if (!wanted(live)) return fail(Error::Kind::unavailable, "it was killed before it began");
   if (!live.payload.ParseFromString(live.order.payload)) {
     return fail(Error::Kind::corrupt, "the order carries a payload that is none");
   }
   const auto image = images::decode_image(live.payload.image());
   if (!image) return std::unexpected(image.error());
-  if (auto done = launch(live, *image); !done) return done;
+  if (auto done = launch(hold, *image); !done) return done;
   if (live.payload.port() != 0) publish(live);
   return await_startup(live);
 }
 
-Result<void> Sandboxes::launch(Live& live, const images::Image& image) {
+Result<void> Sandboxes::launch(const Hold& hold, const images::Image& image) {
+  Live& live = *hold;
   StartPlan plan = plan_of(live.order, live.payload, image.config);
   if (plan.argv.empty()) {
     return fail(Error::Kind::invalid, "nothing to run: neither the sandbox nor its image names a "
@@ -111,10 +113,7 @@ Result<void> Sandboxes::launch(Live& live, const images::Image& image) {
   plan.output_file = std::move(files->output);
   plan.error_file = std::move(files->error);
   if (!wanted(live)) return fail(Error::Kind::unavailable, "it was killed while it was starting");
-  const SandboxId sandbox = live.order.sandbox;
-  const auto at = parts_.machinery.start(plan, options_.start_timeout, [this, sandbox](MainEnd end) {
-    on_end(sandbox, end);
-  });
+  const auto at = parts_.machinery.start(plan, options_.start_timeout, ender(hold));
   if (!at) return std::unexpected(at.error());
   live.note.set_created_at(at->created);
   live.note.set_started_at(at->started);

@@ -167,6 +167,19 @@ TEST_P(NodeOrders, AnEndBeforeTheKillArrivesIsNotASecondOne) {
   expect_one_end(1, EndReason::terminated);
 }
 
+TEST_P(NodeOrders, AKillWithGraceIsOnlyForTheLifeThatItWasOrderedFor) {
+  DrivenNode& one = node();
+  one.order(order(1));
+  ASSERT_TRUE(one.await_started(1));
+  stop(1, seconds(3));  // it ends when it is asked to, long before that
+  expect_one_end(1, EndReason::terminated);
+  one.order(order(1));  // it was moved, and comes back
+  ASSERT_TRUE(one.await([&] { return one.started(1) == 2; }));
+  one.go_on(seconds(4));
+  EXPECT_EQ(arm_->living(), std::set<SandboxId>{{1}});
+  EXPECT_EQ(one.ended(1).size(), 1u);
+}
+
 TEST_P(NodeOrders, AKillOfWhatIsNotThereIsAnswered) {
   arm_->obey(node::KillSandbox{{77}, EndReason::terminated, {}});
   const auto answer = arm_->next(arm_->patience);

@@ -12,6 +12,7 @@
 #include <mutex>
 
 #include "adapters/agent/alarm.h"
+#include "adapters/agent/clear.h"
 #include "adapters/agent/gvisor_machinery.h"
 #include "adapters/agent/logs.h"
 #include "adapters/agent/pulls.h"
@@ -114,11 +115,8 @@ class RealArm : public Arm {
   }
   ~RealArm() override {
     deaf_ = true;
-    for (const SandboxId one : living()) (void)parts_->machinery->remove(agent::name_of(one));
-    (void)parts_->rootfs->unmount_unheld();
-    (void)parts_->network->recover({});
-    (void)parts_->network->remove();
     parts_.reset();
+    (void)agent::clear_host(options_);
     remove_data();
   }
 

@@ -12,11 +12,9 @@
 #include <iostream>
 #include <thread>
 
-#include "adapters/agent/gvisor_machinery.h"
+#include "adapters/agent/clear.h"
 #include "adapters/images/layer_id.h"
 #include "adapters/images/registry.h"
-#include "adapters/images/rootfs.h"
-#include "adapters/network/network.h"
 
 namespace chalk::agent {
 namespace {
@@ -117,37 +115,15 @@ void RealNode::TearDown() {
   remove_folder(folder_);
 }
 
-// Whatever a node of this prefix left: sandboxes, mounts, namespaces.
+// Whatever a node of this prefix left: sandboxes, mounts, namespaces, groups.
 void RealNode::clean_machine() {
+  fs::create_directories(folder_ + "/data");
   Options options;
   options.data = folder_ + "/data";
   options.network_prefix = prefix_;
   options.network_pool = pool_;
-  options.runsc = runsc();
-  options.platform = "systrap";
-  options.guest = "";
-  if (fs::exists(options.data + "/runsc")) {
-    if (const auto opened = open_gvisor(options)) {
-      if (const auto found = opened->machinery->list()) {
-        for (const Found& one : *found) EXPECT_TRUE(opened->machinery->remove(one.name));
-      }
-    }
-  }
-  if (fs::exists(options.data + "/images")) {
-    images::StoreOptions where;
-    where.root = options.data + "/images";
-    if (auto store = images::Store::open(where)) {
-      if (auto rootfs = images::Rootfs::open(**store)) (void)(*rootfs)->unmount_unheld();
-    }
-  }
-  network::Options net;
-  net.name = prefix_;
-  net.pool = pool_;
-  net.spare = 0;
-  if (auto network = network::Network::open(net)) {
-    (void)(*network)->recover({});
-    EXPECT_TRUE((*network)->remove());
-  }
+  const auto cleared = clear_host(options);
+  EXPECT_TRUE(cleared) << cleared.error().message;
 }
 
 void RealNode::start_node() {
