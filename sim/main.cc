@@ -41,7 +41,7 @@ struct Options {
   std::string out;
   bool json = false;
   bool quiet = false;
-  bool restore_each_step = false;
+  std::uint64_t restore_each = 0;
   bool check_each_step = false;
   std::string knob;
   std::string range;
@@ -100,7 +100,7 @@ int run(const Options& options) {
   run_options.seed = options.seed.value_or(setup.seed);
   run_options.commit = CHALK_COMMIT;
   run_options.stop = &g_stop;
-  run_options.restore_each_step = options.restore_each_step;
+  run_options.restore_each = options.restore_each;
   run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
     make_folder("--out", options.out);
@@ -257,9 +257,9 @@ int command(int argc, char** argv) {
   Options options;
   CLI::App* run_app = app.add_subcommand("run", "run a scenario once and measure it");
   add_scenario_options(*run_app, options);
-  run_app->add_flag(
-      "--restore-each-step", options.restore_each_step,
-      "rebuild each machine from its encoded state before every event (slow; a test)");
+  run_app->add_option(
+      "--restore-each", options.restore_each,
+      "rebuild a machine from its encoded state before each Nth event (1: before all; a test)");
   run_app->add_flag("--check-each-step", options.check_each_step,
                     "compare truth and belief at every step of control, as swarm and shrink do");
   CLI::App* plan_app =

@@ -39,7 +39,7 @@ Result run(const Setup& setup, bool restore) {
   RunOptions options;
   options.seed = setup.seed;
   options.compare_each_step = !restore;
-  options.restore_each_step = restore;
+  options.restore_each = restore ? 1 : 0;
   return run_world(setup, options);
 }
 

@@ -36,7 +36,7 @@ template <class M, class Rebuild>
 void Machines::step_one(Root root, std::uint32_t index, Time now, M& machine,
                         const typename M::Event& event, std::vector<typename M::Effect>& effects,
                         Rebuild&& rebuild) {
-  if (restore_each_step_) {
+  if (restore_each_ != 0 && events_ % restore_each_ == 0) {
     typename M::State state;
     CHALK_INVARIANT(decode(encode(machine.state()), state));
     rebuild(std::move(state));

@@ -15,10 +15,10 @@ namespace chalk::sim {
 
 class Machines {
  public:
-  // Both optional: `log` receives every record; with `restore_each_step` a machine is encoded,
-  // decoded and built anew before every event, which must change nothing.
-  explicit Machines(LogWriter* log = nullptr, bool restore_each_step = false)
-      : log_(log), restore_each_step_(restore_each_step) {}
+  // Both optional: `log` receives every record; before each `restore_each`th event its machine
+  // is encoded, decoded and built anew, which must change nothing.
+  explicit Machines(LogWriter* log = nullptr, std::uint64_t restore_each = 0)
+      : log_(log), restore_each_(restore_each) {}
 
   void create_control(const control::Config& config);
   std::uint32_t create_gateway(const gateway::Config& config);
@@ -64,7 +64,7 @@ class Machines {
   const node::Config& shared_config(const node::Config& config);
 
   LogWriter* log_;
-  bool restore_each_step_;
+  std::uint64_t restore_each_;
   control::Config control_config_;
   std::optional<control::Control> control_;
   std::vector<gateway::Gateway> gateways_;

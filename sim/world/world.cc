@@ -33,7 +33,7 @@ World::World(const Setup& setup, const RunOptions& options)
         options.log_path,
         LogHeader{kLogicVersion, options.commit, setup.name, setup.scenario_hash, options.seed});
   }
-  machines_.emplace(log_.get(), options.restore_each_step);
+  machines_.emplace(log_.get(), options.restore_each);
 }
 
 Result World::run() {

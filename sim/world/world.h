@@ -37,7 +37,7 @@ struct RunOptions {
   std::uint64_t seed = 1;
   std::string log_path;  // empty: no event log
   std::string commit;
-  bool restore_each_step = false;
+  std::uint64_t restore_each = 0;  // events between restores of a machine; 0: never
   bool check = true;               // run the checkers
   bool compare_each_step = false;  // truth and belief at every step of control, not now and then
   std::function<void(const Progress&)> progress;  // about twice a second of wall time

@@ -92,7 +92,7 @@ Setup random_setup(std::uint64_t seed) {
 Result run(const Setup& setup, std::uint64_t seed, bool restore = false) {
   RunOptions options;
   options.seed = seed;
-  options.restore_each_step = restore;
+  options.restore_each = restore ? 1 : 0;
   return run_world(setup, options);
 }
 
