@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What Chalk adds to gVisor: our sandboxes against bare `runsc` in the same kind of cgroup and namespace.
 
-    bench/real.py BIN_DIR [--rounds N] [--at-once 1,4,8] [--out FILE]
+    bench/real.py BIN_DIR [--rounds N] [--at-once 1,4,8] [--json]
 
 In turns on one machine, so that its speed that drifts meets both alike. Bare: a script that has the same
 bundle, a namespace and a cgroup ready and calls `runsc run --detach`, then `runsc exec`. Ours: the public
 client creates a sandbox, then begins a process in it. Images are cached. First output: from the call that
-creates to the first byte of that process. Stop: until the sandbox has ended. Prints a table and the ratios;
---json for scripts. Needs root, ci/tools and ci/base-image.
+creates to the first byte of that process. Then one more process, twice: at once, while others still start
+(exec beside starts), and in all at once when all run (exec). Stop: until the sandbox has ended. Prints a table
+and the ratios; --json for scripts. Needs root, ci/tools and ci/base-image.
 """
 import argparse
 import concurrent.futures
@@ -28,6 +29,7 @@ import stack as support  # noqa: E402
 
 RUNSC = ROOT / "build/tools/bin/runsc"
 MEMORY = 256 << 20
+TIMES = ("first_output_ms", "exec_beside_starts_ms", "exec_ms", "stop_ms")
 
 
 def quantile(values, share):
@@ -142,23 +144,26 @@ class Ours:
 
 
 def measure(arm, at_once, pool):
-    """One round: at_once sandboxes at the same time; seconds to the first output, of a second exec, of the stop."""
+    """One round: at_once sandboxes at the same time; seconds to the first output, of a second exec beside
+    other starts, of one when all run, of the stop."""
     names = [arm.prepare() for _ in range(at_once)]
     time.sleep(0.3)
+
+    def exec_one(name):
+        began = time.perf_counter()
+        arm.exec(name)
+        return time.perf_counter() - began
 
     def one(name):
         began = time.perf_counter()
         arm.start(name)
         arm.exec(name)
-        first = time.perf_counter() - began
-        began = time.perf_counter()
-        arm.exec(name)
-        second = time.perf_counter() - began
-        return first, second
+        return time.perf_counter() - began, exec_one(name)
 
     began = time.perf_counter()
     times = list(pool.map(one, names))
     span = time.perf_counter() - began
+    execs = list(pool.map(exec_one, names))
     stops = []
     for name in names:
         begun = time.perf_counter()
@@ -166,7 +171,7 @@ def measure(arm, at_once, pool):
         stops.append(time.perf_counter() - begun)
     for name in names:
         arm.remove(name)
-    return [t[0] for t in times], [t[1] for t in times], stops, at_once / span
+    return [t[0] for t in times], [t[1] for t in times], execs, stops, at_once / span
 
 
 def main():
@@ -187,25 +192,25 @@ def main():
         try:
             with concurrent.futures.ThreadPoolExecutor(16) as pool:
                 for at_once in map(int, options.at_once.split(",")):
-                    seen = {"bare": ([], [], [], []), "ours": ([], [], [], [])}
+                    seen = {"bare": ([], [], [], [], []), "ours": ([], [], [], [], [])}
                     for round_ in range(options.rounds + 1):
                         arms = (("bare", bare), ("ours", ours))
                         for label, arm in arms if round_ % 2 else reversed(arms):
-                            first, second, stops, speed = measure(arm, at_once, pool)
+                            *times, speed = measure(arm, at_once, pool)
                             if round_ == 0:
                                 continue  # warm
-                            for into, values in zip(seen[label], (first, second, stops, [speed])):
+                            for into, values in zip(seen[label], (*times, [speed])):
                                 into.extend(values)
                         print(f"\r{at_once} at once: round {round_} of {options.rounds}", end="", file=sys.stderr)
                     print(file=sys.stderr)
                     case = {"at_once": at_once}
-                    for index, what in enumerate(("first_output_ms", "exec_ms", "stop_ms")):
+                    for index, what in enumerate(TIMES):
                         for label in ("bare", "ours"):
                             values = [value * 1e3 for value in seen[label][index]]
                             case[f"{what}_{label}"] = {"min": min(values), "p50": quantile(values, 0.5),
                                                        "p95": quantile(values, 0.95), "n": len(values)}
                     for label in ("bare", "ours"):
-                        case[f"starts_per_second_{label}"] = statistics.median(seen[label][3])
+                        case[f"starts_per_second_{label}"] = statistics.median(seen[label][-1])
                     result["cases"].append(case)
             result["idle_memory"] = memory_of_idle(stack, ours)
         finally:
@@ -216,7 +221,7 @@ def main():
     print(f"{result['machine']}, load {result['load']:.1f}, {result['rounds']} rounds")
     print(f"{'at once':>7}  {'what':<22} {'bare p50':>9} {'ours p50':>9} {'':>7} {'bare p95':>9} {'ours p95':>9}")
     for case in result["cases"]:
-        for what in ("first_output_ms", "exec_ms", "stop_ms"):
+        for what in TIMES:
             b, o = case[what + "_bare"], case[what + "_ours"]
             print(f"{case['at_once']:>7}  {what:<22} {b['p50']:>9.1f} {o['p50']:>9.1f} {(o['p50'] / b['p50'] - 1) * 100:>+6.0f}% "
                   f"{b['p95']:>9.1f} {o['p95']:>9.1f} {(o['p95'] / b['p95'] - 1) * 100:>+6.0f}%")
