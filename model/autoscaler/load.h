@@ -1,6 +1,6 @@
 // Load: how many calls a group would have in service at once if none had to wait, and how sure that
-// is. It is arrivals per second times the mean service time (Little's law), so calls that pile up
-// behind a slow start do not count as load.
+// is. It is arrivals per second times the mean service time (Little's law), so neither calls that
+// pile up behind a slow start count as load nor the work of serving them afterwards.
 //
 // The window is not a constant: it is the longest one over which the rate is not seen to change
 // (as ADWIN, Bifet and Gavalda, SDM 2007, here with the variance of Poisson arrivals). Under steady
@@ -21,7 +21,8 @@ struct Sample {  // totals at one moment
   std::int64_t busy_ns = 0;         // in service
   std::uint64_t arrivals = 0;
   std::uint64_t finished = 0;
-  CHALK_FIELDS(Sample, at, concurrency_ns, busy_ns, arrivals, finished)
+  std::uint32_t queued = 0;         // now
+  CHALK_FIELDS(Sample, at, concurrency_ns, busy_ns, arrivals, finished, queued)
 };
 
 struct Load {
