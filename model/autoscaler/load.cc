@@ -24,8 +24,9 @@ Part between(const Sample& from, const Sample& to) {
           std::int64_t{to.queued} - from.queued};
 }
 
-// From arrivals, the better measure: what they bring. Only where work done and left waiting is surely
-// more (calls take longer than they did) is that believed. For n calls the two differ by root(n) S.
+// From arrivals, the better measure: what they bring. Only where work done and left waiting is
+// surely more (calls take longer than they did) is that believed. For n calls the two differ by
+// root(n) S.
 std::int64_t milli_of(const Part& part, Duration service, std::int64_t doubts) {
   const Wide offered = Wide{part.arrivals} * service.nanos;
   const Wide worked = part.busy_ns + Wide{part.queued} * service.nanos;
@@ -35,8 +36,8 @@ std::int64_t milli_of(const Part& part, Duration service, std::int64_t doubts) {
       std::min<Wide>(kMost, (more ? worked : offered) * 1000 / part.length.nanos));
 }
 
-// Of a mean over `length` from arrivals: n calls by chance are root(n) more or less, so the variance
-// is m S / length. A load of no calls is in doubt as if it were one.
+// Of a mean over `length` from arrivals: n calls by chance are root(n) more or less, so the
+// variance is m S / length. A load of no calls is in doubt as if it were one.
 std::int64_t doubt_of(std::int64_t mean_milli, Duration service, Duration length) {
   const Wide one = Wide{service.nanos} * 1000 / length.nanos;
   const Wide mean = std::max<Wide>(mean_milli, one);

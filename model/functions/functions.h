@@ -142,9 +142,9 @@ struct Group {
   Duration start_took;          // the last one
   std::uint64_t frequency = 0;  // replicas taken since there was none
   CHALK_FIELDS(Group, routing, queue, in_flight, ready, first, last, changed,
-               concurrency_ns, busy_ns, arrivals, refused, holds, peak, known, active, reported, report_at,
-               reap_at, patience_at, habit, left, reloads, reload_at, reloading, start_asked,
-               start_took, frequency)
+               concurrency_ns, busy_ns, arrivals, refused, holds, peak, known, active, reported,
+               report_at, reap_at, patience_at, habit, left, reloads, reload_at, reloading,
+               start_asked, start_took, frequency)
 };
 enum class Alarm : std::uint8_t { report, reap, patience, reload };
 struct TimerKey {
