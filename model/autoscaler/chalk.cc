@@ -12,8 +12,9 @@
 // hundred costs little. It turns on strong evidence only, which chance gives once in many years.
 //
 // Calls that wait add replicas beside the load, so that they are served within three start times:
-// one until what is started for them is ready, and two in which it is worth its start. Replicas
-// under way count, and so does the slack of those at hand; a queue that chance makes adds none.
+// one until what is started for them is ready, and two, but no more than 10 s, in which it is worth
+// its start. Replicas under way count, and so does the slack of those at hand; a queue that chance
+// makes adds none.
 #include <algorithm>
 
 #include "model/autoscaler/autoscaler.h"
@@ -22,7 +23,7 @@ namespace chalk::autoscaler {
 namespace {
 
 constexpr std::uint32_t kFindOut = 16;  // replicas, until a start has told how long it takes
-constexpr std::int64_t kServedWithin = 3;  // start times, for calls that wait
+constexpr Duration kPatience = seconds(10);  // at most, of calls that wait longer than a start takes
 constexpr Duration kStartLeast = milliseconds(100);  // about when the next report comes
 
 std::uint32_t replicas_for(std::int64_t milli, std::uint32_t concurrency) {
@@ -52,7 +53,8 @@ std::int64_t milli_for_queue(std::uint32_t queued, Duration service, Duration st
   const std::int64_t sure = queued - doubts * square_root(likely * 1000) / 1000;
   if (sure <= 0) return 0;
   __extension__ using Wide = __int128;
-  const Wide milli = Wide{sure} * 1000 * service.nanos / (start.nanos * kServedWithin);
+  const Duration within = start + std::min(start * 2, kPatience);
+  const Wide milli = Wide{sure} * 1000 * service.nanos / within.nanos;
   return static_cast<std::int64_t>(std::min<Wide>(milli, Wide{sure} * 1000));
 }
 
@@ -97,17 +99,19 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   }
 
   const std::int64_t queue =
-      milli_for_queue(last.queued, load.service, start, likely, config_.window_doubts);
-  // Beside the load, but no more than there are calls; and one where there is any call.
-  const auto with_queue = [&](std::int64_t load_milli) {
-    const std::int64_t all = std::max<std::int64_t>(0, load_milli) + queue;
-    return std::max<std::int64_t>(queue == 0 ? 0 : std::min(all, level * 1000),
-                                  level == 0 ? 0 : 1000);
-  };
-  const bool backlog = with_queue(mean - doubt) > wish;
-  wish = std::max(wish, with_queue(mean - doubt));
-  least = std::max(least, with_queue(mean - doubt * up));
-  likely = std::max(likely, with_queue(mean));
+      milli_for_queue(last.queued, load.seen, start, likely, config_.window_doubts);
+  // Beside the load, but no more than there are calls; and one where there is any call. How long
+  // calls take is not guessed for it.
+  std::int64_t waiting = level == 0 ? 0 : 1000;
+  if (queue != 0) {
+    const std::int64_t beside = std::max<std::int64_t>(0, mean) * (load.seen.nanos / 1000) /
+                                std::max<std::int64_t>(1, load.service.nanos / 1000);
+    waiting = std::clamp(beside + queue, waiting, level * 1000);
+  }
+  const bool backlog = waiting > wish;
+  wish = std::max(wish, waiting);
+  least = std::max(least, waiting);
+  likely = std::max(likely, waiting);
   cap = std::max(cap, likely);
 
   const std::uint32_t now_wished = replicas_for(likely, concurrency);

@@ -108,7 +108,8 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
   if (history.empty()) return load;
   const Sample& first = history.front();
   const auto calls = static_cast<std::int64_t>(end.finished - first.finished + 1);
-  load.service.nanos = (end.busy_ns - first.busy_ns + kServiceGuess.nanos) / calls;
+  load.seen.nanos = (end.busy_ns - first.busy_ns) / calls;
+  load.service.nanos = load.seen.nanos + kServiceGuess.nanos / calls;
   std::size_t i = history.size();
   while (i > 0 && end.at - history[i - 1].at < kShortest) --i;
   if (i == 0) return load;

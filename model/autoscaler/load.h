@@ -27,7 +27,8 @@ struct Sample {  // totals at one moment
 
 struct Load {
   bool known = false;  // false: nothing is known but how many calls there are now
-  Duration service;    // of a call, on average
+  Duration service;    // of a call, on average; guessed before any has ended
+  Duration seen;       // the same without the guess
   std::int64_t mean_milli = 0;   // thousandths of a call
   std::int64_t doubt_milli = 0;  // one standard deviation of mean_milli
   std::int64_t rise_milli = 0;   // how far it has come since the middle of the window, surely

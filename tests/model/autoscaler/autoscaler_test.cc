@@ -161,8 +161,15 @@ TEST(Autoscaler, ChalkFindsOutHowLongAStartTakesBeforeItAsksForMany) {
   while (world.starting() != 0) world.give(ReplicaStarted{kGroup, seconds(25)});
   world.run_until(at(26));
   world.report();
-  EXPECT_GT(world.starts, 40u);
-  EXPECT_LE(world.starts, 80u);  // a call takes about a second: so many serve all in 75 s
+  EXPECT_EQ(world.starts, 16u);  // nor before a call has shown how long it takes
+  for (int s = 27; s <= 31; ++s) {
+    world.count();
+    world.totals.in_flight = 16;
+    world.totals.queued -= 16;
+    world.run_until(at(s)), world.report();
+  }
+  EXPECT_GT(world.starts, 140u);  // of a second each: so many serve those that wait in 35 s
+  EXPECT_LE(world.starts, 340u);  // and what comes, 170 a second
 }
 
 // The fault of a window that kept the most calls at once: the wish above them went up and down.
