@@ -13,8 +13,9 @@
 //
 // Calls that wait add replicas beside the load, so that they are served within three start times:
 // one until what is started for them is ready, and two, but no more than 10 s, in which it is worth
-// its start. Replicas under way count, and so does the slack of those at hand; a queue that chance
-// makes adds none.
+// its start. They come on top of what the load most likely needs, since such a queue shows that
+// there is too little, and of a time that calls were seen to take, not of a guessed one. Replicas
+// under way count, and the slack of those at hand does; a queue that chance makes adds none.
 #include <algorithm>
 
 #include "model/autoscaler/autoscaler.h"
@@ -23,7 +24,7 @@ namespace chalk::autoscaler {
 namespace {
 
 constexpr std::uint32_t kFindOut = 16;  // replicas, until a start has told how long it takes
-constexpr Duration kPatience = seconds(10);  // at most, of calls that wait longer than a start takes
+constexpr Duration kPatience = seconds(10);  // of calls that wait, beyond a start, at most
 constexpr Duration kStartLeast = milliseconds(100);  // about when the next report comes
 
 std::uint32_t replicas_for(std::int64_t milli, std::uint32_t concurrency) {
