@@ -9,7 +9,7 @@
 // more; down when, all through the trailing keep_alive, the most that it may have been needed less,
 // and then to the highest wish of that time. In between chance moves nothing. A plan goes on in its
 // direction on light evidence: a load that rose so far mostly rises, and a step too much in a
-// hundred costs little. It turns on strong evidence only, which chance gives once in many years.
+// hundred costs little. It turns on strong evidence only, which chance seldom gives.
 //
 // Calls that wait add replicas beside the load, so that they are served within three start times:
 // one until what is started for them is ready, and two, but no more than 10 s, in which it is worth
