@@ -31,7 +31,7 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
   const Demand& last = group->last;
   const bool fewer = demand.arrivals < last.arrivals || demand.holds < last.holds ||
                      demand.reloads < last.reloads ||
-                     demand.concurrency_ns < last.concurrency_ns;
+                     demand.concurrency_ns < last.concurrency_ns || demand.busy_ns < last.busy_ns;
   // Late: a newer one has been seen. Two of one nanosecond differ by their totals.
   if (demand.at < last.at || (demand.at == last.at && fewer)) return;
   if (fewer) {  // a gateway that started again counts from zero
@@ -52,17 +52,12 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
 // Of a report: what the policies remember of it.
 void Autoscaler::learn(Time now, Group& group, const Demand& next) {
   const Demand& last = group.last;
-  const std::int64_t all = next.concurrency_ns - last.concurrency_ns;
-  const bool waited = last.queued != 0 || next.queued != 0 || next.holds != last.holds;
-  // Where calls waited, those in service are taken as half those before and half those now.
-  const std::int64_t half = (next.at - last.at).nanos / 2;
-  const std::int64_t busy = (std::int64_t{last.in_flight} + next.in_flight) * half;
-  group.busy_ns += waited ? std::min(all, busy) : all;
   group.most = std::max({group.most, next.peak, next.in_flight + next.queued});
   const std::uint64_t open = next.refused + next.in_flight + next.queued;
   group.finished = std::max(group.finished, next.arrivals - std::min(next.arrivals, open));
   if (next.arrivals != last.arrivals || next.in_flight + next.queued != 0) group.called = now;
-  const Sample sample{next.at, next.concurrency_ns, group.busy_ns, next.arrivals, group.finished};
+  const Sample sample{next.at, next.concurrency_ns, next.busy_ns, next.arrivals, group.finished,
+                      next.queued};
   if (group.policy.kind == Kind::chalk) {
     remember(group.history, sample, config_.memory);
     return;

@@ -43,15 +43,17 @@ struct Config {
   Duration hpa_sync = seconds(15);  // between two looks, and what its metric is averaged over
   Duration hpa_stabilization = seconds(300);
   std::int64_t hpa_tolerance_permille = 100;
-  // chalk: so many standard deviations end a window, are a reason for more, and for fewer.
-  std::int64_t window_doubts = 3;
-  std::int64_t up_doubts = 2;
-  std::int64_t down_doubts = 5;
+  // chalk: so many standard deviations end a window, are a reason to go on up, to go on down, and
+  // to turn.
+  std::int64_t window_doubts = 5;
+  std::int64_t up_doubts = 3;
+  std::int64_t down_doubts = 2;
+  std::int64_t turn_doubts = 6;
   Duration memory = seconds(600);  // chalk: the longest window
   CHALK_FIELDS(Config, groups_max, tick, stable_window, panic_window, panic_permille,
                rate_up_permille, rate_down_permille, scale_to_zero_grace, hpa_sync,
                hpa_stabilization, hpa_tolerance_permille, window_doubts, up_doubts,
-               down_doubts, memory)
+               down_doubts, turn_doubts, memory)
 };
 
 enum class Kind : std::uint8_t { fixed, kpa, chalk, hpa };
@@ -143,7 +145,6 @@ struct Group {
   Time stop_asked;                   // the last time that any were asked to stop
   Demand last;                       // the newest report
   std::uint64_t holds_answered = 0;  // fixed: of holds and reloads together
-  std::int64_t busy_ns = 0;          // total of calls in service x nanoseconds
   std::uint64_t finished = 0;        // total
   Time called;                       // when there were calls last
   Fifo<Sample> samples;              // kpa, hpa: back to the start of the stable window
@@ -159,17 +160,14 @@ struct Group {
   std::uint32_t most = 0;       // chalk: calls at once, ever
   Duration start_took;          // chalk: of late; 0: not known
   Time starting_since;          // the last time that a start began with none under way, or ended
-  Time queue_since;             // chalk: the fewest that waited in every report since then
-  std::uint32_t queue_least = 0;
-  std::uint32_t queue_before = 0;  // and in those of as long before
   std::uint32_t desired = 0;    // the last goal, within the bounds
   bool rising = true;           // the last change of it
   std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
   CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               busy_ns, finished, called, samples, panic, panic_until, panic_desired, zero_since,
-               sync_at, history, wishes, caps, plan, most, start_took, starting_since, queue_since,
-               queue_least, queue_before, desired, rising, turns, look_at)
+               finished, called, samples, panic, panic_until, panic_desired, zero_since,
+               sync_at, history, wishes, caps, plan, most, start_took, starting_since,
+               desired, rising, turns, look_at)
 };
 struct State {
   std::vector<Group> groups;  // by group - 1
@@ -213,7 +211,6 @@ class Autoscaler {
   Wish wish_of_hpa(Time, Group&) const;
   Wish wish_of_chalk(Time, Group&) const;
   void learn(Time, Group&, const Demand& next);
-  static void note_queue(Time, Group&, Duration over);
   static Duration start_time(Time, const Group&);
   std::int64_t average_milli(Time, const Group&, Duration window, bool busy) const;
   void scale(Time, GroupId, Group&, Wish, Effects&);

@@ -3,12 +3,19 @@
 // After a start time d, of the calls that are here a share r is still in service, and of the load m
 // (load.h) the rest has come: l r + m (1 - r) calls, as in the M/M/inf queue, with about as large a
 // variance. The wish is that plus z standard deviations (square-root staffing, Halfin and Whitt,
-// Operations Research 1981). Calls that wait add replicas only where those at hand would need
-// longer for them than a start takes, so a slow start is not answered by a start for every call.
+// Operations Research 1981).
 //
 // One plan is kept until the load surely is another: up when even the least that it may be needs
 // more; down when, all through the trailing keep_alive, the most that it may have been needed less,
-// and then to the highest wish of that time. In between chance moves nothing.
+// and then to the highest wish of that time. In between chance moves nothing. A plan goes on in its
+// direction on light evidence: a load that rose so far mostly rises, and a step too much in a
+// hundred costs little. It turns on strong evidence only, which chance seldom gives.
+//
+// Calls that wait add replicas beside the load, so that they are served within three start times:
+// one until what is started for them is ready, and two, but no more than 10 s, in which it is worth
+// its start. They come on top of what the load most likely needs, since such a queue shows that
+// there is too little, and of a time that calls were seen to take, not of a guessed one. Replicas
+// under way count, and the slack of those at hand does; a queue that chance makes adds none.
 #include <algorithm>
 
 #include "model/autoscaler/autoscaler.h"
@@ -17,6 +24,7 @@ namespace chalk::autoscaler {
 namespace {
 
 constexpr std::uint32_t kFindOut = 16;  // replicas, until a start has told how long it takes
+constexpr Duration kPatience = seconds(10);  // of calls that wait, beyond a start, at most
 constexpr Duration kStartLeast = milliseconds(100);  // about when the next report comes
 
 std::uint32_t replicas_for(std::int64_t milli, std::uint32_t concurrency) {
@@ -38,21 +46,17 @@ struct Need {
   }
 };
 
-// For the calls that wait: that all are served within a start time; if they wait for long, and
-// are more than chance makes, beside the load. And one replica where there is any call.
-std::int64_t milli_for_queue(const Group& group, Duration service, Duration start,
-                             std::int64_t likely, std::int64_t by_chance) {
-  const std::int64_t level = std::int64_t{group.last.in_flight} + group.last.queued;
-  const auto served_in_time = [&](std::int64_t calls) {
-    __extension__ using Wide = __int128;
-    const Wide milli = Wide{calls} * 1000 * service.nanos / start.nanos;
-    return static_cast<std::int64_t>(std::min<Wide>(milli, Wide{calls} * 1000));
-  };
-  std::int64_t milli = std::max<std::int64_t>(served_in_time(group.last.queued),
-                                              level == 0 ? 0 : 1000);
-  const std::int64_t standing = std::min(group.queue_before, group.queue_least) - by_chance;
-  if (standing <= 0) return milli;
-  return std::max(milli, std::min(likely + served_in_time(standing), level * 1000));
+// So many more for the calls that wait. With m + z root(m) replicas the queue of M/M/c, where there
+// is one, is geometric with a mean of root(m) / z: beyond d root(m) it is there by chance in one
+// case of exp(d z).
+std::int64_t milli_for_queue(std::uint32_t queued, Duration service, Duration start,
+                             std::int64_t likely, std::int64_t doubts) {
+  const std::int64_t sure = queued - doubts * square_root(likely * 1000) / 1000;
+  if (sure <= 0) return 0;
+  __extension__ using Wide = __int128;
+  const Duration within = start + std::min(start * 2, kPatience);
+  const Wide milli = Wide{sure} * 1000 * service.nanos / within.nanos;
+  return static_cast<std::int64_t>(std::min<Wide>(milli, Wide{sure} * 1000));
 }
 
 }  // namespace
@@ -63,27 +67,13 @@ Duration Autoscaler::start_time(Time now, const Group& group) {
   return std::max({group.start_took, under_way, kStartLeast});
 }
 
-void Autoscaler::note_queue(Time now, Group& group, Duration over) {
-  if (group.last.queued == 0 || group.starting != 0) {  // what is under way may serve them all
-    group.queue_least = group.queue_before = 0;
-    group.queue_since = now;
-    return;
-  }
-  if (now - group.queue_since < over) {
-    group.queue_least = std::min(group.queue_least, group.last.queued);
-    return;
-  }
-  group.queue_before = group.queue_least;
-  group.queue_least = group.last.queued;
-  group.queue_since = now;
-}
-
 Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   const std::uint32_t concurrency = group.policy.concurrency;
   const Demand& last = group.last;
   const std::int64_t level = std::int64_t{last.in_flight} + last.queued;
-  Sample end{std::max(now, last.at), 0, group.busy_ns, last.arrivals, 0};
+  Sample end{std::max(now, last.at), 0, last.busy_ns, last.arrivals, 0};
   end.finished = group.finished;
+  end.queued = last.queued;
   end.busy_ns += std::int64_t{last.in_flight} * (end.at - last.at).nanos;
   const Load load = load_of(group.history, end, config_.window_doubts);
   const Duration start = start_time(now, group);
@@ -91,14 +81,17 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   const std::int64_t survivors = load.known ? survivors_permille(load.service, start) : 1000;
   const Need need{level, survivors, z, group.most};
 
+  const bool rising = group.rising || group.plan == 0;  // where there is nothing, any is a rise
+  const std::int64_t up = rising ? config_.up_doubts : config_.turn_doubts;
+  const std::int64_t down = rising ? config_.turn_doubts : config_.down_doubts;
   // How far the load may swing by chance alone while the calls of now last.
-  const std::int64_t swing = std::max(z, need.survivors * config_.down_doubts);
+  const std::int64_t swing = std::max(z, need.survivors * down);
   const std::int64_t mean = load.mean_milli + load.rise_milli;
   const std::int64_t doubt = load.doubt_milli;
-  std::int64_t wish = need.of(mean - doubt, z);
-  std::int64_t least = need.of(mean - doubt * config_.up_doubts, z);
   std::int64_t likely = need.of(mean, z);
-  std::int64_t cap = need.of(mean + doubt * config_.down_doubts, swing);
+  std::int64_t cap = need.of(mean + doubt * down, swing);
+  std::int64_t wish = need.of(mean - doubt, z);
+  std::int64_t least = need.of(mean - doubt * up, z);
   if (level == 0 && likely < 1000) wish = least = likely = cap = 0;  // keep_alive alone decides
   if (level == 0 && now - group.called >= group.policy.keep_alive) {
     group.wishes = group.caps = {};
@@ -106,20 +99,29 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
     return {0, Why::window, 0};
   }
 
-  note_queue(now, group, std::max({start, config_.panic_window, load.service * 4}));
-  const std::int64_t by_chance = square_root(likely * 1000) * config_.window_doubts / 1000;
-  const std::int64_t waiting = milli_for_queue(group, load.service, start, likely, by_chance);
-  const bool queue = waiting > wish;
+  const std::int64_t queue =
+      milli_for_queue(last.queued, load.seen, start, likely, config_.window_doubts);
+  // Beside the load, but no more than there are calls; and one where there is any call. How long
+  // calls take is not guessed for it.
+  std::int64_t waiting = level == 0 ? 0 : 1000;
+  if (queue != 0) {
+    const std::int64_t beside = std::max<std::int64_t>(0, mean) * (load.seen.nanos / 1000) /
+                                std::max<std::int64_t>(1, load.service.nanos / 1000);
+    waiting = std::clamp(beside + queue, waiting, level * 1000);
+  }
+  const bool backlog = waiting > wish;
   wish = std::max(wish, waiting);
   least = std::max(least, waiting);
+  likely = std::max(likely, waiting);
+  cap = std::max(cap, likely);
 
-  const std::uint32_t now_wished = replicas_for(std::max(likely, waiting), concurrency);
+  const std::uint32_t now_wished = replicas_for(likely, concurrency);
   group.wishes.add(now, group.policy.keep_alive, now_wished);
-  group.caps.add(now, group.policy.keep_alive, replicas_for(std::max(cap, waiting), concurrency));
+  group.caps.add(now, group.policy.keep_alive, replicas_for(cap, concurrency));
   Why why = Why::window;
   if (replicas_for(least, concurrency) > group.plan) {
     group.plan = replicas_for(wish, concurrency);
-    why = queue ? Why::backlog : Why::forecast;
+    why = backlog ? Why::backlog : Why::forecast;
   } else if (group.caps.value() < group.plan && (last.queued == 0 || group.starting == 0)) {
     group.plan = std::min(group.plan, group.wishes.value());
   }
@@ -130,7 +132,7 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
     group.plan = std::max(have, std::min(group.plan, now_wished));
     why = Why::forecast;
   }
-  return {group.plan, why, queue ? waiting : likely};
+  return {group.plan, why, likely};
 }
 
 }  // namespace chalk::autoscaler

@@ -15,25 +15,33 @@ struct Part {  // of the history, between two moments
   Duration length;
   std::int64_t busy_ns = 0;
   std::int64_t arrivals = 0;
+  std::int64_t queued = 0;  // at the end, less those at the beginning
 };
 
 Part between(const Sample& from, const Sample& to) {
   return {to.at - from.at, to.busy_ns - from.busy_ns,
-          static_cast<std::int64_t>(to.arrivals - from.arrivals)};
+          static_cast<std::int64_t>(to.arrivals - from.arrivals),
+          std::int64_t{to.queued} - from.queued};
 }
 
-std::int64_t milli_of(const Part& part, Duration service) {
+// From arrivals, the better measure: what they bring. Only where work done and left waiting is
+// surely more (calls take longer than they did) is that believed. For n calls the two differ by
+// root(n) S.
+std::int64_t milli_of(const Part& part, Duration service, std::int64_t doubts) {
   const Wide offered = Wide{part.arrivals} * service.nanos;
-  const Wide most = std::max<Wide>(offered, part.busy_ns);
-  return static_cast<std::int64_t>(std::min<Wide>(kMost, most * 1000 / part.length.nanos));
+  const Wide worked = part.busy_ns + Wide{part.queued} * service.nanos;
+  const Wide apart = worked - offered;
+  const bool more = apart > 0 && apart * apart > offered * service.nanos * doubts * doubts;
+  return static_cast<std::int64_t>(
+      std::min<Wide>(kMost, (more ? worked : offered) * 1000 / part.length.nanos));
 }
 
-// Of a mean over `length`: the variance is 2 m S / length, for the calls that came by chance and
-// for how long they took. A load of no calls is in doubt as if it were one.
+// Of a mean over `length` from arrivals: n calls by chance are root(n) more or less, so the
+// variance is m S / length. A load of no calls is in doubt as if it were one.
 std::int64_t doubt_of(std::int64_t mean_milli, Duration service, Duration length) {
   const Wide one = Wide{service.nanos} * 1000 / length.nanos;
   const Wide mean = std::max<Wide>(mean_milli, one);
-  const Wide variance = mean * 2000 * service.nanos / length.nanos;
+  const Wide variance = mean * 1000 * service.nanos / length.nanos;
   return square_root(static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000)));
 }
 
@@ -42,7 +50,8 @@ std::int64_t doubt_of(std::int64_t mean_milli, Duration service, Duration length
 // step the second is flat, and by chance both are seldom steep and of one sign, so the lesser is
 // believed.
 std::int64_t rise_of(const std::vector<Sample>& history, std::size_t from, const Sample& end,
-                     const Load& load, std::int64_t before_milli, Duration before) {
+                     const Load& load, std::int64_t before_milli, Duration before,
+                     std::int64_t doubts) {
   const Time middle = end.at - Duration{load.window.nanos / 2};
   std::size_t i = from;
   while (i + 1 < history.size() && history[i + 1].at <= middle) ++i;
@@ -51,7 +60,8 @@ std::int64_t rise_of(const std::vector<Sample>& history, std::size_t from, const
   if (late.length.nanos <= 0 || early.length.nanos <= 0) return 0;
   const Wide outside =
       Wide{load.mean_milli - before_milli} * load.window.nanos / (load.window + before).nanos;
-  const Wide inside = milli_of(late, load.service) - milli_of(early, load.service);
+  const Wide inside =
+      milli_of(late, load.service, doubts) - milli_of(early, load.service, doubts);
   if ((outside < 0) != (inside < 0)) return 0;
   const Wide lesser = outside < 0 ? std::max(outside, inside) : std::min(outside, inside);
   return static_cast<std::int64_t>(std::clamp<Wide>(lesser, -kMost, kMost));
@@ -97,28 +107,29 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
   load.service = kServiceGuess;
   if (history.empty()) return load;
   const Sample& first = history.front();
-  load.service.nanos = (end.busy_ns - first.busy_ns + kServiceGuess.nanos) /
-                       static_cast<std::int64_t>(end.finished - first.finished + 1);
+  const auto calls = static_cast<std::int64_t>(end.finished - first.finished + 1);
+  load.seen.nanos = (end.busy_ns - first.busy_ns) / calls;
+  load.service.nanos = load.seen.nanos + kServiceGuess.nanos / calls;
   std::size_t i = history.size();
   while (i > 0 && end.at - history[i - 1].at < kShortest) --i;
   if (i == 0) return load;
   const Sample* from = &history[i - 1];
   Part inner = between(*from, end);
   load.known = true;
-  load.mean_milli = milli_of(inner, load.service);
+  load.mean_milli = milli_of(inner, load.service, doubts);
   while (--i > 0) {
     const Part outer = between(history[i - 1], *from);
     if (outer.length < inner.length && i > 1) continue;
-    const std::int64_t before = milli_of(outer, load.service);
+    const std::int64_t before = milli_of(outer, load.service, doubts);
     const Part all = between(history[i - 1], end);
-    const std::int64_t pooled = milli_of(all, load.service);
+    const std::int64_t pooled = milli_of(all, load.service, doubts);
     const std::int64_t a = doubt_of(pooled, load.service, inner.length);
     const std::int64_t b = doubt_of(pooled, load.service, outer.length);
     const std::int64_t apart = std::max(before - load.mean_milli, load.mean_milli - before);
     if (apart > doubts * (a + b - std::min(a, b) * 586 / 1000)) {  // about root(a^2 + b^2)
       load.window = inner.length;
       const auto first_in = static_cast<std::size_t>(from - history.data());
-      load.rise_milli = rise_of(history, first_in, end, load, before, outer.length);
+      load.rise_milli = rise_of(history, first_in, end, load, before, outer.length, doubts);
       break;
     }
     from = &history[i - 1];
@@ -126,7 +137,11 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
     load.mean_milli = pooled;
   }
   load.window = inner.length;
-  load.doubt_milli = doubt_of(load.mean_milli, load.service, inner.length);
+  // And the mean of n service times is off by its nth part, in variance.
+  const Wide arrivals = doubt_of(load.mean_milli, load.service, inner.length);
+  const Wide variance = arrivals * arrivals + Wide{load.mean_milli} * load.mean_milli / calls;
+  load.doubt_milli =
+      square_root(static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000)));
   return load;
 }
 

@@ -1,6 +1,6 @@
 // Load: how many calls a group would have in service at once if none had to wait, and how sure that
-// is. It is arrivals per second times the mean service time (Little's law), so calls that pile up
-// behind a slow start do not count as load.
+// is. It is arrivals per second times the mean service time (Little's law), so neither calls that
+// pile up behind a slow start count as load nor the work of serving them afterwards.
 //
 // The window is not a constant: it is the longest one over which the rate is not seen to change
 // (as ADWIN, Bifet and Gavalda, SDM 2007, here with the variance of Poisson arrivals). Under steady
@@ -21,12 +21,14 @@ struct Sample {  // totals at one moment
   std::int64_t busy_ns = 0;         // in service
   std::uint64_t arrivals = 0;
   std::uint64_t finished = 0;
-  CHALK_FIELDS(Sample, at, concurrency_ns, busy_ns, arrivals, finished)
+  std::uint32_t queued = 0;         // now
+  CHALK_FIELDS(Sample, at, concurrency_ns, busy_ns, arrivals, finished, queued)
 };
 
 struct Load {
   bool known = false;  // false: nothing is known but how many calls there are now
-  Duration service;    // of a call, on average
+  Duration service;    // of a call, on average; guessed before any has ended
+  Duration seen;       // the same without the guess
   std::int64_t mean_milli = 0;   // thousandths of a call
   std::int64_t doubt_milli = 0;  // one standard deviation of mean_milli
   std::int64_t rise_milli = 0;   // how far it has come since the middle of the window, surely

@@ -360,6 +360,7 @@ Group* Functions::find(GroupId id) {
 void Functions::changed(Time now, Group& group, std::uint32_t index) {
   const std::int64_t level = std::int64_t{group.in_flight} + group.queue.size();
   group.concurrency_ns += level * (now - group.changed).nanos;
+  group.busy_ns += std::int64_t{group.in_flight} * (now - group.changed).nanos;
   group.changed = now;
   group.active = true;
   if (group.report_at == kNever && group.routing.report_interval.nanos > 0) {
@@ -383,7 +384,7 @@ void Functions::report(Time now, Group& group, Effects& effects) {
   effects.push_back(
       ReportDemand{{group.routing.group, now, group.concurrency_ns, group.arrivals, group.refused,
                     group.holds, group.peak, group.in_flight, group.queue.size(), group.ready,
-                    group.reloads}});
+                    group.reloads, group.busy_ns}});
   group.peak = group.in_flight + group.queue.size();
 }
 

@@ -121,6 +121,7 @@ struct Group {
   std::uint32_t last = 0;
   Time changed;  // the totals are up to date until here
   std::int64_t concurrency_ns = 0;
+  std::int64_t busy_ns = 0;
   std::uint64_t arrivals = 0;
   std::uint64_t refused = 0;
   std::uint64_t holds = 0;
@@ -141,9 +142,9 @@ struct Group {
   Duration start_took;          // the last one
   std::uint64_t frequency = 0;  // replicas taken since there was none
   CHALK_FIELDS(Group, routing, queue, in_flight, ready, first, last, changed,
-               concurrency_ns, arrivals, refused, holds, peak, known, active, reported, report_at,
-               reap_at, patience_at, habit, left, reloads, reload_at, reloading, start_asked,
-               start_took, frequency)
+               concurrency_ns, busy_ns, arrivals, refused, holds, peak, known, active, reported,
+               report_at, reap_at, patience_at, habit, left, reloads, reload_at, reloading,
+               start_asked, start_took, frequency)
 };
 enum class Alarm : std::uint8_t { report, reap, patience, reload };
 struct TimerKey {

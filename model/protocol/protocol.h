@@ -181,8 +181,9 @@ struct Demand {
   std::uint32_t queued = 0;         // now
   std::uint32_t ready = 0;          // replicas that the gateway may use now
   std::uint64_t reloads = 0;        // total of replicas wanted before a call that is expected
+  std::int64_t busy_ns = 0;         // total of in flight x nanoseconds so far
   CHALK_FIELDS(Demand, group, at, concurrency_ns, arrivals, refused, holds, peak, in_flight, queued,
-               ready, reloads)
+               ready, reloads, busy_ns)
 };
 struct ReplicaReturned {  // the gateway sends nothing more to it: idle for its keep-alive, or
                           // drained

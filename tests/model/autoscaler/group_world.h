@@ -51,6 +51,7 @@ struct GroupWorld {
   }
   void count() {
     totals.concurrency_ns += std::int64_t{totals.in_flight + totals.queued} * (now - counted).nanos;
+    totals.busy_ns += std::int64_t{totals.in_flight} * (now - counted).nanos;
     counted = now;
   }
   void set_busy(std::uint32_t calls) {
@@ -58,6 +59,14 @@ struct GroupWorld {
     totals.in_flight = calls;
     totals.queued = 0;
     totals.peak = std::max(totals.peak, calls);
+  }
+  // Seconds in which as many calls come and end as are in service, each of a second.
+  void serve_until(Time end) {
+    while (now < end) {
+      run_until(now + seconds(1));
+      totals.arrivals += totals.in_flight;
+      report();
+    }
   }
   void set_queued(std::uint32_t calls) {
     count();

@@ -29,6 +29,7 @@ struct Book {
   std::uint64_t arrivals = 0;
   std::uint64_t refused = 0;
   std::int64_t level_ns = 0;
+  std::int64_t busy_ns = 0;
   std::int64_t peak = 0;
 
   std::int64_t in_flight() const {
@@ -108,6 +109,7 @@ struct World {
   void heard(const ReportDemand& one) {
     const Demand& demand = one.demand;
     RC_ASSERT(demand.at == now && demand.concurrency_ns == book.level_ns);
+    RC_ASSERT(demand.busy_ns == book.busy_ns);
     RC_ASSERT(demand.arrivals == book.arrivals && demand.refused == book.refused);
     RC_ASSERT(demand.in_flight == book.in_flight() && demand.queued == book.queue.size());
     RC_ASSERT(demand.peak == std::max(book.peak, book.level()));
@@ -183,10 +185,12 @@ struct World {
     while (functions.state().wake <= end) {
       const Time wake = std::max(now, functions.state().wake);
       book.level_ns += book.level() * (wake - now).nanos;
+      book.busy_ns += book.in_flight() * (wake - now).nanos;
       now = wake;
       tell(Woken{});
     }
     book.level_ns += book.level() * (end - now).nanos;
+    book.busy_ns += book.in_flight() * (end - now).nanos;
     now = end;
   }
   void check() {

@@ -254,6 +254,7 @@ TEST(Functions, ReportsAtOnceWhenACallWaitsAndZeroWhenAllIsDone) {
   ASSERT_FALSE(last.empty());
   // Three calls for two seconds, two for one, one for one.
   EXPECT_EQ(last.back().demand.concurrency_ns, seconds(3 * 2 + 2 + 1).nanos);
+  EXPECT_EQ(last.back().demand.busy_ns, seconds(2 + 1 + 1).nanos);  // one at once
   EXPECT_EQ(last.back().demand.in_flight + last.back().demand.queued, 0u);
   EXPECT_TRUE(said<ReportDemand>(run_until(functions, at(300))).empty());
 }
