@@ -121,6 +121,24 @@ TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 3u);
   tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
   EXPECT_EQ(tenancy.state().tenants.size(), 2u);
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 5, false, {}});
+  EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 5u) << "one that is known may always change";
+}
+
+// What is reclaimed is held back only while somebody has more than his guarantee, as it is now.
+TEST(Tenancy, WhoBorrowsIsSeenAnewWhenAGuaranteeChanges) {
+  Tenancy tenancy(Config{});
+  const auto guarantee = [&](std::int64_t sandboxes) {
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.sandboxes = sandboxes}});
+    return tenancy.state().borrowers;
+  };
+  EXPECT_EQ(guarantee(1), 0u);
+  place(tenancy, 1, 1);
+  EXPECT_EQ(tenancy.state().borrowers, 0u);
+  place(tenancy, 2, 1);
+  EXPECT_EQ(tenancy.state().borrowers, 1u);
+  EXPECT_EQ(guarantee(2), 0u);
+  EXPECT_EQ(guarantee(1), 1u);
 }
 
 TEST(Tenancy, WhoSharesIsSettledWhileItHasAnything) {
