@@ -257,7 +257,9 @@ struct World {
     count();
     Demand said = demand;
     said.group = {1};
-    if (random.below(20) == 0) said.at = said.at - seconds(3);  // one that comes late
+    if (random.below(20) == 0 && plain.last.at > now - seconds(3)) {
+      said.at = now - seconds(3);  // one that comes late
+    }
     const auto wanted = plain.report(now, said);
     expect(told(DemandReported{said}), wanted);
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <map>
@@ -188,6 +189,126 @@ TEST(Eviction, SecondsWeighsTheCostOfALayerBesideThatOfItsBytes) {
   for (int turn = 0; turn < 3; ++turn) cache.use(2, 90'000'000);
   cache.use(3, 5'000'000);
   EXPECT_EQ(cache.gone(), Gone{2});
+}
+
+// The orders in their plainest form, with queues that are walked from their heads.
+class Plain {
+ public:
+  Plain(CachePolicy policy, std::int64_t capacity) : policy_(policy), capacity_(capacity) {}
+  void use(std::uint64_t name, std::int64_t bytes) {
+    const auto found = std::find_if(all_.begin(), all_.end(), [&](const Layer& one) {
+      return one.name == name;
+    });
+    if (found != all_.end()) {
+      found->uses = std::min(found->uses + 1, policy_ == CachePolicy::gdsf ? 1 << 20 : kMost());
+      if (policy_ == CachePolicy::gdsf) found->key = worth(*found);
+      if (policy_ != CachePolicy::lru) return;
+      const Layer again = *found;
+      all_.erase(found);
+      all_.push_back(again);
+      return;
+    }
+    while (used() + bytes > capacity_) evict();
+    Layer fresh{name, bytes, 0, false, ++clock_};
+    if (policy_ == CachePolicy::s3_fifo) fresh.small = std::erase(ghosts_, std::pair(name, bytes)) == 0;
+    if (policy_ == CachePolicy::gdsf) fresh.uses = 1, fresh.key = worth(fresh);
+    all_.push_back(fresh);
+  }
+  Gone gone() { return std::exchange(gone_, {}); }
+
+ private:
+  struct Layer {
+    std::uint64_t name;
+    std::int64_t bytes;
+    int uses;
+    bool small;
+    std::uint64_t key;
+  };
+  int kMost() const { return policy_ == CachePolicy::s3_fifo ? 3 : 1; }
+  std::uint64_t worth(const Layer& one) const {
+    const std::int64_t blocks = std::max<std::int64_t>(one.bytes, 4096);
+    return inflation_ + (1ULL << 40) / static_cast<std::uint64_t>(blocks) * static_cast<std::uint64_t>(one.uses);
+  }
+  std::int64_t used() const {
+    std::int64_t sum = 0;
+    for (const Layer& one : all_) sum += one.bytes;
+    return sum;
+  }
+  void take(std::vector<Layer>::iterator at) {
+    gone_.push_back(at->name);
+    all_.erase(at);
+  }
+  void evict() {
+    if (policy_ == CachePolicy::lru) return take(all_.begin());
+    if (policy_ == CachePolicy::gdsf) {
+      const auto least = std::min_element(all_.begin(), all_.end(), [](const Layer& a, const Layer& b) {
+        return std::pair(a.key, a.name) < std::pair(b.key, b.name);
+      });
+      inflation_ = least->key;
+      return take(least);
+    }
+    if (policy_ == CachePolicy::sieve) {
+      while (true) {
+        auto at = std::find_if(all_.begin(), all_.end(), [&](const Layer& one) { return one.key >= hand_; });
+        if (at == all_.end()) at = all_.begin();
+        hand_ = at->key + 1;
+        if (std::exchange(at->uses, 0) == 0) return take(at);
+      }
+    }
+    while (true) {
+      std::int64_t small = 0;
+      for (const Layer& one : all_) small += one.small ? one.bytes : 0;
+      const auto head = [&](bool in_small) {
+        return std::find_if(all_.begin(), all_.end(), [&](const Layer& one) { return one.small == in_small; });
+      };
+      const bool from_small =
+          head(true) != all_.end() && (head(false) == all_.end() || small >= capacity_ / 10);
+      const auto at = head(from_small);
+      if (at->uses <= (from_small ? 1 : 0)) {
+        if (from_small) remember(*at);
+        return take(at);
+      }
+      Layer moved = *at;  // to the end of the main queue
+      all_.erase(at);
+      moved.uses = from_small ? 0 : moved.uses - 1;
+      moved.small = false;
+      all_.push_back(moved);
+    }
+  }
+  void remember(const Layer& one) {
+    ghosts_.emplace_back(one.name, one.bytes);
+    const auto bytes = [&] {
+      std::int64_t sum = 0;
+      for (const auto& ghost : ghosts_) sum += ghost.second;
+      return sum;
+    };
+    while (bytes() > capacity_ / 10 * 9) ghosts_.erase(ghosts_.begin());
+  }
+
+  CachePolicy policy_;
+  std::int64_t capacity_;
+  std::vector<Layer> all_;  // in the order of their queues
+  std::vector<std::pair<std::uint64_t, std::int64_t>> ghosts_;
+  std::uint64_t clock_ = 0, hand_ = 0, inflation_ = 0;
+  Gone gone_;
+};
+
+RC_GTEST_PROP(Eviction, TakesWhatItsPlainFormDoes, ()) {
+  const auto policy = *rc::gen::element(CachePolicy::lru, CachePolicy::sieve, CachePolicy::s3_fifo,
+                                        CachePolicy::s3_fifo, CachePolicy::gdsf);
+  const std::int64_t unit = *rc::gen::element<std::int64_t>(1, 100'000);
+  const std::int64_t capacity = 60 * unit;
+  One cache(policy, capacity);
+  Plain plain(policy, capacity);
+  const auto draws = *rc::gen::container<std::vector<int>>(
+      400, rc::gen::oneOf(rc::gen::inRange(1, 9), rc::gen::inRange(1, 60)));
+  for (const int draw : draws) {
+    const auto layer = static_cast<std::uint64_t>(draw);
+    const std::int64_t bytes = unit * (1 + draw * draw % 7);
+    cache.use(layer, bytes);
+    plain.use(layer, bytes);
+    RC_ASSERT(cache.gone() == plain.gone());
+  }
 }
 
 // What an order keeps of its layers is what it was told, whatever policy it has.

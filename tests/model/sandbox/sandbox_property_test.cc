@@ -249,7 +249,7 @@ struct World {
     one.tenant = {1 + random.below(2)};
     one.image_known = true;
     one.restart = random.below(2) == 0;
-    one.lifetime = seconds(static_cast<std::int64_t>(random.below(3)) * 500);
+    one.lifetime = seconds(static_cast<std::int64_t>(random.below(3)) * 20);
     if (random.below(3) == 0) one.key = std::string(1, static_cast<char>('a' + random.below(6)));
     return one;
   }

@@ -676,5 +676,14 @@ TEST(Tenancy, AFamilyStaysWhereItIs) {
   EXPECT_EQ(tenancy.state().tenants.at({1}).children, 1u);
 }
 
+TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {
+  Tenancy tenancy(Config{});
+  for (std::uint64_t level = 1; level <= kDepthMax + 1; ++level) {
+    tell(tenancy, at(0), TenantAdded{{level}, {}, 1, false, {}, {level - 1}});
+    const std::uint64_t parent = level <= kDepthMax ? level - 1 : 0;
+    EXPECT_EQ(tenancy.state().tenants.at({level}).parent, TenantId{parent});
+  }
+}
+
 }  // namespace
 }  // namespace chalk::tenancy
