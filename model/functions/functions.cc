@@ -168,8 +168,8 @@ void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
   if (state_.replicas.in_slot(slot).in_flight < group->routing.concurrency) {
     list_first(*group, slot);
     if (state_.replicas.in_slot(slot).in_flight == 0) falls_idle(slot, effects);
-    arm_reap(now, *group, index);
   }
+  arm_reap(now, *group, index);  // also of another that was one of the least until now
 }
 
 void Functions::on(Time now, const ReplicaGone& gone, Effects& effects) {

@@ -33,7 +33,6 @@ bool Room::fits(const Resources& ask) const {
       sandboxes < 1) {
     return false;
   }
-  if (ask.gpus == 0) return true;
   const auto holds = std::count_if(gpus.begin(), gpus.begin() + gpu_count,
                                    [&](std::int32_t free) { return free >= ask.gpu_millis; });
   return holds >= ask.gpus;

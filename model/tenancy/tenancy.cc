@@ -45,7 +45,8 @@ Amounts Tenancy::in_use(TenantId tenant) const {
 // ---- admission
 
 void Tenancy::on(Time, const TenantAdded& added, Effects&) {
-  if (!added.tenant || state_.tenants.size() >= config_.tenants_max) return;
+  const bool full = state_.tenants.size() >= config_.tenants_max;
+  if (!added.tenant || (full && !state_.tenants.contains(added.tenant))) return;
   Tenant& tenant = state_.tenants[added.tenant];
   tenant.quota = added.quota;
   tenant.guarantee = added.guarantee;
@@ -57,6 +58,7 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
     join_family(added.tenant, tenant, added.parent);
   }
   set_share(tenant);
+  set_borrows(tenant);
   relist(added.tenant);
 }
 

@@ -355,6 +355,7 @@ class Tenancy {
   void count_placed(const Held&, int sign);
   static void count_priority(Tenant&, Priority, int sign);
   void set_share(Tenant&);
+  void set_borrows(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;
   Place place_of(TenantId, const Tenant&) const;
   std::set<Place>& line_of(const Tenant&);

@@ -235,11 +235,17 @@ void Tenancy::count_placed(const Held& held, int sign) {
   }
   Tenant& tenant = state_.tenants.at(held.tenant);
   count_priority(tenant, held.priority, sign);
-  const bool borrows = tenant.placed.sandboxes > 0 && !within(tenant.guarantee, tenant.placed, {});
+  set_borrows(tenant);
+  relist(held.tenant);
+}
+
+// Whether it has more than its guarantee. A family holds nothing itself.
+void Tenancy::set_borrows(Tenant& tenant) {
+  const bool borrows = tenant.children == 0 && tenant.placed.sandboxes > 0 &&
+                       !within(tenant.guarantee, tenant.placed, {});
   if (borrows && !tenant.borrows) ++state_.borrowers;
   if (!borrows && tenant.borrows) --state_.borrowers;
   tenant.borrows = borrows;
-  relist(held.tenant);
 }
 
 // Nearly always there is one priority: then this is one comparison.

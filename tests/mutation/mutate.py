@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Mutation testing of model/: is a changed decision noticed by any test?
 
-  mutate.py run [--folder F] [--sample N] [--seed S] [--shard I/N] [--resume | --retry] [--json]
+  mutate.py run [--folder F] [--file F] [--sample N] [--seed S] [--shard I/N] [--resume | --retry] [--json]
   mutate.py show NUMBER     one mutant as a patch, and how to run it
   mutate.py list [--folder F]
 
@@ -50,6 +50,8 @@ def key(mutant):
 
 def sample(mutants, args):
     chosen = [one for one in mutants if not args.folder or one.file.split("/")[1] in args.folder.split(",")]
+    if args.file:
+        chosen = [one for one in chosen if one.file.removeprefix("model/") in args.file.split(",")]
     if args.sample:
         by_folder = collections.defaultdict(list)
         for one in chosen:
@@ -214,6 +216,7 @@ def main():
     parser.add_argument("what", choices=["run", "show", "list", "build"])
     parser.add_argument("number", nargs="?", type=int)
     parser.add_argument("--folder", help="one or more of " + ",".join(build.FOLDERS))
+    parser.add_argument("--file", help="only of these, such as scheduler/gangs.cc,sandbox/gangs.cc")
     parser.add_argument("--sample", type=int, help="so many of each folder; all where left out")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard", default="0/1", help="this part of so many")

@@ -4,7 +4,7 @@ every mutant is compiled in and chosen by its number at run time (runtime.h).
 A mutant is one of:
   comparison   a < b becomes a <= b, and a >= b; a == b becomes a != b; std::min becomes std::max
   condition    an operand of && and || no longer counts; a plain condition is negated
-  constant     an integer literal is one more (0: one; 1: nought), true is false
+  constant     an integer literal is one more (0: one; 1: nought; 2^32 - 1 and the like: one less), true is false
   statement    a call, an assignment, a return without need, a break or continue is dropped
 Only bodies of functions change, and nothing that a macro makes: an invariant is a test, not code under test.
 """
@@ -175,7 +175,10 @@ class Places:
         text = word.group().decode()
         digits, suffix = re.match(r"(0[xX][0-9a-fA-F']+|[0-9']+)([uUlLzZ]*)$", text).groups()
         value = int(digits.replace("'", ""), 0) if digits != "0" else 0
-        other = f"{1 if value == 0 else 0 if value == 1 else value + 1}{suffix}"
+        # One more, but for the greatest of a type: that would be of another type.
+        more = value - 1 if value + 1 in (1 << 31, 1 << 32, 1 << 63, 1 << 64) else value + 1
+        more = hex(more) if digits[:2] in ("0x", "0X") else more  # a hexadecimal one may be unsigned
+        other = f"{1 if value == 0 else 0 if value == 1 else more}{suffix}"
         first = self.add("constant", start, start + len(text), [other])
         self.wrap(start, start + len(text), f"chalk_mutation::number({first}, ", f", {other})")
 

@@ -433,5 +433,27 @@ TEST(KeepAlive, ARuleIsWorthMoreTheSmallerTheReplica) {
   EXPECT_EQ(rule_of(how).worth.cold, seconds(1'000'000));
 }
 
+// The only one of a group that keeps at least one falls idle; a second comes and is busy at once.
+TEST(Functions, OneThatIsNoLongerAmongTheLeastGoesWhenItsTimeIsOver) {
+  Functions functions(Config{});
+  GroupRouting routing;
+  routing.group = {1};
+  routing.min_replicas = 1;
+  routing.keep_alive = seconds(10);
+  routing.delayed_warm_start = false;
+  const auto at = [](std::int64_t s) { return Time{seconds(s).nanos}; };
+  test::tell(functions, at(0), routing);
+  test::tell(functions, at(0), ReplicaReady{{1}, {1}});
+  test::tell(functions, at(0), RequestArrived{{1}, {1}});
+  test::tell(functions, at(0), RequestArrived{{2}, {1}});  // waits for a start of its own
+  test::tell(functions, at(1), RequestFinished{functions.state().by_sandbox.at({1})});
+  test::tell(functions, at(5), ReplicaReady{{1}, {2}});
+  EXPECT_TRUE(test::said<ReturnReplica>(test::tell(functions, at(10), Woken{})).empty());
+  EXPECT_LE(functions.state().wake, at(11));
+  const auto back = test::said<ReturnReplica>(test::tell(functions, at(11), Woken{}));
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_EQ(back[0].sandbox, SandboxId{1});
+}
+
 }  // namespace
 }  // namespace chalk::functions

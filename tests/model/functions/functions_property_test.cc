@@ -104,6 +104,7 @@ struct World {
     RC_ASSERT(found != book.replicas.end());
     RC_ASSERT(found->second.calls.empty());
     if (!found->second.draining) RC_ASSERT(book.ready() > routing.min_replicas);
+    RC_ASSERT(one.group == kGroup);
     book.replicas.erase(found);
   }
   void heard(const ReportDemand& one) {
@@ -180,6 +181,26 @@ struct World {
     hear(effects);
     check();
   }
+  // With a fixed time nobody is kept for longer, but for the least that there must be.
+  void check_idle() {
+    const auto& state = functions.state();
+    const Group& group = state.groups[0];
+    if (routing.keep_alive_policy != KeepAlive::fixed || routing.keep_alive.nanos <= 0) return;
+    if (group.ready <= routing.min_replicas) return;
+    state.replicas.for_each([&](ReplicaSlot, const Replica& one) {
+      if (one.listed && one.in_flight == 0) RC_ASSERT(now < one.idle_since + routing.keep_alive);
+    });
+  }
+  // Its node goes: also below the least that the group has.
+  void drain_one() {
+    if (next_sandbox == 1) return;
+    const std::uint64_t id = 1 + random.below(next_sandbox);
+    const auto found = book.replicas.find(id);
+    if (found != book.replicas.end()) found->second.draining = true;
+    tell(DrainReplica{kGroup, {id}});
+    const auto still = book.replicas.find(id);  // until its calls are done
+    RC_ASSERT(still == book.replicas.end() || !still->second.calls.empty());
+  }
   void pass(Duration step) {
     const Time end = now + step;
     while (functions.state().wake <= end) {
@@ -188,12 +209,64 @@ struct World {
       book.busy_ns += book.in_flight() * (wake - now).nanos;
       now = wake;
       tell(Woken{});
+      check_idle();
     }
     book.level_ns += book.level() * (end - now).nanos;
     book.busy_ns += book.in_flight() * (end - now).nanos;
     now = end;
   }
+  // Everything that State says twice, and every alarm that must be set.
+  void check_state() {
+    const auto& state = functions.state();
+    const Group& group = state.groups[0];
+    std::set<std::uint32_t> free, listed;
+    std::int64_t pooled = 0;
+    bool idle = false;
+    state.replicas.for_each([&](ReplicaSlot id, const Replica& one) {
+      const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
+      RC_ASSERT(state.by_sandbox.at(one.sandbox) == id);
+      if (one.listed) free.insert(slot);
+      RC_ASSERT(one.listed == (!one.draining && one.in_flight < group.routing.concurrency));
+      RC_ASSERT(one.pooled == 0 || (one.in_flight == 0 && !one.draining));
+      RC_ASSERT(!one.reloaded || one.in_flight == 0);
+      if (one.pooled > 0) RC_ASSERT(one.pooled == std::max<std::int64_t>(1, routing.memory_bytes));
+      pooled += one.pooled;
+      idle = idle || (one.listed && one.in_flight == 0);
+    });
+    RC_ASSERT(state.by_sandbox.size() == state.replicas.size());
+    RC_ASSERT(state.idle.bytes() == pooled);
+    std::uint32_t previous = 0;
+    for (std::uint32_t at = group.first; at != 0; at = state.replicas.in_slot(at - 1).next) {
+      RC_ASSERT(state.replicas.in_slot(at - 1).previous == previous);
+      RC_ASSERT(listed.insert(at - 1).second);
+      previous = at;
+    }
+    RC_ASSERT(group.last == previous && listed == free);
+    RC_ASSERT(group.left.size() <= 16u && std::is_sorted(group.left.begin(), group.left.end()));
+    const KeepAlive policy = routing.keep_alive_policy;
+    const bool learns = policy == KeepAlive::hybrid || policy == KeepAlive::cost;
+    RC_ASSERT(learns || group.left.empty());
+    if (policy == KeepAlive::fixed) RC_ASSERT(group.frequency == 0u && group.reloads == 0u);
+    // Alarms.
+    if (group.in_flight + group.queue.size() != 0) RC_ASSERT(group.active);
+    if (group.active) RC_ASSERT(group.report_at != kNever);
+    for (const Time at : {group.report_at, group.reap_at, group.patience_at, group.reload_at}) {
+      RC_ASSERT(state.wake <= at);
+    }
+    if (!group.queue.empty()) {
+      const Time since = group.queue.oldest().since;
+      if (routing.queue_timeout.nanos > 0) {
+        RC_ASSERT(group.patience_at <= since + routing.queue_timeout);
+      }
+      if (!routing.delayed_warm_start) RC_ASSERT(group.patience_at != kNever);
+    }
+    if (policy == KeepAlive::fixed && routing.keep_alive.nanos > 0 && idle &&
+        group.ready > routing.min_replicas) {
+      RC_ASSERT(group.reap_at <= now + routing.keep_alive);
+    }
+  }
   void check() {
+    check_state();
     const auto& state = functions.state();
     const Group& group = state.groups[0];
     RC_ASSERT(group.queue.size() == book.queue.size() && group.in_flight == book.in_flight());
@@ -213,7 +286,7 @@ struct World {
       case 4: return finish();
       case 5: return hang_up();
       case 6: return ready();
-      case 7: return random.below(2) == 0 ? gone() : drain();
+      case 7: return random.below(3) == 0 ? gone() : random.below(2) == 0 ? drain() : drain_one();
       case 8: return pass(seconds(1));
       case 9: return pass(nanoseconds(static_cast<std::int64_t>(random.below(7'000'000'000))));
       case 10: return pass(milliseconds(30));

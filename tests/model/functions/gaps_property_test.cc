@@ -152,10 +152,37 @@ RC_GTEST_PROP(Gaps, NoWindowOnTheBucketsCostsLess, ()) {
   }
 }
 
+// A cold start of a function that is called rarely is worth a share of its mean gap, to the permille:
+// of the share at which its window first is another, one permille less still gives the one before.
+RC_GTEST_PROP(Gaps, AColdStartIsWorthAtLeastItsShareOfTheMeanGap, ()) {
+  Gaps histogram;
+  for (const Duration gap : *rc::gen::container<std::vector<Duration>>(gaps())) histogram.add(gap);
+  const Oracle oracle(histogram, {});
+  constexpr std::int64_t kRare = 4 * 3600 * std::int64_t{1'000'000'000};
+  Wide sum = 0, all = 0;
+  for (std::size_t i = 0; i < oracle.parts.size(); ++i) {
+    const auto& part = oracle.parts[i];
+    const std::int64_t middle = i + 1 == oracle.parts.size()
+                                    ? kRare : (part.from.nanos + part.until.nanos) / 2;
+    sum += Wide{std::min(middle, kRare)} * part.weight;
+    all += part.weight;
+  }
+  const std::int64_t permille = static_cast<std::int64_t>(sum / all) / 1000;
+  const Window none = histogram.cheapest({{}, 0});
+  std::int64_t below = 0, from = kRare * 1000 / permille;
+  if (histogram.cheapest({{permille * from}, 0}) == none) return;
+  while (from - below > 1) {
+    const std::int64_t middle = (below + from) / 2;
+    (histogram.cheapest({{permille * middle}, 0}) == none ? below : from) = middle;
+  }
+  RC_ASSERT(histogram.cheapest({{}, below}) == none);
+  RC_ASSERT(histogram.cheapest({{}, from}) != none);
+}
+
 // The hybrid histogram's window from sorted lists, bin by bin.
 RC_GTEST_PROP(Hybrid, ItsWindowIsThatOfTheSortedMinutes, ()) {
   const int period = *rc::gen::inRange(0, 300);
-  const int width = *rc::gen::inRange(1, 40);
+  const int width = *rc::gen::inRange(1, 130);
   const auto offsets = *rc::gen::container<std::vector<int>>(rc::gen::inRange(0, width));
   Hybrid hybrid;
   std::vector<int> within;

@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <set>
+#include <utility>
 
 #include "model/functions/functions.h"
 #include "tests/support/said.h"
@@ -174,6 +175,43 @@ RC_GTEST_PROP(KeepAlive, TheMachineIsColdWhereTheWindowSaysSo, ()) {
     first = false;
     last = served.now;
   }
+}
+
+// A window is drawn when as much as an eighth of what it was drawn from is new, or 64 gaps are.
+RC_GTEST_PROP(KeepAlive, AWindowIsDrawnAnewWhenAnEighthMoreIsKnown, ()) {
+  GroupRouting how = routing(*rc::gen::element(KeepAlive::hybrid, KeepAlive::cost));
+  how.cold_start_worth = seconds(*rc::gen::element(10, 240));
+  const KeepAliveRule rule = rule_of(how);
+  Habit habit;
+  habit.begin(rule);
+  Gaps gaps;
+  Hybrid hybrid;
+  const auto drawn = [&] {
+    return rule.policy == KeepAlive::cost ? gaps.cheapest(rule.worth) : hybrid.window(rule.cuts);
+  };
+  Window expected = drawn();
+  int known = 0, fresh = 0;
+  for (int i = 0; i < 900; ++i) {
+    RC_ASSERT(habit.window() == expected);
+    const Duration gap = seconds(1 + (i / 50) * 131 % 997 + i % 7);
+    habit.learn(rule, gap);
+    rule.policy == KeepAlive::cost ? gaps.add(gap) : hybrid.add(gap);
+    if (++fresh < 64 && fresh * 8 < known) continue;
+    known += std::exchange(fresh, 0);
+    expected = drawn();
+  }
+}
+
+TEST(KeepAlive, AHybridWindowEndsWithTheMinuteThatMakesUpItsShare) {
+  const auto until = [](int first, int second) {  // gaps of 10 and of 20 minutes
+    Hybrid hybrid;
+    for (int i = 0; i < first; ++i) hybrid.add(seconds(630));
+    for (int i = 0; i < second; ++i) hybrid.add(seconds(1230));
+    return hybrid.window().until;
+  };
+  EXPECT_EQ(until(99, 1), seconds(66 * 11)) << "99 of a hundred are the share";
+  EXPECT_EQ(until(98, 2), seconds(66 * 21));
+  EXPECT_EQ(until(1088, 12), seconds(66 * 21)) << "98.9 of a hundred are not";
 }
 
 }  // namespace

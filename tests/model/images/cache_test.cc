@@ -205,9 +205,7 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
       answers.erase(gone);
       hear(tell(cache, at(second), LetGo{sandbox}));
     } else if (what == 8) {
-      hear(tell(cache, at(second),
-                PullFinished{{static_cast<std::uint64_t>(which)}, true}));  // of nobody
-      running.erase(PullId{static_cast<std::uint64_t>(which)});
+      finish({static_cast<std::uint64_t>(which)}, true);  // mostly of nobody
     } else {
       hear(tell(cache, at(second), Woken{}));
     }

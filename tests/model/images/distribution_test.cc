@@ -101,6 +101,35 @@ TEST(Distribution, KeepsATreeOfAThousandTenDeep) {
   EXPECT_EQ(deepest, 9u);
 }
 
+// What each member serves is counted once, and open to others are those that can serve one more.
+void expect_whole(const Distribution& who, Spreading spreading, std::uint32_t fan_out) {
+  const DistributionState& state = who.state();
+  std::map<NodeId, std::set<ImageId>> has;
+  for (const auto& [key, swarm] : state.swarms) {
+    RC_ASSERT(!swarm.members.empty());
+    std::map<NodeId, std::uint32_t> children;
+    for (const auto& [node, member] : swarm.members) {
+      has[node].insert(key.first);
+      RC_ASSERT(state.peers.find(node)->zone == key.second);
+      RC_ASSERT(member.joined > 0 && member.joined <= state.joined);
+      if (member.whole) RC_ASSERT(member.depth == 0 && member.parent_joined == 0);
+      if (member.parent_joined == 0) continue;
+      const auto parent = swarm.members.find(member.sources.front());
+      const bool there =
+          parent != swarm.members.end() && parent->second.joined == member.parent_joined;
+      if (there) ++children[parent->first];
+    }
+    std::set<OpenPlace> open;
+    for (const auto& [node, member] : swarm.members) {
+      RC_ASSERT(member.children == children[node] && member.children <= fan_out);
+      if (member.children == fan_out || (spreading == Spreading::peer && !member.whole)) continue;
+      open.insert({member.depth, member.children, member.joined, node});
+    }
+    RC_ASSERT(swarm.open == open);
+  }
+  state.peers.for_each([&](NodeId node, const Peer& peer) { RC_ASSERT(peer.images == has[node]); });
+}
+
 // Whatever happens: sources are of the zone, present, others than who asks; the first one joined
 // before and is assigned to at most fan_out that have not reported yet; nothing is left in the end.
 RC_GTEST_PROP(Distribution, NamesOnlySourcesThatCanServe, ()) {
@@ -168,6 +197,7 @@ RC_GTEST_PROP(Distribution, NamesOnlySourcesThatCanServe, ()) {
                       })) <= fan_out);
       }
     }
+    expect_whole(who, spreading, fan_out);
   }
   for (std::uint64_t node = 1; node <= 12; ++node) tell(who, {}, PeerGone{{node}});
   RC_ASSERT(who.state().swarms.empty());

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "model/core/print.h"
 #include "model/core/random.h"
@@ -142,6 +143,7 @@ bool fits_with(const Room& free, const std::vector<Preemptible>& all,
     if (!gone.contains(one.sandbox)) continue;
     now.cpu += one.held.cpu;
     now.memory += one.held.memory;
+    now.disk += one.held.disk;
     now.sandboxes += 1;
     for (int gpu = 0; gpu < now.gpu_count; ++gpu) {
       if (one.held.gpu_mask >> gpu & 1) now.gpus[gpu] += one.held.gpu_millis;
@@ -149,7 +151,8 @@ bool fits_with(const Room& free, const std::vector<Preemptible>& all,
   }
   int gpus = 0;
   for (int gpu = 0; gpu < now.gpu_count; ++gpu) gpus += now.gpus[gpu] >= ask.gpu_millis;
-  return now.cpu >= ask.cpu_millicores && now.memory >= ask.memory_bytes && now.sandboxes > 0 &&
+  return now.cpu >= ask.cpu_millicores && now.memory >= ask.memory_bytes &&
+         now.disk >= ask.disk_bytes && now.sandboxes > 0 &&
          (ask.gpus == 0 || gpus >= ask.gpus);
 }
 
@@ -163,6 +166,7 @@ Case random_case(std::uint64_t seed) {
   Case c;
   c.free.cpu = 500 * static_cast<std::int64_t>(random.below(4));
   c.free.memory = static_cast<std::int64_t>(random.below(4));
+  c.free.disk = static_cast<std::int64_t>(random.below(4));
   c.free.sandboxes = static_cast<std::int32_t>(random.below(3));
   c.free.gpu_count = random.below(2) ? 3 : 0;
   for (int gpu = 0; gpu < c.free.gpu_count; ++gpu) c.free.gpus[gpu] = 1000;
@@ -172,6 +176,7 @@ Case random_case(std::uint64_t seed) {
                           static_cast<Priority>(random.below(4)),
                           static_cast<std::int64_t>(random.below(5)));
     one.held.memory = static_cast<std::int64_t>(random.below(4));
+    one.held.disk = static_cast<std::int64_t>(random.below(4));
     if (c.free.gpu_count > 0 && random.below(2)) {
       const auto gpu = random.below(3);
       const std::int32_t millis = random.below(2) ? 500 : 1000;
@@ -185,6 +190,7 @@ Case random_case(std::uint64_t seed) {
   }
   c.ask = cpu(500 * static_cast<std::int64_t>(random.below(8)));
   c.ask.memory_bytes = static_cast<std::int64_t>(random.below(8));
+  if (random.below(2)) c.ask.disk_bytes = static_cast<std::int64_t>(random.below(8));
   if (c.free.gpu_count > 0 && random.below(2)) {
     c.ask.gpus = 1 + static_cast<std::int32_t>(random.below(3));
     c.ask.gpu_millis = c.ask.gpus == 1 && random.below(2) ? 500 : 1000;
@@ -220,18 +226,55 @@ RC_GTEST_PROP(PreemptionProperty, VictimsMakeRoomAndNoneOfThemCouldBeSpared, (st
     if (one.priority < highest) lesser.insert(one.sandbox);
   }
   if (highest >= 0) RC_ASSERT(!fits_with(c.free, c.candidates, lesser, c.ask));
-  // The GPUs that it is told are free once they are gone.
-  Room left = c.free;
-  for (const Preemptible& one : c.candidates) {
-    if (gone.contains(one.sandbox)) left.add(one.held, +1);
+  // The GPUs that it is told are the tightest once they are gone, the lowest of those alike.
+  std::vector<std::pair<std::int32_t, int>> left;
+  for (int gpu = 0; gpu < c.free.gpu_count; ++gpu) {
+    std::int32_t free = c.free.gpus[gpu];
+    for (const Preemptible& one : c.candidates) {
+      if (gone.contains(one.sandbox) && (one.held.gpu_mask >> gpu & 1)) free += one.held.gpu_millis;
+    }
+    if (free >= c.ask.gpu_millis) left.emplace_back(free, gpu);
   }
-  int given = 0;
-  for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
-    if ((victims->gpu_mask >> gpu & 1) == 0) continue;
-    ++given;
-    RC_ASSERT(gpu < left.gpu_count && left.gpus[gpu] >= c.ask.gpu_millis);
-  }
-  RC_ASSERT(given == c.ask.gpus);
+  std::sort(left.begin(), left.end());
+  std::uint32_t mask = 0;
+  for (int given = 0; given < c.ask.gpus; ++given) mask |= 1u << left.at(given).second;
+  RC_ASSERT(victims->gpu_mask == mask);
+}
+
+// What is owed and what is held on a node by its books, dimension by dimension.
+TEST(Preemption, KnowsTheRoomOfANodeInEveryDimension) {
+  Desk desk;
+  NodeShape shape = cores(8, 3);
+  shape.sandboxes_max = 5;
+  desk.add(1, shape);
+  PlaceAsked asked = gpu(1, 1, 400);
+  asked.ask.disk_bytes = 7 * kGi;
+  desk.place(asked);
+  const Room room = room_of(desk.state(), 0);
+  EXPECT_EQ(room.cpu, 7000);
+  EXPECT_EQ(room.memory, 32 * kGi - asked.ask.memory_bytes);
+  EXPECT_EQ(room.disk, 93 * kGi);
+  EXPECT_EQ(room.sandboxes, 4);
+  EXPECT_EQ(room.gpu_count, 3);
+  EXPECT_EQ(room.gpus[0], 600);
+  EXPECT_EQ(room.gpus[2], 1000);
+
+  Nomination owed;
+  owed.ask = {.cpu_millicores = 50, .memory_bytes = 60, .disk_bytes = 70, .gpus = 1, .gpu_millis = 300};
+  owed.gpu_mask = 2;
+  owed.hold.cpu = 5, owed.hold.memory = 6, owed.hold.disk = 7, owed.hold.gpus[1] = 100;
+  Room less = room;
+  less.owe(owed);
+  EXPECT_EQ(room.cpu - less.cpu, 45);
+  EXPECT_EQ(room.memory - less.memory, 54);
+  EXPECT_EQ(room.disk - less.disk, 63);
+  EXPECT_EQ(room.sandboxes - less.sandboxes, 1);
+  EXPECT_EQ(less.gpus[0], 600);
+  EXPECT_EQ(less.gpus[1], 800);
+  owed.hold.sandbox = true;
+  less = room;
+  less.owe(owed);
+  EXPECT_EQ(room.sandboxes, less.sandboxes);
 }
 
 TEST(PreemptionProperty, RandomCasesReachEveryAnswer) {
@@ -332,8 +375,33 @@ TEST(Nomination, IsRefusedWhereItsNodeCannotHaveIt) {
   EXPECT_TRUE(lost({gpu(2, 1, 1000), {1}, 2})) << "a GPU that is not there";
   EXPECT_TRUE(lost({gpu(2, 1, 1000, 2), {1}, 1})) << "a GPU of another model";
   EXPECT_TRUE(lost({one((std::uint64_t{1} << 32) | 1, 1000), {1}, 0})) << "its slot is taken";
+  EXPECT_TRUE(lost({gpu(2, 1, 1000), {1}, 0})) << "no GPU for one that asks for it";
+  EXPECT_TRUE(lost({one(4'000'001, 1000), {1}, 0})) << "more sandboxes than there may be";
   EXPECT_TRUE(desk.send(Nominated{one(1, 1000), {1}, 0}).empty()) << "it is placed";
+  EXPECT_EQ(desk.state().ignored.duplicate_asks, 1u);
   EXPECT_EQ(desk.state().nominations.size(), 0u);
+  NodeShape shape = cores(4);
+  for (int* none : {&shape.start_slots, &shape.sandboxes_max}) {
+    const int was = std::exchange(*none, 0);
+    desk.add(2, shape, 1, 7);
+    EXPECT_TRUE(lost({one(3, 1000), {2}, 0})) << "it never starts any";
+    desk.send(NodeRemoved{{2}});
+    *none = was;
+  }
+  desk.place(one(5, 3000));
+  desk.send(Nominated{one(2, 1000), {1}, 0});
+  EXPECT_TRUE(lost({one((std::uint64_t{1} << 32) | 2, 1000), {1}, 0})) << "its slot is nominated";
+  EXPECT_TRUE(desk.send(Nominated{one(2, 1000), {1}, 0}).empty()) << "it is nominated";
+  EXPECT_EQ(desk.state().ignored.duplicate_asks, 2u);
+}
+
+TEST(Nomination, WhatOneLetsGoIsTheNexts) {
+  Desk desk;
+  desk.add(1, cores(4));
+  desk.place(one(1, 3000));
+  desk.send(Nominated{one(2, 2000), {1}, 0});
+  desk.send(Nominated{one(3, 1000), {1}, 0});
+  EXPECT_EQ(desk.send(Released{{2}}), (Effects{Placed{{3}, {1}, 0, false, true}}));
 }
 
 TEST(Nomination, AnswersARepeatedAskWithNothingUntilItIsPlaced) {

@@ -1,4 +1,7 @@
 // Bounds of what a scheduler takes: nodes and asks that mean nothing, and the last that does.
+#include <map>
+
+#include "model/core/random.h"
 #include "model/scheduler/trees.h"
 #include "tests/model/scheduler/desk.h"
 
@@ -136,6 +139,49 @@ TEST(Scheduler, FindsTheNodesOfAGridOnAnyOfItsLevels) {
       EXPECT_EQ(desk.place(asked), 1u);
     }
   }
+}
+
+// Between the two bounds a bucket stays as it is, so that a node that comes and goes does not make a
+// grid and take it again each time.
+TEST(Scheduler, AGridStaysUntilFewNodesAreLeft) {
+  Desk desk;
+  for (std::uint64_t node = 1; node <= 256; ++node) {
+    desk.add(node, cores(4));
+    EXPECT_EQ(desk.state().buckets.at(0).grid != kNone, node == 256);
+  }
+  for (std::uint64_t node = 1; node <= 192; ++node) {
+    desk.send(NodeCordoned{{node}, true});
+    EXPECT_EQ(desk.state().buckets.at(0).grid == kNone, node == 192);
+  }
+  for (std::uint64_t node = 1; node <= 192; ++node) {
+    desk.send(NodeCordoned{{node}, false});
+    EXPECT_EQ(desk.state().buckets.at(0).grid != kNone, node == 192);
+  }
+}
+
+// As published for the finaliser of MurmurHash3: the shape of every tree in old logs depends on it.
+TEST(Scheduler, APriorityIsTheFinaliserOfMurmur) {
+  EXPECT_EQ(treap::priority(0), 0u);
+  EXPECT_EQ(treap::priority(1), 0x514E28B7u);
+  EXPECT_EQ(treap::priority(0xFFFFFFFFu), 0x81F16F39u);
+}
+
+TEST(Scheduler, AKeyIndexFindsWhatAMapDoes) {
+  Random random{1, 0};
+  KeyIndex index;
+  std::map<std::uint64_t, std::uint32_t> naive;
+  for (int i = 0; i < 20'000; ++i) {
+    const std::uint64_t key = random.below(i < 10'000 ? 400 : 20);
+    EXPECT_EQ(index.find(key), naive.contains(key) ? naive[key] : kNone);
+    if (naive.erase(key) != 0) {
+      index.erase(key);
+    } else {
+      naive[key] = static_cast<std::uint32_t>(i);
+      index.insert(key, static_cast<std::uint32_t>(i));
+    }
+    ASSERT_EQ(index.size(), naive.size());
+  }
+  for (const auto& [key, value] : naive) EXPECT_EQ(index.find(key), value);
 }
 
 TEST(Scheduler, FindsTheNextBitUpwardsAndDownwards) {

@@ -11,6 +11,7 @@
 #include "model/core/print.h"
 #include "model/scheduler/scheduler.h"
 #include "tests/model/scheduler/random_events.h"
+#include "tests/model/scheduler/whole.h"
 #include "tests/property/oracle/scheduler_scan.h"
 
 namespace chalk::scheduler {
@@ -54,6 +55,11 @@ void expect_equal_books(const Scheduler& machine, const oracle::SchedulerScan& s
   RC_ASSERT(state.nominations.size() == scan.nominees().size());
 }
 
+void expect_whole(const Scheduler& machine) {
+  const std::string fault = fault_of(machine.state(), machine.config().zones_max);
+  if (!fault.empty()) RC_FAIL(fault);
+}
+
 void release_all(Scheduler& machine, oracle::SchedulerScan& scan) {
   while (!scan.nominees().empty()) {
     step_both(machine, scan, Released{scan.nominees().front().event.asked.sandbox});
@@ -69,6 +75,7 @@ void release_all(Scheduler& machine, oracle::SchedulerScan& scan) {
     RC_ASSERT(info.sandboxes_free == info.shape.sandboxes_max && info.first_reservation == 0);
   }
   RC_ASSERT(state.group_index.size() == 0u);
+  expect_whole(machine);
 }
 
 void index_equals_scan(std::uint64_t seed, Events mix, int steps, Placing placing = {}) {
@@ -80,6 +87,7 @@ void index_equals_scan(std::uint64_t seed, Events mix, int steps, Placing placin
     step_both(machine, scan, events.node_added(slot));
   }
   for (int i = 0; i < steps; ++i) step_both(machine, scan, events.next());
+  expect_whole(machine);
   expect_equal_books(machine, scan);
   release_all(machine, scan);
 }
@@ -151,6 +159,27 @@ RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnFewNodes,
   mix.nodes = *rc::gen::inRange(1u, 12u);
   mix.fine_amounts = *rc::gen::arbitrary<bool>();
   index_equals_scan(seed, mix, *rc::gen::inRange(1, 400));
+}
+
+// After every event all that the index derives is what it would be if it were derived anew.
+RC_GTEST_PROP(SchedulerProperty, WhatTheIndexDerivesStaysRight, (std::uint64_t seed)) {
+  Events mix;
+  mix.nodes = *rc::gen::inRange(1u, 12u);
+  mix.sandboxes = *rc::gen::inRange(5u, 40u);
+  mix.fine_amounts = *rc::gen::arbitrary<bool>();
+  RandomEvents events(seed, mix);
+  Scheduler machine(Config{
+      .sandboxes_max = mix.sandboxes, .zones_max = 3, .placing = {Policy::best_fit, true}});
+  Effects effects;
+  for (std::uint32_t slot = 0; slot < mix.nodes; ++slot) {
+    machine.step({}, events.node_added(slot), effects);
+  }
+  const int steps = *rc::gen::inRange(1, 200);
+  for (int i = 0; i < steps; ++i) {
+    effects.clear();
+    machine.step({}, events.next(), effects);
+    expect_whole(machine);
+  }
 }
 
 // Enough alike nodes that buckets get grids, and lose them again.

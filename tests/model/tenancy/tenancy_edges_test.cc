@@ -121,6 +121,24 @@ TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 3u);
   tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
   EXPECT_EQ(tenancy.state().tenants.size(), 2u);
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 5, false, {}});
+  EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 5u) << "one that is known may always change";
+}
+
+// What is reclaimed is held back only while somebody has more than his guarantee, as it is now.
+TEST(Tenancy, WhoBorrowsIsSeenAnewWhenAGuaranteeChanges) {
+  Tenancy tenancy(Config{});
+  const auto guarantee = [&](std::int64_t sandboxes) {
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.sandboxes = sandboxes}});
+    return tenancy.state().borrowers;
+  };
+  EXPECT_EQ(guarantee(1), 0u);
+  place(tenancy, 1, 1);
+  EXPECT_EQ(tenancy.state().borrowers, 0u);
+  place(tenancy, 2, 1);
+  EXPECT_EQ(tenancy.state().borrowers, 1u);
+  EXPECT_EQ(guarantee(2), 0u);
+  EXPECT_EQ(guarantee(1), 1u);
 }
 
 TEST(Tenancy, WhoSharesIsSettledWhileItHasAnything) {
@@ -595,6 +613,76 @@ TEST(Tenancy, WhatFailsForAGangMayDoForOne) {
   tell(tenancy, at(0), important(3, 2, 0));
   tell(tenancy, at(0), NotPlaced{{3}});
   EXPECT_EQ(round_of(tenancy, false), (std::vector<std::uint64_t>{2, 3}));
+}
+
+// One that has waited too long is passed by nobody who came later, where the order is of coming; and
+// it stays so while others of its pool come and go.
+TEST(Tenancy, WhatHasAgedIsNotPassedInTheOrderOfComing) {
+  Config config;
+  config.order = Order::first_come;
+  config.bypass_max = seconds(10);
+  Tenancy tenancy = with_tenants(3, config);
+  place(tenancy, 1, 3);
+  make_wait(tenancy, 2, 1);
+  make_wait(tenancy, 3, 2);
+  EXPECT_EQ(fruitless_round(tenancy, at(20)), Tried{2}) << "3 asks for as much, in the same pool";
+  EXPECT_EQ(tenancy.state().aged.size(), 1u);
+  tell(tenancy, at(20), SandboxEnded{{1}});
+  tell(tenancy, at(20), SandboxCancelled{{3}});
+  ASSERT_EQ(tenancy.state().aged.size(), 1u) << "others that end change nothing";
+  EXPECT_EQ(ask(tenancy, 4, 3, kOne, {}, at(21)), 0u) << "it came later";
+  EXPECT_EQ(ask(tenancy, 5, 3, kOne, {7}, at(21)), 0u) << "behind its own";
+  EXPECT_EQ(ask(tenancy, 6, 2, kOne, {7}, at(21)), 1u) << "in another pool";
+  tell(tenancy, at(21), SandboxPlaced{{6}, {}, false});
+  tell(tenancy, at(21), SandboxCancelled{{2}});
+  EXPECT_TRUE(tenancy.state().aged.empty());
+}
+
+// A failure speaks for a more important ask only where that finds no victims either.
+TEST(Tenancy, AFailureSpeaksForWhatFindsNoMoreVictims) {
+  struct Case {
+    std::uint64_t tenant;
+    Priority priority;
+    bool tried;
+  };
+  for (const Case& c : {Case{2, 0, false}, Case{2, 1, true}, Case{2, 3, true}}) {
+    Config config;
+    config.separate_tenants = false;
+    Tenancy tenancy = with_tenants(3, config);
+    const auto waits = [&](std::uint64_t id, std::uint64_t tenant, Priority priority) {
+      for (const auto& one :
+           said<TryPlace>(tell(tenancy, at(0), SandboxAsked{{id}, {tenant}, kOne, {}, priority}))) {
+        tell(tenancy, at(0), NotPlaced{one.sandbox});
+      }
+    };
+    waits(1, 1, 2);
+    waits(2, c.tenant, c.priority);
+    const Tried tried = fruitless_round(tenancy);
+    ASSERT_FALSE(tried.empty());
+    EXPECT_EQ(tried.size(), c.tried ? 2u : 1u) << int{c.priority};
+  }
+}
+
+TEST(Tenancy, AFamilyStaysWhereItIs) {
+  Tenancy tenancy = with_tenants(0);
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}});
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}, {2}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {1}});
+  EXPECT_EQ(tenancy.state().tenants.at({2}).parent, TenantId{});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).children, 0u);
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}, {1}});
+  EXPECT_EQ(tenancy.state().tenants.at({2}).children, 0u);
+  EXPECT_EQ(tenancy.state().tenants.at({1}).children, 1u);
+}
+
+TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {
+  Tenancy tenancy(Config{});
+  for (std::uint64_t level = 1; level <= kDepthMax + 1; ++level) {
+    tell(tenancy, at(0), TenantAdded{{level}, {}, 1, false, {}, {level - 1}});
+    const std::uint64_t parent = level <= kDepthMax ? level - 1 : 0;
+    EXPECT_EQ(tenancy.state().tenants.at({level}).parent, TenantId{parent});
+  }
 }
 
 }  // namespace

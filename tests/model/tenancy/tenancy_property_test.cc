@@ -1,0 +1,453 @@
+// Random asks, gangs, priorities, families, answers and nodes: after each of them all that State
+// derives from what is held is derived anew and must be the same.
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+
+#include "model/core/random.h"
+#include "model/tenancy/tenancy.h"
+#include "tests/support/said.h"
+
+namespace chalk::tenancy {
+namespace {
+
+__extension__ using Wide = unsigned __int128;
+
+// What State says twice, compared; the first thing that is wrong, or nothing.
+class Inspection {
+ public:
+  Inspection(const State& state, const Config& config, Time now)
+      : state_(state), config_(config), now_(now) {
+    state.held.for_each([&](SandboxId id, const Held& held) { count(id, held); });
+    for (const auto& [id, tenant] : state.tenants) look_at_tenant(id, tenant);
+    for (const auto& [pool, count] : reclaimed_) expect(count > 0, "a pool", pool.value);
+    expect(state.reclaimed == reclaimed_, "what is reclaimed");
+    expect(state.borrowers == borrowers_, "borrowers");
+    expect(state.pending_count == waiting_, "what waits");
+    expect(state.line == lines_[TenantId{}], "the line of all");
+    look_at_gangs();
+    look_at_nodes();
+    for (const auto& [pool, sandbox] : state.aged) {
+      const Held* held = state.held.find(sandbox);
+      expect(held != nullptr && held->pool == pool && held->phase == Phase::waiting &&
+                 now >= held->since + config.bypass_max,
+             "what has aged in pool", pool.value);
+    }
+  }
+  std::string fault;
+
+ private:
+  void expect(bool holds, const char* what, std::uint64_t where = 0) {
+    if (!holds && fault.empty()) fault = std::string(what) + " of " + std::to_string(where);
+  }
+
+  void count(SandboxId id, const Held& held) {
+    for (TenantId at = held.tenant; at; at = state_.tenants.at(at).parent) {
+      in_use_[at].add(amounts_of(held.resources), 1);
+      if (held.phase == Phase::placed) placed_[at].add(amounts_of(held.resources), 1);
+    }
+    const bool waits = held.phase == Phase::waiting;
+    waiting_ += waits;
+    if (waits) waits_[held.tenant][Turn{held.priority, held.ticket}] = id;
+    if (held.phase == Phase::placed) ++priorities_[held.tenant][held.priority];
+    if (held.phase == Phase::placed && state_.nodes.find(held.node)) ++on_node_[held.node];
+    if (held.gang && held.phase != Phase::placed) {
+      Gathering& gang = gangs_[{held.tenant, held.gang.id}];
+      gang.members.insert(id);
+      gang.amounts.add(amounts_of(held.resources), 1);
+      if (held.phase != Phase::gathering) gang.speaker = id;
+    }
+  }
+
+  bool within(const Tenant& tenant, const Amounts& used, const Amounts& more) const {
+    const Amounts& most = tenant.guarantee;
+    const auto fits = [](std::int64_t limit, std::int64_t has, std::int64_t wants) {
+      return limit == 0 || has + wants <= limit;
+    };
+    return most != Amounts{} && fits(most.cpu_millicores, used.cpu_millicores, more.cpu_millicores) &&
+           fits(most.memory_bytes, used.memory_bytes, more.memory_bytes) &&
+           fits(most.gpu_millis, used.gpu_millis, more.gpu_millis) &&
+           fits(most.sandboxes, used.sandboxes, more.sandboxes);
+  }
+  Amounts wish(const Held& held) const {
+    return held.gang ? state_.gangs.at({held.tenant, held.gang.id}).amounts
+                     : amounts_of(held.resources);
+  }
+  // The dominant share of a fleet that has not changed.
+  std::uint64_t share(TenantId id, const Tenant& tenant) {
+    Wide most = 0;
+    const auto part = [&](std::int64_t used, std::int64_t all) {
+      if (all > 0) most = std::max(most, (Wide(static_cast<std::uint64_t>(used)) << 32) /
+                                             static_cast<std::uint64_t>(all));
+    };
+    part(placed_[id].cpu_millicores, state_.capacity.cpu_millicores);
+    part(placed_[id].memory_bytes, state_.capacity.memory_bytes);
+    part(placed_[id].gpu_millis, state_.capacity.gpu_millis);
+    return static_cast<std::uint64_t>(most) / tenant.weight;
+  }
+
+  void look_at_tenant(TenantId id, const Tenant& tenant) {
+    expect(tenant.in_use == in_use_[id] && tenant.placed == placed_[id], "amounts", id.value);
+    expect(tenant.waiting == waits_[id], "the line of its own", id.value);
+    expect(tenant.share == share(id, tenant), "the share", id.value);
+    expect(tenant.weight > 0, "the weight", id.value);
+    std::vector<PriorityCount> counts;
+    for (const auto& [priority, sandboxes] : priorities_[id]) counts.push_back({priority, sandboxes});
+    expect(tenant.by_priority == counts, "priorities", id.value);
+    const auto children = std::count_if(state_.tenants.begin(), state_.tenants.end(),
+                                        [&](const auto& one) { return one.second.parent == id; });
+    expect(tenant.children == children, "children", id.value);
+    expect(children == 0 || tenant.waiting.empty(), "a family waits", id.value);
+    const bool borrows =
+        children == 0 && placed_[id].sandboxes > 0 && !within(tenant, placed_[id], {});
+    expect(tenant.borrows == borrows, "whether borrows", id.value);
+    borrowers_ += borrows;
+
+    const auto aside = std::count_if(asides_.begin(), asides_.end(),
+                                     [&](const Aside& one) { return one.tenant == id; });
+    expect(aside == (tenant.aside ? 1 : 0), "aside", id.value);
+    bool reclaims = false;
+    if (!tenant.waiting.empty()) {
+      const Held& head = *state_.held.find(tenant.waiting.begin()->second);
+      const bool own = within(tenant, placed_[id], wish(head));
+      reclaims = config_.order == Order::fair && own;
+      if (reclaims) ++reclaimed_[head.pool];
+      if (!tenant.aside && config_.order == Order::fair) {
+        stands(id, tenant, {own ? kOwnGuarantee : kBorrowing, tenant.share, id});
+      } else if (!tenant.aside) {
+        stands(id, tenant, {0, tenant.waiting.begin()->first.ticket, id});
+      }
+    }
+    expect(tenant.reclaims == reclaims, "whether reclaims", id.value);
+    if (!tenant.line.empty()) {
+      const bool room = within(tenant, placed_[id], {1, 1, 0, 1});
+      const std::uint32_t first = tenant.line.begin()->rank;
+      stands(id, tenant, {room ? std::min<std::uint32_t>(first, kFamilyGuarantee) : first,
+                          tenant.share, id});
+    }
+    if (tenant.line.empty() && (tenant.waiting.empty() || tenant.aside)) {
+      expect(tenant.place == Place{}, "has a place, and waits not", id.value);
+    }
+    if (config_.order != Order::fair) expect(tenant.line.empty(), "a family's line", id.value);
+    for (const Place& one : tenant.line) {
+      expect(state_.tenants.at(one.tenant).parent == id && state_.tenants.at(one.tenant).place == one,
+             "the line of family", id.value);
+    }
+  }
+  void stands(TenantId id, const Tenant& tenant, const Place& place) {
+    expect(tenant.place == place, "the place", id.value);
+    const bool in_family = config_.order == Order::fair && tenant.parent;
+    if (!in_family) lines_[TenantId{}].insert(place);
+    if (in_family) expect(state_.tenants.at(tenant.parent).line.contains(place), "in line", id.value);
+  }
+
+  // While all its members have not asked a gang has no speaker, and then the last is it.
+  void look_at_gangs() {
+    expect(state_.gangs.size() == gangs_.size(), "gangs");
+    for (const auto& [key, gang] : gangs_) {
+      const auto found = state_.gangs.find(key);
+      if (found == state_.gangs.end()) return expect(false, "a gang", key.id);
+      expect(found->second == gang, "the gathering", key.id);
+    }
+  }
+
+  void look_at_nodes() {
+    Amounts capacity;
+    std::set<std::pair<Time, NodeId>> lingering;
+    state_.nodes.for_each([&](NodeId id, const Node& node) {
+      capacity.add({node.shape.cpu_millicores, node.shape.memory_bytes,
+                    node.shape.gpus * std::int64_t{1000}, node.shape.sandboxes_max},
+                   1);
+      expect(node.sandboxes == on_node_[id], "the sandboxes on node", id.value);
+      const bool used = node.sandboxes > 0 || node.dedicated || !config_.separate_tenants;
+      if (node.sandboxes > 0) expect(node.phase == NodePhase::owned, "a used node", id.value);
+      if (used) expect(node.deadline == kNever, "a deadline of a used node", id.value);
+      expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
+      if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
+      const bool ends = node.phase == NodePhase::lingering || node.phase == NodePhase::scrubbing;
+      expect(ends == (node.deadline != kNever), "the deadline of node", id.value);
+      if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
+    });
+    expect(state_.capacity == capacity, "the capacity");
+    expect(state_.lingering == lingering, "what lingers");
+  }
+
+  std::vector<Aside> asides() const {
+    std::vector<Aside> out;
+    for (Fifo<Aside> rest = state_.aside; !rest.empty();) out.push_back(rest.pop_front());
+    return out;
+  }
+
+  const State& state_;
+  const Config& config_;
+  const Time now_;
+  const std::vector<Aside> asides_ = asides();
+  std::map<TenantId, Amounts> in_use_, placed_;
+  std::map<TenantId, std::map<Turn, SandboxId>> waits_;
+  std::map<TenantId, std::map<Priority, std::uint32_t>> priorities_;
+  std::map<TenantId, std::set<Place>> lines_;
+  std::map<PoolId, std::uint32_t> reclaimed_;
+  std::map<GangKey, Gathering> gangs_;
+  std::map<NodeId, std::uint32_t> on_node_;
+  std::uint64_t waiting_ = 0;
+  std::uint32_t borrowers_ = 0;
+};
+
+// A root that answers every attempt at random, on nodes that nobody fills.
+struct World {
+  Config config;
+  Tenancy tenancy;
+  Random random;
+  Time now{seconds(1).nanos};
+  std::map<std::uint64_t, SandboxAsked> asked{};  // by sandbox, all that ever were
+  std::map<std::uint64_t, NodeId> nodes{};        // by slot, those that are there
+  std::uint64_t gangs = 0;
+  std::map<std::string, int> seen{};  // what was reached
+
+  World(std::uint64_t key, Config how) : config(how), tenancy(how), random{key, 0} {
+    for (std::uint64_t slot = 1; slot <= 5; ++slot) join(slot);
+    for (std::uint64_t id = 1; id <= 8; ++id) add(id);
+  }
+
+  template <class E>
+  void tell(const E& event) {
+    hear(test::tell(tenancy, now, event));
+  }
+  void hear(const std::vector<Effect>& effects) {
+    for (const auto& attempt : test::said<TryPlace>(effects)) answer(attempt);
+    for (const auto& one : test::said<RefuseSandbox>(effects)) ++seen[rule_name(one.rule)];
+    for (const auto& one : test::said<ScrubNode>(effects)) {
+      ++seen["scrub"];
+      RC_ASSERT(tenancy.state().nodes.find(one.node)->phase == NodePhase::scrubbing);
+    }
+  }
+  void check() {
+    const std::string fault = Inspection(tenancy.state(), config, now).fault;
+    if (!fault.empty()) RC_FAIL(fault);
+  }
+
+  NodeId node_for(TenantId owner) {
+    for (int tries = 0; tries < 4; ++tries) {
+      const auto at = nodes.find(1 + random.below(5));
+      if (at == nodes.end()) return {99};  // one that nobody knows any more
+      const Node& node = *tenancy.state().nodes.find(at->second);
+      if (node.phase == NodePhase::free) return at->second;
+      if (node.phase != NodePhase::scrubbing && node.owner == owner) return at->second;
+    }
+    return {99};
+  }
+  void answer(const TryPlace& attempt) {
+    const SandboxAsked& ask = asked.at(attempt.sandbox.value);
+    RC_ASSERT(attempt.owner_key == tenancy.owner_key(ask.tenant));
+    RC_ASSERT(tenancy.state().held.find(attempt.sandbox)->phase == Phase::trying);
+    const std::uint64_t how = random.below(5);
+    if (how < 2) {
+      ++seen["placed"];
+      std::vector<SandboxId> all{attempt.sandbox};
+      if (ask.gang) {
+        const auto& members = tenancy.gathering(ask.tenant, ask.gang)->members;
+        RC_ASSERT(members.size() == ask.gang.size && members.contains(attempt.sandbox));
+        all.assign(members.begin(), members.end());
+        ++seen["gang"];
+      }
+      for (const SandboxId id : all) tell(SandboxPlaced{id, node_for(attempt.owner_key), false});
+    } else if (how == 2 && !ask.gang) {
+      ++seen["nominated"];
+      tell(SandboxNominated{attempt.sandbox});
+    } else {
+      tell(NotPlaced{attempt.sandbox});
+    }
+  }
+
+  void join(std::uint64_t slot) {
+    NodeShape shape;
+    shape.cpu_millicores = 8000;
+    shape.memory_bytes = std::int64_t{32} << 30;
+    shape.gpus = slot == 3 ? 4 : 0;
+    shape.sandboxes_max = 100;
+    nodes[slot] = {slot | (1 + random.below(1000)) << 32};
+    tell(NodeJoined{nodes[slot], shape, {slot == 5 ? 3ULL : 0ULL}});
+  }
+  void add(std::uint64_t id) {
+    TenantAdded one;
+    one.tenant = {id};
+    one.weight = static_cast<std::uint32_t>(random.below(4));
+    one.shares = random.below(4) == 0;
+    one.parent = {random.below(3) == 0 ? random.below(9) : 0};
+    if (random.below(3) == 0) one.quota.sandboxes = 4;
+    if (random.below(5) == 0) one.quota.cpu_millicores = 6000;
+    if (random.below(5) == 0) one.quota.memory_bytes = std::int64_t{7} << 30;
+    if (random.below(5) == 0) one.quota.gpu_millis = 1000;
+    if (random.below(2) == 0) one.guarantee.cpu_millicores = 1000 * random.below(5);
+    if (random.below(3) == 0) one.guarantee.memory_bytes = random.below(9) << 30;
+    if (random.below(4) == 0) one.guarantee.sandboxes = 2;
+    tell(one);
+  }
+  SandboxAsked fresh() {
+    SandboxAsked one;
+    one.sandbox = {asked.size() + 1};
+    one.tenant = {1 + random.below(9)};
+    one.resources.cpu_millicores = 500 * static_cast<std::int64_t>(random.below(5));
+    one.resources.memory_bytes = static_cast<std::int64_t>(random.below(4)) << 30;
+    if (random.below(4) == 0) one.resources.gpus = 1, one.resources.gpu_millis = 500;
+    one.pool = {random.below(3)};
+    one.priority = static_cast<Priority>(random.below(3));
+    return one;
+  }
+  void ask(const SandboxAsked& one) {
+    asked[one.sandbox.value] = one;
+    tell(one);
+  }
+  // Its members one after the other; now and then one never comes.
+  void ask_gang() {
+    const SandboxAsked first = fresh();
+    const std::uint64_t size = 1 + random.below(3);
+    ++gangs;
+    for (std::uint64_t left = size - (random.below(4) == 0); left > 0; --left) {
+      SandboxAsked one = fresh();
+      one.tenant = first.tenant;
+      one.priority = first.priority;
+      one.pool = first.pool;
+      one.gang = {gangs, static_cast<std::uint32_t>(size)};
+      ask(one);
+      check();
+    }
+  }
+  SandboxId some() { return {1 + random.below(asked.size() + 1)}; }
+  SandboxId some_held() {
+    std::vector<SandboxId> all;
+    tenancy.state().held.for_each([&](SandboxId id, const Held&) { all.push_back(id); });
+    return all.empty() ? SandboxId{1} : all[random.below(all.size())];
+  }
+  // Answers that nobody waits for, late ones and repeated ones.
+  void confuse() {
+    const SandboxId id = some();
+    const Held* held = tenancy.state().held.find(id);
+    switch (random.below(6)) {
+      case 0: return tell(NotPlaced{id});
+      case 1: return tell(SandboxNominated{id});
+      case 2: return held != nullptr && held->phase == Phase::placed
+                         ? tell(SandboxPlaced{id, {1}, false})
+                         : tell(SandboxPlaced{{asked.size() + 7}, {1}, false});
+      case 3: return asked.contains(id.value) && held != nullptr ? tell(asked.at(id.value)) : void();
+      case 4: return tell(NodeScrubbed{{1 + random.below(5)}});
+      default: return tell(NextAttempt{});
+    }
+  }
+  void settle_nominated() {
+    const SandboxId id = some_held();
+    const Held* held = tenancy.state().held.find(id);
+    if (held == nullptr || held->phase != Phase::nominated) return tell(NominationLost{id});
+    if (random.below(2) == 0) {
+      tell(NominationLost{id});
+    } else {
+      tell(SandboxPlaced{id, node_for(tenancy.owner_key(held->tenant)), false});
+    }
+  }
+  void round() {
+    tell(CapacityFreed{});
+    int attempts = 0;
+    while (tenancy.round_open()) {
+      tell(NextAttempt{});
+      check();
+      RC_ASSERT(++attempts < 1000);
+    }
+  }
+  void pass() {
+    const Time end = now + seconds(1 + static_cast<std::int64_t>(random.below(200)));
+    while (tenancy.state().wake <= end) {
+      now = std::max(now, tenancy.state().wake);
+      tell(Woken{});
+      check();
+    }
+    now = end;
+  }
+  void scrubbed() {
+    for (const auto& [slot, id] : nodes) {
+      const Node& node = *tenancy.state().nodes.find(id);
+      if (node.phase != NodePhase::scrubbing || random.below(2) == 0) continue;
+      const auto effects = test::tell(tenancy, now, NodeScrubbed{id});
+      RC_ASSERT(test::said<SetOwner>(effects).at(0) == (SetOwner{id, {}, true}));
+    }
+  }
+  void act() {
+    switch (random.below(13)) {
+      case 0: case 1: case 2: ask(fresh()); break;
+      case 3: ask_gang(); break;
+      case 4: case 5: tell(SandboxEnded{some_held()}); break;
+      case 6: tell(SandboxCancelled{random.below(3) == 0 ? some() : some_held()}); break;
+      case 7: case 8: round(); break;
+      case 9: pass(); break;
+      case 10: confuse(); break;
+      case 11: settle_nominated(); break;
+      default: scrubbed(); break;
+    }
+    check();
+  }
+};
+
+Config any_config() {
+  Config config;
+  config.order = *rc::gen::element(Order::fair, Order::fair, Order::first_come, Order::quotas);
+  config.tries_per_event = *rc::gen::inRange(1u, 5u);
+  config.owner_linger = seconds(*rc::gen::element(0, 60));
+  config.separate_tenants = *rc::gen::element(true, true, false);
+  config.bypass_max = seconds(*rc::gen::element(0, 100, 300));
+  config.pending_max = *rc::gen::element(2u, 1000u);
+  config.pending_per_tenant_max = *rc::gen::element(1u, 1000u);
+  return config;
+}
+
+RC_GTEST_PROP(Tenancy, WhatItDerivesStaysRight, (std::uint64_t key)) {
+  World world(key, any_config());
+  for (int i = 0; i < 150; ++i) world.act();
+}
+
+// What a tenant is told anew counts from then on, whatever it has.
+RC_GTEST_PROP(Tenancy, WhatItDerivesStaysRightWhenTenantsChange, (std::uint64_t key)) {
+  World world(key, any_config());
+  for (int i = 0; i < 100; ++i) {
+    world.act();
+    if (i % 5 != 0) continue;
+    world.add(1 + world.random.below(9));
+    world.check();
+  }
+}
+
+// Everything is given back once all have ended.
+RC_GTEST_PROP(Tenancy, NothingIsLeftOfWhatHasEnded, (std::uint64_t key)) {
+  World world(key, any_config());
+  for (int i = 0; i < 80; ++i) world.act();
+  for (const auto& [id, ask] : world.asked) world.tell(SandboxEnded{{id}});
+  const State& state = world.tenancy.state();
+  RC_ASSERT(state.held.size() == 0u && state.gangs.empty() && state.aged.empty());
+  RC_ASSERT(state.reclaimed.empty() && state.borrowers == 0u && state.line.empty());
+  world.pass();
+  world.check();
+}
+
+// Guards the properties above against a world that reaches too little.
+TEST(TenancyProperty, RandomWorldsReachEveryAnswer) {
+  std::map<std::string, int> seen;
+  for (std::uint64_t key = 0; key < 120; ++key) {
+    Config config;
+    config.order = static_cast<Order>(key % 3);
+    config.pending_max = key % 2 == 0 ? 2 : 1000;
+    config.pending_per_tenant_max = 1;
+    World world(key, config);
+    for (int i = 0; i < 150; ++i) world.act();
+    for (const auto& [what, count] : world.seen) seen[what] += count;
+  }
+  for (const char* what : {"unknown_tenant", "quota_cpu", "quota_memory", "quota_gpu", "quota_sandboxes",
+                           "pending_limit", "pending_limit_of_tenant", "placed", "gang",
+                           "nominated", "scrub"}) {
+    EXPECT_GE(seen[what], 4) << what;
+  }
+}
+
+}  // namespace
+}  // namespace chalk::tenancy
