@@ -20,9 +20,8 @@ struct Plain {
   Config config;
   GroupPolicy policy;
   std::vector<Demand> reports{};
-  std::vector<std::int64_t> busy{};  // at each report: the total of calls in service
   Demand last{};
-  std::int64_t busy_total = 0, ready = 0, starting = 0, stopping = 0;
+  std::int64_t ready = 0, starting = 0, stopping = 0;
   Time stop_asked{};
   std::uint64_t answered = 0;  // fixed
   bool panic = false;          // kpa
@@ -38,7 +37,7 @@ struct Plain {
   std::int64_t mean(Time now, Duration window, bool in_service) const {
     if (reports.empty()) return 0;
     const auto total = [&](std::size_t i) {
-      return in_service ? busy[i] : reports[i].concurrency_ns;
+      return in_service ? reports[i].busy_ns : reports[i].concurrency_ns;
     };
     const Time from = std::max(now - window, reports.front().at);
     const std::int64_t level = last.in_flight + (in_service ? 0 : std::int64_t{last.queued});
@@ -176,24 +175,16 @@ struct Plain {
 
   std::vector<Effect> report(Time now, const Demand& next) {
     const bool less = next.arrivals < last.arrivals || next.holds < last.holds ||
-                      next.reloads < last.reloads || next.concurrency_ns < last.concurrency_ns;
+                      next.reloads < last.reloads || next.concurrency_ns < last.concurrency_ns ||
+                      next.busy_ns < last.busy_ns;
     if (next.at < last.at || (next.at == last.at && less)) return {};
     if (less) {  // another gateway, which counts from nothing
       reports.clear();
-      busy.clear();
       answered = 0;
       last = {};
       last.at = next.at;
     }
-    if (policy.kind != Kind::fixed) {
-      const std::int64_t all = next.concurrency_ns - last.concurrency_ns;
-      const bool waited = last.queued + next.queued != 0 || next.holds != last.holds;
-      const std::int64_t served =
-          (std::int64_t{last.in_flight} + next.in_flight) * ((next.at - last.at).nanos / 2);
-      busy_total += waited ? std::min(all, served) : all;
-      reports.push_back(next);
-      busy.push_back(busy_total);
-    }
+    if (policy.kind != Kind::fixed) reports.push_back(next);
     last = next;
     if (next.at >= stop_asked + config.tick) settle();
     return look(now);
@@ -234,6 +225,7 @@ struct World {
   }
   void count() {
     demand.concurrency_ns += (std::int64_t{demand.in_flight} + demand.queued) * (now - counted).nanos;
+    demand.busy_ns += std::int64_t{demand.in_flight} * (now - counted).nanos;
     counted = now;
     demand.at = now;
   }
