@@ -1,8 +1,12 @@
 #include "adapters/api/translate.h"
 
+#include <charconv>
+#include <optional>
+
 #include "adapters/api/ids.h"
 #include "adapters/api/shown.h"
 #include "adapters/api/unsupported.h"
+#include "model/core/digest.h"
 
 namespace chalk::api {
 namespace {
@@ -121,6 +125,48 @@ Checked check_tags(const Variables& tags) {
       return invalid("tags: found " + shown(name) + " with " + std::to_string(value.size()) +
                      " bytes, expected names and values of at most " +
                      std::to_string(kTagBytesMax) + " bytes");
+    }
+  }
+  return {};
+}
+
+// A whole number without sign or anything behind it.
+std::optional<std::uint32_t> read_whole(std::string_view text) {
+  std::uint32_t number = 0;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (read.ec != std::errc{} || read.ptr != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+Checked read_gang(const std::string& text, Asked& asked) {
+  const std::size_t slash = text.rfind('/');
+  const auto size = read_whole(slash == std::string::npos ? "" : text.substr(slash + 1));
+  if (slash == 0 || !size || *size < 2 || *size > kGangSizeMax) {
+    return invalid("tags: " + std::string(kGangTag) + ": found " + shown(text) +
+                   ", expected NAME/SIZE with a size of 2 to " + std::to_string(kGangSizeMax));
+  }
+  Digest name;
+  name.add(std::string_view(text).substr(0, slash));
+  asked.gang = {name.value(), *size};
+  return {};
+}
+
+Checked read_reserved_tags(const Variables& tags, Asked& asked) {
+  for (const auto& [name, value] : tags) {
+    if (!name.starts_with(kTagsReserved)) continue;
+    if (name == kGangTag) {
+      if (auto good = read_gang(value, asked); !good) return good;
+    } else if (name == kPriorityTag) {
+      const auto priority = read_whole(value);
+      if (!priority || *priority > kPriorityMax) {
+        return invalid("tags: " + name + ": found " + shown(value) +
+                       ", expected a whole number of 0 to " + std::to_string(kPriorityMax));
+      }
+      asked.priority = static_cast<Priority>(*priority);
+    } else {
+      return invalid("tags: found " + shown(name) + "; of the names that begin with " +
+                     std::string(kTagsReserved) + " there are " + std::string(kPriorityTag) +
+                     " and " + std::string(kGangTag));
     }
   }
   return {};
@@ -276,6 +322,9 @@ std::expected<Asked, Objection> translate(const wire::ChalkContainerSpec& spec) 
     return std::unexpected(good.error());
   }
   if (auto good = check_tags(spec.tags()); !good) return std::unexpected(good.error());
+  if (auto good = read_reserved_tags(spec.tags(), asked); !good) {
+    return std::unexpected(good.error());
+  }
   if (auto good = read_resources(spec.resources(), asked); !good) {
     return std::unexpected(good.error());
   }

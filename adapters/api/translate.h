@@ -4,12 +4,14 @@
 #pragma once
 #include <expected>
 #include <string>
+#include <string_view>
 
 #include "adapters/images/image.h"
 #include "adapters/records/records.h"
 #include "chalk/container/v1/service.pb.h"
 #include "chalk/node/v1/node.pb.h"
 #include "model/core/resources.h"
+#include "model/protocol/protocol.h"
 
 namespace chalk::api {
 
@@ -34,6 +36,12 @@ inline constexpr std::size_t kVariableBytesMax = 64u << 10;
 inline constexpr std::size_t kVariablesBytesMax = 256u << 10;  // all together
 inline constexpr std::size_t kTagsMax = 100;
 inline constexpr std::size_t kTagBytesMax = 1'024;  // of a name or a value
+inline constexpr std::uint32_t kGangSizeMax = 1'000;
+
+// ---- tags that mean something; the public specification has no fields of its own for these
+inline constexpr std::string_view kTagsReserved = "chalk.";       // no other may begin so
+inline constexpr std::string_view kPriorityTag = "chalk.priority";  // "0" to "1000"
+inline constexpr std::string_view kGangTag = "chalk.gang";          // "NAME/SIZE"
 
 struct Objection {
   enum class Why {
@@ -50,6 +58,8 @@ struct Asked {
   Resources resources;
   Duration lifetime;  // 0: until somebody ends it
   bool restart = false;  // by its node, when it ends by itself
+  Priority priority = 0;
+  Gang gang;
   node::v1::SandboxPayload payload;  // without image, environment, created_by
 };
 

@@ -31,9 +31,9 @@ struct ProcessFlags {
 };
 
 struct RunFlags : ProcessFlags {
-  std::string image, cpu, memory, disk, gpu, name, lifetime;
+  std::string image, cpu, memory, disk, gpu, name, lifetime, gang;
   std::vector<std::string> tags;
-  int port = 0;
+  int port = 0, priority = 0;
   bool detach = false, remove = false, keep = false, restart = false;
 };
 
@@ -111,6 +111,13 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
       throw Stop("--tag: found \"" + harmless(tag) + "\", expected NAME=VALUE");
     }
     (*spec.mutable_tags())[tag.substr(0, equals)] = tag.substr(equals + 1);
+  }
+  if (flags.priority != 0) (*spec.mutable_tags())["chalk.priority"] = std::to_string(flags.priority);
+  if (!flags.gang.empty()) {
+    if (flags.gang.find('/') == std::string::npos) {
+      throw Stop("--gang: found \"" + harmless(flags.gang) + "\", expected NAME/SIZE, such as train/8");
+    }
+    (*spec.mutable_tags())["chalk.gang"] = flags.gang;
   }
   if (!flags.cpu.empty()) spec.mutable_resources()->set_cpu(checked_cpu(flags.cpu));
   if (!flags.memory.empty()) {
@@ -378,6 +385,11 @@ void add_run(CLI::App& compute, Invocation& invocation) {
   app.add_option("--port", run->port, "publish this port of the sandbox; inspect says the address");
   app.add_option("--tag", run->tags, "NAME=VALUE kept with the sandbox; may be given again")
       ->allow_extra_args(false);
+  app.add_option("--priority", run->priority,
+                 "0 to 1000: where there is no room, less important ones of yours make way")
+      ->check(CLI::Range(0, 1000));
+  app.add_option("--gang", run->gang,
+                 "NAME/SIZE: starts when so many of this name have room at once, and ends with them");
   app.add_flag("-d,--detach", run->detach, "print the sandbox's id once it runs, and leave it");
   app.add_flag("--restart", run->restart,
                "with --detach: begin the command again whenever it ends, after a pause that doubles");

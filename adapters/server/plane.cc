@@ -183,6 +183,8 @@ Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   request.lifetime = ask.lifetime;
   request.payload = ask.payload;
   request.restart = ask.restart;
+  request.priority = ask.priority;
+  request.gang = ask.gang;
   std::future<Answer> answer;
   {
     const std::lock_guard lock(s.mutex);

@@ -43,6 +43,8 @@ struct SandboxAsk {
   Duration lifetime;
   std::string payload;
   bool restart = false;  // by its node, when it ends by itself
+  Priority priority = 0;
+  Gang gang = {};
 };
 
 struct NodeView {  // what control knows of a node

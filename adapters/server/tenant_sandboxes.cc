@@ -102,6 +102,8 @@ Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
   ask.pool = PoolId{};
   ask.lifetime = asked->lifetime;
   ask.restart = asked->restart;
+  ask.priority = asked->priority;
+  ask.gang = asked->gang;
   ask.payload = asked->payload.SerializeAsString();
   services_.plane.add_tenant(ask.tenant);
   const auto id = services_.plane.create(ask);

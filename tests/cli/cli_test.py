@@ -33,10 +33,10 @@ def chalk(*words, stdin=b"", environment=None, timeout=PATIENCE):
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
 
 
-def start(*words, **options):
+def start(*words, environment=None, **options):
     """A chalk that runs beside the test; whoever starts it ends it."""
     options.setdefault("stdin", subprocess.DEVNULL)
-    return subprocess.Popen([CHALK, *map(str, words)], env=STACK.environment(), stdout=subprocess.PIPE,
+    return subprocess.Popen([CHALK, *map(str, words)], env=environment or STACK.environment(), stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **options)
 
 
@@ -127,7 +127,8 @@ class Words(Case):
         nobody = {"PATH": os.environ["PATH"]}
         for option, value in (("--cpu", "many"), ("--cpu", "0"), ("--memory", "1Qi"), ("--disk", "-1"),
                               ("--lifetime", "soon"), ("--timeout", "0s"), ("--port", "70000"),
-                              ("--tag", "x"), ("--env", "=x"), ("--env", "NOT_SET_HERE")):
+                              ("--tag", "x"), ("--priority", "1001"), ("--gang", "pair"),
+                              ("--env", "=x"), ("--env", "NOT_SET_HERE")):
             self.bad("compute", "run", option, value, IMAGE, "--", "true", says=option, environment=nobody)
         self.bad("compute", "run", "--detach", "-i", IMAGE, "--", "true", says="--detach", environment=nobody)
         self.bad("compute", "run", "-it", IMAGE, "--", "true", says="terminal", environment=nobody)
@@ -683,6 +684,45 @@ class Elsewhere(Case):
         self.assertEqual(self.read_json("admin", "status", environment=good)["nodes"], 0)
         self.bad("admin", "status", environment=environment, says="cannot do this now")
         self.bad("admin", "status", environment={**environment, "SSL_CERT_FILE": "/no/such"}, says="/no/such")
+
+    def small_node(self):
+        """A Chalk with one node of two CPUs."""
+        second = second_stack(self, node_args=["--cpu", "2"])
+        second.start_server()
+        second.start_node()
+        second.wait_node()
+        return second.environment()
+
+    def test_a_less_important_sandbox_makes_way(self):
+        environment = self.small_node()
+
+        def run(cpu, priority):
+            return self.good("compute", "run", "-d", "--cpu", cpu, "--priority", priority, IMAGE, "--", "sleep", "1000",
+                             environment=environment).strip()
+        less, least, most = run("1", "7"), run("1", "5"), run("1", "9")
+        about = {one: self.read_json("compute", "inspect", one, environment=environment) for one in (less, least, most)}
+        self.assertEqual([about[one]["status"] for one in (less, most)], ["running", "running"])
+        self.assertIn("made way", str(about[least]))
+
+    def test_a_gang_starts_and_ends_together(self):
+        environment = self.small_node()
+
+        def begin():
+            member = start("compute", "run", "-d", "--cpu", "1", "--gang", "pair/2", IMAGE, "--", "sleep", "1000",
+                           environment=environment)
+            self.addCleanup(member.kill)
+            return member
+        first = begin()
+        time.sleep(3)
+        (waits,) = self.read_json("compute", "ls", environment=environment)
+        self.assertNotEqual(waits["status"], "running", "there is room for it, but not for the other")
+        second = begin()
+        ids = [member.communicate(timeout=PATIENCE)[0].decode().strip() for member in (first, second)]
+        self.assertEqual(ids[0], waits["id"])
+        self.good("compute", "stop", ids[0], "--grace", "0", environment=environment)
+        until("both have ended", lambda: not self.read_json("compute", "ls", environment=environment))
+        other = self.read_json("compute", "inspect", ids[1], environment=environment)
+        self.assertIn("another sandbox of its gang ended", str(other))
 
     def test_a_command_outlives_the_server(self):
         second = second_stack(self)

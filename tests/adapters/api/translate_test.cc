@@ -19,6 +19,23 @@ wire::ChalkContainerSpec usual() {
   return spec;
 }
 
+TEST(Translate, PrioritiesAndGangsAreTags) {
+  auto spec = usual();
+  (*spec.mutable_tags())["chalk.priority"] = "1000";
+  (*spec.mutable_tags())["chalk.gang"] = "train/a/8";
+  (*spec.mutable_tags())["team"] = "chalk.";
+  auto asked = translate(spec);
+  ASSERT_TRUE(asked) << asked.error().message;
+  EXPECT_EQ(asked->priority, 1000);
+  EXPECT_EQ(asked->gang.size, 8u);
+  const std::uint64_t id = asked->gang.id;
+  EXPECT_EQ(translate(spec)->gang.id, id);
+  (*spec.mutable_tags())["chalk.gang"] = "train/b/8";
+  EXPECT_NE(translate(spec)->gang.id, id);
+  EXPECT_FALSE(translate(usual())->gang);
+  EXPECT_EQ(translate(usual())->priority, 0);
+}
+
 // The objection to it; empty when there is none.
 std::string objection(const wire::ChalkContainerSpec& spec) {
   const auto asked = translate(spec);
@@ -130,6 +147,17 @@ const Bad kBad[] = {
        for (int i = 0; i < 1'000; ++i) (*s.mutable_tags())["t" + std::to_string(i)] = "x";
      },
      "tags: found 1000"},
+    {"a priority that is none", [](Spec& s) { (*s.mutable_tags())["chalk.priority"] = "high"; },
+     "chalk.priority: found \"high\", expected a whole number of 0 to 1000"},
+    {"a priority of 1001", [](Spec& s) { (*s.mutable_tags())["chalk.priority"] = "1001"; }, "0 to 1000"},
+    {"a priority below nothing", [](Spec& s) { (*s.mutable_tags())["chalk.priority"] = "-1"; }, "0 to 1000"},
+    {"a gang without a size", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train"; },
+     "chalk.gang: found \"train\", expected NAME/SIZE"},
+    {"a gang without a name", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "/2"; }, "NAME/SIZE"},
+    {"a gang of one", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1"; }, "2 to 1000"},
+    {"a gang of 10^12", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1000000000000"; }, "2 to 1000"},
+    {"a mistyped tag", [](Spec& s) { (*s.mutable_tags())["chalk.prority"] = "1"; },
+     "there are chalk.priority and chalk.gang"},
     {"negative cpu", [](Spec& s) { s.mutable_resources()->set_cpu("-1"); }, "resources.cpu: found \"-1\""},
     {"no cpu", [](Spec& s) { s.mutable_resources()->set_cpu("0"); }, "expected from 10m"},
     {"an empty cpu", [](Spec& s) { s.mutable_resources()->set_cpu(""); }, "expected an amount"},
