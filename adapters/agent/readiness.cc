@@ -1,6 +1,5 @@
 #include "adapters/agent/readiness.h"
 
-#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <poll.h>
@@ -228,7 +227,7 @@ Result<std::optional<std::string>> Readiness::advance(SandboxId sandbox, Watch& 
 void Readiness::call_health(SandboxId sandbox, Watch& watch) {
   auto call = std::make_shared<Call>();
   call->sandbox = sandbox;
-  call->channel = grpc::CreateInsecureChannelFromFd("sandbox", std::exchange(watch.socket, -1));
+  call->channel = health_channel(std::exchange(watch.socket, -1));
   call->stub = std::make_unique<grpc::GenericStub>(call->channel);
   call->question = health_question(watch.what.grpc_service());
   const auto left = watch.due - Clock::now();
