@@ -264,7 +264,7 @@ void Functions::on(Time now, const Woken&, Effects& effects) {
       changed(now, group, timer.key.group);
       group.active = group.in_flight + group.queue.size() != 0;
       report(now, group, effects);
-      if (!group.active) continue;  // this was the last report, of zero
+      if (!group.active || group.routing.report_interval.nanos <= 0) continue;  // of zero: the last
       group.report_at = now + group.routing.report_interval;
       state_.timers.arm(group.report_at, timer.key);
     }

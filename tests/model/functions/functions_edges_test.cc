@@ -269,6 +269,18 @@ TEST(Functions, AWaitingCallIsReportedWhenItsReplicaGoes) {
   EXPECT_EQ(gone[0].demand.ready, 0u);
 }
 
+// A group that is to report nothing by itself still tells of calls that wait, each crowd once.
+TEST(Functions, WithoutAnIntervalACrowdIsToldOnce) {
+  GroupRouting quiet = routing();
+  quiet.report_interval = {};
+  Functions functions = with(quiet);
+  EXPECT_EQ(said<ReportDemand>(tell(functions, at(1), RequestArrived{{1}, kGroup})).size(), 1u);
+  EXPECT_TRUE(said<ReportDemand>(tell(functions, at(1), RequestArrived{{2}, kGroup})).empty());
+  const auto reports = said<ReportDemand>(run_until(functions, at(50)));
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].demand.queued, 2u);
+}
+
 // ---- keeping
 
 GroupRouting greedy(std::uint64_t of_group, std::uint32_t least = 0) {
