@@ -131,6 +131,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   }
   if (!group.known) group.changed = now;
   group.known = true;
+  if (group.routing.concurrency > concurrency_before) list_all(group, index);
   if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
     while (group.first != 0 && !group.queue.empty())
       take_queued(now, group, group.first - 1, false, effects);
@@ -396,6 +397,15 @@ void Functions::list_first(Group& group, std::uint32_t slot) {
   if (group.first != 0) state_.replicas.in_slot(group.first - 1).previous = slot + 1;
   if (group.last == 0) group.last = slot + 1;
   group.first = slot + 1;
+}
+
+// After more calls at once are allowed: those that were full have a free slot.
+void Functions::list_all(Group& group, std::uint32_t index) {
+  for (const auto& [sandbox, id] : state_.by_sandbox) {
+    const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
+    const Replica& replica = state_.replicas.in_slot(slot);
+    if (replica.group == index && !replica.listed && !replica.draining) list_first(group, slot);
+  }
 }
 
 void Functions::unlist(Group& group, std::uint32_t slot) {

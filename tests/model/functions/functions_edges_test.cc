@@ -68,6 +68,20 @@ TEST(Functions, TheHighestConcurrencyWinsWhileReplicasLive) {
   EXPECT_EQ(group(functions).routing.concurrency, 5u);
 }
 
+// One that was full has slots from then on, for those that wait and for those that come.
+TEST(Functions, AHigherConcurrencyCountsForReplicasThatAreThere) {
+  Functions functions = with(routing(), 1);
+  ASSERT_EQ(arrive(functions, at(1), 1).size(), 1u);
+  EXPECT_TRUE(arrive(functions, at(2), 2).empty());
+  GroupRouting how = routing();
+  how.concurrency = 3;
+  const auto served = said<Dispatch>(tell(functions, at(3), how));
+  ASSERT_EQ(served.size(), 1u);
+  EXPECT_EQ(served[0].request, RequestId{2});
+  EXPECT_EQ(arrive(functions, at(4), 3).size(), 1u);
+  EXPECT_TRUE(arrive(functions, at(4), 4).empty());
+}
+
 TEST(Functions, TotalsSayWhatCameWasRefusedWaitedAndPeaked) {
   GroupRouting how = routing();
   how.concurrency = 2;
