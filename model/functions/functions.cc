@@ -132,7 +132,8 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (!group.known) group.changed = now;
   group.known = true;
   if (group.routing.concurrency > concurrency_before) list_all(group, index);
-  if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
+  if (group.routing.delayed_warm_start && group.first != 0 && !group.queue.empty()) {
+    changed(now, group, index);  // who waited for a start of its own need not any more
     while (group.first != 0 && !group.queue.empty())
       take_queued(now, group, group.first - 1, false, effects);
   }

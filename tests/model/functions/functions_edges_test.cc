@@ -82,6 +82,23 @@ TEST(Functions, AHigherConcurrencyCountsForReplicasThatAreThere) {
   EXPECT_TRUE(arrive(functions, at(4), 4).empty());
 }
 
+// A call that waited until the rule was another has been in service since then, not before.
+TEST(Functions, ACallThatARuleLetsInIsInServiceFromThenOn) {
+  GroupRouting how = routing();
+  how.delayed_warm_start = false;
+  Functions functions = with(how, 1);
+  const auto first = arrive(functions, at(0), 1);
+  arrive(functions, at(0), 2);
+  tell(functions, at(10), RequestFinished{first.at(0).replica});
+  how.delayed_warm_start = true;
+  run_until(functions, at(20) - nanoseconds(1));
+  EXPECT_EQ(said<Dispatch>(tell(functions, at(20), how)).size(), 1u);
+  const auto reports = said<ReportDemand>(run_until(functions, at(30)));
+  ASSERT_FALSE(reports.empty());
+  const Demand& last = reports.back().demand;
+  EXPECT_EQ(last.busy_ns, seconds(10).nanos + (last.at - at(20)).nanos);
+}
+
 TEST(Functions, TotalsSayWhatCameWasRefusedWaitedAndPeaked) {
   GroupRouting how = routing();
   how.concurrency = 2;
