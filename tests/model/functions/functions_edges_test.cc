@@ -336,6 +336,43 @@ TEST(KeepAlive, GreedyDualLeavesTheMinimumOutOfItsBudget) {
   EXPECT_EQ(functions.state().idle.bytes(), 1LL << 30);
 }
 
+// Frequency is of the time since a group last had none: one of two that goes does not end it.
+TEST(KeepAlive, GreedyDualForgetsHowOftenWhenTheLastHasGone) {
+  for (const std::uint64_t had : {1u, 2u}) {
+    Config config;
+    config.idle_bytes_max = static_cast<std::int64_t>(had);  // each counts as a byte
+    Functions functions(config);
+    for (const std::uint64_t id : {1u, 2u}) {
+      GroupRouting how = greedy(id);
+      how.memory_bytes = 0;
+      tell(functions, at(0), how);
+    }
+    const auto serve = [&](std::uint64_t id, int times) {
+      for (int i = 0; i < times; ++i) {
+        const auto call = said<Dispatch>(tell(functions, at(1), RequestArrived{{9}, {id}}));
+        ASSERT_EQ(call.size(), 1u);
+        tell(functions, at(1), RequestFinished{call[0].replica});
+      }
+    };
+    for (std::uint64_t n = 1; n <= had; ++n) tell(functions, at(0), ReplicaReady{{1}, {n}});
+    serve(1, 3);
+    EXPECT_EQ(functions.state().groups[0].frequency, 3u);
+    for (std::uint64_t call = 1; call <= 5; ++call) tell(functions, at(1), RequestArrived{{call}, {2}});
+    tell(functions, at(1), ReplicaReady{{2}, {7}});
+    std::vector<std::uint64_t> went;
+    for (int i = 0; i < 5; ++i) {
+      const auto done = tell(functions, at(2), RequestFinished{functions.state().by_sandbox.at({7})});
+      for (const std::uint64_t one : returned(done)) went.push_back(one);
+    }
+    EXPECT_EQ(went.size(), 1u);
+    EXPECT_EQ(functions.state().groups[0].ready, had - 1);
+    EXPECT_EQ(functions.state().groups[0].frequency, had == 1 ? 0u : 3u);
+    EXPECT_EQ(functions.state().groups[1].frequency, 5u);
+    tell(functions, at(3), DrainReplicas{{2}, 1});
+    EXPECT_EQ(functions.state().groups[1].frequency, 5u) << "only memory makes it forget";
+  }
+}
+
 TEST(KeepAlive, GreedyDualFillsItsBudgetToTheLastByte) {
   Config config;
   config.idle_bytes_max = 3LL << 30;
