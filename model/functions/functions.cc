@@ -122,7 +122,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (state_.groups.size() <= index) state_.groups.resize(index + 1);
   Group& group = state_.groups[index];
   const std::uint32_t concurrency_before = group.routing.concurrency;
-  const bool other_habit = rule_of(routing) != rule_of(group.routing) || !group.known;
+  const bool other_habit = rule_of(routing) != rule_of(group.routing);
   group.routing = routing;
   group.routing.concurrency = std::max(1u, routing.concurrency);
   group.queue.set_order(routing.queue_order);
