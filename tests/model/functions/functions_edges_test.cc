@@ -82,6 +82,22 @@ TEST(Functions, AHigherConcurrencyCountsForReplicasThatAreThere) {
   EXPECT_TRUE(arrive(functions, at(4), 4).empty());
 }
 
+TEST(Functions, AHigherConcurrencyIsOfItsOwnGroup) {
+  Functions functions = with(routing(), 1);
+  GroupRouting other = routing();
+  other.group = {2};
+  tell(functions, at(0), other);
+  tell(functions, at(0), ReplicaReady{{2}, {7}});
+  ASSERT_EQ(said<Dispatch>(tell(functions, at(1), RequestArrived{{1}, {2}})).size(), 1u);
+  ASSERT_EQ(arrive(functions, at(1), 2).size(), 1u);
+  GroupRouting how = routing();
+  how.concurrency = 2;
+  tell(functions, at(2), how);
+  EXPECT_TRUE(said<Dispatch>(tell(functions, at(3), RequestArrived{{3}, {2}})).empty());
+  EXPECT_EQ(arrive(functions, at(3), 4).at(0).sandbox, SandboxId{1});
+  EXPECT_TRUE(arrive(functions, at(3), 5).empty());
+}
+
 // A call that waited until the rule was another has been in service since then, not before.
 TEST(Functions, ACallThatARuleLetsInIsInServiceFromThenOn) {
   GroupRouting how = routing();

@@ -602,6 +602,7 @@ TEST(Tenancy, AGangBorrowsAsAWhole) {
   const auto refused = said<RefuseSandbox>(tell(tenancy, at(1), third));
   ASSERT_EQ(refused.size(), 1u) << "three are more than the whole guarantee";
   EXPECT_EQ(refused[0].rule, Rule::quota_cpu);
+  EXPECT_EQ(tenancy.in_use({1}).sandboxes, 4) << "what is refused is not held";
 }
 
 TEST(Tenancy, WhatFailsForAGangMayDoForOne) {
@@ -696,6 +697,7 @@ TEST(Tenancy, AFailureSpeaksForItsTenantsOwnThatIsNoMoreImportant) {
     // In this round the failure is of 3 or of 2 again, and the head of tenant 1 is `head`.
     ASSERT_EQ(asks(3, c.tenant, c.failed).size(), 1u);
     fails(3);
+    EXPECT_EQ(tenancy.state().aside.size(), c.tenant) << "each tenant is aside once";
     tell(tenancy, at(0), SandboxCancelled{{3}});
     if (c.head > 1) {
       for (const auto& one : asks(4, 1, c.head)) tell(tenancy, at(0), SandboxNominated{one.sandbox});
@@ -745,6 +747,37 @@ TEST(Tenancy, AFamilyStaysWhereItIs) {
   tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}, {1}});
   EXPECT_EQ(tenancy.state().tenants.at({2}).children, 0u);
   EXPECT_EQ(tenancy.state().tenants.at({1}).children, 1u);
+}
+
+// What a family counts is its members': more may join while they have anything.
+TEST(Tenancy, AFamilyWhoseMembersHaveSomethingTakesMore) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {1}});
+  place(tenancy, 1, 2);
+  tell(tenancy, at(1), TenantAdded{{3}, {}, 1, false, {}, {1}});
+  EXPECT_EQ(tenancy.state().tenants.at({3}).parent, TenantId{1});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).children, 2u);
+  tell(tenancy, at(1), TenantAdded{{4}, {}, 1, false, {}, {2}});
+  EXPECT_EQ(tenancy.state().tenants.at({4}).parent, TenantId{}) << "who has something is no family";
+}
+
+// A family whose guarantee has no room left, in any one dimension, stands as its members do.
+TEST(Tenancy, AFamilyWithoutRoomInItsGuaranteeBorrows) {
+  struct Case {
+    Amounts guarantee;
+    Rank rank;
+  };
+  for (const Case& c : {Case{{.cpu_millicores = 1000}, kBorrowing}, Case{{.cpu_millicores = 1001}, kFamilyGuarantee},
+                        Case{{.memory_bytes = 1 << 30}, kBorrowing},
+                        Case{{.memory_bytes = (1 << 30) + 1}, kFamilyGuarantee},
+                        Case{{.sandboxes = 1}, kBorrowing}, Case{{.sandboxes = 2}, kFamilyGuarantee}}) {
+    Tenancy tenancy(Config{});
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, c.guarantee});
+    tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {1}});
+    place(tenancy, 1, 2);
+    make_wait(tenancy, 2, 2);
+    EXPECT_EQ(tenancy.state().tenants.at({1}).place.rank, c.rank);
+  }
 }
 
 TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {
