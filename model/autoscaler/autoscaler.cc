@@ -40,7 +40,6 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
     group->holds_answered = 0;
     group->finished = 0;
     group->last = {};
-    group->last.at = demand.at;
   }
   if (group->policy.kind != Kind::fixed) learn(now, *group, demand);
   group->last = demand;
@@ -143,8 +142,8 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
 void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
   std::uint64_t count = group.last.holds + group.last.reloads - group.holds_answered;
-  Why why = count != 0 && group.last.queued == 0 ? Why::expected_call : Why::held_calls;
-  if (count == 0 && group.last.queued > group.starting * group.policy.concurrency && have == 0) {
+  Why why = group.last.queued == 0 ? Why::expected_call : Why::held_calls;
+  if (count == 0 && group.last.queued != 0 && have == 0) {
     count = 1;  // its start failed: somebody still waits
   }
   if (have + count < group.policy.min_replicas) {

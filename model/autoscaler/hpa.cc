@@ -18,7 +18,8 @@ Autoscaler::Wish Autoscaler::wish_of_hpa(Time now, Group& group) const {
   if (now < group.sync_at) return stay;
   group.sync_at = now + config_.hpa_sync;
   const std::int64_t plan = stay.replicas;
-  const std::int64_t slot = std::int64_t{group.policy.concurrency} * group.policy.target_permille;
+  const std::int64_t slot = std::max<std::int64_t>(
+      1, std::int64_t{group.policy.concurrency} * group.policy.target_permille);
   // How many replicas the measured use would load to the target.
   const std::int64_t needed = (busy + slot - 1) / slot;
   const auto far = [&](std::int64_t replicas) {

@@ -32,7 +32,7 @@ Autoscaler::Wish Autoscaler::wish_of_kpa(Time now, Group& group) const {
     if (!group.panic) group.panic_desired = 0;
     group.panic = true;
     group.panic_until = now + config_.stable_window;
-  } else if (group.panic && now > group.panic_until) {
+  } else if (now > group.panic_until) {
     group.panic = false;
   }
   Wish wish{static_cast<std::uint32_t>(wish_stable), Why::stable_average, stable};
@@ -72,7 +72,7 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
   const std::int64_t since = (now - end.at).nanos;
   Wide total = Wide{total_of(end) - total_of(*begin)} + Wide{level} * since;
   std::int64_t span = (now - begin->at).nanos;
-  if (begin->at < from && end.at >= from && end.at > begin->at) {
+  if (begin->at < from && end.at >= from) {
     // The part of the first interval that lies before the window, at that interval's mean.
     std::size_t next = 0;
     while (group.samples[next].at <= from) ++next;

@@ -122,7 +122,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   if (state_.groups.size() <= index) state_.groups.resize(index + 1);
   Group& group = state_.groups[index];
   const std::uint32_t concurrency_before = group.routing.concurrency;
-  const bool other_habit = rule_of(routing) != rule_of(group.routing) || !group.known;
+  const bool other_habit = rule_of(routing) != rule_of(group.routing);
   group.routing = routing;
   group.routing.concurrency = std::max(1u, routing.concurrency);
   group.queue.set_order(routing.queue_order);
@@ -131,7 +131,9 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   }
   if (!group.known) group.changed = now;
   group.known = true;
-  if (group.routing.delayed_warm_start) {  // who waited for a start of its own need not any more
+  if (group.routing.concurrency > concurrency_before) list_all(group, index);
+  if (group.routing.delayed_warm_start && group.first != 0 && !group.queue.empty()) {
+    changed(now, group, index);  // who waited for a start of its own need not any more
     while (group.first != 0 && !group.queue.empty())
       take_queued(now, group, group.first - 1, false, effects);
   }
@@ -264,7 +266,7 @@ void Functions::on(Time now, const Woken&, Effects& effects) {
       changed(now, group, timer.key.group);
       group.active = group.in_flight + group.queue.size() != 0;
       report(now, group, effects);
-      if (!group.active) continue;  // this was the last report, of zero
+      if (!group.active || group.routing.report_interval.nanos <= 0) continue;  // of zero: the last
       group.report_at = now + group.routing.report_interval;
       state_.timers.arm(group.report_at, timer.key);
     }
@@ -396,6 +398,15 @@ void Functions::list_first(Group& group, std::uint32_t slot) {
   if (group.first != 0) state_.replicas.in_slot(group.first - 1).previous = slot + 1;
   if (group.last == 0) group.last = slot + 1;
   group.first = slot + 1;
+}
+
+// After more calls at once are allowed: those that were full have a free slot.
+void Functions::list_all(Group& group, std::uint32_t index) {
+  for (const auto& [sandbox, id] : state_.by_sandbox) {
+    const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
+    const Replica& replica = state_.replicas.in_slot(slot);
+    if (replica.group == index && !replica.listed && !replica.draining) list_first(group, slot);
+  }
 }
 
 void Functions::unlist(Group& group, std::uint32_t slot) {

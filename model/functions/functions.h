@@ -199,6 +199,7 @@ class Functions {
   void take_queued(Time, Group&, std::uint32_t slot, bool cold, Effects&);
   void settle(Time, std::uint32_t slot, Effects&);
   void list_first(Group&, std::uint32_t slot);
+  void list_all(Group&, std::uint32_t index);
   void unlist(Group&, std::uint32_t slot);
   void give_back(std::uint32_t slot, Effects&);
   void take_out(Group&, std::uint32_t slot, Effects&);

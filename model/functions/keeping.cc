@@ -111,7 +111,7 @@ Time Functions::idle_until(const Group& group, const Replica& replica) {
 // The last replica has gone, and its next call is expected: early enough for a start.
 void Functions::arm_reload(Time now, Group& group, std::uint32_t index) {
   const Window& window = group.habit.window();
-  if (!learns(group) || !window.reloads() || group.ready != 0 || !group.queue.empty()) return;
+  if (!window.reloads() || group.ready != 0 || !group.queue.empty()) return;
   if (group.left.empty() || group.left.back() + window.until <= now) return;
   group.reload_at = std::max(now, group.left.back() + window.reload - group.start_took);
   state_.timers.arm(group.reload_at, {index, Alarm::reload});

@@ -350,6 +350,19 @@ TEST(Autoscaler, HpaAtMostDoublesInFifteenSecondsAndComesDownAfterFiveMinutes) {
   EXPECT_EQ(world.ready(), 8u);
 }
 
+TEST(Autoscaler, HpaTakesATargetOfNothingAsTheLeastThereIs) {
+  GroupPolicy hpa = policy(Kind::hpa);
+  hpa.target_permille = 0;
+  hpa.max_replicas = 7;
+  GroupWorld world(hpa);
+  world.finish_starts();
+  for (int s = 1; s <= 60; ++s) {
+    world.set_busy(1);
+    world.run_until(at(s)), world.report(), world.finish_starts();
+  }
+  EXPECT_EQ(world.ready(), 7u);
+}
+
 TEST(Autoscaler, HpaNeverGoesToZero) {
   GroupWorld world(policy(Kind::hpa));
   world.finish_starts();

@@ -1,20 +1,20 @@
-// fixed, KPA and HPA against a plain reading of their rules that keeps every report and looks at all
-// of them each time: each order, its numbers, and when a group is looked at next.
+// The policies against a plain reading of their rules that keeps every report and looks at all of them
+// each time: each order, its numbers, and when a group is looked at next; also where the policy changes.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "model/autoscaler/autoscaler.h"
 #include "model/core/print.h"
 #include "model/core/random.h"
+#include "tests/model/autoscaler/plain_chalk.h"
 #include "tests/support/said.h"
 
 namespace chalk::autoscaler {
 namespace {
-
-__extension__ using Wide = __int128;
 
 struct Plain {
   Config config;
@@ -28,8 +28,11 @@ struct Plain {
   Time panic_until{}, zero_since = kNever;
   std::int64_t panic_most = 0;
   Time sync_at{};  // hpa
-  std::int64_t plan = 0;
-  std::vector<std::pair<Time, std::int64_t>> wishes{};
+  std::int64_t plan = 0;  // and chalk
+  PlainHighest wishes{};
+  PlainChalk chalk{};
+  std::int64_t desired_before = 0, turns = 0;
+  bool rising = true;
   Time look_at = kNever;
 
   // The total at a time between reports lies on a straight line; after the last one it grows by what
@@ -57,11 +60,7 @@ struct Plain {
 
   // ---- what each wants: replicas, why, and the number behind it
 
-  struct Wish {
-    std::int64_t replicas;
-    Why why;
-    std::int64_t number;
-  };
+  using Wish = PlainWish;
   Wish kpa(Time now) {
     const std::int64_t target = std::max<std::int64_t>(1, policy.concurrency * policy.target_permille);
     const std::int64_t stable = mean(now, config.stable_window, false);
@@ -100,7 +99,7 @@ struct Plain {
     const std::int64_t before = std::max(plan, least);
     if (now < sync_at) return {before, Why::utilisation, used};
     sync_at = now + config.hpa_sync;
-    const std::int64_t slot = policy.concurrency * policy.target_permille;
+    const std::int64_t slot = std::max<std::int64_t>(1, policy.concurrency * policy.target_permille);
     // Of so many replicas: used more than the target and its tolerance allow, or less.
     const auto off = [&](std::int64_t replicas) {
       const Wide difference = Wide{used - replicas * slot} * 1000;
@@ -112,13 +111,7 @@ struct Plain {
     if (ready > 0 && (up || off(ready) < 0)) wish = used / slot + (used % slot != 0);
     wish = std::min({wish, std::max(before * 2, before + 4), std::int64_t{policy.max_replicas}});
     wish = std::max(wish, least);
-    wishes.emplace_back(now, wish);
-    const std::int64_t part = std::max<std::int64_t>(1, config.hpa_stabilization.nanos / (kBuckets - 1));
-    std::int64_t highest = 0;
-    for (const auto& [at, one] : wishes) {
-      if (at.nanos / part > now.nanos / part - kBuckets) highest = std::max(highest, one);
-    }
-    plan = std::max(wish, std::min(plan, highest));
+    plan = std::max(wish, std::min(plan, wishes.with(now, config.hpa_stabilization, wish)));
     return {plan, wish < plan ? Why::window : Why::utilisation, used};
   }
 
@@ -144,11 +137,21 @@ struct Plain {
     return {StartReplicas{{1}, static_cast<std::uint32_t>(count), why, last.queued * 1000LL,
                           static_cast<std::uint32_t>(have + count)}};
   }
+  Wish wish(Time now) {
+    if (policy.kind == Kind::kpa) return kpa(now);
+    if (policy.kind == Kind::hpa) return hpa(now);
+    return chalk.wish(now, config, policy, last, ready, starting, rising, plan);
+  }
   std::vector<Effect> scale(Time now) {
-    Wish wish = policy.kind == Kind::kpa ? kpa(now) : hpa(now);
+    Wish wish = this->wish(now);
     const std::int64_t desired = std::clamp<std::int64_t>(wish.replicas, policy.min_replicas,
                                                           policy.max_replicas);
     if (desired > wish.replicas) wish.why = Why::minimum;
+    if (desired != desired_before) {
+      turns += rising != (desired > desired_before);
+      rising = desired > desired_before;
+      desired_before = desired;
+    }
     const std::int64_t have = ready + starting;
     const std::int64_t staying = std::max<std::int64_t>(0, have - stopping);
     const auto goal = static_cast<std::uint32_t>(desired);
@@ -168,11 +171,26 @@ struct Plain {
     const std::int64_t have = ready + starting;
     const bool waits = last.queued != 0 || have < policy.min_replicas;
     const bool spare = policy.kind != Kind::fixed && have > policy.min_replicas;
-    if (waits || spare) look_at = std::min(look_at, now + config.tick);
+    Duration later = config.tick;
+    if (policy.kind == Kind::chalk && !waits && last.in_flight == 0) {
+      later = std::max(later, Duration{policy.keep_alive.nanos / kBuckets});
+    }
+    if (waits || spare) look_at = std::min(look_at, now + later);
   }
 
   // ---- what it is told
 
+  std::vector<Effect> change(Time now, const GroupPolicy& to) {
+    if (to.kind != policy.kind || to.keep_alive != policy.keep_alive) wishes = chalk.wishes = chalk.caps = {};
+    policy = to;
+    if (policy.concurrency == 0) policy.concurrency = 1;
+    if (policy.max_replicas < policy.min_replicas) policy.max_replicas = policy.min_replicas;
+    return look(now);
+  }
+  void begins(Time now) {
+    chalk.begins(now, starting);
+    ++starting;
+  }
   std::vector<Effect> report(Time now, const Demand& next) {
     const bool less = next.arrivals < last.arrivals || next.holds < last.holds ||
                       next.reloads < last.reloads || next.concurrency_ns < last.concurrency_ns ||
@@ -181,10 +199,14 @@ struct Plain {
     if (less) {  // another gateway, which counts from nothing
       reports.clear();
       answered = 0;
+      chalk.history.clear();
+      chalk.finished = 0;
       last = {};
       last.at = next.at;
     }
-    if (policy.kind != Kind::fixed) reports.push_back(next);
+    if (policy.kind == Kind::kpa || policy.kind == Kind::hpa) reports.push_back(next);
+    const bool keeps = policy.kind == Kind::chalk;
+    if (policy.kind != Kind::fixed) chalk.learn(now, last, next, keeps, config.memory);
     last = next;
     if (next.at >= stop_asked + config.tick) settle();
     return look(now);
@@ -213,12 +235,13 @@ struct World {
     const Group& group = *machine.group({1});
     RC_ASSERT(group.ready == plain.ready && group.starting == plain.starting);
     RC_ASSERT(group.stopping == plain.stopping && group.look_at == plain.look_at);
+    RC_ASSERT(group.plan == plain.plan && group.turns == plain.turns && group.rising == plain.rising);
     RC_ASSERT(machine.state().wake <= plain.look_at);
     for (const Effect& effect : is) {
       const auto* start = std::get_if<StartReplicas>(&effect);
       for (std::uint32_t left = start == nullptr ? 0 : start->count; left > 0; --left) {
         if (random.below(12) == 0) continue;  // no room for it anywhere
-        ++plain.starting;
+        plain.begins(now);
         expect(told(ReplicaStarting{{1}}), {});
       }
     }
@@ -229,7 +252,32 @@ struct World {
     counted = now;
     demand.at = now;
   }
+  // Calls at a rate and of a length that now and then are others, and what chance or a burst adds.
+  std::int64_t rate = 3, service_ms = 1000;
+  bool flows = false;
+  void flow() {
+    const std::int64_t passed = (now - counted).nanos / 1'000'000;
+    count();
+    const auto about = [&](std::int64_t mean) {
+      return static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(mean * 2 / 5) + 2)) +
+             mean * 4 / 5;
+    };
+    if (random.below(12) == 0) rate = std::int64_t{1} << random.below(8);
+    if (random.below(40) == 0) rate = 0;
+    if (random.below(20) == 0) service_ms = 50 << random.below(8);
+    const std::int64_t came = about(rate * passed / 1000);
+    demand.arrivals += static_cast<std::uint64_t>(came);
+    demand.refused += random.below(30) == 0;
+    demand.in_flight = static_cast<std::uint32_t>(rate == 0 ? 0 : about(rate * service_ms / 1000));
+    const std::uint64_t burst = random.below(5) == 0 ? 400 : random.below(3) == 0 ? 20 : 1;
+    demand.queued = static_cast<std::uint32_t>(random.below(burst));
+    demand.holds += demand.queued;
+    demand.peak = demand.in_flight + demand.queued + static_cast<std::uint32_t>(random.below(9));
+    demand.ready = static_cast<std::uint32_t>(random.below(static_cast<std::uint64_t>(plain.ready) + 1));
+    if (random.below(150) == 0) demand = {}, demand.at = now;
+  }
   void traffic() {
+    if (flows) return flow();
     count();
     const std::uint32_t most = random.below(4) == 0 ? 40 : 6;
     const bool quiet = random.below(3) == 0;
@@ -257,9 +305,15 @@ struct World {
   }
   void started() {
     if (plain.starting == 0) return;
+    const Duration took = milliseconds(static_cast<std::int64_t>(random.below(8000)));
     --plain.starting, ++plain.ready;
+    plain.chalk.started(now, took);
     plain.arm(now);
-    expect(told(ReplicaStarted{{1}, seconds(2)}), {});
+    expect(told(ReplicaStarted{{1}, took}), {});
+  }
+  void change(const GroupPolicy& to) {
+    const auto wanted = plain.change(now, to);
+    expect(told(GroupAdded{{1}, to}), wanted);
   }
   void ended() {
     const bool ready = random.below(3) != 0;
@@ -272,7 +326,8 @@ struct World {
   void pass(Duration step) {
     const Time end = now + step;
     while (machine.state().wake <= end) {
-      now = std::max(now, machine.state().wake);
+      const Duration late = random.below(4) == 0 ? milliseconds(700) : Duration{};
+      now = std::min(end, std::max(now, machine.state().wake) + late);
       std::vector<Effect> wanted;
       if (plain.look_at <= now) {
         plain.look_at = kNever;
@@ -293,33 +348,98 @@ struct World {
   }
 };
 
-GroupPolicy any_policy(Kind kind) {
+GroupPolicy any_policy(Random& random, Kind kind) {
+  const auto one_of = [&](auto... all) {
+    const std::array choice{static_cast<std::int64_t>(all)...};
+    return choice[random.below(choice.size())];
+  };
   GroupPolicy policy;
   policy.kind = kind;
-  policy.min_replicas = *rc::gen::inRange(0u, 3u);
-  policy.max_replicas = *rc::gen::element(3u, 12u, 1000u);
-  policy.concurrency = *rc::gen::inRange(1u, 4u);
-  policy.target_permille = *rc::gen::element(700, 1000, 333);
+  policy.min_replicas = static_cast<std::uint32_t>(random.below(3));
+  policy.max_replicas = static_cast<std::uint32_t>(one_of(1, 3, 12, 1000, 100'000));
+  policy.concurrency = static_cast<std::uint32_t>(one_of(0, 1, 1, 2, 3));
+  policy.target_permille = one_of(700, 1000, 333, 0);
+  policy.z_permille = one_of(0, 700, 1000, 2500);
+  policy.keep_alive = seconds(one_of(0, 10, 60, 600));
   return policy;
 }
-void follows_its_rules(std::uint64_t key, Kind kind) {
+void follows_its_rules(std::uint64_t key, Kind kind, bool flows, bool changes = false) {
   Config config;
   config.rate_up_permille = *rc::gen::element(1'000'000, 2000);
   config.scale_to_zero_grace = seconds(*rc::gen::element(0, 30));
-  const GroupPolicy policy = any_policy(kind);
-  World world{Random{key, 0}, Plain{config, policy}, Autoscaler(config)};
-  const auto wanted = world.plain.look(world.now);
-  world.expect(world.told(GroupAdded{{1}, policy}), wanted);
-  for (int i = 0; i < 250; ++i) world.act();
+  config.window_doubts = *rc::gen::element(2, 5);
+  config.turn_doubts = *rc::gen::element(3, 6);
+  config.memory = seconds(*rc::gen::element(60, 600));
+  World world{Random{key, 0}, Plain{config, {}}, Autoscaler(config)};
+  world.flows = flows;
+  world.change(any_policy(world.random, kind));
+  for (int i = 0; i < 250; ++i) {
+    world.act();
+    if (!changes || world.random.below(20) != 0) continue;
+    const Kind to = world.random.below(2) == 0 ? world.plain.policy.kind
+                                               : static_cast<Kind>(world.random.below(4));
+    world.change(any_policy(world.random, to));
+  }
 }
 RC_GTEST_PROP(PlainPolicies, FixedFollowsItsRules, (std::uint64_t key)) {
-  follows_its_rules(key, Kind::fixed);
+  follows_its_rules(key, Kind::fixed, false);
 }
 RC_GTEST_PROP(PlainPolicies, KpaFollowsItsRules, (std::uint64_t key)) {
-  follows_its_rules(key, Kind::kpa);
+  follows_its_rules(key, Kind::kpa, false);
 }
 RC_GTEST_PROP(PlainPolicies, HpaFollowsItsRules, (std::uint64_t key)) {
-  follows_its_rules(key, Kind::hpa);
+  follows_its_rules(key, Kind::hpa, false);
+}
+RC_GTEST_PROP(PlainPolicies, OursFollowsItsRules, (std::uint64_t key, bool flows)) {
+  follows_its_rules(key, Kind::chalk, flows);
+}
+RC_GTEST_PROP(PlainPolicies, AnyFollowsItsRulesWhereItFollowsAnother, (std::uint64_t key, bool flows)) {
+  follows_its_rules(key, static_cast<Kind>(key % 4), flows, true);
+}
+
+// The load of a history of calls that come at one rate after the other, report by report.
+RC_GTEST_PROP(PlainPolicies, ALoadIsWhatItsRulesMakeOfItsHistory, (std::uint64_t key)) {
+  Random random{key, 0};
+  const Duration memory = seconds(*rc::gen::element(20, 100, 600));
+  const std::int64_t doubts = *rc::gen::element(1, 2, 5);
+  std::vector<Sample> history, plain;
+  Sample now;
+  std::uint64_t rate = 5, service_ms = 800;
+  for (int i = 0; i < 150; ++i) {
+    if (random.below(25) == 0) rate = std::uint64_t{1} << random.below(9);
+    if (random.below(25) == 0) service_ms = std::uint64_t{20} << random.below(9);
+    const std::uint64_t apart = random.below(9) == 0 ? random.below(9000) : 300 + random.below(900);
+    const std::uint64_t mean = rate * apart / 1000;
+    now.at = now.at + milliseconds(static_cast<std::int64_t>(random.below(40) == 0 ? 0 : apart));
+    now.arrivals += mean * 9 / 10 + random.below(mean / 5 + 2);
+    const std::uint64_t open = std::min<std::uint64_t>(now.arrivals, random.below(rate + 1));
+    now.finished = std::max(now.finished, now.arrivals - open);
+    now.busy_ns += milliseconds(static_cast<std::int64_t>(mean * service_ms)).nanos;
+    now.queued = static_cast<std::uint32_t>(random.below(3) == 0 ? random.below(2 * rate) : 0);
+    remember(history, now, memory);
+    plain = plain_history(plain, now, memory);
+    RC_ASSERT(history == plain);
+    Sample end = now;
+    end.at = end.at + milliseconds(static_cast<std::int64_t>(random.below(4) * 700));
+    const Load is = load_of(history, end, doubts), wanted = plain_load(plain, end, doubts);
+    RC_ASSERT(is.known == wanted.known && is.service == wanted.service && is.seen == wanted.seen);
+    RC_ASSERT(is.mean_milli == wanted.mean_milli && is.doubt_milli == wanted.doubt_milli);
+    RC_ASSERT(is.rise_milli == wanted.rise_milli && is.window == wanted.window);
+  }
+}
+RC_GTEST_PROP(PlainPolicies, RootsAndSurvivorsAreExact, (std::uint64_t key)) {
+  Random random{key, 0};
+  for (int i = 0; i < 200; ++i) {
+    const auto n = static_cast<std::int64_t>(random.below(std::uint64_t{1} << random.below(63)));
+    RC_ASSERT(square_root(n) == plain_root(n) && square_root(-n) == 0);
+    const auto root = static_cast<std::int64_t>(plain_root(n));
+    RC_ASSERT(square_root(root * root) == root);
+    if (root > 1) RC_ASSERT(square_root(root * root - 1) == root - 1);
+    const Duration service{static_cast<std::int64_t>(random.below(std::uint64_t{1} << random.below(40)))};
+    const Duration later{static_cast<std::int64_t>(random.below(std::uint64_t{1} << random.below(40)))};
+    RC_ASSERT(survivors_permille(service, later) == plain_survivors(service.nanos, later.nanos));
+    RC_ASSERT(survivors_permille(service, Duration{-later.nanos}) == 1000);
+  }
 }
 
 }  // namespace

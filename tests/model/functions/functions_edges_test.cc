@@ -68,6 +68,53 @@ TEST(Functions, TheHighestConcurrencyWinsWhileReplicasLive) {
   EXPECT_EQ(group(functions).routing.concurrency, 5u);
 }
 
+// One that was full has slots from then on, for those that wait and for those that come.
+TEST(Functions, AHigherConcurrencyCountsForReplicasThatAreThere) {
+  Functions functions = with(routing(), 1);
+  ASSERT_EQ(arrive(functions, at(1), 1).size(), 1u);
+  EXPECT_TRUE(arrive(functions, at(2), 2).empty());
+  GroupRouting how = routing();
+  how.concurrency = 3;
+  const auto served = said<Dispatch>(tell(functions, at(3), how));
+  ASSERT_EQ(served.size(), 1u);
+  EXPECT_EQ(served[0].request, RequestId{2});
+  EXPECT_EQ(arrive(functions, at(4), 3).size(), 1u);
+  EXPECT_TRUE(arrive(functions, at(4), 4).empty());
+}
+
+TEST(Functions, AHigherConcurrencyIsOfItsOwnGroup) {
+  Functions functions = with(routing(), 1);
+  GroupRouting other = routing();
+  other.group = {2};
+  tell(functions, at(0), other);
+  tell(functions, at(0), ReplicaReady{{2}, {7}});
+  ASSERT_EQ(said<Dispatch>(tell(functions, at(1), RequestArrived{{1}, {2}})).size(), 1u);
+  ASSERT_EQ(arrive(functions, at(1), 2).size(), 1u);
+  GroupRouting how = routing();
+  how.concurrency = 2;
+  tell(functions, at(2), how);
+  EXPECT_TRUE(said<Dispatch>(tell(functions, at(3), RequestArrived{{3}, {2}})).empty());
+  EXPECT_EQ(arrive(functions, at(3), 4).at(0).sandbox, SandboxId{1});
+  EXPECT_TRUE(arrive(functions, at(3), 5).empty());
+}
+
+// A call that waited until the rule was another has been in service since then, not before.
+TEST(Functions, ACallThatARuleLetsInIsInServiceFromThenOn) {
+  GroupRouting how = routing();
+  how.delayed_warm_start = false;
+  Functions functions = with(how, 1);
+  const auto first = arrive(functions, at(0), 1);
+  arrive(functions, at(0), 2);
+  tell(functions, at(10), RequestFinished{first.at(0).replica});
+  how.delayed_warm_start = true;
+  run_until(functions, at(20) - nanoseconds(1));
+  EXPECT_EQ(said<Dispatch>(tell(functions, at(20), how)).size(), 1u);
+  const auto reports = said<ReportDemand>(run_until(functions, at(30)));
+  ASSERT_FALSE(reports.empty());
+  const Demand& last = reports.back().demand;
+  EXPECT_EQ(last.busy_ns, seconds(10).nanos + (last.at - at(20)).nanos);
+}
+
 TEST(Functions, TotalsSayWhatCameWasRefusedWaitedAndPeaked) {
   GroupRouting how = routing();
   how.concurrency = 2;
@@ -269,6 +316,18 @@ TEST(Functions, AWaitingCallIsReportedWhenItsReplicaGoes) {
   EXPECT_EQ(gone[0].demand.ready, 0u);
 }
 
+// A group that is to report nothing by itself still tells of calls that wait, each crowd once.
+TEST(Functions, WithoutAnIntervalACrowdIsToldOnce) {
+  GroupRouting quiet = routing();
+  quiet.report_interval = {};
+  Functions functions = with(quiet);
+  EXPECT_EQ(said<ReportDemand>(tell(functions, at(1), RequestArrived{{1}, kGroup})).size(), 1u);
+  EXPECT_TRUE(said<ReportDemand>(tell(functions, at(1), RequestArrived{{2}, kGroup})).empty());
+  const auto reports = said<ReportDemand>(run_until(functions, at(50)));
+  ASSERT_EQ(reports.size(), 1u);
+  EXPECT_EQ(reports[0].demand.queued, 2u);
+}
+
 // ---- keeping
 
 GroupRouting greedy(std::uint64_t of_group, std::uint32_t least = 0) {
@@ -291,6 +350,43 @@ TEST(KeepAlive, GreedyDualLeavesTheMinimumOutOfItsBudget) {
   EXPECT_EQ(functions.state().replicas.size(), 2u);
   EXPECT_EQ(returned(tell(functions, at(3), ReplicaReady{{2}, {3}})).size(), 1u);
   EXPECT_EQ(functions.state().idle.bytes(), 1LL << 30);
+}
+
+// Frequency is of the time since a group last had none: one of two that goes does not end it.
+TEST(KeepAlive, GreedyDualForgetsHowOftenWhenTheLastHasGone) {
+  for (const std::uint64_t had : {1u, 2u}) {
+    Config config;
+    config.idle_bytes_max = static_cast<std::int64_t>(had);  // each counts as a byte
+    Functions functions(config);
+    for (const std::uint64_t id : {1u, 2u}) {
+      GroupRouting how = greedy(id);
+      how.memory_bytes = 0;
+      tell(functions, at(0), how);
+    }
+    const auto serve = [&](std::uint64_t id, int times) {
+      for (int i = 0; i < times; ++i) {
+        const auto call = said<Dispatch>(tell(functions, at(1), RequestArrived{{9}, {id}}));
+        ASSERT_EQ(call.size(), 1u);
+        tell(functions, at(1), RequestFinished{call[0].replica});
+      }
+    };
+    for (std::uint64_t n = 1; n <= had; ++n) tell(functions, at(0), ReplicaReady{{1}, {n}});
+    serve(1, 3);
+    EXPECT_EQ(functions.state().groups[0].frequency, 3u);
+    for (std::uint64_t call = 1; call <= 5; ++call) tell(functions, at(1), RequestArrived{{call}, {2}});
+    tell(functions, at(1), ReplicaReady{{2}, {7}});
+    std::vector<std::uint64_t> went;
+    for (int i = 0; i < 5; ++i) {
+      const auto done = tell(functions, at(2), RequestFinished{functions.state().by_sandbox.at({7})});
+      for (const std::uint64_t one : returned(done)) went.push_back(one);
+    }
+    EXPECT_EQ(went.size(), 1u);
+    EXPECT_EQ(functions.state().groups[0].ready, had - 1);
+    EXPECT_EQ(functions.state().groups[0].frequency, had == 1 ? 0u : 3u);
+    EXPECT_EQ(functions.state().groups[1].frequency, 5u);
+    tell(functions, at(3), DrainReplicas{{2}, 1});
+    EXPECT_EQ(functions.state().groups[1].frequency, 5u) << "only memory makes it forget";
+  }
 }
 
 TEST(KeepAlive, GreedyDualFillsItsBudgetToTheLastByte) {

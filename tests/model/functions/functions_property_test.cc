@@ -226,6 +226,7 @@ struct World {
       const std::uint32_t slot = SlotTable<ReplicaSlot, Replica>::slot_of(id);
       RC_ASSERT(state.by_sandbox.at(one.sandbox) == id);
       if (one.listed) free.insert(slot);
+      if (!one.listed) RC_ASSERT(one.previous == 0u && one.next == 0u);
       RC_ASSERT(one.listed == (!one.draining && one.in_flight < group.routing.concurrency));
       RC_ASSERT(one.pooled == 0 || (one.in_flight == 0 && !one.draining));
       RC_ASSERT(!one.reloaded || one.in_flight == 0);

@@ -32,6 +32,11 @@ TEST(Gaps, BucketsFollowEachOtherAQuarterOfAnOctaveApart) {
   EXPECT_EQ(gap_edge(1), seconds(1));
   EXPECT_EQ(gap_edge(5), seconds(2));
   EXPECT_EQ(gap_edge(61), seconds(32768));
+  EXPECT_EQ(gap_edge(0), Duration{});
+  EXPECT_EQ(gap_edge(-1), Duration{});
+  EXPECT_EQ(gap_edge(kGapBuckets - 1).nanos, seconds(32768).nanos / 65536 * 92682);
+  EXPECT_EQ(gap_edge(kGapBuckets).nanos, kNever.nanos);
+  EXPECT_EQ(gap_edge(kGapBuckets + 1).nanos, kNever.nanos);
 }
 
 // As long as nothing is forgotten each bucket has what a count of the list says.

@@ -602,6 +602,7 @@ TEST(Tenancy, AGangBorrowsAsAWhole) {
   const auto refused = said<RefuseSandbox>(tell(tenancy, at(1), third));
   ASSERT_EQ(refused.size(), 1u) << "three are more than the whole guarantee";
   EXPECT_EQ(refused[0].rule, Rule::quota_cpu);
+  EXPECT_EQ(tenancy.in_use({1}).sandboxes, 4) << "what is refused is not held";
 }
 
 TEST(Tenancy, WhatFailsForAGangMayDoForOne) {
@@ -663,6 +664,78 @@ TEST(Tenancy, AFailureSpeaksForWhatFindsNoMoreVictims) {
   }
 }
 
+// One set aside by the round before asks while the next is open: it fails again, and when its tenant is
+// brought back in the same round that says all of what is no more important.
+TEST(Tenancy, AFailureSpeaksForItsTenantsOwnThatIsNoMoreImportant) {
+  struct Case {
+    std::uint64_t tenant;
+    Priority failed, head;
+    bool tried;
+  };
+  for (const Case& c : {Case{1, 3, 3, false}, Case{1, 3, 2, false}, Case{1, 3, 4, true}, Case{2, 3, 2, true}}) {
+    Config config;
+    config.separate_tenants = false;
+    config.tries_per_event = 2;
+    Tenancy tenancy = with_tenants(3, config);
+    const auto asks = [&](std::uint64_t id, std::uint64_t tenant, Priority priority) {
+      SandboxAsked asked{{id}, {tenant}, kOne, {}};
+      asked.priority = priority;
+      return said<TryPlace>(tell(tenancy, at(0), asked));
+    };
+    const auto fails = [&](std::uint64_t id) { tell(tenancy, at(0), NotPlaced{{id}}); };
+    ASSERT_EQ(asks(1, 1, 1).size(), 1u);
+    fails(1);
+    tell(tenancy, at(0), CapacityFreed{});
+    tell(tenancy, at(0), NextAttempt{});
+    fails(1);  // tenant 1 is set aside
+    ASSERT_EQ(asks(2, c.tenant, c.failed).size(), 1u);
+    fails(2);
+    tell(tenancy, at(0), NextAttempt{});  // two have failed: the round is over
+    ASSERT_FALSE(tenancy.round_open());
+    tell(tenancy, at(0), SandboxCancelled{{2}});
+    tell(tenancy, at(0), CapacityFreed{});
+    // In this round the failure is of 3 or of 2 again, and the head of tenant 1 is `head`.
+    ASSERT_EQ(asks(3, c.tenant, c.failed).size(), 1u);
+    fails(3);
+    EXPECT_EQ(tenancy.state().aside.size(), c.tenant) << "each tenant is aside once";
+    tell(tenancy, at(0), SandboxCancelled{{3}});
+    if (c.head > 1) {
+      for (const auto& one : asks(4, 1, c.head)) tell(tenancy, at(0), SandboxNominated{one.sandbox});
+      tell(tenancy, at(0), NominationLost{{4}});
+    }
+    const auto tried = said<TryPlace>(tell(tenancy, at(0), NextAttempt{}));
+    EXPECT_EQ(!tried.empty() && tried[0].sandbox == SandboxId{4}, c.tried)
+        << c.tenant << " " << int{c.failed} << " " << int{c.head};
+  }
+}
+
+// In the order `quotas` a guarantee is a bound; who has none waits for its turn only.
+TEST(Tenancy, WithoutAGuaranteeTheOrderOfQuotasHoldsNobodyBack) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
+  TenantAdded bounded{{2}, {}, 1, false, {}};
+  bounded.guarantee.cpu_millicores = 1500;
+  tell(tenancy, at(0), bounded);
+  place(tenancy, 1, 1);
+  place(tenancy, 2, 1);
+  make_wait(tenancy, 3, 1);
+  place(tenancy, 4, 2);
+  EXPECT_EQ(ask(tenancy, 5, 2), 0u) << "2000 of 1500";
+  EXPECT_EQ(fruitless_round(tenancy), Tried{3});
+  tell(tenancy, at(1), SandboxEnded{{4}});
+  EXPECT_EQ(fruitless_round(tenancy), (Tried{3, 5}));
+}
+
+// One that waits and is placed without having been tried leaves the line.
+TEST(Tenancy, WhatWaitsMayBePlacedUnasked) {
+  Tenancy tenancy = with_tenants(1);
+  make_wait(tenancy, 1, 1);
+  tell(tenancy, at(0), SandboxPlaced{{1}, {}, false});
+  EXPECT_EQ(tenancy.pending_count(), 0u);
+  EXPECT_TRUE(tenancy.state().line.empty());
+  EXPECT_TRUE(fruitless_round(tenancy).empty());
+}
+
 TEST(Tenancy, AFamilyStaysWhereItIs) {
   Tenancy tenancy = with_tenants(0);
   tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
@@ -674,6 +747,37 @@ TEST(Tenancy, AFamilyStaysWhereItIs) {
   tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}, {1}});
   EXPECT_EQ(tenancy.state().tenants.at({2}).children, 0u);
   EXPECT_EQ(tenancy.state().tenants.at({1}).children, 1u);
+}
+
+// What a family counts is its members': more may join while they have anything.
+TEST(Tenancy, AFamilyWhoseMembersHaveSomethingTakesMore) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {1}});
+  place(tenancy, 1, 2);
+  tell(tenancy, at(1), TenantAdded{{3}, {}, 1, false, {}, {1}});
+  EXPECT_EQ(tenancy.state().tenants.at({3}).parent, TenantId{1});
+  EXPECT_EQ(tenancy.state().tenants.at({1}).children, 2u);
+  tell(tenancy, at(1), TenantAdded{{4}, {}, 1, false, {}, {2}});
+  EXPECT_EQ(tenancy.state().tenants.at({4}).parent, TenantId{}) << "who has something is no family";
+}
+
+// A family whose guarantee has no room left, in any one dimension, stands as its members do.
+TEST(Tenancy, AFamilyWithoutRoomInItsGuaranteeBorrows) {
+  struct Case {
+    Amounts guarantee;
+    Rank rank;
+  };
+  for (const Case& c : {Case{{.cpu_millicores = 1000}, kBorrowing}, Case{{.cpu_millicores = 1001}, kFamilyGuarantee},
+                        Case{{.memory_bytes = 1 << 30}, kBorrowing},
+                        Case{{.memory_bytes = (1 << 30) + 1}, kFamilyGuarantee},
+                        Case{{.sandboxes = 1}, kBorrowing}, Case{{.sandboxes = 2}, kFamilyGuarantee}}) {
+    Tenancy tenancy(Config{});
+    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, c.guarantee});
+    tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {1}});
+    place(tenancy, 1, 2);
+    make_wait(tenancy, 2, 2);
+    EXPECT_EQ(tenancy.state().tenants.at({1}).place.rank, c.rank);
+  }
 }
 
 TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {

@@ -219,7 +219,10 @@ struct World {
   }
   void hear(const std::vector<Effect>& effects) {
     for (const auto& attempt : test::said<TryPlace>(effects)) answer(attempt);
-    for (const auto& one : test::said<RefuseSandbox>(effects)) ++seen[rule_name(one.rule)];
+    for (const auto& one : test::said<RefuseSandbox>(effects)) {
+      ++seen[rule_name(one.rule)];
+      RC_ASSERT(tenancy.state().held.find(one.sandbox) == nullptr);
+    }
     for (const auto& one : test::said<ScrubNode>(effects)) {
       ++seen["scrub"];
       RC_ASSERT(tenancy.state().nodes.find(one.node)->phase == NodePhase::scrubbing);
@@ -285,6 +288,7 @@ struct World {
     if (random.below(2) == 0) one.guarantee.cpu_millicores = 1000 * random.below(5);
     if (random.below(3) == 0) one.guarantee.memory_bytes = random.below(9) << 30;
     if (random.below(4) == 0) one.guarantee.sandboxes = 2;
+    if (random.below(4) == 0) one.guarantee.gpu_millis = 500 * (1 + random.below(3));
     tell(one);
   }
   SandboxAsked fresh() {
