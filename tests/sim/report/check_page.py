@@ -25,7 +25,11 @@ def main():
         print("skipped: chromium is not installed")
         return 77
     with tempfile.TemporaryDirectory() as profile:
-        ran = chromium(profile, "--dump-dom", f"file://{page}")
+        for _ in range(2):  # on a busy machine it sometimes ends before the page has begun
+            ran = chromium(profile, "--dump-dom", f"file://{page}")
+            if "data-plots=" in ran.stdout:
+                break
+            print(f"{page}: chromium gave no page, exit code {ran.returncode}: {ran.stderr[-500:]}")
         bad = [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
         for line in bad:
             print(f"{page}: the page says: {line}")
