@@ -17,5 +17,5 @@ print("exit codes come through:", sandbox.exec("sh", "-c", "exit 42").exit_code)
 # Output as it comes.
 for event in sandbox.exec_stream("sh", "-c", "for i in 1 2 3; do echo step $i; sleep 0.2; done"):
     if event.stdout:
-        print("stream:", event.stdout_text.strip())
+        print("stream:", event.stdout.strip())
 sandbox.terminate()

@@ -10,7 +10,7 @@ from stack import Stack
 
 # A node of many small sandboxes, whatever the machine: nothing here measures.
 NODE = ["--cpu", "64", "--memory", "32Gi", "--disk", "200Gi", "--start-slots", "4"]
-MODULES = ["containers", "sandboxes", "sessions", "files", "refusals", "access", "many", "restarts"]
+MODULES = ["containers", "sandboxes", "sessions", "files", "refusals", "access", "many", "restarts", "examples"]
 
 
 class Result(unittest.TextTestResult):
