@@ -1,7 +1,5 @@
 #include "adapters/agent/checks.h"
 
-#include <grpc/grpc.h>
-#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -45,15 +43,6 @@ Result<std::string> http_answer(const std::string& path, const std::string& line
 }
 
 // grpc.health.v1.Health/Check by its bytes: {service = 1} -> {status = 1}, 1 means SERVING.
-// gRPC shuts itself down when its last channel goes, on a thread of its own, and begins anew with the
-// next one. In 1.51 the two race ("assertion failed: prior > 0"), and these channels come and go all
-// the time. So it is begun once more than it is ended.
-std::shared_ptr<grpc::Channel> health_channel(int socket) {
-  static const bool stays = (grpc_init(), true);
-  (void)stays;
-  return grpc::CreateInsecureChannelFromFd("sandbox", socket);
-}
-
 grpc::ByteBuffer health_question(const std::string& service) {
   std::string request;
   if (!service.empty() && service.size() < 128) {

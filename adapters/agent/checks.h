@@ -1,13 +1,11 @@
 // What a probe asks and what it takes for a good answer, whoever carries the bytes.
 #pragma once
-#include <memory>
 #include <string>
 
 #include "adapters/error.h"
 
 namespace grpc {
 class ByteBuffer;
-class Channel;
 class Status;
 }  // namespace grpc
 
@@ -19,7 +17,6 @@ inline constexpr const char* kHealthMethod = "/grpc.health.v1.Health/Check";
 // Each answer is what came, in words; an error says what was expected and what came.
 Result<std::string> http_question(const std::string& path);  // all bytes of the request
 Result<std::string> http_answer(const std::string& path, const std::string& line);
-std::shared_ptr<grpc::Channel> health_channel(int socket);  // which closes it
 grpc::ByteBuffer health_question(const std::string& service);
 Result<std::string> health_answer(const grpc::Status& status, const grpc::ByteBuffer& answer);
 

@@ -1,5 +1,6 @@
 #include "adapters/agent/readiness.h"
 
+#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <poll.h>
@@ -227,7 +228,7 @@ Result<std::optional<std::string>> Readiness::advance(SandboxId sandbox, Watch& 
 void Readiness::call_health(SandboxId sandbox, Watch& watch) {
   auto call = std::make_shared<Call>();
   call->sandbox = sandbox;
-  call->channel = health_channel(std::exchange(watch.socket, -1));
+  call->channel = grpc::CreateInsecureChannelFromFd("sandbox", std::exchange(watch.socket, -1));
   call->stub = std::make_unique<grpc::GenericStub>(call->channel);
   call->question = health_question(watch.what.grpc_service());
   const auto left = watch.due - Clock::now();
@@ -238,10 +239,12 @@ void Readiness::call_health(SandboxId sandbox, Watch& watch) {
   watch.call = call;
   ++calls_;
   call->stub->UnaryCall(&call->context, kHealthMethod, {}, &call->question, &call->answer,
-                        [this, call](grpc::Status status) {
+                        // gRPC's own thread must not be the one to let go of the last channel: it
+                        // would wait for itself, and 1.51 then aborts.
+                        [this, call](grpc::Status status) mutable {
                           auto answer = health_answer(status, call->answer);
                           const std::lock_guard lock(mutex_);
-                          if (!stopping_) answers_.push_back({call, std::move(answer)});
+                          answers_.push_back({std::move(call), std::move(answer)});
                           --calls_;
                           wake();
                           answered_.notify_all();

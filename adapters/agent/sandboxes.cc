@@ -64,8 +64,8 @@ Sandboxes::Hold Sandboxes::find(SandboxId sandbox) const {
   return found == live_.end() ? Hold{} : found->second;
 }
 
+// The same sandbox may have been ordered here again since: that is another life.
 bool Sandboxes::lives(const Hold& live) const {
-  const std::lock_guard lock(mutex_);
   return !live->end && find(live->order.sandbox) == live;
 }
 
@@ -142,7 +142,10 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
   if (live->phase != Phase::running) return;  // its start or its end will be told
   if (grace.nanos <= 0) return enders_.run([this, live] { hard_kill(live); });
   enders_.run([this, live] {
-    if (!lives(live)) return;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!lives(live)) return;
+    }
     if (const auto asked = parts_.machinery.signal(live->name, SIGTERM); !asked) {
       spdlog::warn("sandbox {}: cannot be asked to end: {}", live->order.sandbox.value,
                    asked.error().message);
@@ -156,10 +159,9 @@ void Sandboxes::kill(SandboxId sandbox, EndReason, Duration grace) {
 // takes no program.
 void Sandboxes::hard_kill(const Hold& live) { on_end(live, {0, SIGKILL, true, false}); }
 
-// Comes late, maybe: the same sandbox may have been ordered here again, and that is another life.
 void Sandboxes::on_end(const Hold& live, MainEnd end) {
   const std::lock_guard lock(mutex_);
-  if (live->end || find(live->order.sandbox) != live) return;
+  if (!lives(live)) return;
   live->end = end;
   live->ended_at = wall_nanos();
   changed_.notify_all();

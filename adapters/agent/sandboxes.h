@@ -86,7 +86,7 @@ class Sandboxes {
   void hard_kill(const Hold& live);
   std::string note(Live& live) const;
   Hold find(SandboxId sandbox) const;  // with mutex_
-  bool lives(const Hold& live) const;
+  bool lives(const Hold& live) const;  // with mutex_; has not ended, and is the one of now
 
   const Options& options_;
   const Parts parts_;
