@@ -226,11 +226,8 @@ std::optional<Response> ConnectCall::prepare() {
 }
 
 void ConnectCall::start(grpc::GenericStub& stub, std::function<void(grpc::Status)> done) {
-  // The callback holds this object, and with it everything that the call points to.
   stub.UnaryCall(&context_, request_.path, grpc::StubOptions(), &sent_, &received_,
-                 [self = shared_from_this(), done = std::move(done)](grpc::Status status) {
-                   done(std::move(status));
-                 });
+                 std::move(done));
 }
 
 Response ConnectCall::finish(const grpc::Status& status) {

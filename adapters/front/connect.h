@@ -26,8 +26,8 @@ Response connect_error(const grpc::Status& status);
 
 // One call: prepare(), then start(), then finish() with the status that `done` was given. JSON
 // makes the first and the last of them slow; they may run on any thread. `done` is called once, on
-// a thread of gRPC. cancel() may be called at any time.
-class ConnectCall : public std::enable_shared_from_this<ConnectCall> {
+// a thread of gRPC, and keeps this object until then. cancel() may be called at any time.
+class ConnectCall {
  public:
   ConnectCall(Request request, std::chrono::milliseconds longest);
   bool json() const { return json_; }

@@ -178,7 +178,7 @@ asio::awaitable<void> accept_loop(std::shared_ptr<Front::State> state) {
 }
 
 asio::awaitable<void> watch_hangups(std::shared_ptr<Front::State> state) {
-  for (;;) {
+  while (!state->stopping) {  // a hang-up already told keeps stop()'s cancel from finding the wait
     error_code error;
     co_await state->hangups.async_wait(asio::posix::stream_descriptor::wait_read,
                                        asio::redirect_error(asio::use_awaitable, error));

@@ -76,6 +76,21 @@ std::shared_ptr<asio::ssl::context> Front::State::current_tls() {
   return tls;
 }
 
+void Front::State::call_begins() {
+  const std::lock_guard lock(mutex);
+  ++calls;
+}
+
+void Front::State::call_ends() {
+  const std::lock_guard lock(mutex);
+  if (--calls == 0) no_calls.notify_all();
+}
+
+void Front::State::wait_for_calls() {
+  std::unique_lock lock(mutex);
+  no_calls.wait(lock, [&] { return calls == 0; });
+}
+
 const Route* Front::State::find_route(std::string_view method, std::string_view path,
                                       bool& path_known) const {
   const Route* best = nullptr;
@@ -139,6 +154,7 @@ void Front::stop() {
   if (state_->threads.empty()) state_->network.run();  // never started: only what was posted
   for (auto& thread : state_->threads) thread.join();
   state_->handlers.join();
+  state_->wait_for_calls();
   std::map<std::uint64_t, ConnectionPointer> handed_over;
   {
     const std::lock_guard lock(state_->mutex);

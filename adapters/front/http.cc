@@ -266,19 +266,24 @@ void Session::watch_for_end(const std::shared_ptr<Pending>& pending,
 asio::awaitable<Response> Session::call(Request request) {
   const auto pending = std::make_shared<Pending>(stream_.get_executor());
   const auto call = std::make_shared<ConnectCall>(std::move(request), limits_.call);
-  const auto state = state_;
-  const auto begin = [state, pending, call] {
+  const auto begin = [&state = *state_, pending, call] {
     if (auto refused = call->prepare()) {
       complete(pending, std::move(*refused));
       return;
     }
-    call->start(state->stub, [state, pending, call](grpc::Status status) {
-      const auto end = [pending, call, status] { complete(pending, call->finish(status)); };
-      call->json() ? asio::post(state->handlers, end) : end();
+    state.call_begins();
+    call->start(state.stub, [&state, pending, call](grpc::Status status) mutable {
+      {
+        auto end = [pending = std::move(pending), call = std::move(call), status] {
+          complete(pending, call->finish(status));
+        };
+        call->json() ? asio::post(state.handlers, std::move(end)) : end();
+      }
+      state.call_ends();  // nothing of the front is held or touched after this
     });
   };
   watch_for_end(pending, call);
-  call->json() ? asio::post(state->handlers, begin) : begin();
+  call->json() ? asio::post(state_->handlers, begin) : begin();
   error_code error;
   while (!pending->done) {
     co_await pending->ready.async_wait(asio::redirect_error(asio::use_awaitable, error));

@@ -14,6 +14,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -84,8 +85,15 @@ struct Front::State {
   std::map<std::uint64_t, ConnectionPointer> handed_over;  // to gRPC: nothing of ours holds them
   std::map<std::string, std::size_t> by_address;
   std::unordered_map<int, std::pair<std::uint64_t, std::string>> peers;  // by gRPC's descriptor
+  std::size_t calls = 0;  // into the server, whose callbacks have not returned
+  std::condition_variable no_calls;
 
   std::shared_ptr<asio::ssl::context> current_tls();
+  // stop() waits for the end of every call: what gRPC's thread holds then is never the last of its
+  // kind. (A channel that ends on that thread makes it wait for itself.)
+  void call_begins();
+  void call_ends();
+  void wait_for_calls();
   // Nothing where a limit is reached.
   ConnectionPointer admit(const asio::ip::tcp::endpoint& remote, int socket);
   const Route* find_route(std::string_view method, std::string_view path, bool& path_known) const;

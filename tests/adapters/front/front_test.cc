@@ -125,7 +125,9 @@ TEST(Front, ServesManyConnectionsAtOnceAndForgetsThemAfterwards) {
       });
     }
     for (auto& thread : threads) thread.join();
-    EXPECT_EQ(served.front->counters().open, 64u);
+    const auto seen = served.front->counters();
+    EXPECT_EQ(seen.open, 64u) << seen.accepted << " accepted, " << seen.grpc << " gRPC's, "
+                              << seen.refused << " refused, " << seen.failed << " failed";
   }
   EXPECT_TRUE(eventually([&] { return served.front->counters().open == 0; }))
       << served.front->counters().open;

@@ -138,6 +138,24 @@ TEST(FrontLife, AnOrderlyEndLetsCallsFinish) {
   ending.join();
 }
 
+// stop() shuts down what gRPC holds, and so is told of hang-ups at the moment at which it stops
+// listening for them: a watch that went on after those made it wait for ever.
+TEST(FrontLife, EndsWhileConnectionsOfGrpcHangUp) {
+  for (int round = 0; round < 300; ++round) {
+    Served served;
+    std::vector<std::unique_ptr<Wire>> clients;
+    for (int i = 0; i < 4; ++i) {
+      clients.push_back(std::make_unique<Wire>(served.front->port()));
+      clients.back()->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    }
+    ASSERT_TRUE(eventually([&] { return served.front->counters().grpc == 4; }));
+    std::thread leaving([&] { clients.clear(); });
+    served.front->stop();
+    leaving.join();
+    EXPECT_EQ(served.front->counters().open, 0u);
+  }
+}
+
 TEST(FrontLife, CanBeMadeAndStoppedWithoutBeingUsed) {
   for (int i = 0; i < 3; ++i) {
     const Served served;
