@@ -170,7 +170,13 @@ void Client::check(const grpc::Status& status) const {
     case grpc::StatusCode::UNAVAILABLE:
       // Who has a token was answered before: what it says now is the server's own.
       throw Stop("the server at " + server_ + " cannot do this now: " + said +
-                 (token_.empty() ? "\nis chalk-server running, and is CHALK_API_SERVER right?" : ""));
+                 (!token_.empty()
+                      ? ""
+                      : "\nis chalk-server running, and is CHALK_API_SERVER right?") +
+                 // gRPC does not say that it was the certificate.
+                 (token_.empty() && server_.starts_with("https://")
+                      ? " SSL_CERT_FILE names the root of a certificate that is not a public one"
+                      : ""));
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       throw Stop("the server at " + server_ + " did not answer in time; try again");
     case grpc::StatusCode::UNIMPLEMENTED:

@@ -22,8 +22,8 @@ namespace {
 
 constexpr const char* kFooter =
     "Logged in by the environment: CHALK_API_SERVER, CHALK_CLIENT_ID, CHALK_CLIENT_SECRET and, "
-    "where a client\nhas several, CHALK_ENVIRONMENT; SSL_CERT_FILE names roots for https. A server "
-    "writes them all with --env-file.\n\n"
+    "where a client\nhas several, CHALK_ENVIRONMENT; a server writes them all with --env-file. "
+    "For https with an authority of\nyour own, SSL_CERT_FILE names a file of its root, in PEM.\n\n"
     "Examples:\n"
     "  . chalk.env\n"
     "  chalk compute run busybox -- uname -a\n"

@@ -1,4 +1,5 @@
-"""Runs the cases of this folder against one server: main.py BINDIR [names of cases...]"""
+"""Runs the cases of this folder against one server: main.py BINDIR [--certificate PEM --key PEM] [names of cases...]"""
+import argparse
 import pathlib
 import sys
 import time
@@ -26,11 +27,18 @@ class Result(unittest.TextTestResult):
 def main() -> int:
     warnings.simplefilter("ignore", DeprecationWarning)  # Container is an older name, and is tested
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin")
+    for option in ("--certificate", "--key"):
+        parser.add_argument(option)
+    parser.add_argument("names", nargs="*")
+    asked = parser.parse_intermixed_args()
+    https = ["--certificate", asked.certificate, "--key", asked.key] if asked.certificate else []
     begin = time.monotonic()
-    with Stack(sys.argv[1], server_args=NODE) as stack:
+    with Stack(asked.bin, server_args=NODE + https) as stack:
         stack.use()
         world.stack = stack
-        names = sys.argv[2:] or MODULES
+        names = asked.names or MODULES
         suite = unittest.defaultTestLoader.loadTestsFromNames(names)
         result = unittest.TextTestRunner(verbosity=2, resultclass=Result, stream=sys.stdout).run(suite)
         bad = len(result.failures) + len(result.errors)

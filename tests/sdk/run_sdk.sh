@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The unmodified public client against a real chalk-server: run_sdk.sh BINDIR [unittest's names...]
+# The unmodified public client against a real chalk-server: run_sdk.sh BINDIR [--certificate PEM --key PEM] [unittest's names...]
 # Ends with a line such as "42 passed, 0 failed, 0 skipped in 200s". 77: cannot run here, and why.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
-bin=${1:?usage: run_sdk.sh BINDIR [names...]}
+bin=${1:?usage: run_sdk.sh BINDIR [--certificate PEM --key PEM] [names...]}
 shift
 python=$root/build/tools/venv/bin/python
 skip() { echo "sdk: skipped: $1"; exit 77; }
