@@ -5,6 +5,7 @@
 #include "model/control/control.h"
 #include "model/core/digest.h"
 #include "model/functions/functions.h"
+#include "model/images/snapshots.h"
 #include "model/node/node.h"
 
 namespace chalk {
@@ -109,7 +110,27 @@ void ControlSandbox(benchmark::State& state) {
   state.SetLabel("three steps");
 }
 
+// What a replica is started from, of as many groups as said, each with a snapshot for three kinds of
+// machine.
+void SnapshotsStart(benchmark::State& state) {
+  Driven<images::Snapshots> one{images::Snapshots(images::SnapshotsConfig{})};
+  const auto groups = static_cast<std::uint64_t>(state.range(0));
+  for (std::uint64_t node = 1; node <= 3; ++node) one.step(images::MachineSeen{{node}, {node, 1}});
+  std::uint64_t sandbox = 0;
+  for (std::uint64_t group = 1; group <= groups; ++group) {
+    for (std::uint64_t node = 1; node <= 3; ++node) {
+      one.step(images::StartAsked{{group}, {++sandbox}, {node}, {1}});
+      one.step(images::SnapshotSaid{{sandbox}, SnapshotNews::saved, 1000});
+    }
+  }
+  for (auto _ : state) {
+    ++sandbox;
+    one.step(images::StartAsked{{1 + sandbox * 7919 % groups}, {sandbox}, {1 + sandbox % 3}, {1}});
+  }
+}
+
 BENCHMARK(FunctionsCall);
+BENCHMARK(SnapshotsStart)->Arg(100)->Arg(10'000)->Arg(100'000);
 BENCHMARK(NodeHeartbeat);
 BENCHMARK(ControlHeartbeat)->Arg(100)->Arg(10'000)->Arg(100'000);
 BENCHMARK(ControlSandbox)->Arg(100)->Arg(10'000)->Arg(100'000);

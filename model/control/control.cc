@@ -17,11 +17,13 @@ Control::Control(Config config, State state)
       fleet_(config_.fleet, std::move(state.fleet)),
       autoscaler_(config_.autoscaler, std::move(state.autoscaler)),
       catalogue_(config_.catalogue, std::move(state.catalogue)),
-      distribution_(config_.distribution, std::move(state.distribution)) {}
+      distribution_(config_.distribution, std::move(state.distribution)),
+      snapshots_(config_.snapshots, std::move(state.snapshots)) {}
 
 State Control::state() const {
-  return {routing_,       sandboxes_.state(),  scheduler_.state(), tenancy_.state(),
-          fleet_.state(), autoscaler_.state(), catalogue_.state(), distribution_.state()};
+  return {routing_,          sandboxes_.state(),  scheduler_.state(),
+          tenancy_.state(),  fleet_.state(),      autoscaler_.state(),
+          catalogue_.state(), distribution_.state(), snapshots_.state()};
 }
 
 std::uint64_t Control::digest() const {
@@ -34,6 +36,7 @@ std::uint64_t Control::digest() const {
   digest.add(autoscaler_.state());
   digest.add(catalogue_.state());
   digest.add(distribution_.state());
+  digest.add(snapshots_.state());
   return digest.value();
 }
 
@@ -316,6 +319,14 @@ void Control::report(NodeId node, const ScrubbedReport&) {
   drive(tenancy_, tenancy_scratch_, tenancy::NodeScrubbed{node});
   capacity_freed();
 }
+void Control::report(NodeId node, const SnapshotReport& said) {
+  if (said.news == SnapshotNews::not_fetched) {  // nor can it pass it on
+    drive(distribution_, distribution_scratch_,
+          images::CopyChanged{node, images::restore_image_id(said.snapshot), false});
+  }
+  drive(snapshots_, snapshots_scratch_,
+        images::SnapshotSaid{said.snapshot, said.news, said.bytes});
+}
 void Control::report(GatewayId, const Demand& demand) {
   drive(autoscaler_, autoscaler_scratch_, autoscaler::DemandReported{demand});
 }
@@ -351,17 +362,24 @@ void Control::handle(const sandbox::SendStart& start) {
   order.owner = tenancy_.owner_key(record.tenant);
   order.resources = record.resources;
   order.gpu_mask = record.gpu_mask;
-  if (record.image) {
-    order.image = *catalogue_.spec(record.image);
-    order.sources = sources_of(start.node, record.image);
+  const GroupSpec* spec = group(record.group);
+  if (spec != nullptr && spec->snapshots) {
+    drive(snapshots_, snapshots_scratch_,
+          images::StartAsked{record.group, start.sandbox, start.node, record.image});
+    order.restore = start_chosen_.restore;
+    order.save = start_chosen_.save;
   }
+  if (record.image) order.image = *catalogue_.spec(record.image);
+  const ImageId needed =
+      order.restore ? images::restore_image_id(order.restore.snapshot) : record.image;
+  if (needed) order.sources = sources_of(start.node, needed);
   order.lifetime = record.lifetime;
   order.group = record.group;
   order.restart = record.restart;
   send(start.node, std::move(order));
 }
 
-void Control::handle(const sandbox::SendStop& stop) { 
+void Control::handle(const sandbox::SendStop& stop) {
   send(stop.node, StopOrder{stop.sandbox, stop.grace});
 }
 
@@ -371,6 +389,9 @@ void Control::handle(const sandbox::StartSettled& settled) {
 }
 
 void Control::handle(const sandbox::Unplace& unplace) {
+  if (snapshots_.saves(unplace.sandbox)) {
+    drive(snapshots_, snapshots_scratch_, images::ReplicaLost{unplace.sandbox});
+  }
   if (!unplace.node) {
     const tenancy::Held* held = tenancy_.state().held.find(unplace.sandbox);
     if (scheduler_.nominates(unplace.sandbox)) {
@@ -412,11 +433,12 @@ void Control::handle(const sandbox::Gone& gone) {
 
 scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key) const {
   const sandbox::Record& record = *sandboxes_.find(sandbox);
+  const ImageId usual = record.group ? snapshots_.usual_image(record.group) : ImageId{};
   return {sandbox,
           owner_key,
           record.resources,
           record.pool ? record.pool : dedicated_pool(record.tenant),
-          record.image,
+          usual ? usual : record.image,
           record.group};
 }
 
@@ -479,6 +501,8 @@ void Control::handle(const fleet::NodeJoined& joined) {
   drive(distribution_, distribution_scratch_,
         images::PeerJoined{joined.node, joined.registration.zone});
   drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});
+  drive(snapshots_, snapshots_scratch_,
+        images::MachineSeen{joined.node, joined.registration.kind});
   capacity_freed();
 }
 
@@ -591,6 +615,7 @@ void Control::forget_node(NodeId node) {
   drive(tenancy_, tenancy_scratch_, tenancy::NodeGone{node});
   drive(catalogue_, catalogue_scratch_, images::NodeGone{node});
   drive(distribution_, distribution_scratch_, images::PeerGone{node});
+  drive(snapshots_, snapshots_scratch_, images::MachineGone{node});
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.

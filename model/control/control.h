@@ -18,6 +18,7 @@
 #include "model/fleet/fleet.h"
 #include "model/images/catalogue.h"
 #include "model/images/distribution.h"
+#include "model/images/snapshots.h"
 #include "model/protocol/protocol.h"
 #include "model/sandbox/sandbox.h"
 #include "model/scheduler/preemption.h"
@@ -54,8 +55,10 @@ struct Config {
   images::DistributionConfig distribution;
   PreemptionConfig preemption;
   DefragmentationConfig defragmentation;
+  images::SnapshotsConfig snapshots;
   CHALK_FIELDS(Config, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue, groups_max,
-               gateways_max, orders_per_node_max, distribution, preemption, defragmentation)
+               gateways_max, orders_per_node_max, distribution, preemption, defragmentation,
+               snapshots)
 };
 
 // ---- events
@@ -69,8 +72,9 @@ struct GroupSpec {
   GroupRouting routing;
   autoscaler::GroupPolicy policy;
   Priority priority = 0;  // of its replicas
+  bool snapshots = false;  // they are started from snapshots of each other where that is possible
   CHALK_FIELDS(GroupSpec, group, tenant, resources, image, pool, gateway, routing, policy,
-               priority)
+               priority, snapshots)
 };
 struct GroupDeployed {
   GroupSpec spec;
@@ -186,8 +190,9 @@ struct State {
   autoscaler::State autoscaler;
   images::CatalogueState catalogue;
   images::DistributionState distribution;
+  images::SnapshotsState snapshots;
   CHALK_FIELDS(State, routing, sandbox, scheduler, tenancy, fleet, autoscaler, catalogue,
-               distribution)
+               distribution, snapshots)
 };
 
 // How many sandboxes that ask so much an empty node of this shape can be starting at once.
@@ -220,6 +225,7 @@ class Control {
   const autoscaler::Autoscaler& autoscaler() const { return autoscaler_; }
   const images::Catalogue& catalogue() const { return catalogue_; }
   const images::Distribution& distribution() const { return distribution_; }
+  const images::Snapshots& snapshots() const { return snapshots_; }
   std::uint64_t sandboxes_moved() const { return routing_.moved; }
   std::uint64_t sandboxes_preempted() const { return routing_.preempted; }
 
@@ -255,6 +261,7 @@ class Control {
   void report(NodeId, const EndedReport&);
   void report(NodeId, const ImageReport&);
   void report(NodeId, const ScrubbedReport&);
+  void report(NodeId, const SnapshotReport&);
   void report(GatewayId, const Demand&);
   void report(GatewayId, const ReplicaReturned&);
 
@@ -289,6 +296,7 @@ class Control {
   void handle(const autoscaler::StopReplicas&);
   void handle(const images::WarmNode&);
   void handle(const images::SourcesChosen& chosen) { sources_ = chosen.sources; }
+  void handle(const images::StartChosen& chosen) { start_chosen_ = chosen; }
   template <Part part>
   void wake_part(const WakeAt&);
 
@@ -335,6 +343,7 @@ class Control {
   autoscaler::Autoscaler autoscaler_;
   images::Catalogue catalogue_;
   images::Distribution distribution_;
+  images::Snapshots snapshots_;
 
   // Valid only inside one step.
   Time now_;
@@ -346,7 +355,9 @@ class Control {
   Scratch<autoscaler::Autoscaler> autoscaler_scratch_;
   Scratch<images::Catalogue> catalogue_scratch_;
   Scratch<images::Distribution> distribution_scratch_;
+  Scratch<images::Snapshots> snapshots_scratch_;
   std::vector<NodeId> sources_;  // the last chosen
+  images::StartChosen start_chosen_;  // the same
 };
 
 }  // namespace chalk::control

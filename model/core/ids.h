@@ -28,5 +28,6 @@ using LayerId = Id<struct LayerTag>;
 using PoolId = Id<struct PoolTag>;
 using ZoneId = Id<struct ZoneTag>;
 using GatewayId = Id<struct GatewayTag>;
+using SnapshotId = Id<struct SnapshotTag>;
 
 }  // namespace chalk

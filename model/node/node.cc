@@ -37,6 +37,7 @@ std::uint64_t Node::digest() const {
 void Node::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
   if (!state_.restarts_due.empty()) start_due(effects);  // a slot may have come free
+  if (state_.shells < config_->shells) make_shell(now, effects);
   const Time wake = std::min(
       {state_.beat_at, state_.cache_wake, state_.lifetimes.next(), state_.pauses.next()});
   if (wake == state_.wake) return;
@@ -127,7 +128,12 @@ void Node::on(Time now, const Resumed&, Effects& effects) {
   for (const auto& [id, sandbox] : state_.sandboxes) {
     switch (sandbox.phase) {
       case Phase::starting:
-        effects.push_back(StartSandbox{sandbox.order, sandbox.restarts, sandbox.started});
+        if (sandbox.saving) {
+          effects.push_back(SaveSnapshot{id, sandbox.order.save});
+        } else {
+          effects.push_back(
+              StartSandbox{sandbox.order, sandbox.restarts, sandbox.started, sandbox.mode});
+        }
         break;
       case Phase::stopping: effects.push_back(KillSandbox{id, sandbox.end, {}}); break;
       case Phase::pulling:  // the cache goes on with it
@@ -135,6 +141,8 @@ void Node::on(Time now, const Resumed&, Effects& effects) {
       case Phase::waiting: break;  // its pause goes on, in the State
     }
   }
+  state_.shells = 0;  // nobody can tell them from what was left behind
+  state_.making_shell = false;
   drive_cache(now, images::Resumed{}, effects);
   if (state_.scrubbing) effects.push_back(Scrub{});
   state_.beat_at = now;  // control has not heard from us for a while
@@ -156,9 +164,27 @@ void Node::order(Time now, const StartOrder& start, Effects& effects) {
   take(start, +1);
   state_.owner = start.owner;
   state_.dirty = true;
-  state_.sandboxes[start.sandbox].order = start;
-  if (start.image.layers.empty()) return image_ready(now, start.sandbox, effects);
-  drive_cache(now, images::Wanted{start.image, start.sandbox, start.sources}, effects);
+  Sandbox& sandbox = state_.sandboxes[start.sandbox];
+  sandbox.order = start;
+  // Control's view of this machine is checked again: a process that is restored where it does not
+  // belong may fail much later, in the middle of a call.
+  Restore& restore = sandbox.order.restore;
+  if (restore && !runs_on(restore.made_on, state_.registration.kind)) restore = {};
+  fetch(now, start.sandbox, sandbox, start.sources, effects);
+}
+
+void Node::fetch(Time now, SandboxId id, const Sandbox& sandbox, std::vector<NodeId> sources,
+                 Effects& effects) {
+  const StartOrder& order = sandbox.order;
+  ImageSpec needed = order.restore ? images::restore_image(order.image, order.restore) : order.image;
+  if (needed.layers.empty()) return image_ready(now, id, effects);
+  drive_cache(now, images::Wanted{std::move(needed), id, std::move(sources)}, effects);
+}
+
+// The replica does without its snapshot.
+void Node::give_up_restoring(Sandbox& sandbox, SnapshotNews why, Effects& effects) {
+  report(SnapshotReport{sandbox.order.restore.snapshot, why, 0}, effects);
+  sandbox.order.restore = {};
 }
 
 // Control's view is stale by design, so the last word on capacity is said here.
@@ -243,7 +269,31 @@ void Node::image_ready(Time, SandboxId id, Effects& effects) {
 
 void Node::start(Sandbox& sandbox, Effects& effects) {
   sandbox.phase = Phase::starting;
-  effects.push_back(StartSandbox{sandbox.order, sandbox.restarts, sandbox.started});
+  sandbox.mode = StartMode::cold;
+  if (sandbox.order.restore) {
+    sandbox.mode = StartMode::restore;
+  } else if (state_.shells > 0) {
+    sandbox.mode = StartMode::shell;
+    --state_.shells;
+  }
+  effects.push_back(StartSandbox{sandbox.order, sandbox.restarts, sandbox.started, sandbox.mode});
+}
+
+void Node::make_shell(Time now, Effects& effects) {
+  if (!state_.id || state_.making_shell || now < state_.shells_after) return;
+  if (state_.use.starting + state_.use.restarting != 0) return;
+  state_.making_shell = true;
+  effects.push_back(MakeShell{});
+}
+
+void Node::on(Time now, const ShellMade& made, Effects&) {
+  if (!state_.making_shell) return;  // of an agent that is no more
+  state_.making_shell = false;
+  if (made.good) {
+    ++state_.shells;
+  } else {
+    state_.shells_after = now + config_->heartbeat;
+  }
 }
 
 void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
@@ -256,24 +306,53 @@ void Node::on(Time now, const SandboxStarted& started, Effects& effects) {
     if (!started.good) ended(now, started.sandbox, sandbox.end, started.note, effects);
     return;  // else the kill that was ordered will be reported
   }
-  if (sandbox.phase != Phase::starting) return;
+  if (sandbox.phase != Phase::starting || sandbox.saving) return;
   const bool again = sandbox.restarts > 0;
+  if (!started.good && sandbox.mode == StartMode::restore) {
+    give_up_restoring(sandbox, SnapshotNews::not_restored, effects);
+    return start(sandbox, effects);
+  }
   if (!started.good && again) {
     return wait_for_restart(now, started.sandbox, sandbox, started.note, effects);
   }
   if (!started.good) {
     return ended(now, started.sandbox, EndReason::start_failed, started.note, effects);
   }
+  if (sandbox.order.save && !again) {
+    sandbox.saving = true;
+    sandbox.ready = started.note;
+    effects.push_back(SaveSnapshot{started.sandbox, sandbox.order.save});
+    return;
+  }
+  runs(now, started.sandbox, sandbox, started.note, effects);
+}
+
+void Node::runs(Time now, SandboxId id, Sandbox& sandbox, std::string note, Effects& effects) {
   free_start_slot(sandbox);
   sandbox.phase = Phase::running;
   sandbox.runs_since = now;
-  if (sandbox.order.restart) sandbox.started = started.note;
-  if (again) return tell_restart(sandbox, started.note, effects);
+  if (sandbox.order.restart) sandbox.started = note;
+  if (sandbox.restarts > 0) return tell_restart(sandbox, std::move(note), effects);
   if (sandbox.order.lifetime.nanos > 0) {
     sandbox.must_end = now + sandbox.order.lifetime;
-    state_.lifetimes.arm(sandbox.must_end, started.sandbox);
+    state_.lifetimes.arm(sandbox.must_end, id);
   }
-  report(StartedReport{started.sandbox, started.note}, effects);
+  report(StartedReport{id, std::move(note)}, effects);
+}
+
+void Node::on(Time now, const SnapshotSaved& saved, Effects& effects) {
+  const auto found = state_.sandboxes.find(saved.sandbox);
+  if (found == state_.sandboxes.end() || !found->second.saving) return;
+  Sandbox& sandbox = found->second;
+  sandbox.saving = false;
+  const SnapshotNews news = saved.good ? SnapshotNews::saved : SnapshotNews::not_saved;
+  report(SnapshotReport{sandbox.order.save, news, saved.bytes}, effects);
+  if (sandbox.phase == Phase::stopping) {
+    if (sandbox.start_under_way) free_start_slot(sandbox);
+    sandbox.start_under_way = false;
+    return;  // the kill that was ordered will be reported
+  }
+  runs(now, saved.sandbox, sandbox, std::move(sandbox.ready), effects);
 }
 
 void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
@@ -283,7 +362,8 @@ void Node::on(Time now, const SandboxExited& exited, Effects& effects) {
   if (phase == Phase::stopping) {
     return ended(now, exited.sandbox, found->second.end, exited.note, effects);
   }
-  if (phase != Phase::running) return;
+  if (phase != Phase::running && !found->second.saving) return;
+  found->second.saving = false;
   if (found->second.order.restart) {
     return wait_for_restart(now, exited.sandbox, found->second, exited.note, effects);
   }
@@ -318,7 +398,7 @@ void Node::ended(Time now, SandboxId id, EndReason reason, std::string note, Eff
     free_start_slot(sandbox);
   }
   take(sandbox.order, -1);
-  if (!sandbox.order.image.layers.empty()) drive_cache(now, images::LetGo{id}, effects);
+  drive_cache(now, images::LetGo{id}, effects);
   report(EndedReport{id, reason, std::move(note)}, effects);
   if (!state_.id && state_.sandboxes.empty()) announce(now, effects);
 }
@@ -403,7 +483,10 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
     } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
       const auto found = state_.sandboxes.find(missing->sandbox);
       const bool bad = missing->rule == images::Unavailable::bad_image;
-      if (found != state_.sandboxes.end())
+      if (found != state_.sandboxes.end() && found->second.order.restore) {
+        give_up_restoring(found->second, SnapshotNews::not_fetched, effects);
+        fetch(now, missing->sandbox, found->second, {}, effects);
+      } else if (found != state_.sandboxes.end())
         ended(now, missing->sandbox, bad ? EndReason::bad_image : EndReason::pull_failed,
               missing->note, effects);
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {

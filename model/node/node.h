@@ -9,6 +9,11 @@
 // A sandbox whose order says so is started again here when it ends by itself, after a pause that
 // doubles, as the kubelet does (CrashLoopBackOff). Between its ends it keeps what was reserved for
 // it, the layers of its image and the end of its lifetime, which counts from the first start.
+//
+// How a sandbox is started is chosen here (StartMode): a replica from the snapshot that its order
+// names, where that runs on this machine and can be got, and from nothing where restoring fails; any
+// other in a shell, where one is ready. Shells are made one at a time and while nothing else is
+// starting, and have never had an owner.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -20,6 +25,7 @@
 #include "model/core/machine.h"
 #include "model/core/timers.h"
 #include "model/images/cache.h"
+#include "model/images/snapshots.h"
 #include "model/protocol/protocol.h"
 
 namespace chalk::node {
@@ -33,8 +39,11 @@ struct Config {  // the same for all nodes of a pool
   Duration restart_pause = seconds(1);  // before a sandbox's next start; doubles with each
   Duration restart_pause_max = seconds(300);
   Duration restart_forgiven = seconds(600);  // after so long a run the pause is the first again
+  // Empty sandboxes that are held ready, so that a start has less to do. What they take is not part
+  // of the shape that the node registers with.
+  std::int32_t shells = 0;
   CHALK_FIELDS(Config, cache, heartbeat, register_retry, lifetime_grace, reports_max, restart_pause,
-               restart_pause_max, restart_forgiven)
+               restart_pause_max, restart_forgiven, shells)
 };
 // What makes one node: its configuration and who it is.
 struct Birth {
@@ -88,8 +97,19 @@ struct Resumed {
 struct ScrubFinished {
   CHALK_FIELDS(ScrubFinished)
 };
+struct SnapshotSaved {  // or not; the replica goes on in any case
+  SandboxId sandbox;
+  bool good = true;
+  std::int64_t bytes = 0;
+  CHALK_FIELDS(SnapshotSaved, sandbox, good, bytes)
+};
+struct ShellMade {
+  bool good = true;
+  CHALK_FIELDS(ShellMade, good)
+};
 using Event = std::variant<Woken, FromControl, SandboxStarted, SandboxExited, SandboxKilled,
-                           images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished, Resumed>;
+                           images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished, Resumed,
+                           SnapshotSaved, ShellMade>;
 
 // ---- effects
 struct Register {
@@ -101,11 +121,25 @@ struct ToControl {
   Envelope<NodeReport> envelope;
   CHALK_FIELDS(ToControl, node, envelope)
 };
+enum class StartMode : std::uint8_t {
+  cold,    // from nothing
+  shell,   // in one of those that are held ready
+  restore  // from the snapshot that its order names
+};
 struct StartSandbox {
   StartOrder order;
   std::uint32_t restarts = 0;     // of it so far, with this one
   std::string last_started = {};  // restarts > 0: the note of its last start that went well
-  CHALK_FIELDS(StartSandbox, order, restarts, last_started)
+  StartMode mode = StartMode::cold;
+  CHALK_FIELDS(StartSandbox, order, restarts, last_started, mode)
+};
+struct SaveSnapshot {
+  SandboxId sandbox;
+  SnapshotId snapshot;
+  CHALK_FIELDS(SaveSnapshot, sandbox, snapshot)
+};
+struct MakeShell {
+  CHALK_FIELDS(MakeShell)
 };
 struct KillSandbox {
   SandboxId sandbox;
@@ -117,7 +151,7 @@ struct Scrub {
   CHALK_FIELDS(Scrub)
 };
 using Effect = std::variant<WakeAt, ToControl, StartSandbox, KillSandbox, images::PullLayers,
-                            images::EvictLayers, Register, Scrub>;
+                            images::EvictLayers, Register, Scrub, SaveSnapshot, MakeShell>;
 
 // ---- state
 enum class Phase : std::uint8_t {
@@ -139,8 +173,12 @@ struct Sandbox {
   Time restart_at = kNever;   // waiting: when its start is due
   Time runs_since;            // running
   std::string started = {};   // the note of its last start
+  // ---- of a replica
+  StartMode mode = StartMode::cold;
+  bool saving = false;        // starting: it is ready, and is being saved
+  std::string ready = {};     // saving: the note of its start
   CHALK_FIELDS(Sandbox, order, phase, start_under_way, end, must_end, restarts, pause, restart_at,
-               runs_since, started)
+               runs_since, started, mode, saving, ready)
 };
 struct Use {
   std::int64_t cpu_millicores = 0;
@@ -168,9 +206,13 @@ struct State {
   bool scrubbing = false;
   Timers<SandboxId> pauses;          // of waiting sandboxes
   std::vector<SandboxId> restarts_due;  // their pause is over and every slot was taken; in order
+  std::int32_t shells = 0;    // that are there
+  bool making_shell = false;
+  Time shells_after;  // one could not be made: the next is tried then
   images::CacheState cache;  // empty here: the machine owns that part
   CHALK_FIELDS(State, wake, beat_at, cache_wake, id, orders, lifetimes, reports, registration,
-               sandboxes, use, owner, dirty, scrubbing, pauses, restarts_due, cache)
+               sandboxes, use, owner, dirty, scrubbing, pauses, restarts_due, shells, making_shell,
+               shells_after, cache)
 };
 
 class Node {
@@ -205,12 +247,16 @@ class Node {
   void on(Time, const Unknown&, Effects&);
   void on(Time, const ScrubFinished&, Effects&);
   void on(Time, const Resumed&, Effects&);
+  void on(Time, const SnapshotSaved&, Effects&);
+  void on(Time, const ShellMade&, Effects&);
   void order(Time, const StartOrder&, Effects&);
   void order(Time, const StopOrder&, Effects&);
   void order(Time, const WarmOrder&, Effects&);
   void order(Time, const ScrubOrder&, Effects&);
 
   bool refuse(const StartOrder&, Effects&);
+  void fetch(Time, SandboxId, const Sandbox&, std::vector<NodeId> sources, Effects&);
+  void give_up_restoring(Sandbox&, SnapshotNews why, Effects&);
   void announce(Time, Effects&);
   void drive_cache(Time, const images::CacheEvent&, Effects&);
   void image_ready(Time, SandboxId, Effects&);
@@ -219,6 +265,8 @@ class Node {
   void wait_for_restart(Time, SandboxId, Sandbox&, std::string note, Effects&);
   void start_due(Effects&);
   void start(Sandbox&, Effects&);
+  void runs(Time, SandboxId, Sandbox&, std::string note, Effects&);
+  void make_shell(Time, Effects&);
   void tell_restart(const Sandbox&, std::string note, Effects&);
   void free_start_slot(const Sandbox&);
   void take(const StartOrder&, int sign);

@@ -28,6 +28,30 @@ struct ImageSpec {
   CHALK_FIELDS(ImageSpec, image, layers)
 };
 
+// What a saved process depends on. A snapshot made on one machine runs on another with the same
+// runtime and no fewer processor features: code that was running there has looked at what there is
+// and goes on using it. (gVisor checks the same when it restores.)
+struct MachineKind {
+  std::uint64_t runtime = 0;       // release of the sandbox's runtime, numbered outside; 0: it saves nothing
+  std::uint64_t cpu_features = 0;  // a mask, numbered outside
+  auto operator<=>(const MachineKind&) const = default;
+  explicit operator bool() const { return runtime != 0; }
+  CHALK_FIELDS(MachineKind, runtime, cpu_features)
+};
+inline bool runs_on(const MachineKind& made_on, const MachineKind& here) {
+  return made_on && made_on.runtime == here.runtime &&
+         (made_on.cpu_features & ~here.cpu_features) == 0;
+}
+
+// What a replica is restored from; to its node it is one more layer of the image.
+struct Restore {
+  SnapshotId snapshot;
+  MachineKind made_on;
+  std::int64_t bytes = 0;
+  explicit operator bool() const { return static_cast<bool>(snapshot); }
+  CHALK_FIELDS(Restore, snapshot, made_on, bytes)
+};
+
 // How important a sandbox is to its tenant: more is more important. It says nothing to others.
 using Priority = std::uint16_t;
 inline constexpr Priority kPriorityMax = 1000;
@@ -61,8 +85,10 @@ struct StartOrder {
   std::string payload = {};
   bool restart = false;  // started again on its node when it ends by itself
   std::vector<NodeId> sources = {};  // peers to try for what is missing of the image; in order
+  Restore restore = {};              // none: started from nothing
+  SnapshotId save = {};  // once it is ready, before it is said to run: save it under this; 0: no
   CHALK_FIELDS(StartOrder, sandbox, owner, resources, gpu_mask, image, lifetime, group, payload,
-               restart, sources)
+               restart, sources, restore, save)
 };
 struct StopOrder {
   SandboxId sandbox;
@@ -140,9 +166,21 @@ struct ImageReport {
 struct ScrubbedReport {
   CHALK_FIELDS(ScrubbedReport)
 };
+enum class SnapshotNews : std::uint8_t {
+  saved,
+  not_saved,
+  not_restored,  // the runtime could not; the replica was started from nothing
+  not_fetched    // the same, since it could be got nowhere
+};
+struct SnapshotReport {
+  SnapshotId snapshot;
+  SnapshotNews news{};
+  std::int64_t bytes = 0;  // saved
+  CHALK_FIELDS(SnapshotReport, snapshot, news, bytes)
+};
 using NodeReport =
     std::variant<StartedReport, RefusedReport, EndedReport, ImageReport, ScrubbedReport,
-                 RestartedReport>;
+                 RestartedReport, SnapshotReport>;
 
 // An envelope carries at most one message; without one it is a heartbeat.
 template <class Message>
@@ -163,7 +201,8 @@ struct NodeRegistration {
   PoolId pool;
   ZoneId zone;
   NodeShape shape;
-  CHALK_FIELDS(NodeRegistration, key, incarnation, purchase, pool, zone, shape)
+  MachineKind kind = {};
+  CHALK_FIELDS(NodeRegistration, key, incarnation, purchase, pool, zone, shape, kind)
 };
 
 // ---- gateway <-> control ---------------------------------------------------------------------

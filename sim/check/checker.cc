@@ -71,6 +71,16 @@ void Checker::running(Time, const LiveSandbox& sandbox) {
   --(sandbox.again ? use.restarting : use.starting);
 }
 
+void Checker::restored(Time now, const LiveSandbox& sandbox, const MachineKind& made_on,
+                       const MachineKind& here) {
+  if (made_on.runtime == here.runtime && (made_on.cpu_features & ~here.cpu_features) == 0) return;
+  broke(now, 8,
+        "node " + std::to_string(sandbox.node) + ", sandbox " + to_text(sandbox.sandbox) +
+            ": of a snapshot made by runtime " + std::to_string(made_on.runtime) +
+            " with features " + std::to_string(made_on.cpu_features) + ", on runtime " +
+            std::to_string(here.runtime) + " with features " + std::to_string(here.cpu_features));
+}
+
 void Checker::ended(Time now, const TrueNode&, const LiveSandbox& sandbox) {
   apply(use_of(sandbox.node), sandbox, -1);
   if (sandbox.lifetime.nanos == 0 || sandbox.running == kNever) return;

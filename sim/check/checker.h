@@ -37,6 +37,9 @@ class Checker {
   // What happens on the nodes, in order.
   void started(Time now, const TrueNode& node, const LiveSandbox& sandbox, const NodeShape& shape);
   void running(Time now, const LiveSandbox& sandbox);
+  // It is started from what was saved on a machine of the kind `made_on`.
+  void restored(Time now, const LiveSandbox& sandbox, const MachineKind& made_on,
+                const MachineKind& here);
   void ended(Time now, const TrueNode& node, const LiveSandbox& sandbox);
   // A call was given to a replica of `group`.
   void dispatched(Time now, GroupId group, const LiveSandbox* replica);

@@ -9,6 +9,7 @@
 #include "model/core/resources.h"
 #include "model/core/slot_table.h"
 #include "model/core/time.h"
+#include "model/node/node.h"
 
 namespace chalk::sim {
 
@@ -27,6 +28,7 @@ struct LiveSandbox {
   Time first_running = kNever;  // where it was started again: since when at all
   bool again = false;           // by its node, after it had ended by itself
   bool killed = false;    // a kill is on its way
+  node::StartMode mode = node::StartMode::cold;
 };
 
 // One real node. A crash ends what lives on it; a return is a new boot with the next incarnation.

@@ -53,6 +53,11 @@ std::string facts_table(const Result& r) {
   for (const auto& [why, count] : r.failed) out += row("failed: " + why, fmt::format("{}", count));
   out += row("cold starts", fmt::format("{}", r.cold_starts));
   out += row("sandboxes started", fmt::format("{}", r.replica_starts));
+  if (r.shell_starts != 0) out += row("in a shell", fmt::format("{}", r.shell_starts));
+  if (r.snapshots_saved != 0) {
+    out += row("from a snapshot", fmt::format("{}", r.restored_starts));
+    out += row("snapshots saved", fmt::format("{}", r.snapshots_saved));
+  }
   out += row("replicas, mean", number_text(r.replicas_mean));
   out += row("requests in service, mean", number_text(r.busy_mean));
   out += row("nodes, most at once", number_text(r.nodes_max));

@@ -91,6 +91,9 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("cold_start_ratio",
            [d](const Result& r) { return ratio(d(r.cold_starts), d(r.requests)); });
     number("replica_starts", [d](const Result& r) { return d(r.replica_starts); });
+    number("shell_starts", [d](const Result& r) { return d(r.shell_starts); });
+    number("restored_starts", [d](const Result& r) { return d(r.restored_starts); });
+    number("snapshots_saved", [d](const Result& r) { return d(r.snapshots_saved); });
     number("scaling_turns", [d](const Result& r) { return d(r.scaling_turns); });
     number("replicas_max", [](const Result& r) { return r.replicas_max; });
     number("replicas_mean", [](const Result& r) { return r.replicas_mean; });
@@ -172,6 +175,9 @@ json to_json(const Result& r) {
             {"failed", r.failed},
             {"cold_starts", r.cold_starts},
             {"replica_starts", r.replica_starts},
+            {"shell_starts", r.shell_starts},
+            {"restored_starts", r.restored_starts},
+            {"snapshots_saved", r.snapshots_saved},
             {"wait_ms", times_json(r.wait_ms)},
             {"total_ms", times_json(r.total_ms)},
             {"scaling_turns", r.scaling_turns},
@@ -233,6 +239,9 @@ Result result_from_json(const std::string& text) {
   r.failed = j.at("failed").get<std::map<std::string, std::uint64_t>>();
   r.cold_starts = j.at("cold_starts");
   r.replica_starts = j.at("replica_starts");
+  r.shell_starts = j.value("shell_starts", std::uint64_t{0});
+  r.restored_starts = j.value("restored_starts", std::uint64_t{0});
+  r.snapshots_saved = j.value("snapshots_saved", std::uint64_t{0});
   r.wait_ms = times_from(j.at("wait_ms"));
   r.total_ms = times_from(j.at("total_ms"));
   if (j.contains("watched")) {

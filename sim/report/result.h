@@ -48,6 +48,9 @@ struct Result {
   std::map<std::string, std::uint64_t> failed;   // by reason
   std::uint64_t cold_starts = 0;     // requests that waited for a start and were first on it
   std::uint64_t replica_starts = 0;  // sandboxes started on nodes
+  std::uint64_t shell_starts = 0;    // of them: in a shell that was ready
+  std::uint64_t restored_starts = 0;  // from a snapshot
+  std::uint64_t snapshots_saved = 0;
   Times wait_ms;                     // from arrival to the beginning of service
   Times total_ms;                    // from arrival to the end of service
   Times watched_wait_ms;             // the same of the watched tenants; all zero where none is

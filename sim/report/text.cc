@@ -70,6 +70,12 @@ std::vector<std::string> facts(const Result& r) {
                   count_text(static_cast<double>(r.cold_starts)),
                   requests > 0 ? 100 * static_cast<double>(r.cold_starts) / requests : 0,
                   count_text(static_cast<double>(r.replica_starts)), r.replicas_mean, r.busy_mean));
+  if (r.shell_starts + r.snapshots_saved != 0) {
+    say.push_back(fmt::format("{} were started in a shell that was ready and {} from one of {} snapshots.",
+                              count_text(static_cast<double>(r.shell_starts)),
+                              count_text(static_cast<double>(r.restored_starts)),
+                              count_text(static_cast<double>(r.snapshots_saved))));
+  }
   const auto cpu = r.utilisation.find("cpu");
   const auto gpu = r.utilisation.find("gpu");
   std::string use =

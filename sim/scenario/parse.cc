@@ -43,6 +43,7 @@ class Parser {
     setup_.start_core_seconds = root_.number("start_core_seconds", 0, 0, 3600);
     setup_.start_core_spread = root_.number("start_core_spread", 0, 0, 10);
     setup_.start_cpu_min = root_.millicores("start_cpu_min", 0);
+    start_modes();
     setup_.shared_execution = root_.flag("shared_execution", false);
     setup_.open_workload = read_workload(root_, setup_.gpu_models, trace_);
     faults();
@@ -103,6 +104,17 @@ class Parser {
     setup_.scrub = r.duration("scrub", setup_.scrub);
     setup_.owner_linger = r.duration("owner_linger", setup_.owner_linger);
     setup_.stop = r.duration("stop", setup_.stop);
+    r.done();
+  }
+
+  void start_modes() {
+    Reader shells = root_.map("shells");
+    setup_.shell_start = shells.delay("start", setup_.start);
+    shells.done();
+    Reader r = root_.map("snapshots");
+    setup_.restore = r.duration("restore", setup_.restore);
+    setup_.save = r.duration("save", setup_.save);
+    setup_.snapshot_bytes_per_second = r.bandwidth("bandwidth", setup_.snapshot_bytes_per_second);
     r.done();
   }
 
@@ -176,10 +188,26 @@ class Parser {
       pool.boot = r.delay("boot", Delay{Delay::Kind::constant, seconds(120), 0});
       pool.price_per_hour = r.number("price_per_hour", 0, 0, 1e6);
       pool.dedicated_tenant = r.text("dedicated_tenant", "");
+      machine_kind(r, pool);
       spot(r, pool);
       node_shape(r, pool);
       r.done();
       setup_.pools.push_back(pool);
+    }
+  }
+
+  void machine_kind(Reader& r, Pool& pool) {
+    const auto numbered = [](std::vector<std::string>& names, const std::string& name) {
+      const auto found = std::find(names.begin(), names.end(), name);
+      const auto index = static_cast<std::uint64_t>(found - names.begin());
+      if (found == names.end()) names.push_back(name);
+      return index;
+    };
+    pool.kind = {1 + numbered(runtimes_, r.text("runtime", "runsc")), 0};
+    for (const std::string& feature : r.texts("cpu_features")) {
+      const std::uint64_t bit = numbered(cpu_features_, feature);
+      if (bit >= 64) r.fail("cpu_features", "more than 64 names in all pools", "at most 64");
+      pool.kind.cpu_features |= 1ULL << bit;
     }
   }
 
@@ -240,6 +268,13 @@ class Parser {
       shape.gpus = gpu->count;
       shape.gpu_model = gpu_index(r, gpu->model);
     }
+    pool.shells = static_cast<std::int32_t>(r.whole("shells", 0, 0, 10'000));
+    const std::int64_t each = r.bytes("shell_memory", 16LL << 20);
+    if (each > shape.memory_bytes || pool.shells * each >= shape.memory_bytes) {
+      r.fail("shells", fmt::format("{} of {} each", pool.shells, bytes_text(each)),
+             "less than the memory, " + bytes_text(shape.memory_bytes));
+    }
+    shape.memory_bytes -= pool.shells * each;
     pool.image_cache_bytes = r.bytes("image_cache", shape.disk_bytes / 2);
     if (pool.image_cache_bytes > shape.disk_bytes) {
       r.fail("image_cache", bytes_text(pool.image_cache_bytes),
@@ -422,6 +457,10 @@ class Parser {
     if (r.has("z_permille") && group.policy != ScalingPolicy::chalk)
       r.fail("z_permille", "slack that only ours has", "policy: chalk with it");
     group.delayed_warm_start = r.flag("delayed_warm_start", group.delayed_warm_start);
+    group.start_mode = static_cast<StartMode>(r.choice(
+        "start_mode", static_cast<std::size_t>(group.start_mode), {"cold", "restore"}));
+    group.init = r.delay("init", group.init);
+    group.snapshot_bytes = r.bytes("snapshot_size", group.snapshot_bytes);
     const auto holds = [&](const Pool& pool) {
       const bool model = group.gpus == 0 || (group.gpu_models >> pool.shape.gpu_model & 1);
       return (group.pool.empty() || pool.name == group.pool) &&
@@ -443,7 +482,7 @@ class Parser {
     const std::vector<const char*> kinds = {
         "message_loss", "message_duplicate", "message_delay", "heartbeat_lag", "node_crash",
         "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart",
-        "agent_restart", "pull_failure"};
+        "agent_restart", "pull_failure", "restore_failure", "save_failure"};
     for (Reader& r : root_.list("faults")) {
       Fault fault;
       if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");
@@ -466,7 +505,7 @@ class Parser {
       return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
     };
     if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure,
-                K::pull_failure, K::slow_registry}) &&
+                K::pull_failure, K::slow_registry, K::restore_failure, K::save_failure}) &&
         fault.permille == 0) {
       r.fail("permille", "nothing", "1 to 1000");
     }
@@ -523,6 +562,7 @@ class Parser {
   }
 
   const Files& files_;
+  std::vector<std::string> runtimes_, cpu_features_;  // by number
   Reader root_;
   const std::optional<std::string>& trace_;
   Setup setup_;

@@ -22,6 +22,8 @@ class Generator {
     gpus_ = chance(4);
     tenants_ = 1 + below(4);
     images_ = chance(2) ? 1 + below(4) : 0;
+    restores_ = chance(3);
+    shells_ = chance(4);
     line("shows: Random world {}, made by `chalk-sim swarm`.", seed_);
     line("seed: {}", seed_);
     line("drain: 24h");
@@ -31,6 +33,11 @@ class Generator {
     tenants();
     groups();
     line("start: {}", delay(milliseconds_text(50 + below(4000))));
+    if (shells_) line("shells: {{start: {}}}", delay(milliseconds_text(20 + below(300))));
+    if (restores_) {
+      line("snapshots: {{restore: {}, save: {}, bandwidth: {}}}", pick({"0s", "145ms", "2s"}),
+           pick({"0s", "60ms", "3s"}), pick({"1Gbps", "20Gbps"}));
+    }
     if (chance(6)) line("start_core_seconds: {}", pick({"0.05", "0.2", "1"}));
     if (chance(8)) line("shared_execution: true");
     workload();
@@ -73,6 +80,13 @@ class Generator {
     line("  tenant_order: {}", pick({"fair", "fair", "first_come", "quotas"}));
     line("  separate_tenants: {}", separate_);
     line("  spread_zones: {}", !chance(4));
+    line("  placement: {}", pick({"best_fit", "best_fit", "best_fit", "least_allocated", "first_fit",
+                                  "power_of_two", "fgd", "frag_fit"}));
+    line("  preemption: {}", !chance(4));
+    line("  keep_alive_memory: {}", pick({"1Gi", "64Gi"}));
+    line("  image_distribution: {}", pick({"registry", "peer", "tree"}));
+    line("  image_fan_out: {}", 1 + below(3));
+    line("  image_chunk: {}", pick({"64Ki", "4Mi", "64Mi"}));
     line("  defragmentation: {}", chance(3));
     line("  scrub: {}s", below(6));
     line("  owner_linger: {}s", below(30));
@@ -80,6 +94,8 @@ class Generator {
   }
 
   void fleet() {
+    line("fleet: {{policy: {}}}",
+         pick({"idle", "idle", "cluster_autoscaler", "karpenter", "newsvendor"}));
     line("zones:");
     for (std::uint64_t i = 0; i < zones_; ++i) {
       line("  - {{name: z{}, registry_bandwidth: {}, pulls_at_once: {}}}", i,
@@ -108,8 +124,12 @@ class Generator {
         "cpu: {}, memory: {}Gi, disk: 100Gi, start_slots: {}, sandboxes_max: {}", 4 + 4 * below(5),
         8 + 8 * below(8), 1 + below(8), chance(4) ? 2 + below(6) : 512);
     if (images_ > 0) {
-      node += fmt::format(", image_cache: {}Gi, pulls_at_once: {}", 6 + below(20), 1 + below(4));
+      node += fmt::format(", image_cache: {}Gi, pulls_at_once: {}, cache_policy: {}", 6 + below(20),
+                          1 + below(4), pick({"lru", "sieve", "s3_fifo", "gdsf", "seconds"}));
     }
+    if (shells_) node += fmt::format(", shells: {}", below(4));
+    if (chance(3)) size += fmt::format(", runtime: {}", pick({"old", "new"}));
+    if (chance(3)) size += fmt::format(", cpu_features: {}", pick({"[a]", "[a, b]", "[c]"}));
     if (gpus_ && i == 0) node += fmt::format(", gpu: \"{}:A100\"", pick({"1", "2", "4"}));
     line("  - {{name: p{}, {}, price_per_hour: 1, node: {{{}}}}}", i, size, node);
   }
@@ -135,13 +155,23 @@ class Generator {
   }
 
   void groups() {
+    const std::string policy = pick({"fixed", "kpa", "chalk", "hpa"});
+    std::string keeps;
+    if (policy == "fixed") {
+      const std::string keep = pick({"fixed", "hybrid", "greedy_dual", "cost"});
+      keeps = fmt::format(", keep_alive_policy: {}, cold_start_worth: {}s", keep, 1 + below(1000));
+      idle_for_ever_ = keep == "greedy_dual";
+    }
+    idle_for_ever_ = idle_for_ever_ || policy == "hpa";
     line(
         "group_default: {{cpu: {}, memory: {}, policy: {}, concurrency: {}, replicas_max: {}, "
         "queue_max: {}, queue_order: {}, queue_timeout: {}, keep_alive: {}s, target_permille: {}, "
-        "delayed_warm_start: {}}}",
-        pick({"500m", "1", "2"}), pick({"256Mi", "1Gi"}), pick({"fixed", "kpa", "chalk"}),
-        1 + below(6), 1 + below(14), chance(4) ? 1 + below(20) : 10'000, pick({"fifo", "drr"}), chance(4) ? "5s" : "0s",
-        5 + below(90), 400 + below(600), chance(2));
+        "delayed_warm_start: {}, start_mode: {}, init: {}, snapshot_size: {}{}}}",
+        pick({"500m", "1", "2"}), pick({"256Mi", "1Gi"}), policy, 1 + below(6), 1 + below(14),
+        chance(4) ? 1 + below(20) : 10'000, pick({"fifo", "drr"}),
+        idle_for_ever_ || chance(4) ? "5s" : "0s", 5 + below(90), 400 + below(600), chance(2), restores_ ? "restore" : "cold",
+        chance(2) ? "0s" : delay(milliseconds_text(100 + below(5000))),
+        pick({"1Mi", "100Mi", "2Gi"}), keeps);
   }
 
   void workload() {
@@ -168,7 +198,7 @@ class Generator {
         line("  - {{kind: poisson, per_second: {}, arrivals_max: {}, {}}}", 1 + below(25), most,
              who);
     }
-    if (chance(5)) return;
+    if (idle_for_ever_ || chance(5)) return;
     std::string shapes =
         fmt::format("{{weight: 3, cpu: 1, memory: 1Gi}}, {{cpu: {}, memory: {}Gi}}", 1 + below(4),
                     1 + below(8));
@@ -206,7 +236,7 @@ class Generator {
       return text;
     };
     std::string kind, more;
-    switch (below(12)) {
+    switch (below(14)) {
       case 0: kind = "message_loss", more = permille(); break;
       case 1: kind = "message_duplicate", more = permille(); break;
       case 2: kind = "message_delay", more = permille() + ", " + hold_up(); break;
@@ -218,6 +248,8 @@ class Generator {
       case 8: kind = "late_supply", more = hold_up(); break;
       case 9: kind = "control_restart"; break;
       case 10: kind = "agent_restart", more = nodes(); break;
+      case 11: kind = "restore_failure", more = permille(); break;
+      case 12: kind = "save_failure", more = permille(); break;
       default: kind = "pull_failure", more = permille(); break;
     }
     line("  - {{kind: {}, from: {}, lasts: {}{}{}}}", kind, milliseconds_text(below(120'000)),
@@ -228,7 +260,9 @@ class Generator {
   Random random_;
   std::string text_;
   std::uint64_t zones_ = 1, tenants_ = 1, images_ = 0;
-  bool gpus_ = false, separate_ = true;
+  bool gpus_ = false, separate_ = true, restores_ = false, shells_ = false;
+  // Idle replicas of these policies give no room to anybody: what waits for it has to be refused.
+  bool idle_for_ever_ = false;
 };
 
 }  // namespace

@@ -30,7 +30,11 @@ bool needs_resource_model(const Setup& setup) {
   for (const Image& image : setup.images) {
     if (!image.layers.empty()) return true;
   }
-  return setup.shared_execution || setup.start_core_seconds > 0;
+  const auto fetches = [](const Group& group) { return group.start_mode == StartMode::restore; };
+  for (const auto& [name, group] : setup.groups) {
+    if (fetches(group)) return true;
+  }
+  return fetches(setup.group_default) || setup.shared_execution || setup.start_core_seconds > 0;
 }
 
 control::Config control_config(const Setup& setup) {
@@ -63,6 +67,7 @@ node::Config node_config(const Setup& setup, const Pool& pool) {
   config.cache.capacity_bytes = pool.image_cache_bytes;
   config.cache.pulls_at_once = pool.pulls_at_once;
   config.cache.eviction.policy = pool.cache_policy;
+  config.shells = pool.shells;
   return config;
 }
 
@@ -193,10 +198,14 @@ std::uint32_t gateway_of(const Setup& setup, const Catalogue& catalogue, std::ui
       function);
 }
 
+const Group& group_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
+  const auto named = setup.groups.find(catalogue.functions[index].name);
+  return named == setup.groups.end() ? setup.group_default : named->second;
+}
+
 control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, std::uint32_t index) {
   const FunctionSpec& function = catalogue.functions[index];
-  const auto named = setup.groups.find(function.name);
-  const Group& group = named == setup.groups.end() ? setup.group_default : named->second;
+  const Group& group = group_of(setup, catalogue, index);
   control::GroupSpec spec;
   spec.group = GroupId{index + 1ULL};
   spec.tenant = TenantId{function.tenant + 1ULL};
@@ -216,6 +225,7 @@ control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue, st
     if (setup.pools[i].name == group.pool) spec.pool = PoolId{i + 1ULL};
   }
   spec.priority = group.priority;
+  spec.snapshots = group.start_mode == StartMode::restore;
   spec.gateway = GatewayId{gateway_of(setup, catalogue, index) + 1ULL};
   const bool fixed = group.policy == ScalingPolicy::fixed;
   spec.routing.group = spec.group;

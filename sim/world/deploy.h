@@ -27,6 +27,7 @@ tenancy::TenantAdded family_event(const Setup& setup, const Catalogue& catalogue
 // Where a function's calls go, from 0.
 std::uint32_t gateway_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t function);
 ImageSpec image_spec(const Setup& setup, std::uint32_t image);
+const Group& group_of(const Setup& setup, const Catalogue& catalogue, std::uint32_t index);
 control::GroupSpec group_spec(const Setup& setup, const Catalogue& catalogue,
                               std::uint32_t function);
 // Which of the setup's images a workload's image is: by name, else by position; -1 for none.

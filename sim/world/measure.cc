@@ -75,6 +75,8 @@ void Measure::sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNo
   const Resources& r = sandbox.resources;
   const double cores = static_cast<double>(r.cpu_millicores) / 1000;
   ++result_.replica_starts;
+  if (sandbox.mode == node::StartMode::shell) ++result_.shell_starts;
+  if (sandbox.mode == node::StartMode::restore) ++result_.restored_starts;
   image_starts_ += has_image ? 1 : 0;
   image_hits_ += has_image && hit ? 1 : 0;
   sandboxes_.add(t, 1);

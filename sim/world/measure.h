@@ -54,6 +54,7 @@ class Measure {
                        bool hit);
   void sandbox_running(Time now) { starting_.add(now.nanos, -1); }
   void sandbox_ended(Time now, const LiveSandbox& sandbox, const TrueNode& node);
+  void snapshot_saved() { ++result_.snapshots_saved; }
   void scaling_turned(std::uint64_t turns) { result_.scaling_turns = turns; }
   void pulled(std::int64_t bytes) { result_.image_bytes_pulled += static_cast<double>(bytes); }
   void pulled_from_peer(std::int64_t bytes) {

@@ -54,6 +54,8 @@ struct Pool {
   Delay boot;
   double price_per_hour = 0;
   std::string dedicated_tenant;  // empty: for everybody
+  MachineKind kind{1, 0};        // runtime and processor features, numbered as they come
+  std::int32_t shells = 0;       // empty sandboxes that a node holds ready; not part of `shape`
   Duration spot_life;            // mean time until its supplier wants a node back; 0: never
   Duration spot_notice;          // and how long before it says so
 };
@@ -88,6 +90,7 @@ enum class TenantOrder : std::uint8_t { fair, first_come, quotas };
 enum class CallOrder : std::uint8_t { fifo, drr };
 enum class ScalingPolicy : std::uint8_t { fixed, kpa, chalk, hpa };
 enum class KeepAlivePolicy : std::uint8_t { fixed, hybrid, greedy_dual, cost };
+enum class StartMode : std::uint8_t { cold, restore };
 struct Group {  // defaults for each function of the workload, or one by name
   std::int64_t cpu_millicores = 1000;
   std::int64_t memory_bytes = 1LL << 30;
@@ -111,6 +114,9 @@ struct Group {  // defaults for each function of the workload, or one by name
   std::uint32_t target_permille = 700;
   std::uint32_t z_permille = 1000;
   bool delayed_warm_start = true;
+  StartMode start_mode = StartMode::cold;
+  Delay init;                       // from started to ready; a restored replica has done it
+  std::int64_t snapshot_bytes = 0;  // 0: as its memory
 };
 
 // Faults as data. Times are simulated; `permille` chances are per message, start or purchase.
@@ -128,7 +134,9 @@ struct Fault {
     control_restart,  // control is down for `lasts`, then restored from its log
     agent_restart,  // the agents of `count` random nodes (or of `zone`) are away for `lasts`, then go
                     // on from their logs; what runs on the nodes goes on meanwhile
-    pull_failure    // permille of pulls fail
+    pull_failure,   // permille of pulls fail
+    restore_failure,  // permille of restores fail: the replica is started from nothing
+    save_failure      // permille of snapshots cannot be saved
   };
   Kind kind{};
   Time from;
@@ -185,6 +193,10 @@ struct Setup {
   double start_core_seconds = 0;        // > 0: of it as work on the node's cores, under contention
   double start_core_spread = 0;         // sigma of its logarithm, the mean stays
   std::int64_t start_cpu_min = 0;       // millicores that a start may use, however small its share
+  Delay shell_start;                    // of a sandbox in a shell that is ready, instead of `start`
+  Duration restore = milliseconds(145);  // of a snapshot without its bytes
+  Duration save = milliseconds(50);      // the same
+  double snapshot_bytes_per_second = 2.7e9;  // that both read or write
   bool shared_execution = false;        // calls run as SimGrid executions on shared cores
   std::vector<Fault> faults;
   std::vector<std::string> assertions;  // conditions such as "wait_p99_ms<=500"

@@ -18,6 +18,7 @@ World::World(const Setup& setup, const RunOptions& options)
       options_(options),
       source_(setup.open_workload(options.seed)),
       start_(to_distribution(setup.start)),
+      shell_start_(to_distribution(setup.shell_start)),
       start_work_(to_distribution({setup.start_core_spread > 0 ? Delay::Kind::lognormal
                                                                : Delay::Kind::constant,
                                    from_nanos(setup.start_core_seconds * 1e9),

@@ -67,7 +67,9 @@ struct Ask {  // a bare sandbox that the workload asked for
 
 // Work of the world for one node that takes time.
 struct Job {
-  enum class What : std::uint8_t { start, pull, kill, scrub, exit, start_work, call };
+  enum class What : std::uint8_t {
+    start, pull, kill, scrub, exit, start_work, call, save, upload, shell
+  };
   What what = What::start;
   std::uint32_t node = 0;
   std::uint32_t epoch = 0;
@@ -83,7 +85,9 @@ struct Job {
   std::int64_t bytes = 0;
   std::int64_t unpacked_bytes = 0;
   RequestId request;
-  Duration then;  // start_work: how long the start goes on after it
+  Duration then;  // start_work: how long `after` goes on after it
+  What after = What::start;
+  SnapshotId snapshot;  // save, upload
   bool good = true;
 };
 
@@ -174,13 +178,19 @@ class World {
   void obey(std::uint32_t node, const node::StartSandbox&);
   void obey(std::uint32_t node, const node::KillSandbox&);
   void obey(std::uint32_t node, const node::Scrub&);
+  void obey(std::uint32_t node, const node::SaveSnapshot&);
+  void obey(std::uint32_t node, const node::MakeShell&);
   void obey(std::uint32_t node, const images::PullLayers&);
   void obey(std::uint32_t node, const images::EvictLayers&);
   void obey_node_wake(std::uint32_t node, const WakeAt&);
   std::uint32_t add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase);
   void boot(std::uint32_t node);
   void job_done(std::uint64_t slot);
+  Duration start_takes(const node::StartSandbox&);
+  void work(Job&& job, Duration then, std::int64_t cpu_millicores);
   void start_done(const Job& job);
+  void saved(const Job& job);
+  bool fails(Fault::Kind kind);
   void exited(const Job& job);
   void end_live(std::uint32_t node, SandboxId sandbox);
 
@@ -246,7 +256,15 @@ class World {
   std::vector<std::uint32_t> gateway_of_;  // by function
   Time control_wake_ = kNever;
   Distribution start_;
+  Distribution shell_start_;
   Distribution start_work_;
+  struct StartOfGroup {
+    bool has_init = false;
+    Distribution init;
+    std::int64_t snapshot_bytes = 0;
+  };
+  std::vector<StartOfGroup> start_of_group_;       // by function
+  std::map<SnapshotId, MachineKind> saved_on_;  // of what was really saved: on which kind of machine
   std::vector<Distribution> boots_;
   Random random_;
   std::uint64_t gangs_ = 0;  // that arrived

@@ -39,7 +39,12 @@ void World::deploy() {
   }
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
     gateway_of_.push_back(gateway_of(setup_, catalogue, i));
-    step_control(control::GroupDeployed{group_spec(setup_, catalogue, i)});
+    const Group& group = group_of(setup_, catalogue, i);
+    const control::GroupSpec spec = group_spec(setup_, catalogue, i);
+    start_of_group_.push_back({group.init.mean.nanos > 0, to_distribution(group.init),
+                               group.snapshot_bytes != 0 ? group.snapshot_bytes
+                                                         : spec.resources.memory_bytes});
+    step_control(control::GroupDeployed{spec});
   }
   // The fleet is up and knows its groups before the first request: what was said above arrives now.
   while (queue_.next() <= Time{0}) take(queue_.pop());

@@ -43,6 +43,7 @@ void World::boot(std::uint32_t index) {
   registration.pool = PoolId{node.pool + 1};
   registration.zone = ZoneId{node.zone + 1};
   registration.shape = pool.shape;
+  registration.kind = pool.kind;
   node.machine = machines_->create_node({node_config(setup_, pool), registration});
   measure_.node_up(now_, pool);
   if (node.purchase != 0 && node.epoch == 1) measure_.node_arrived(now_);
@@ -85,6 +86,7 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   live.lifetime = order.lifetime;
   live.ordered = now_;
   live.again = start.restarts > 0;
+  live.mode = start.mode;
   truth_.add(live);
   node.live.push_back(order.sandbox);
   if (checker_) checker_->started(now_, node, live, setup_.pools[node.pool].shape);
@@ -95,22 +97,70 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   measure_.sandbox_started(now_, live, node, !live.again && !order.image.layers.empty(),
                            step_is_order_);
 
+  if (start.mode == node::StartMode::restore && checker_) {
+    const MachineKind made_on = saved_on_[order.restore.snapshot];
+    checker_->restored(now_, live, made_on, setup_.pools[node.pool].kind);
+  }
   Job job = job_of(Job::What::start, index);
   job.sandbox = order.sandbox;
   job.ordered = now_;
-  const std::int32_t failing = permille_of(Fault::Kind::start_failure);
-  if (failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing)) job.good = false;
-  job.then = start_.sample(random_.next());
-  if (setup_.start_core_seconds > 0) {
-    job.what = Job::What::start_work;
-    const Duration work = setup_.start_core_spread > 0 ? start_work_.sample(random_.next())
-                                                       : from_nanos(setup_.start_core_seconds * 1e9);
-    model_->execute(jobs_.put(Job(job)), now_, node.host, work,
-                    static_cast<std::int32_t>(std::max<std::int64_t>(
-                        {1, order.resources.cpu_millicores, setup_.start_cpu_min})));
-    return;
+  if (fails(Fault::Kind::start_failure)) job.good = false;
+  if (start.mode == node::StartMode::restore && fails(Fault::Kind::restore_failure)) job.good = false;
+  const Duration then = start_takes(start);
+  if (start.mode == node::StartMode::cold) return work(std::move(job), then, order.resources.cpu_millicores);
+  queue_.push(kHeap, now_ + then, kJobDone, 0, jobs_.put(std::move(job)));
+}
+
+// But for the work that contends for cores, see work().
+Duration World::start_takes(const node::StartSandbox& start) {
+  if (start.mode == node::StartMode::restore) {
+    return setup_.restore + from_nanos(static_cast<double>(start.order.restore.bytes) * 1e9 /
+                                       setup_.snapshot_bytes_per_second);
   }
-  queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(Job(job)));
+  const Duration made =
+      (start.mode == node::StartMode::shell ? shell_start_ : start_).sample(random_.next());
+  if (!start.order.group) return made;
+  const StartOfGroup& group = start_of_group_[start.order.group.value - 1];
+  return group.has_init ? made + group.init.sample(random_.next()) : made;
+}
+
+// A sandbox is made: work on cores that others use as well, and then what does not contend.
+void World::work(Job&& job, Duration then, std::int64_t cpu_millicores) {
+  if (setup_.start_core_seconds <= 0) {
+    return queue_.push(kHeap, now_ + then, kJobDone, 0, jobs_.put(std::move(job)));
+  }
+  job.then = then;
+  job.after = job.what;
+  job.what = Job::What::start_work;
+  const Duration work = setup_.start_core_spread > 0 ? start_work_.sample(random_.next())
+                                                     : from_nanos(setup_.start_core_seconds * 1e9);
+  const std::uint32_t host = nodes_[job.node].host;
+  model_->execute(jobs_.put(std::move(job)), now_, host, work,
+                  static_cast<std::int32_t>(
+                      std::max<std::int64_t>({1, cpu_millicores, setup_.start_cpu_min})));
+}
+
+bool World::fails(Fault::Kind kind) {
+  const std::int32_t failing = permille_of(kind);
+  return failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing);
+}
+
+void World::obey(std::uint32_t index, const node::MakeShell&) {
+  work(job_of(Job::What::shell, index), start_.sample(random_.next()), 0);
+}
+
+// Written out, and then brought to where the others fetch it from. (The way up is as fast as the way
+// down, and is timed on that.)
+void World::obey(std::uint32_t index, const node::SaveSnapshot& save) {
+  Job job = job_of(Job::What::save, index);
+  job.sandbox = save.sandbox;
+  job.snapshot = save.snapshot;
+  if (fails(Fault::Kind::save_failure)) job.good = false;
+  const LiveSandbox* live = truth_.find(index, save.sandbox);
+  if (live != nullptr) job.bytes = start_of_group_[live->group.value - 1].snapshot_bytes;
+  const Duration takes = setup_.save + from_nanos(static_cast<double>(job.bytes) * 1e9 /
+                                                  setup_.snapshot_bytes_per_second);
+  queue_.push(kHeap, now_ + takes, kJobDone, 0, jobs_.put(std::move(job)));
 }
 
 Job World::job_of(Job::What what, std::uint32_t index) const {
@@ -134,7 +184,7 @@ void World::job_done(std::uint64_t slot) {
     case Job::What::start: return start_done(job);
     case Job::What::start_work: {
       Job rest = job;
-      rest.what = Job::What::start;
+      rest.what = job.after;
       return queue_.push(kHeap, now_ + job.then, kJobDone, 0, jobs_.put(std::move(rest)));
     }
     case Job::What::pull: return part_done(std::move(job));
@@ -149,8 +199,25 @@ void World::job_done(std::uint64_t slot) {
       nodes_[job.node].last_owner = {};
       return step_node(job.node, node::ScrubFinished{});
     case Job::What::exit: return exited(job);
+    case Job::What::shell: return step_node(job.node, node::ShellMade{job.good});
+    case Job::What::save: {
+      if (!model_ || !job.good) return saved(job);
+      Job upload = job;
+      upload.what = Job::What::upload;
+      const TrueNode& node = nodes_[job.node];
+      return model_->pull(jobs_.put(std::move(upload)), now_, node.host, node.zone, job.bytes, 0);
+    }
+    case Job::What::upload: return saved(job);
     case Job::What::call: return;
   }
+}
+
+void World::saved(const Job& job) {
+  if (job.good) {
+    saved_on_[job.snapshot] = setup_.pools[nodes_[job.node].pool].kind;
+    measure_.snapshot_saved();
+  }
+  step_node(job.node, node::SnapshotSaved{job.sandbox, job.good, job.bytes});
 }
 
 void World::start_done(const Job& job) {

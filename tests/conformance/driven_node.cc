@@ -30,7 +30,8 @@ NodeRegistration registration_of_a_node() {
 std::string name_of(const node::Effect& effect) {
   static constexpr const char* kNames[] = {"WakeAt",     "ToControl",   "StartSandbox",
                                            "KillSandbox", "PullLayers", "EvictLayers",
-                                           "Register",   "Scrub"};
+                                           "Register",   "Scrub",      "SaveSnapshot",
+                                           "MakeShell"};
   return kNames[effect.index()];
 }
 std::string name_of(const node::Event& event) {
@@ -40,7 +41,8 @@ std::string name_of(const node::Event& event) {
   static constexpr const char* kNames[] = {"Woken",        "FromControl",   "SandboxStarted",
                                            "SandboxExited", "SandboxKilled", "PullFinished",
                                            "Booted",       "Welcomed",      "Unknown",
-                                           "ScrubFinished", "Resumed"};
+                                           "ScrubFinished", "Resumed",       "SnapshotSaved",
+                                           "ShellMade"};
   return kNames[event.index()];
 }
 

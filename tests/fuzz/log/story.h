@@ -166,6 +166,10 @@ class Story {
       todo.push_back(ForNode{index, images::PullFinished{pull->pull, true, {}}});
     } else if (std::holds_alternative<node::Scrub>(effect)) {
       todo.push_back(ForNode{index, node::ScrubFinished{}});
+    } else if (const auto* save = std::get_if<node::SaveSnapshot>(&effect)) {
+      todo.push_back(ForNode{index, node::SnapshotSaved{save->sandbox, true, 1000}});
+    } else if (std::holds_alternative<node::MakeShell>(effect)) {
+      todo.push_back(ForNode{index, node::ShellMade{}});
     }
   }
   void follow(const gateway::Effect& effect, std::deque<Next>& todo) {

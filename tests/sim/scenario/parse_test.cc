@@ -57,6 +57,26 @@ TEST(Scenario, ReadsWhatItDescribes) {
   EXPECT_NE(setup.scenario_hash, load_scenario(file_of(kGood), {}, {}).scenario_hash);
 }
 
+TEST(Scenario, NumbersRuntimesAndProcessorFeaturesAsTheyCome) {
+  std::string text = kGood;
+  const std::string pool = "  - name: cpu\n    nodes: 2\n";
+  const auto place = text.find(pool);
+  text.insert(place, R"(  - {name: one, nodes: 1, runtime: r2, cpu_features: [a, b], node: {cpu: 4, memory: 8Gi}}
+  - {name: two, nodes: 1, runtime: r2, cpu_features: [b], node: {cpu: 4, memory: 1Gi, shells: 4, shell_memory: 64Mi}}
+)");
+  const auto setup = load_scenario(file_of(text), {{"group_default.start_mode", "restore"}}, {});
+  EXPECT_EQ(setup.pools[0].kind, (MachineKind{1, 0b11}));
+  EXPECT_EQ(setup.pools[1].kind, (MachineKind{1, 0b10}));
+  EXPECT_EQ(setup.pools[2].kind, (MachineKind{2, 0})) << "runsc, of nothing in particular";
+  EXPECT_EQ(setup.pools[1].shells, 4);
+  EXPECT_EQ(setup.pools[1].shape.memory_bytes, (1LL << 30) - (256LL << 20));
+  EXPECT_EQ(setup.group_default.start_mode, StartMode::restore);
+  EXPECT_EQ(error_of(text, "shells: 4", "shells: 16"),
+            "parse_test.yaml:5: pools[1].node.shells: found 16 of 64Mi each, expected less than "
+            "the memory, 1Gi");
+  EXPECT_NE(error_of(text, "[b]", "b"), "no error");
+}
+
 TEST(Scenario, NamesFileLineFoundAndExpected) {
   EXPECT_EQ(
       error_of(kGood, "duration:", "durations:"),

@@ -21,7 +21,9 @@ TEST(Swarm, MakesScenariosOfEveryKindThatCanBeRead) {
   std::set<Fault::Kind> faults;
   std::set<ScalingPolicy> policies;
   std::set<std::size_t> pools;
-  int gpus = 0, images = 0, elastic = 0;
+  std::set<fleet::Policy> fleets;
+  std::set<scheduler::Policy> placements;
+  int gpus = 0, images = 0, elastic = 0, restored = 0, shells = 0;
   for (std::uint64_t seed = 1; seed <= 400; ++seed) {
     const std::string text = random_scenario(seed);
     ASSERT_EQ(text, random_scenario(seed));
@@ -33,14 +35,20 @@ TEST(Swarm, MakesScenariosOfEveryKindThatCanBeRead) {
       gpus += setup.pools[0].shape.gpus > 0;
       images += !setup.images.empty();
       elastic += setup.pools[0].elastic;
+      restored += setup.group_default.start_mode == StartMode::restore;
+      shells += setup.pools[0].shells > 0;
+      fleets.insert(setup.fleet.policy);
+      placements.insert(setup.placement);
     } catch (const ScenarioError& error) {
       FAIL() << "seed " << seed << ": " << error.what() << "\n" << text;
     }
   }
-  EXPECT_EQ(faults.size(), static_cast<std::size_t>(Fault::Kind::pull_failure) + 1);
-  EXPECT_EQ(policies.size(), 3u);
+  EXPECT_EQ(faults.size(), static_cast<std::size_t>(Fault::Kind::save_failure) + 1);
+  EXPECT_EQ(policies.size(), 4u);
+  EXPECT_EQ(fleets.size(), 4u);
+  EXPECT_EQ(placements.size(), 6u);
   EXPECT_EQ(pools.size(), 3u);
-  for (const int some : {gpus, images, elastic}) EXPECT_GT(some, 40);
+  for (const int some : {gpus, images, elastic, restored, shells}) EXPECT_GT(some, 40);
 }
 
 TEST(Swarm, BreaksNoPropertyInAHundredWorlds) {
