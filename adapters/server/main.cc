@@ -112,7 +112,7 @@ int main_of(int argc, char** argv) {
   app.add_option("--public-url", options.public_url,
                  "what clients use, where that is not --listen");
   app.add_option("--certificate", options.certificate_file,
-                 "PEM of the public port's certificate and its chain: serves https");
+                 "PEM of the public port's certificate and its chain: serves https, and nothing else");
   app.add_option("--key", options.key_file, "PEM of its private key");
   app.add_option("--env-file", options.env_file,
                  "written when ready: the server and credentials of a first client, for a shell");

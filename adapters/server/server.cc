@@ -275,6 +275,7 @@ void Server::State::start_public() {
   if (!options.certificate_file.empty()) {
     front_options.certificate_pem = read_file(options.certificate_file);
     front_options.private_key_pem = read_file(options.key_file);
+    front_options.tls_only = true;  // or a client that says http:// would send its secret to all
   }
   front_options.authenticated = [this](const front::Request& request) {
     return tokens.verify_header(std::string(request.header("authorization"))).has_value();

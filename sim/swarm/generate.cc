@@ -35,7 +35,7 @@ class Generator {
     line("start: {}", delay(milliseconds_text(50 + below(4000))));
     if (shells_) line("shells: {{start: {}}}", delay(milliseconds_text(20 + below(300))));
     if (restores_) {
-      line("snapshots: {{restore: {}, save: {}, bandwidth: {}}}", pick({"0s", "145ms", "2s"}),
+      line("snapshots: {{restore: {}, save: {}, bandwidth: {}}}", pick({"0s", "195ms", "2s"}),
            pick({"0s", "60ms", "3s"}), pick({"1Gbps", "20Gbps"}));
     }
     if (chance(6)) line("start_core_seconds: {}", pick({"0.05", "0.2", "1"}));

@@ -194,9 +194,9 @@ struct Setup {
   double start_core_spread = 0;         // sigma of its logarithm, the mean stays
   std::int64_t start_cpu_min = 0;       // millicores that a start may use, however small its share
   Delay shell_start;                    // of a sandbox in a shell that is ready, instead of `start`
-  Duration restore = milliseconds(145);  // of a snapshot without its bytes
+  Duration restore = milliseconds(195);  // of a snapshot without its bytes
   Duration save = milliseconds(50);      // the same
-  double snapshot_bytes_per_second = 2.7e9;  // that both read or write
+  double snapshot_bytes_per_second = 1.4e9;  // that both read or write
   bool shared_execution = false;        // calls run as SimGrid executions on shared cores
   std::vector<Fault> faults;
   std::vector<std::string> assertions;  // conditions such as "wait_p99_ms<=500"

@@ -63,6 +63,12 @@ class Tls(Case):
             done = said_by(words, CHALK_API_SERVER=url)
             self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_plain_http_is_not_answered(self):
+        url = os.environ["CHALK_API_SERVER"].replace("https://", "http://")
+        for words in ([sys.executable, "-c", LIST], [world.stack.bin / "chalk", "compute", "ls"]):
+            done = said_by(words, CHALK_API_SERVER=url)
+            self.assertNotEqual(done.returncode, 0, done.stdout)
+
     def test_without_the_root_a_client_refuses_the_server(self):
         for words, says in (([sys.executable, "-c", LIST], "UnknownIssuer"),
                             ([world.stack.bin / "chalk", "compute", "ls"], "SSL_CERT_FILE")):
