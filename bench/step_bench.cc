@@ -120,7 +120,7 @@ void SnapshotsStart(benchmark::State& state) {
   for (std::uint64_t group = 1; group <= groups; ++group) {
     for (std::uint64_t node = 1; node <= 3; ++node) {
       one.step(images::StartAsked{{group}, {++sandbox}, {node}, {1}});
-      one.step(images::SnapshotSaid{{sandbox}, SnapshotNews::saved, 1000});
+      one.step(images::SnapshotSaid{{node}, {sandbox}, SnapshotNews::saved, 1000});
     }
   }
   for (auto _ : state) {

@@ -325,7 +325,7 @@ void Control::report(NodeId node, const SnapshotReport& said) {
           images::CopyChanged{node, images::restore_image_id(said.snapshot), false});
   }
   drive(snapshots_, snapshots_scratch_,
-        images::SnapshotSaid{said.snapshot, said.news, said.bytes});
+        images::SnapshotSaid{node, said.snapshot, said.news, said.bytes});
 }
 void Control::report(GatewayId, const Demand& demand) {
   drive(autoscaler_, autoscaler_scratch_, autoscaler::DemandReported{demand});

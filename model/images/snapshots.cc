@@ -64,7 +64,7 @@ void Snapshots::on(const StartAsked& asked, Effects& effects) {
     chosen.restore = {best->id, best->made_on, best->bytes};
   } else if (!coming && may_save(group, *here)) {
     chosen.save = SnapshotId{++state_.last};
-    group.snapshots.push_back({chosen.save, asked.image, *here, 0, asked.sandbox});
+    group.snapshots.push_back({chosen.save, asked.image, *here, 0, asked.node, asked.sandbox});
     state_.group_of[chosen.save] = asked.group;
     state_.saving[asked.sandbox] = chosen.save;
   }
@@ -85,14 +85,16 @@ void Snapshots::on(const SnapshotSaid& said, Effects&) {
   GroupSnapshots& group = state_.groups[of->second];
   const auto found = std::find_if(group.snapshots.begin(), group.snapshots.end(),
                                   [&](const Snapshot& one) { return one.id == said.snapshot; });
-  if (said.news == SnapshotNews::saved) {
-    if (!found->saving) return;  // said twice
+  const bool of_saving =
+      said.news == SnapshotNews::saved || said.news == SnapshotNews::not_saved;
+  if (of_saving && (!found->saving || found->saver != said.node)) return;  // twice, or a stranger
+  if (said.news == SnapshotNews::saved && said.bytes >= 0) {
     state_.saving.erase(found->saving);
     found->saving = {};
     found->bytes = said.bytes;
     return;
   }
-  if (said.news != SnapshotNews::not_saved && 2 * ++found->failures <= found->uses + 2) return;
+  if (!of_saving && 2 * ++found->failures <= found->uses + 2) return;
   const MachineKind kind = found->made_on;
   drop(said.snapshot);
   const auto known = std::find_if(group.failures.begin(), group.failures.end(),

@@ -43,11 +43,12 @@ struct StartAsked {
   ImageId image;  // 0: none
   CHALK_FIELDS(StartAsked, group, sandbox, node, image)
 };
-struct SnapshotSaid {  // as a node reports
+struct SnapshotSaid {  // as a node reports; that it is saved, only who was to save it can say
+  NodeId node;
   SnapshotId snapshot;
   SnapshotNews news{};
   std::int64_t bytes = 0;
-  CHALK_FIELDS(SnapshotSaid, snapshot, news, bytes)
+  CHALK_FIELDS(SnapshotSaid, node, snapshot, news, bytes)
 };
 struct ReplicaLost {  // gone, or started elsewhere: it will not be saved
   SandboxId sandbox;
@@ -69,10 +70,11 @@ struct Snapshot {
   ImageId image;  // that the group had
   MachineKind made_on;
   std::int64_t bytes = 0;
+  NodeId saver;
   SandboxId saving;  // 0: it is there
   std::uint32_t uses = 0;      // starts that were to be restored from it
   std::uint32_t failures = 0;  // and that did without, as far as they have said
-  CHALK_FIELDS(Snapshot, id, image, made_on, bytes, saving, uses, failures)
+  CHALK_FIELDS(Snapshot, id, image, made_on, bytes, saver, saving, uses, failures)
 };
 struct Failures {
   MachineKind kind;

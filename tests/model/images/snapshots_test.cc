@@ -32,8 +32,15 @@ StartChosen ask(Snapshots& who, std::uint64_t node, std::uint64_t sandbox, Image
                 GroupId group = kGroup) {
   return said<StartChosen>(tell(who, {}, StartAsked{group, {sandbox}, {node}, image})).at(0);
 }
+// Its saver says so; where there is none any more, node 1.
 void say(Snapshots& who, SnapshotId snapshot, SnapshotNews news, std::int64_t bytes = 100) {
-  tell(who, {}, SnapshotSaid{snapshot, news, bytes});
+  NodeId by{1};
+  for (const auto& [group, all] : who.state().groups) {
+    for (const Snapshot& one : all.snapshots) {
+      if (one.id == snapshot) by = one.saver;
+    }
+  }
+  tell(who, {}, SnapshotSaid{by, snapshot, news, bytes});
 }
 // The snapshot of a replica on that node, saved.
 SnapshotId save(Snapshots& who, std::uint64_t node, std::uint64_t sandbox) {
@@ -57,6 +64,22 @@ TEST(Snapshots, TheFirstReplicaIsSavedAndTheNextRestored) {
   EXPECT_EQ(next.restore, (Restore{first.save, kPlain, 4096}));
   EXPECT_FALSE(next.save);
   EXPECT_EQ(who.usual_image(kGroup), restore_image_id(first.save));
+}
+
+TEST(Snapshots, OnlyWhoIsToSaveOneSaysThatItIsSaved) {
+  Snapshots who = three();
+  const SnapshotId saved = ask(who, 1, 10).save;
+  for (const auto news : {SnapshotNews::saved, SnapshotNews::not_saved}) {
+    tell(who, {}, SnapshotSaid{{2}, saved, news, 5});
+    EXPECT_TRUE(who.saves({10})) << "a node that was never asked";
+  }
+  tell(who, {}, SnapshotSaid{{1}, saved, SnapshotNews::saved, -1});
+  EXPECT_FALSE(who.saves({10}));
+  const SnapshotId next = ask(who, 1, 11).save;
+  EXPECT_TRUE(next) << "nothing is that small";
+  say(who, next, SnapshotNews::saved);
+  tell(who, {}, SnapshotSaid{{1}, next, SnapshotNews::not_saved, 0});
+  EXPECT_EQ(ask(who, 1, 13).restore.snapshot, next) << "it has said that it is";
 }
 
 TEST(Snapshots, OneIsRestoredOnlyWhereItRuns) {
@@ -96,7 +119,7 @@ TEST(Snapshots, OneOfAnotherImageIsNeverChosen) {
   EXPECT_NE(next.save, old);
   say(who, next.save, SnapshotNews::saved);
   EXPECT_EQ(ask(who, 1, 12, {4}).restore.snapshot, next.save);
-  say(who, old, SnapshotNews::not_saved);
+  say(who, old, SnapshotNews::not_restored);
   EXPECT_EQ(ask(who, 1, 12, {4}).restore.snapshot, next.save) << "news of what was dropped";
   EXPECT_EQ(who.state().group_of.size(), 1u);
 }
@@ -203,8 +226,9 @@ RC_GTEST_PROP(Snapshots, ChooseOnlyWhatRunsHere, (std::uint64_t key)) {
         if (found == known.end()) break;
         if (news == SnapshotNews::saved) {
           found->second.there = !found->second.dropped;
-        } else if (news == SnapshotNews::not_saved ||
-                   2 * ++found->second.failures > found->second.uses + 2) {
+        } else if (news == SnapshotNews::not_saved) {
+          found->second.dropped = found->second.dropped || !found->second.there;
+        } else if (2 * ++found->second.failures > found->second.uses + 2) {
           found->second.dropped = true;
         }
         break;
