@@ -15,8 +15,8 @@ import plant  # noqa: E402
 
 THINGS_MAX = 8  # arrivals and faults that are left
 WANTED = {3, 4, 9}  # the others take longer to be met in worlds of this size
-# The first world that meets invariant 3 loses one message among many: it is not shrunk within minutes.
-FIRST_SEED = {3: 501}
+# From where on worlds are drawn: the first that meets 9 from seed 1 on is not shrunk within minutes.
+FIRST_SEED = {9: 101}
 
 
 def told(program, *words):
@@ -28,7 +28,8 @@ def told(program, *words):
 
 
 def hunt(bug, planted, good, folder):
-    status, found = told(planted, "swarm", "--seeds", f"{FIRST_SEED.get(bug['invariant'], 1)}..3000", "--digests-every", "0", "--out", str(folder))
+    status, found = told(planted, "swarm", "--seeds", f"{FIRST_SEED.get(bug['invariant'], 1)}..3000",
+                         "--digests-every", "0", "--out", str(folder))
     if status != 3:
         return "swarm finds nothing"
     case = found["found"]
