@@ -4,8 +4,8 @@
 bench/start_modes.py RUNSC [--rounds N] [--heap MIB] [--json]
 
 The three are run in turn, one at a time, and each figure is the time from the call of runsc until the
-program has written its first line. The program takes --heap of memory, touches all of it and computes
-for a while first (its init); a restored one has done so before it was saved. These are the figures
+program has written its first line. The program takes --heap of memory, touches all of it
+first (its init); a restored one has done so before it was saved. These are the figures
 behind `start`, `shells.start`, `snapshots` and `init` of a scenario (docs/scenarios.md). Needs root and
 the image that ci/base-image has made.
 """
@@ -20,7 +20,7 @@ import tempfile
 import time
 
 PROGRAM = """
-import sys, time
+import time
 heap = bytearray({heap} << 20)
 for at in range(0, len(heap), 4096): heap[at] = at % 251
 while True:

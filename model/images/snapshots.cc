@@ -16,6 +16,15 @@ bool more_usable(const Snapshot& one, const Snapshot& other) {
   return mine != theirs ? mine < theirs : one.id < other.id;
 }
 
+auto find(std::vector<Snapshot>& all, SnapshotId id) {
+  return std::find_if(all.begin(), all.end(), [&](const Snapshot& one) { return one.id == id; });
+}
+template <class All>
+auto failures_of(All& failures, const MachineKind& kind) {
+  return std::find_if(failures.begin(), failures.end(),
+                      [&](const Failures& one) { return one.kind == kind; });
+}
+
 }  // namespace
 
 ImageId restore_image_id(SnapshotId snapshot) { return {kSnapshotIds + snapshot.value}; }
@@ -73,8 +82,7 @@ void Snapshots::on(const StartAsked& asked, Effects& effects) {
 
 bool Snapshots::may_save(const GroupSnapshots& group, const MachineKind& kind) const {
   if (group.snapshots.size() >= config_.per_group_max) return false;
-  const auto known = std::find_if(group.failures.begin(), group.failures.end(),
-                                  [&](const Failures& one) { return one.kind == kind; });
+  const auto known = failures_of(group.failures, kind);
   if (known == group.failures.end()) return group.failures.size() < config_.per_group_max;
   return known->count < config_.failures_max;
 }
@@ -83,8 +91,7 @@ void Snapshots::on(const SnapshotSaid& said, Effects&) {
   const auto of = state_.group_of.find(said.snapshot);
   if (of == state_.group_of.end()) return;  // dropped meanwhile
   GroupSnapshots& group = state_.groups[of->second];
-  const auto found = std::find_if(group.snapshots.begin(), group.snapshots.end(),
-                                  [&](const Snapshot& one) { return one.id == said.snapshot; });
+  const auto found = find(group.snapshots, said.snapshot);
   const bool of_saving =
       said.news == SnapshotNews::saved || said.news == SnapshotNews::not_saved;
   if (of_saving && (!found->saving || found->saver != said.node)) return;  // twice, or a stranger
@@ -97,8 +104,7 @@ void Snapshots::on(const SnapshotSaid& said, Effects&) {
   if (!of_saving && 2 * ++found->failures <= found->uses + 2) return;
   const MachineKind kind = found->made_on;
   drop(said.snapshot);
-  const auto known = std::find_if(group.failures.begin(), group.failures.end(),
-                                  [&](const Failures& one) { return one.kind == kind; });
+  const auto known = failures_of(group.failures, kind);
   if (known != group.failures.end()) {
     ++known->count;
   } else if (group.failures.size() < config_.per_group_max) {
@@ -115,8 +121,7 @@ void Snapshots::drop(SnapshotId snapshot) {
   const auto of = state_.group_of.find(snapshot);
   if (of == state_.group_of.end()) return;
   auto& all = state_.groups[of->second].snapshots;
-  const auto found = std::find_if(all.begin(), all.end(),
-                                  [&](const Snapshot& one) { return one.id == snapshot; });
+  const auto found = find(all, snapshot);
   if (found->saving) state_.saving.erase(found->saving);
   all.erase(found);
   state_.group_of.erase(of);

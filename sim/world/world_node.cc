@@ -5,6 +5,12 @@
 #include "sim/world/world_body.h"
 
 namespace chalk::sim {
+namespace {
+// To read a snapshot, or to write it.
+Duration moved(const Setup& setup, std::int64_t bytes) {
+  return from_nanos(static_cast<double>(bytes) * 1e9 / setup.snapshot_bytes_per_second);
+}
+}  // namespace
 
 // A node that has been bought, or is there from the start; it exists for control once it registers.
 std::uint32_t World::add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase) {
@@ -105,17 +111,19 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   job.sandbox = order.sandbox;
   job.ordered = now_;
   if (fails(Fault::Kind::start_failure)) job.good = false;
-  if (start.mode == node::StartMode::restore && fails(Fault::Kind::restore_failure)) job.good = false;
+  const bool restores = start.mode == node::StartMode::restore;
+  if (restores && fails(Fault::Kind::restore_failure)) job.good = false;
   const Duration then = start_takes(start);
-  if (start.mode == node::StartMode::cold) return work(std::move(job), then, order.resources.cpu_millicores);
+  if (start.mode == node::StartMode::cold) {
+    return work(std::move(job), then, order.resources.cpu_millicores);
+  }
   queue_.push(kHeap, now_ + then, kJobDone, 0, jobs_.put(std::move(job)));
 }
 
 // But for the work that contends for cores, see work().
 Duration World::start_takes(const node::StartSandbox& start) {
   if (start.mode == node::StartMode::restore) {
-    return setup_.restore + from_nanos(static_cast<double>(start.order.restore.bytes) * 1e9 /
-                                       setup_.snapshot_bytes_per_second);
+    return setup_.restore + moved(setup_, start.order.restore.bytes);
   }
   const Duration made =
       (start.mode == node::StartMode::shell ? shell_start_ : start_).sample(random_.next());
@@ -158,8 +166,7 @@ void World::obey(std::uint32_t index, const node::SaveSnapshot& save) {
   if (fails(Fault::Kind::save_failure)) job.good = false;
   const LiveSandbox* live = truth_.find(index, save.sandbox);
   if (live != nullptr) job.bytes = start_of_group_[live->group.value - 1].snapshot_bytes;
-  const Duration takes = setup_.save + from_nanos(static_cast<double>(job.bytes) * 1e9 /
-                                                  setup_.snapshot_bytes_per_second);
+  const Duration takes = setup_.save + moved(setup_, job.bytes);
   queue_.push(kHeap, now_ + takes, kJobDone, 0, jobs_.put(std::move(job)));
 }
 
