@@ -24,6 +24,12 @@ Part between(const Sample& from, const Sample& to) {
           std::int64_t{to.queued} - from.queued};
 }
 
+// Nearly always of what 64 bits hold, where it is much cheaper.
+Wide divided(Wide n, std::int64_t by) {
+  const auto low = static_cast<std::int64_t>(n);
+  return low == n ? Wide{low / by} : n / by;
+}
+
 // From arrivals, the better measure: what they bring. Only where work done and left waiting is
 // surely more (calls take longer than they did) is that believed. For n calls the two differ by
 // root(n) S.
@@ -33,16 +39,25 @@ std::int64_t milli_of(const Part& part, Duration service, std::int64_t doubts) {
   const Wide apart = worked - offered;
   const bool more = apart > 0 && apart * apart > offered * service.nanos * doubts * doubts;
   return static_cast<std::int64_t>(
-      std::min<Wide>(kMost, (more ? worked : offered) * 1000 / part.length.nanos));
+      std::min<Wide>(kMost, divided((more ? worked : offered) * 1000, part.length.nanos)));
 }
 
 // Of a mean over `length` from arrivals: n calls by chance are root(n) more or less, so the
 // variance is m S / length. A load of no calls is in doubt as if it were one.
-std::int64_t doubt_of(std::int64_t mean_milli, Duration service, Duration length) {
-  const Wide one = Wide{service.nanos} * 1000 / length.nanos;
+std::int64_t variance_of(std::int64_t mean_milli, Duration service, Duration length) {
+  const Wide one = divided(Wide{service.nanos} * 1000, length.nanos);
   const Wide mean = std::max<Wide>(mean_milli, one);
-  const Wide variance = mean * 1000 * service.nanos / length.nanos;
-  return square_root(static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000)));
+  const Wide variance = divided(mean * 1000 * service.nanos, length.nanos);
+  return static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000));
+}
+
+// Are two means, of these variances, further apart than so many standard deviations? Most are not
+// by far: then one square tells, and no root is drawn.
+bool far_apart(std::int64_t apart, std::int64_t doubts, std::int64_t one, std::int64_t other) {
+  const Wide each = (Wide{apart} + doubts - 1) / std::max<std::int64_t>(1, doubts);
+  if (doubts > 0 && each * each <= one) return false;
+  const std::int64_t a = square_root(one), b = square_root(other);
+  return apart > doubts * (a + b - std::min(a, b) * 586 / 1000);  // about root(a^2 + b^2)
 }
 
 // Where the load rises or falls, the mean of a window is that of half a window ago. How far it has
@@ -118,15 +133,14 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
   load.known = true;
   load.mean_milli = milli_of(inner, load.service, doubts);
   while (--i > 0) {
+    if (from->at - history[i - 1].at < inner.length && i > 1) continue;
     const Part outer = between(history[i - 1], *from);
-    if (outer.length < inner.length && i > 1) continue;
     const std::int64_t before = milli_of(outer, load.service, doubts);
     const Part all = between(history[i - 1], end);
     const std::int64_t pooled = milli_of(all, load.service, doubts);
-    const std::int64_t a = doubt_of(pooled, load.service, inner.length);
-    const std::int64_t b = doubt_of(pooled, load.service, outer.length);
     const std::int64_t apart = std::max(before - load.mean_milli, load.mean_milli - before);
-    if (apart > doubts * (a + b - std::min(a, b) * 586 / 1000)) {  // about root(a^2 + b^2)
+    if (far_apart(apart, doubts, variance_of(pooled, load.service, inner.length),
+                  variance_of(pooled, load.service, outer.length))) {
       load.window = inner.length;
       const auto first_in = static_cast<std::size_t>(from - history.data());
       load.rise_milli = rise_of(history, first_in, end, load, before, outer.length, doubts);
@@ -138,7 +152,7 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
   }
   load.window = inner.length;
   // And the mean of n service times is off by its nth part, in variance.
-  const Wide arrivals = doubt_of(load.mean_milli, load.service, inner.length);
+  const Wide arrivals = square_root(variance_of(load.mean_milli, load.service, inner.length));
   const Wide variance = arrivals * arrivals + Wide{load.mean_milli} * load.mean_milli / calls;
   load.doubt_milli =
       square_root(static_cast<std::int64_t>(std::min<Wide>(variance, kMost * 1'000'000)));
