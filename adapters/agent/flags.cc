@@ -52,7 +52,7 @@ void add_node_flags(CLI::App& app, Options& options, NodeFlags& flags) {
       ->capture_default_str();
   app.add_option("--runsc", options.runsc, "gVisor's runsc; default: beside this program or PATH");
   app.add_option("--platform", options.platform,
-                 "of gVisor; auto tries what a canary runs on, the fastest first")
+                 "of gVisor; auto: the one that a canary is fastest on, once per boot")
       ->check(CLI::IsMember({"auto", "systrap", "kvm", "ptrace"}))
       ->capture_default_str();
   app.add_option("--guest", options.guest,

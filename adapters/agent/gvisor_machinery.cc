@@ -12,12 +12,11 @@
 
 #include "adapters/agent/channels.h"
 #include "adapters/agent/user.h"
+#include "adapters/gvisor/platform.h"
 #include "adapters/gvisor/runtime.h"
 
 namespace chalk::agent {
 namespace {
-
-using namespace std::chrono_literals;
 
 MainEnd main_end(const gvisor::Ended& ended) {
   return {ended.exit_code, ended.signal, ended.known, ended.out_of_memory};
@@ -169,16 +168,14 @@ Result<OpenedRuntime> open_gvisor(const Options& options) {
   wanted.platform = options.platform;
   std::error_code error;
   std::filesystem::create_directories(wanted.state, error);
-  if (options.platform == "auto") {
-    std::string tried;
-    auto chosen = gvisor::Runtime::choose_platform(*program, options.data + "/canary",
-                                                   {"kvm", "systrap", "ptrace"}, 20s, tried);
-    if (!chosen) return std::unexpected(chosen.error());
-    spdlog::info("runsc: platform {} ({})", *chosen, tried);
-    wanted.platform = std::move(*chosen);
-  }
   auto groups = cgroup::Groups::open("chalk-" + options.network_prefix);
   if (!groups) return std::unexpected(groups.error());
+  if (options.platform == "auto") {
+    auto chosen = gvisor::choose_platform(*program, options.data + "/gvisor", *groups);
+    if (!chosen) return std::unexpected(chosen.error());
+    spdlog::info("runsc: platform {} ({})", chosen->name, chosen->tried);
+    wanted.platform = std::move(chosen->name);
+  }
   std::string guest;
   if (!options.guest.empty()) {
     if (access(options.guest.c_str(), X_OK) != 0) {

@@ -52,7 +52,7 @@ struct Options {
 
   // ---- sandboxes
   std::string runsc;              // path; empty: beside this program, or in PATH
-  std::string platform = "auto";  // systrap, kvm, ptrace; auto: the first that a canary runs on
+  std::string platform = "auto";  // systrap, kvm, ptrace; auto: where a canary is fastest
   std::string guest;              // chalk-guest, path; empty: beside this program
   std::string network_pool = "10.87.0.0/16";
   std::string network_prefix = "chalk";  // of interfaces, namespaces and tables: one per agent

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -97,32 +96,6 @@ Runtime::Runtime(RuntimeOptions options, cgroup::Groups groups, process::Reaper&
   const auto said = call({options_.runsc, "--version"}, "ask for the version");
   if (!said) throw std::runtime_error("--runsc " + options_.runsc + ": " + said.error().message);
   version_ = said->out.substr(0, said->out.find('\n'));
-}
-
-Result<std::string> Runtime::choose_platform(const std::string& runsc, const std::string& scratch,
-                                             const std::vector<std::string>& platforms,
-                                             std::chrono::milliseconds timeout,
-                                             std::string& tried) {
-  for (const std::string& platform : platforms) {
-    const std::string root = scratch + "/canary-" + platform;
-    process::Spawn spawn;
-    spawn.argv = {
-        runsc, "--root=" + root, "--platform=" + platform, "--network=none", "--ignore-cgroups",
-        "do",  "/bin/true"};
-    spawn.env = environment();
-    const auto ran = process::run(spawn, timeout);
-    umount2((root + "/null-netns").c_str(), MNT_DETACH);
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-    const bool good = ran && ran->status.exit_code == 0 && ran->status.signal == 0;
-    tried += platform + ": " +
-             (good  ? "works"
-              : ran ? ran->err.substr(0, ran->err.find('\n'))
-                    : ran.error().message) +
-             "; ";
-    if (good) return platform;
-  }
-  return fail(Error::Kind::unavailable, "gVisor runs on no platform here: " + tried);
 }
 
 // No --log: a late call would make the folder of a sandbox that is gone again. Errors come by

@@ -95,11 +95,6 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  // The first of `platforms` on which a tiny sandbox runs within the timeout; `tried` says what
-  // each said. kvm may exist and not work, so nothing is believed that was not run.
-  static Result<std::string> choose_platform(const std::string& runsc, const std::string& scratch,
-                                             const std::vector<std::string>& platforms,
-                                             std::chrono::milliseconds timeout, std::string& tried);
   std::string version() const { return version_; }
 
   // Runs when the answer comes. What a cut-off start of this id left is removed first. `ended` is

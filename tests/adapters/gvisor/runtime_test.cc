@@ -260,14 +260,5 @@ TEST_F(RuntimeTest, PausesAndGoesOn) {
   EXPECT_TRUE(eventually([&] { return output("a").size() > before; }));
 }
 
-TEST_F(RuntimeTest, ChoosesAPlatformByRunningIt) {
-  std::string tried;
-  const auto chosen = Runtime::choose_platform(runsc(), folder_, {"nonsense", "systrap", "ptrace"},
-                                               seconds(30), tried);
-  ASSERT_TRUE(chosen) << tried;
-  EXPECT_NE(*chosen, "nonsense");
-  EXPECT_NE(tried.find("nonsense: "), std::string::npos);
-}
-
 }  // namespace
 }  // namespace chalk::gvisor
