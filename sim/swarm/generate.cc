@@ -160,16 +160,16 @@ class Generator {
     if (policy == "fixed") {
       const std::string keep = pick({"fixed", "hybrid", "greedy_dual", "cost"});
       keeps = fmt::format(", keep_alive_policy: {}, cold_start_worth: {}s", keep, 1 + below(1000));
-      idle_for_ever_ = keep == "greedy_dual";
+      hoards_ = keep == "greedy_dual" || keep == "hybrid";
     }
-    idle_for_ever_ = idle_for_ever_ || policy == "hpa";
+    hoards_ = hoards_ || policy == "hpa";
     line(
         "group_default: {{cpu: {}, memory: {}, policy: {}, concurrency: {}, replicas_max: {}, "
         "queue_max: {}, queue_order: {}, queue_timeout: {}, keep_alive: {}s, target_permille: {}, "
         "delayed_warm_start: {}, start_mode: {}, init: {}, snapshot_size: {}{}}}",
         pick({"500m", "1", "2"}), pick({"256Mi", "1Gi"}), policy, 1 + below(6), 1 + below(14),
         chance(4) ? 1 + below(20) : 10'000, pick({"fifo", "drr"}),
-        idle_for_ever_ || chance(4) ? "5s" : "0s", 5 + below(90), 400 + below(600), chance(2), restores_ ? "restore" : "cold",
+        hoards_ || chance(4) ? "5s" : "0s", 5 + below(90), 400 + below(600), chance(2), restores_ ? "restore" : "cold",
         chance(2) ? "0s" : delay(milliseconds_text(100 + below(5000))),
         pick({"1Mi", "100Mi", "2Gi"}), keeps);
   }
@@ -198,7 +198,7 @@ class Generator {
         line("  - {{kind: poisson, per_second: {}, arrivals_max: {}, {}}}", 1 + below(25), most,
              who);
     }
-    if (idle_for_ever_ || chance(5)) return;
+    if (hoards_ || chance(5)) return;
     std::string shapes =
         fmt::format("{{weight: 3, cpu: 1, memory: 1Gi}}, {{cpu: {}, memory: {}Gi}}", 1 + below(4),
                     1 + below(8));
@@ -261,8 +261,9 @@ class Generator {
   std::string text_;
   std::uint64_t zones_ = 1, tenants_ = 1, images_ = 0;
   bool gpus_ = false, separate_ = true, restores_ = false, shells_ = false;
-  // Idle replicas of these policies give no room to anybody: what waits for it has to be refused.
-  bool idle_for_ever_ = false;
+  // Idle replicas of these policies give no room to anybody, or not for hours: what waits for it has
+  // to be refused.
+  bool hoards_ = false;
 };
 
 }  // namespace

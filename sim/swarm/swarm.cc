@@ -20,7 +20,8 @@ SwarmOutcome swarm(const SwarmQuestion& question,
                    const std::atomic<bool>* stop) {
   SwarmOutcome outcome;
   const double began = now();
-  const std::uint64_t batch = std::max(1U, question.parallel) * 8ULL;
+  // At the end of a batch all wait for its longest world, which is some fifty times a usual one.
+  const std::uint64_t batch = std::max(1U, question.parallel) * 64ULL;
   for (std::uint64_t seed = question.first; seed <= question.last;) {
     if (question.seconds_max > 0 && now() - began >= question.seconds_max) break;
     std::vector<Trial> trials;
