@@ -9,11 +9,10 @@ namespace {
 // Far above what images and layers are numbered with from outside.
 constexpr std::uint64_t kSnapshotIds = 1ULL << 62;
 
-// The fewer features the machine had, the more others can use what was saved on it.
+// The fewer features the machine had, the more others can use what was saved on it. Of two alike
+// the older stands first in its group, and stays the best.
 bool more_usable(const Snapshot& one, const Snapshot& other) {
-  const int mine = std::popcount(one.made_on.cpu_features);
-  const int theirs = std::popcount(other.made_on.cpu_features);
-  return mine != theirs ? mine < theirs : one.id < other.id;
+  return std::popcount(one.made_on.cpu_features) < std::popcount(other.made_on.cpu_features);
 }
 
 auto find(std::vector<Snapshot>& all, SnapshotId id) {
@@ -73,7 +72,11 @@ void Snapshots::on(const StartAsked& asked, Effects& effects) {
     chosen.restore = {best->id, best->made_on, best->bytes};
   } else if (!coming && may_save(group, *here)) {
     chosen.save = SnapshotId{++state_.last};
-    group.snapshots.push_back({chosen.save, asked.image, *here, 0, asked.node, asked.sandbox});
+    group.snapshots.push_back({.id = chosen.save,
+                               .image = asked.image,
+                               .made_on = *here,
+                               .saver = asked.node,
+                               .saving = asked.sandbox});
     state_.group_of[chosen.save] = asked.group;
     state_.saving[asked.sandbox] = chosen.save;
   }
@@ -119,7 +122,6 @@ void Snapshots::on(const ReplicaLost& lost, Effects&) {
 
 void Snapshots::drop(SnapshotId snapshot) {
   const auto of = state_.group_of.find(snapshot);
-  if (of == state_.group_of.end()) return;
   auto& all = state_.groups[of->second].snapshots;
   const auto found = find(all, snapshot);
   if (found->saving) state_.saving.erase(found->saving);
