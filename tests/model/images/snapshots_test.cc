@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <map>
 #include <set>
 
@@ -58,6 +60,7 @@ TEST(Snapshots, TheFirstReplicaIsSavedAndTheNextRestored) {
   const StartChosen meanwhile = ask(who, 1, 11);
   EXPECT_FALSE(meanwhile.save) << "one is enough";
   EXPECT_FALSE(meanwhile.restore) << "it is not there yet";
+  EXPECT_EQ(who.usual_image(kGroup), ImageId{}) << "so no node holds it";
   say(who, first.save, SnapshotNews::saved, 4096);
   EXPECT_FALSE(who.saves({10}));
   const StartChosen next = ask(who, 1, 12);
@@ -82,6 +85,14 @@ TEST(Snapshots, OnlyWhoIsToSaveOneSaysThatItIsSaved) {
   EXPECT_EQ(ask(who, 1, 13).restore.snapshot, next) << "it has said that it is";
 }
 
+TEST(Snapshots, OneOfNoBytesIsOneToo) {
+  Snapshots who = three();
+  const SnapshotId saved = ask(who, 1, 10).save;
+  say(who, saved, SnapshotNews::saved, 0);
+  EXPECT_FALSE(who.saves({10}));
+  EXPECT_EQ(ask(who, 1, 11).restore, (Restore{saved, kPlain, 0}));
+}
+
 TEST(Snapshots, OneIsRestoredOnlyWhereItRuns) {
   Snapshots who = three();
   const SnapshotId rich = save(who, 2, 10);
@@ -94,6 +105,19 @@ TEST(Snapshots, OneIsRestoredOnlyWhereItRuns) {
   say(who, plain.save, SnapshotNews::saved);
   EXPECT_EQ(ask(who, 2, 15).restore.snapshot, plain.save) << "which all of this runtime can use";
   EXPECT_EQ(who.usual_image(kGroup), restore_image_id(plain.save));
+  save(who, 3, 16);
+  EXPECT_EQ(who.usual_image(kGroup), restore_image_id(plain.save)) << "the other has more features";
+}
+
+// So what nodes have in their caches is used again, whatever was saved since.
+TEST(Snapshots, OfTwoWithAsManyFeaturesTheOlderIsRestored) {
+  Snapshots who = three();
+  tell(who, {}, MachineSeen{{4}, {1, 0b10}});
+  const SnapshotId older = save(who, 1, 10);
+  const SnapshotId newer = save(who, 4, 11);
+  EXPECT_TRUE(newer);
+  EXPECT_EQ(ask(who, 2, 12).restore.snapshot, older);
+  EXPECT_EQ(who.usual_image(kGroup), restore_image_id(older));
 }
 
 TEST(Snapshots, NothingIsSavedOrRestoredOnWhatNobodyKnows) {
@@ -185,9 +209,24 @@ TEST(Snapshots, TheirNumberIsBounded) {
   EXPECT_EQ(who.state().groups.at(kGroup).failures.size(), 2u);
 }
 
-// Against a plain list of all that was ever saved: what is restored was saved for this group and
-// image, on a machine that has no more than this one, and is not known to be bad; one is saved where
-// there is nothing of the kind and nothing on its way; rebuilt from its bytes it chooses the same.
+// The third began when one failure was known, and ends when two are.
+TEST(Snapshots, WhatFailsWhileEnoughIsRememberedIsNot) {
+  Snapshots who({.per_group_max = 2, .failures_max = 2});
+  for (std::uint64_t node = 1; node <= 3; ++node) tell(who, {}, MachineSeen{{node}, {node, 0}});
+  const SnapshotId first = ask(who, 1, 10).save, second = ask(who, 2, 11).save;
+  say(who, first, SnapshotNews::not_saved);
+  const SnapshotId third = ask(who, 3, 12).save;
+  EXPECT_TRUE(third);
+  say(who, second, SnapshotNews::not_saved);
+  say(who, third, SnapshotNews::not_saved);
+  EXPECT_FALSE(ask(who, 3, 13).save) << "a kind of which nothing is known";
+  EXPECT_TRUE(ask(who, 2, 14).save) << "it has failed once";
+}
+
+// Against a plain list of all that was ever saved. What is restored was saved for this group and
+// image, on a machine that has no more than this one, and is not known to be bad: of those the
+// one that most can use, or the oldest of such. One is saved where there is nothing of the kind and
+// nothing on its way; rebuilt from its bytes it chooses the same.
 RC_GTEST_PROP(Snapshots, ChooseOnlyWhatRunsHere, (std::uint64_t key)) {
   Random random{key, 0};
   struct Known {
@@ -219,7 +258,10 @@ RC_GTEST_PROP(Snapshots, ChooseOnlyWhatRunsHere, (std::uint64_t key)) {
         if (random.below(8) == 0) images[group] = {random.below(3)};
         break;
       case 3: {
-        const SnapshotId one{1 + random.below(who.state().last + 1)};
+        // Mostly of one of the newest: it may be awaited.
+        const std::uint64_t next = who.state().last + 1;
+        const std::uint64_t of = random.below(4) == 0 ? next : std::min<std::uint64_t>(next, 3);
+        const SnapshotId one{next - random.below(of)};
         const auto news = static_cast<SnapshotNews>(random.below(4));
         say(who, one, news);
         const auto found = known.find(one);
@@ -258,6 +300,17 @@ RC_GTEST_PROP(Snapshots, ChooseOnlyWhatRunsHere, (std::uint64_t key)) {
           if (asked_of_one_known && one.group == group && one.image != images[group]) {
             one.dropped = true;
           }
+        }
+        for (const auto& [id, one] : known) {
+          const bool usable = one.group == group && one.there && !one.dropped &&
+                              asked_of_one_known && runs_on(one.kind, machines.at(node));
+          if (!usable) continue;
+          RC_ASSERT(static_cast<bool>(chosen[0].restore));
+          const auto features = [](const MachineKind& kind, SnapshotId which) {
+            return std::pair(std::popcount(kind.cpu_features), which);
+          };
+          const Restore& from = chosen[0].restore;
+          RC_ASSERT(features(from.made_on, from.snapshot) <= features(one.kind, id));
         }
         if (chosen[0].restore) {
           RC_ASSERT(known.contains(chosen[0].restore.snapshot));
