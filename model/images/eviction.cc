@@ -80,9 +80,7 @@ void Eviction::let_go(const EvictionRule& rule, LayerId layer) {
 }
 
 void Eviction::released(LayerId layer) {
-  const auto found = entries_.find(layer);
-  if (found == entries_.end() || found->second.idle) return;
-  Entry& entry = found->second;
+  Entry& entry = entries_.at(layer);
   entry.idle = true;
   idle_bytes_ += entry.bytes;
   order_of(entry).insert({entry.key, layer});

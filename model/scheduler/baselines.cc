@@ -15,7 +15,6 @@ std::uint32_t emptiest_gpus(const State& state, std::uint32_t slot, const Resour
 // kube-scheduler's numFeasibleNodesToFind with its default percentageOfNodesToScore, 0: half of the
 // nodes, less a percent for each 125, but at least 5 percent and at least 100 nodes.
 std::size_t kube_sample(std::uint64_t nodes) {
-  if (nodes < 100) return nodes;
   const std::uint64_t percent = nodes / 125 < 45 ? 50 - nodes / 125 : 5;
   return std::max<std::uint64_t>(nodes * percent / 100, 100);
 }

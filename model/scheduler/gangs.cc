@@ -25,7 +25,6 @@ struct Step {  // of the undo log
 
 // Cost: one choice for each member, and as much again where the last one fails.
 void Scheduler::on(const GangAsked& event, Effects& effects) {
-  if (event.members.empty()) return;
   std::vector<const PlaceAsked*> order;
   for (const PlaceAsked& one : event.members) order.push_back(&one);
   std::stable_sort(order.begin(), order.end(), [](const PlaceAsked* a, const PlaceAsked* b) {

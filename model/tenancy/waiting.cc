@@ -38,7 +38,6 @@ bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) 
 
 void Tenancy::on(Time, const CapacityFreed&, Effects&) {
   if (state_.round.open || state_.pending_count == 0) return;
-  state_.round = Round{};
   state_.round.open = true;
   ++state_.rounds;
 }
