@@ -75,6 +75,18 @@ TEST(Distribution, TakesWhoHasItAllForARootAgain) {
   EXPECT_EQ(ask(who, 4), Nodes{{2}}) << "nobody stands above it";
 }
 
+// Its place among those that can serve was another before than after its child had it all.
+TEST(Distribution, NamesNobodyThatWentAfterItHadServed) {
+  Distribution who({Spreading::tree, 2});
+  join(who, 4);
+  tell(who, {}, CopyChanged{{1}, {1}, true});
+  EXPECT_EQ(ask(who, 2), Nodes{{1}});
+  tell(who, {}, CopyChanged{{2}, {1}, true});
+  tell(who, {}, PeerGone{{1}});
+  EXPECT_EQ(ask(who, 3), Nodes{{2}});
+  EXPECT_EQ(ask(who, 4), Nodes{{2}});
+}
+
 TEST(Distribution, NamesNobodyOfAnotherZoneAndNobodyThatWent) {
   Distribution who({Spreading::tree, 2});
   join(who, 3);
@@ -139,6 +151,10 @@ RC_GTEST_PROP(Distribution, NamesOnlySourcesThatCanServe, ()) {
   std::map<NodeId, ZoneId> zones;
   std::map<std::pair<NodeId, ImageId>, NodeId> first;  // of those who have not reported
   std::set<std::pair<NodeId, ImageId>> whole;
+  for (std::uint64_t node = 1; node <= 12; ++node) {
+    zones[{node}] = {node % 3 == 0 ? 2u : 1u};
+    tell(who, {}, PeerJoined{{node}, zones[{node}]});
+  }
   const auto settled = [&](NodeId node, ImageId image) { first.erase({node, image}); };
   // Whose source went leans on the next above, beyond the fan-out of that.
   const auto went = [&](NodeId node) {
