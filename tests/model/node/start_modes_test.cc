@@ -179,6 +179,14 @@ TEST(StartModes, WhatEndsWhileItIsSavedLeavesNothingBehind) {
   exits.tell(at(4), SnapshotSaved{{1}, true, 500});
   EXPECT_TRUE(exits.reported<SnapshotReport>().empty());
   EXPECT_EQ(exits.node.state().use, Use{});
+  Machine again;
+  StartOrder start = replica(1, {}, {6});
+  start.restart = true;
+  again.give(at(1), start);
+  again.tell(at(2), SandboxStarted{{1}, true});
+  again.tell(at(3), SandboxExited{{1}, false});
+  EXPECT_TRUE(again.reported<EndedReport>().empty());
+  EXPECT_EQ(again.node.state().use.starting, 0) << "what starts it again takes no slot of control";
   for (const bool told_before_the_kill : {true, false}) {
     Machine stopped;
     stopped.give(at(1), replica(1, {}, {6}));
