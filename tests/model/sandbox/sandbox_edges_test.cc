@@ -497,6 +497,26 @@ TEST(Sandboxes, AGangThatIsNotWholeInTimeEnds) {
   EXPECT_EQ(said<Gone>(tell(sandboxes, at(260), Woken{})).size(), 1u);
 }
 
+// Control places no gang before it is whole; were one member placed, it would have to stop first.
+TEST(Sandboxes, AGangThatEndsTakesNoMoreMembers) {
+  Config config;
+  config.gang_gather = seconds(100);
+  Sandboxes sandboxes(config);
+  const SandboxId first = take(sandboxes, at(0), member(5, 3));
+  tell(sandboxes, at(1), Placed{first, {1}, 0});
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(100), Woken{})).size(), 1u);
+  const auto refused = said<Refused>(tell(sandboxes, at(101), member(5, 3)));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].rule, Refusal::gang_size);
+  tell(sandboxes, at(102), Ended{first, {1}, EndReason::terminated});
+  take(sandboxes, at(103), member(5, 3));
+}
+
+TEST(Sandboxes, AGangOfOneWaitsForNobody) {
+  Sandboxes sandboxes(Config{});
+  EXPECT_TRUE(said<WakeAt>(tell(sandboxes, at(0), member(5, 1))).empty());
+}
+
 TEST(Sandboxes, WhereOneThatWaitsIsTerminatedTheOthersEnd) {
   Sandboxes sandboxes(Config{});
   std::vector<SandboxId> all;
