@@ -5,6 +5,7 @@
 #include <set>
 #include <string_view>
 
+#include "model/core/codec.h"
 #include "model/functions/functions.h"
 #include "rig.h"
 
@@ -182,6 +183,21 @@ TEST(Functions, TheListOfFreeReplicasHoldsFromAnyEnd) {
       left.erase(second);
       EXPECT_EQ(served, left);
       EXPECT_EQ(group(functions).ready, left.size());
+    }
+  }
+}
+
+// However long it lives: what has left makes room for what comes.
+TEST(Functions, AQueueIsNoLargerThanWhatEverWaitedAtOnce) {
+  for (const QueueOrder order : {QueueOrder::fifo, QueueOrder::drr}) {
+    CallQueue queue;
+    queue.set_order(order);
+    std::size_t bytes = 0;
+    for (std::uint64_t round = 0; round < 100; ++round) {
+      for (std::uint64_t n = 1; n <= 4; ++n) queue.push({{n}, {n % 3}, at(0)});
+      if (round == 0) bytes = encode(queue).size();
+      EXPECT_EQ(encode(queue).size(), bytes) << round;
+      for (std::uint64_t n = 1; n <= 4; ++n) round % 2 == 0 ? queue.pop() : queue.pop_oldest();
     }
   }
 }
