@@ -159,6 +159,27 @@ TEST(Chalk, AQueueThatChanceMakesStartsNothing) {
   EXPECT_EQ(started_for(50).at_once, 0u);  // five times the root of the load
 }
 
+// In 99 seconds so many calls of a second, one after the other; now there is none. A start takes so
+// long that of those no more are counted on, and what chance adds is left out.
+TEST(Chalk, ALoadOfOneReplicaIsWorthOneBetweenItsCallsAndLessIsNot) {
+  const auto started_after = [](std::uint64_t calls) {
+    GroupPolicy policy = brief();
+    policy.z_permille = 0;
+    GroupWorld world(policy);
+    world.give(ReplicaStarted{kGroup, seconds(1000)});
+    world.give(ReplicaEnded{kGroup, true});
+    world.report();
+    world.now = at(99);
+    world.totals.arrivals = calls;
+    world.totals.busy_ns = world.totals.concurrency_ns = seconds(1).nanos * std::int64_t(calls);
+    world.totals.peak = 3;
+    world.report();
+    return world.starts;
+  };
+  EXPECT_EQ(started_after(98), 0u) << "its keep-alive decides";
+  EXPECT_EQ(started_after(99), 1u);
+}
+
 TEST(Chalk, ALongQueueStartsWhatServesItInThreeStartTimes) {
   const Started started = started_for(400);
   EXPECT_GE(started.at_once, 15u);
