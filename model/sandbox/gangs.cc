@@ -120,9 +120,11 @@ bool Sandboxes::may_regather(SandboxId id, const Record& record) const {
   });
 }
 
+// An attempt of one is an attempt of all: a gang whose members fail in turn would try for ever.
 void Sandboxes::regather(SandboxId id, const Record& record, Effects& effects) {
   for (const SandboxId other : state_.gangs.at(key_of(record)).members) {
     Record& one = state_.sandboxes.at(other);
+    one.attempts = record.attempts;
     if (other == id || (one.phase != Phase::placed && one.phase != Phase::running)) continue;
     one.moving = true;
     order_stop(other, one, {}, effects);

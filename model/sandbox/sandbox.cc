@@ -209,6 +209,7 @@ void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   if (record->ran && !record->restart) return;
   if (record->gang && !may_regather(asked.sandbox, *record)) return;
   record->moving = true;
+  record->attempts = 0;
   order_stop(asked.sandbox, *record, {}, effects);
 }
 
@@ -218,6 +219,7 @@ void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
   if (record->phase != Phase::placed && record->phase != Phase::running) return;
   record->preempted = true;
   record->moving = !record->ran || record->restart;
+  if (record->moving) record->attempts = 0;
   order_stop(asked.sandbox, *record, asked.grace, effects);
 }
 
@@ -240,7 +242,7 @@ void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects&
   record.phase = Phase::accepted;
   record.moving = record.preempted = record.ran = record.waits = false;
   record.runs_since = kNever;
-  record.restarts = record.attempts = 0;
+  record.restarts = 0;
   record.requested = now;
   if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});

@@ -35,7 +35,7 @@ struct Config {
   Duration key_retention =
       seconds(86'400);                    // a key is remembered so long after its sandbox is gone
   Duration start_timeout = seconds(600);  // from the order to the report that it runs
-  std::uint32_t start_attempts = 3;       // nodes to try before a sandbox is given up
+  std::uint32_t start_attempts = 3;       // of a sandbox or gang, until it is given up
   Duration lifetime_max = seconds(30 * 86'400);
   std::uint32_t gang_max = 1'000;     // members
   Duration gang_grace = seconds(30);  // of a gang that ends, between asking and killing
@@ -238,7 +238,7 @@ struct Record {
   Gang gang = {};
   bool gang_ended = false;  // stopped since its gang has ended
   std::uint32_t restarts = 0;
-  std::uint32_t attempts = 0;
+  std::uint32_t attempts = 0;  // placed so often since it was asked for, or wanted elsewhere
   Time runs_since = kNever;  // on its present node
   std::string key;
   SandboxId previous_on_node;

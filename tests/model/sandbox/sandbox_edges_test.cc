@@ -423,6 +423,45 @@ TEST(Sandboxes, WhereOneIsNotStartedTheWholeGangWaitsAgain) {
   }
 }
 
+// What each had tried was forgotten when it left its node for another's failure: a gang whose
+// members failed in turn was placed again for ever.
+TEST(Sandboxes, AGangWhoseMembersFailInTurnIsGivenUpAsOneThatFailsAlone) {
+  Config config;
+  config.start_attempts = 3;
+  Sandboxes sandboxes(config);
+  const auto all = gang_of(sandboxes, 2);
+  for (std::uint32_t attempt = 1;; ++attempt) {
+    const std::uint32_t fails = attempt % 2, leaves = 1 - fails;
+    const auto failed =
+        tell(sandboxes, at(attempt), Ended{all[fails], {fails + 1}, EndReason::start_failed});
+    if (attempt == config.start_attempts) {
+      EXPECT_EQ(said<Gone>(failed).at(0).reason, EndReason::start_failed);
+      break;
+    }
+    ASSERT_TRUE(said<Gone>(failed).empty());
+    tell(sandboxes, at(attempt), Ended{all[leaves], {leaves + 1}, EndReason::terminated});
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      EXPECT_EQ(sandboxes.find(all[i])->attempts, attempt);
+      tell(sandboxes, at(attempt), Placed{all[i], {i + 1}, 0});
+    }
+  }
+}
+
+TEST(Sandboxes, WhatIsWantedElsewhereIsAsNewAndSoIsItsGang) {
+  for (const bool preempted : {false, true}) {
+    Sandboxes sandboxes(Config{});
+    const auto all = gang_of(sandboxes, 2);
+    if (preempted) {
+      tell(sandboxes, at(1), Preempted{all[0]});
+    } else {
+      tell(sandboxes, at(1), MoveAsked{all[0]});
+    }
+    tell(sandboxes, at(2), Ended{all[0], {1}, EndReason::terminated});
+    tell(sandboxes, at(2), Ended{all[1], {2}, EndReason::terminated});
+    for (const SandboxId one : all) EXPECT_EQ(sandboxes.find(one)->attempts, 0u) << preempted;
+  }
+}
+
 TEST(Sandboxes, WhereOneIsNotStartedAndAnotherHasRunTheGangEnds) {
   for (const bool restart : {false, true}) {
     Sandboxes sandboxes(Config{});
