@@ -268,7 +268,7 @@ void Agent::Parts::carry_out(const node::Effect& effect) {
     sandboxes->scrub();
   } else if (const auto* save = std::get_if<node::SaveSnapshot>(&effect)) {
     // Nothing is saved over runsc yet; a node of no MachineKind, as ours are, is not asked to.
-    post(node::SnapshotSaved{save->sandbox, false, 0});
+    post(node::SnapshotSaved{save->sandbox, save->snapshot, false, 0});
   }
 }
 

@@ -344,6 +344,7 @@ void Node::on(Time now, const SnapshotSaved& saved, Effects& effects) {
   const auto found = state_.sandboxes.find(saved.sandbox);
   if (found == state_.sandboxes.end() || !found->second.saving) return;
   Sandbox& sandbox = found->second;
+  if (sandbox.order.save != saved.snapshot) return;  // of an earlier start of it here
   sandbox.saving = false;
   const SnapshotNews news = saved.good ? SnapshotNews::saved : SnapshotNews::not_saved;
   report(SnapshotReport{sandbox.order.save, news, saved.bytes}, effects);

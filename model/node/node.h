@@ -99,9 +99,10 @@ struct ScrubFinished {
 };
 struct SnapshotSaved {  // or not; the replica goes on in any case
   SandboxId sandbox;
+  SnapshotId snapshot;
   bool good = true;
   std::int64_t bytes = 0;
-  CHALK_FIELDS(SnapshotSaved, sandbox, good, bytes)
+  CHALK_FIELDS(SnapshotSaved, sandbox, snapshot, good, bytes)
 };
 struct ShellMade {
   bool good = true;

@@ -224,7 +224,7 @@ void World::saved(const Job& job) {
     saved_on_[job.snapshot] = setup_.pools[nodes_[job.node].pool].kind;
     measure_.snapshot_saved();
   }
-  step_node(job.node, node::SnapshotSaved{job.sandbox, job.good, job.bytes});
+  step_node(job.node, node::SnapshotSaved{job.sandbox, job.snapshot, job.good, job.bytes});
 }
 
 void World::start_done(const Job& job) {

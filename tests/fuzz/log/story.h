@@ -167,7 +167,7 @@ class Story {
     } else if (std::holds_alternative<node::Scrub>(effect)) {
       todo.push_back(ForNode{index, node::ScrubFinished{}});
     } else if (const auto* save = std::get_if<node::SaveSnapshot>(&effect)) {
-      todo.push_back(ForNode{index, node::SnapshotSaved{save->sandbox, true, 1000}});
+      todo.push_back(ForNode{index, node::SnapshotSaved{save->sandbox, save->snapshot, true, 1000}});
     } else if (std::holds_alternative<node::MakeShell>(effect)) {
       todo.push_back(ForNode{index, node::ShellMade{}});
     }

@@ -156,18 +156,33 @@ TEST(StartModes, OneIsSavedWhenItIsReadyAndBeforeItIsSaidToRun) {
   EXPECT_EQ(one.node.state().use.starting, 1);
   EXPECT_EQ(said<SaveSnapshot>(one.tell(at(3), Resumed{})), save) << "its agent was restarted";
   EXPECT_TRUE(said<SaveSnapshot>(one.tell(at(3), SandboxStarted{{1}, true})).empty());
-  one.tell(at(4), SnapshotSaved{{1}, true, 500});
+  one.tell(at(4), SnapshotSaved{{1}, {6}, true, 500});
   EXPECT_EQ(one.reported<SnapshotReport>(), (News{{{6}, SnapshotNews::saved, 500}}));
   EXPECT_EQ(one.reported<StartedReport>(), (std::vector<StartedReport>{{{1}, "ready"}}));
   EXPECT_EQ(one.node.state().use.starting, 0);
-  one.tell(at(5), SnapshotSaved{{1}, true, 500});
+  one.tell(at(5), SnapshotSaved{{1}, {6}, true, 500});
   EXPECT_EQ(one.reported<SnapshotReport>().size(), 1u) << "said twice";
   one.give(at(6), replica(2, {}, {7}));
   one.tell(at(7), SandboxStarted{{2}, true});
-  one.tell(at(8), SnapshotSaved{{2}, false, 0});
+  one.tell(at(8), SnapshotSaved{{2}, {7}, false, 0});
   EXPECT_EQ(one.reported<SnapshotReport>().back(),
             (SnapshotReport{{7}, SnapshotNews::not_saved, 0}));
   EXPECT_EQ(one.reported<StartedReport>().size(), 2u) << "it runs all the same";
+}
+
+// It was: what nobody had saved was then restored.
+TEST(StartModes, WhatIsSavedOfAnEarlierStartIsNotTakenForThatOfThisOne) {
+  Machine one;
+  one.give(at(1), replica(1, {}, {6}));
+  one.tell(at(2), SandboxStarted{{1}, true});
+  one.give(at(3), StopOrder{{1}});
+  one.tell(at(4), SandboxKilled{{1}});
+  one.give(at(5), replica(1, {}, {8}));
+  one.tell(at(6), SandboxStarted{{1}, true});
+  one.tell(at(7), SnapshotSaved{{1}, {6}, true, 500});
+  EXPECT_TRUE(one.reported<SnapshotReport>().empty());
+  one.tell(at(8), SnapshotSaved{{1}, {8}, true, 600});
+  EXPECT_EQ(one.reported<SnapshotReport>(), (News{{{8}, SnapshotNews::saved, 600}}));
 }
 
 TEST(StartModes, WhatEndsWhileItIsSavedLeavesNothingBehind) {
@@ -176,7 +191,7 @@ TEST(StartModes, WhatEndsWhileItIsSavedLeavesNothingBehind) {
   exits.tell(at(2), SandboxStarted{{1}, true});
   exits.tell(at(3), SandboxExited{{1}, true});
   EXPECT_EQ(exits.reported<EndedReport>().at(0).reason, EndReason::out_of_memory);
-  exits.tell(at(4), SnapshotSaved{{1}, true, 500});
+  exits.tell(at(4), SnapshotSaved{{1}, {6}, true, 500});
   EXPECT_TRUE(exits.reported<SnapshotReport>().empty());
   EXPECT_EQ(exits.node.state().use, Use{});
   Machine again;
@@ -193,7 +208,7 @@ TEST(StartModes, WhatEndsWhileItIsSavedLeavesNothingBehind) {
     stopped.tell(at(2), SandboxStarted{{1}, true});
     EXPECT_EQ(said<KillSandbox>(stopped.give(at(3), StopOrder{{1}})).size(), 1u);
     if (told_before_the_kill) {
-      stopped.tell(at(4), SnapshotSaved{{1}, true, 500});
+      stopped.tell(at(4), SnapshotSaved{{1}, {6}, true, 500});
       EXPECT_EQ(stopped.reported<SnapshotReport>().size(), 1u) << "it is good for others";
       EXPECT_TRUE(stopped.reported<StartedReport>().empty());
       EXPECT_EQ(stopped.node.state().use.starting, 0);
@@ -257,7 +272,7 @@ RC_GTEST_PROP(StartModes, WhateverHappensSlotsComeBackAndNothingRunsWhereItCanno
         open.push_back(images::PullFinished{pull->pull, random.below(3) != 0});
       } else if (const auto* save = std::get_if<SaveSnapshot>(&effect)) {
         ++saves[save->sandbox];
-        open.push_back(SnapshotSaved{save->sandbox, random.below(2) != 0, 5});
+        open.push_back(SnapshotSaved{save->sandbox, save->snapshot, random.below(2) != 0, 5});
       } else if (const auto* kill = std::get_if<KillSandbox>(&effect)) {
         open.push_back(SandboxKilled{kill->sandbox});
       } else if (std::holds_alternative<MakeShell>(effect)) {
