@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "tests/model/autoscaler/group_world.h"
 #include "tests/support/said.h"
@@ -79,6 +80,30 @@ TEST(Autoscaler, AGatewayThatStartedAgainCountsFromZero) {
   busy.arrivals = 9;  // more than before, but its holds say that it began again
   world.give(DemandReported{busy});
   EXPECT_EQ(world.starts, 6u);
+}
+
+// One total that is less is enough, whatever the new gateway has seen of the rest.
+TEST(Autoscaler, OneTotalThatIsLessTellsOfANewGateway) {
+  const std::vector<std::function<void(Demand&)>> less = {
+      [](Demand& one) { one.concurrency_ns = 4; },
+      [](Demand& one) { one.busy_ns = 4; },
+      [](Demand& one) { one.reloads = 1; },
+  };
+  for (std::size_t i = 0; i < less.size(); ++i) {
+    GroupWorld world(policy(Kind::fixed));
+    Demand before = demand(world.now, 5, 5);
+    before.concurrency_ns = before.busy_ns = 9;
+    before.reloads = 2;
+    world.give(DemandReported{before});
+    ASSERT_EQ(world.starts, 7u);
+    world.now = at(60);
+    Demand next = demand(at(60), 6, 6);
+    next.concurrency_ns = next.busy_ns = 19;
+    next.reloads = 3;
+    less[i](next);
+    world.give(DemandReported{next});
+    EXPECT_EQ(world.starts, 7u + 6u + next.reloads) << i;
+  }
 }
 
 TEST(Autoscaler, FixedStartsAgainForWhoeverWaitsWhenAStartFailed) {
@@ -230,7 +255,12 @@ TEST(Autoscaler, KpaPanicsAtTwiceWhatIsReadyAndDoesNotScaleDownInPanic) {
     EXPECT_TRUE(world.autoscaler.group(kGroup)->panic);
     EXPECT_EQ(world.stops, 0u);
   }
-  for (int s = 131; s <= 200; ++s) world.run_until(at(s)), world.report(), world.drain();
+  const Time edge = world.autoscaler.group(kGroup)->panic_until;
+  world.run_until(edge), world.report();
+  EXPECT_TRUE(world.autoscaler.group(kGroup)->panic) << "the window is over after it, not at its end";
+  for (int s = 1; s <= 60; ++s) {
+    world.run_until(edge + seconds(s)), world.report(), world.drain();
+  }
   EXPECT_FALSE(world.autoscaler.group(kGroup)->panic);
   EXPECT_EQ(world.ready(), 5u);
 }
@@ -329,6 +359,18 @@ TEST(Autoscaler, HpaChangesNothingWithinItsTolerance) {
   }
 }
 
+TEST(Autoscaler, HpaChangesNothingJustAtItsTolerance) {
+  GroupPolicy hpa = policy(Kind::hpa);
+  hpa.min_replicas = 10;
+  hpa.concurrency = 2;
+  hpa.target_permille = 500;
+  GroupWorld world(hpa);
+  world.finish_starts();
+  world.set_busy(11);  // of 10 at the target
+  for (int s = 1; s <= 60; ++s) world.run_until(at(s)), world.report(), world.finish_starts();
+  EXPECT_EQ(world.ready(), 10u);
+}
+
 TEST(Autoscaler, HpaAtMostDoublesInFifteenSecondsAndComesDownAfterFiveMinutes) {
   GroupPolicy hpa = policy(Kind::hpa);
   hpa.min_replicas = 8;
@@ -369,6 +411,17 @@ TEST(Autoscaler, HpaNeverGoesToZero) {
   EXPECT_EQ(world.ready(), 1u);
   for (int s = 1; s <= 900; ++s) world.run_until(at(s)), world.report(), world.drain();
   EXPECT_EQ(world.ready(), 1u);
+}
+
+TEST(Autoscaler, KnowsAsManyGroupsAsItMay) {
+  Config two;
+  two.groups_max = 2;
+  Autoscaler autoscaler(two);
+  GroupPolicy one = policy(Kind::chalk);
+  one.min_replicas = 1;
+  EXPECT_EQ(started(tell(autoscaler, at(0), GroupAdded{{2}, one})), 1u);
+  EXPECT_TRUE(tell(autoscaler, at(0), GroupAdded{{3}, one}).empty());
+  EXPECT_EQ(autoscaler.group({3}), nullptr);
 }
 
 TEST(Autoscaler, IgnoresWhatConcernsNoGroup) {

@@ -83,6 +83,17 @@ RC_GTEST_PROP(Gaps, ForgetsWhatIsLongPast, ()) {
   RC_ASSERT(decode(encode(histogram), copy) && copy == histogram);
 }
 
+TEST(Gaps, HalvesWhatItKnowsWhenItHasSeen256AndNotBefore) {
+  Gaps histogram;
+  const auto after = [&](int gaps) {
+    for (int i = 0; i < gaps; ++i) histogram.add(seconds(10));
+    return histogram.buckets()[static_cast<std::size_t>(gap_bucket(seconds(10)))].weight;
+  };
+  EXPECT_EQ(after(256), 256u * 1024);
+  EXPECT_EQ(after(1), 257u * 512);
+  EXPECT_EQ(after(43), 257u * 512 + 43 * 1024);
+}
+
 // A function whose gaps are all in one bucket finds its replica there, if a cold start is worth it.
 RC_GTEST_PROP(Gaps, TheWindowContainsItsOwnBucket, ()) {
   const Duration gap = *rc::gen::suchThat(gaps(), [](Duration one) {
@@ -214,6 +225,21 @@ RC_GTEST_PROP(Hybrid, ItsWindowIsThatOfTheSortedMinutes, ()) {
   const int tail = within[static_cast<std::size_t>((n * 990 + 999) / 1000 - 1)];
   const Duration until = std::min(seconds(4 * 3600), seconds(66 * (tail + 1)));
   RC_ASSERT(window == (head == 0 ? Window{until, {}, {}} : Window{{}, seconds(54 * head), until}));
+}
+
+// Evenly spread over n of the 240 minutes the coefficient of variation is root(240 / n - 1): of 48
+// it is 2.
+TEST(Hybrid, IsRepresentativeFromACoefficientOfTwoOn) {
+  const auto kept = [](int minutes, int each) {
+    Hybrid hybrid;
+    for (int i = 0; i < minutes * each; ++i) hybrid.add(seconds(60 * (i % minutes) + 30));
+    return hybrid.window() == Window{seconds(4 * 3600), {}, {}};
+  };
+  for (const int each : {1, 2, 5}) {
+    EXPECT_FALSE(kept(48, each));
+    EXPECT_TRUE(kept(49, each));
+    EXPECT_TRUE(kept(60, each));
+  }
 }
 
 }  // namespace

@@ -202,6 +202,18 @@ RC_GTEST_PROP(KeepAlive, AWindowIsDrawnAnewWhenAnEighthMoreIsKnown, ()) {
   }
 }
 
+TEST(KeepAlive, UnderAnotherRuleAHabitBeginsAnew) {
+  const KeepAliveRule rule = rule_of(routing(KeepAlive::cost));
+  Habit habit, fresh;
+  habit.begin(rule);
+  for (int i = 0; i < 200; ++i) habit.learn(rule, seconds(300));
+  habit.begin(rule);
+  fresh.begin(rule);
+  EXPECT_EQ(habit.window(), fresh.window());
+  for (Habit* one : {&habit, &fresh}) one->learn(rule, seconds(7));
+  EXPECT_EQ(habit.window(), fresh.window());
+}
+
 TEST(KeepAlive, AHybridWindowEndsWithTheMinuteThatMakesUpItsShare) {
   const auto until = [](int first, int second) {  // gaps of 10 and of 20 minutes
     Hybrid hybrid;

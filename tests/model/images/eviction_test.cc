@@ -94,6 +94,27 @@ TEST(Eviction, S3FifoLetsWhatIsUsedOnceGoByTheSmallQueueAndRemembersIt) {
   EXPECT_TRUE(cache.use(1170, 1));
 }
 
+// What is in use is in neither queue: then the other one gives, whatever its share.
+TEST(Eviction, S3FifoTakesFromTheQueueThatHasAnythingIdle) {
+  const EvictionRule s3 = rule(CachePolicy::s3_fifo);
+  const auto in_main = [&](Eviction& order, LayerId layer) {  // its name is remembered
+    order.used(s3, 100, layer, 1);
+    order.released(layer);
+    ASSERT_EQ(order.victim(s3, 100), layer);
+    order.used(s3, 100, layer, 1);
+  };
+  Eviction small_in_use;
+  in_main(small_in_use, {1});
+  small_in_use.released({1});
+  small_in_use.used(s3, 100, {2}, 50);
+  EXPECT_EQ(small_in_use.victim(s3, 100), LayerId{1});
+  Eviction main_in_use;
+  in_main(main_in_use, {1});
+  main_in_use.used(s3, 100, {2}, 1);
+  main_in_use.released({2});
+  EXPECT_EQ(main_in_use.victim(s3, 100), LayerId{2});
+}
+
 TEST(Eviction, GdsfTakesTheLargerOfTwoThatAreUsedAlike) {
   One cache(CachePolicy::gdsf, 100 * kMega);
   cache.use(1, 60 * kMega);
@@ -171,6 +192,14 @@ RC_GTEST_PROP(Weight, ScalesAsNumbersDo, (std::uint64_t a, std::uint64_t b, std:
   const long double power = std::ldexp(1 + static_cast<long double>(age & 0xFFFF) / 65536,
                                        static_cast<int>(age >> 16));
   RC_ASSERT(near(Weight::power(age), power));
+}
+
+TEST(Weight, WhatIsFarLessAddsNothing) {
+  for (const std::uint64_t apart : {32, 63, 64, 65, 70, 200}) {
+    const Weight high = Weight::power(apart << 16), low = Weight::power(0);
+    EXPECT_EQ(high.plus(low), high) << apart;
+    EXPECT_EQ(low.plus(high), high) << apart;
+  }
 }
 
 TEST(Weight, KeepsTheLastBitOfAMantissa) {

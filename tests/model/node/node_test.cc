@@ -515,5 +515,29 @@ RC_GTEST_PROP(Node, AdmitsWithinItsShapeAndReportsEachEndOnce, ()) {
   }
 }
 
+TEST(Node, EndsNothingThatIsNotThere) {
+  Rig rig;
+  EXPECT_TRUE(said<KillSandbox>(rig.give(at(1), StopOrder{{9}})).empty());
+  StartOrder brief = order(1, 5, kOne);
+  brief.lifetime = seconds(10);
+  rig.give(at(1), brief);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  rig.tell(at(3), SandboxExited{{1}, false});
+  EXPECT_TRUE(said<KillSandbox>(rig.tell(at(12), Woken{})).empty()) << "its lifetime outlived it";
+}
+
+TEST(Node, AFirstRestartThatFailsIsTriedAgain) {
+  Rig rig;
+  StartOrder start = order(1, 5, kOne);
+  start.restart = true;
+  rig.give(at(1), start);
+  rig.tell(at(2), SandboxStarted{{1}, true});
+  rig.tell(at(3), SandboxExited{{1}, false});
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(4), Woken{})).size(), 1u);
+  rig.tell(at(5), SandboxStarted{{1}, false});
+  EXPECT_TRUE(rig.reported<EndedReport>().empty());
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(7), Woken{})).size(), 1u);
+}
+
 }  // namespace
 }  // namespace chalk::node

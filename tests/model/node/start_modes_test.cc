@@ -147,6 +147,16 @@ TEST(StartModes, ASnapshotThatCannotBeFetchedIsDoneWithout) {
   EXPECT_TRUE(bare.reported<EndedReport>().empty());
 }
 
+// Nobody can tell a shell that was ready from what was left behind.
+TEST(StartModes, AnAgentThatIsResumedMakesItsShellsAnew) {
+  for (const bool ready : {true, false}) {
+    Machine one(1);
+    if (ready) one.tell(at(0), ShellMade{});
+    EXPECT_EQ(said<MakeShell>(one.tell(at(1), Resumed{})).size(), 1u) << ready;
+    EXPECT_EQ(mode_of(one.give(at(2), replica(1, {}))), StartMode::cold) << ready;
+  }
+}
+
 TEST(StartModes, OneIsSavedWhenItIsReadyAndBeforeItIsSaidToRun) {
   Machine one;
   one.give(at(1), replica(1, {}, {6}));

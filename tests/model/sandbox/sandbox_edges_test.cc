@@ -536,6 +536,52 @@ TEST(Sandboxes, AGangThatIsNotWholeInTimeEnds) {
   EXPECT_EQ(said<Gone>(tell(sandboxes, at(260), Woken{})).size(), 1u);
 }
 
+TEST(Sandboxes, AGangWhoseNumberIsUsedAgainHasADeadlineOfItsOwn) {
+  Config config;
+  config.gang_gather = seconds(100);
+  Sandboxes sandboxes(config);
+  const auto old = gang_of(sandboxes, 2);
+  for (std::uint32_t i = 0; i < 2; ++i) tell(sandboxes, at(1), Started{old[i], {i + 1}});
+  for (std::uint32_t i = 0; i < 2; ++i) {
+    tell(sandboxes, at(2), Ended{old[i], {i + 1}, EndReason::exited});
+  }
+  ASSERT_TRUE(sandboxes.state().gangs.empty());
+  const SandboxId late = take(sandboxes, at(50), member(5, 2));
+  EXPECT_TRUE(said<Gone>(tell(sandboxes, at(100), Woken{})).empty());
+  EXPECT_EQ(said<Gone>(tell(sandboxes, at(150), Woken{})).at(0).sandbox, late);
+}
+
+// Of three that run one is moved and another ends: the third can never be with all of them again.
+TEST(Sandboxes, WhereOneEndsWhileAnotherMovesTheRestOfTheGangEnds) {
+  Sandboxes sandboxes(Config{});
+  const auto all = gang_of(sandboxes, 3, true);
+  for (std::uint32_t i = 0; i < 3; ++i) tell(sandboxes, at(1), Started{all[i], {i + 1}});
+  tell(sandboxes, at(2), MoveAsked{all[0]});
+  const auto effects = tell(sandboxes, at(3), Ended{all[1], {2}, EndReason::exited});
+  const auto stops = said<SendStop>(effects);
+  EXPECT_TRUE(std::any_of(stops.begin(), stops.end(),
+                          [&](const SendStop& one) { return one.sandbox == all[2]; }));
+}
+
+TEST(Sandboxes, WhatMovedCountsItsRestartsAndItsWaitFromThere) {
+  Sandboxes sandboxes(Config{});
+  Requested restarts = wish();
+  restarts.restart = true;
+  const SandboxId id = take(sandboxes, at(0), restarts);
+  tell(sandboxes, at(1), Placed{id, {1}, 0});
+  tell(sandboxes, at(2), Started{id, {1}});
+  for (const std::uint32_t count : {1u, 2u}) {
+    tell(sandboxes, at(3), NodeRestarted{id, {1}, count, true});
+  }
+  tell(sandboxes, at(10), MoveAsked{id});
+  tell(sandboxes, at(20), Ended{id, {1}, EndReason::terminated});
+  tell(sandboxes, at(25), Placed{id, {2}, 0});
+  const auto running = said<Running>(tell(sandboxes, at(27), Started{id, {2}}));
+  ASSERT_EQ(running.size(), 1u);
+  EXPECT_EQ(running[0].took, seconds(7));
+  EXPECT_EQ(said<Restarted>(tell(sandboxes, at(30), NodeRestarted{id, {2}, 1, true})).size(), 1u);
+}
+
 // Control places no gang before it is whole; were one member placed, it would have to stop first.
 TEST(Sandboxes, AGangThatEndsTakesNoMoreMembers) {
   Config config;

@@ -381,13 +381,17 @@ TEST(Nomination, IsRefusedWhereItsNodeCannotHaveIt) {
   EXPECT_EQ(desk.state().ignored.duplicate_asks, 1u);
   EXPECT_EQ(desk.state().nominations.size(), 0u);
   NodeShape shape = cores(4);
+  std::uint64_t node = 2;
   for (int* none : {&shape.start_slots, &shape.sandboxes_max}) {
     const int was = std::exchange(*none, 0);
-    desk.add(2, shape, 1, 7);
-    EXPECT_TRUE(lost({one(3, 1000), {2}, 0})) << "it never starts any";
-    desk.send(NodeRemoved{{2}});
+    desk.add(node, shape, 1, 7);
+    EXPECT_TRUE(lost({one(3, 1000), {node}, 0})) << "it never starts any";
     *none = was;
+    ++node;
   }
+  shape.sandboxes_max = 1;
+  desk.add(node, shape, 1, 7);
+  EXPECT_FALSE(lost({one(3, 1000), {node}, 0})) << "one is enough";
   desk.place(one(5, 3000));
   desk.send(Nominated{one(2, 1000), {1}, 0});
   EXPECT_TRUE(lost({one((std::uint64_t{1} << 32) | 2, 1000), {1}, 0})) << "its slot is nominated";

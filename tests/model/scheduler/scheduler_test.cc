@@ -109,6 +109,20 @@ TEST(Scheduler, PrefersANodeThatHoldsTheImageToATighterOne) {
   EXPECT_EQ(desk.place(asked), 2u);
 }
 
+TEST(Scheduler, PrefersANodeThatHoldsAnImageWhichTheOneBeforeItHeldToo) {
+  Desk desk;
+  desk.add(1, cores(2));
+  desk.add(2, cores(8));
+  desk.send(ImageCached{{2}, {9}, true});
+  desk.send(NodeRemoved{{2}});
+  const std::uint64_t next = (std::uint64_t{1} << 32) | 2;
+  desk.add(next, cores(8));
+  desk.send(ImageCached{{next}, {9}, true});
+  PlaceAsked asked = one(1);
+  asked.image = {9};
+  EXPECT_EQ(desk.place(asked), next);
+}
+
 TEST(Scheduler, UsesADedicatedPoolOnlyWhenItIsNamed) {
   Desk desk;
   desk.add(1, cores(4), 1, 0, 3, true);
