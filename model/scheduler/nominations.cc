@@ -97,7 +97,8 @@ void Scheduler::on(const Nominated& event, Effects& effects) {
                           : std::popcount(event.gpu_mask) == asked.ask.gpus &&
                                 event.gpu_mask >> info.shape.gpus == 0 &&
                                 model_accepted(asked.ask, info.shape.gpu_model);
-  if (info.cordoned || !info.usable || info.owner != asked.owner || !has_gpus ||
+  // One without an owner could be claimed while it waits.
+  if (info.cordoned || !info.usable || !asked.owner || info.owner != asked.owner || !has_gpus ||
       !fits(info.shape, asked.ask) || info.shape.start_slots == 0 ||
       info.shape.sandboxes_max == 0) {
     effects.push_back(NominationLost{sandbox});

@@ -371,6 +371,9 @@ TEST(Nomination, IsRefusedWhereItsNodeCannotHaveIt) {
   EXPECT_TRUE(lost({one(2, 5000), {1}, 0})) << "larger than the node";
   EXPECT_TRUE(lost({one(2, 1000, 8), {1}, 0})) << "another owner's node";
   EXPECT_TRUE(lost({one(2, 1000), {5}, 0})) << "no such node";
+  desk.add(9, cores(4));
+  EXPECT_TRUE(lost({one(2, 1000, 0), {9}, 0})) << "a node without an owner may be claimed by any";
+  desk.send(NodeRemoved{{9}});
   EXPECT_TRUE(lost({one(2, 1000), {1}, 1})) << "a GPU that it did not ask for";
   EXPECT_TRUE(lost({gpu(2, 1, 1000), {1}, 2})) << "a GPU that is not there";
   EXPECT_TRUE(lost({gpu(2, 1, 1000, 2), {1}, 1})) << "a GPU of another model";

@@ -474,7 +474,7 @@ class SchedulerScan {
     if (held_.contains(asked.sandbox) || nominee(asked.sandbox) != nominees_.end()) return;
     const Node* node = find(event.node);
     bool good = !limit(asked) && node != nullptr && !node->cordoned && node->usable &&
-                node->owner == asked.owner && model_accepted(*node, asked.ask) &&
+                asked.owner && node->owner == asked.owner && model_accepted(*node, asked.ask) &&
                 node->shape.start_slots > 0 && node->shape.sandboxes_max > 0;
     int gpus = 0;
     for (int gpu = 0; gpu < 32; ++gpu) {
