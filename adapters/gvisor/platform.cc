@@ -9,6 +9,7 @@
 #include <optional>
 #include <sstream>
 
+#include "adapters/gvisor/runtime.h"
 #include "adapters/process/child.h"
 
 namespace chalk::gvisor {
@@ -68,7 +69,6 @@ void clear(const std::string& folder, const cgroup::Groups& groups) {
 Result<milliseconds> try_one(const std::string& runsc, const std::string& folder,
                              const cgroup::Groups& groups, const std::string& platform,
                              milliseconds timeout) {
-  clear(folder, groups);
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return fail(Error::Kind::exhausted, folder + ": " + error.message());
@@ -76,8 +76,8 @@ Result<milliseconds> try_one(const std::string& runsc, const std::string& folder
   process::Spawn spawn;
   spawn.argv = {runsc, "--root=" + folder, "--platform=" + platform, "--network=none",
                 "--ignore-cgroups", "do", "/bin/sh", "-c", kWork};
-  spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-               "TMPDIR=" + folder};  // where `runsc do` keeps its state, whatever --root says
+  spawn.env = environment();
+  spawn.env.push_back("TMPDIR=" + folder);  // where `runsc do` keeps its state, whatever --root says
   spawn.cgroup_procs = groups.procs_files(kGroup);
   const auto began = std::chrono::steady_clock::now();
   const auto ran = process::run(spawn, timeout);
