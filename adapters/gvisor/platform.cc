@@ -85,7 +85,8 @@ Result<milliseconds> try_one(const std::string& runsc, const std::string& folder
   clear(folder, groups);
   if (!ran) return std::unexpected(ran.error());
   if (ran->status.exit_code == 0 && ran->status.signal == 0) return took;
-  return fail(Error::Kind::failed, ran->err.substr(0, ran->err.find('\n')));
+  const std::string said = ran->err.substr(0, ran->err.find('\n'));
+  return fail(Error::Kind::failed, said.empty() ? "it failed and gave no reason" : said);
 }
 
 }  // namespace
