@@ -204,9 +204,9 @@ class World {
         }
       } else if (const auto* stop = std::get_if<autoscaler::StopReplicas>(&effect)) {
         tell(now, DrainReplicas{kGroup, stop->count});
-      } else {
-        scaler_wake_ = std::get<WakeAt>(effect).at;
-      }
+      } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {
+        scaler_wake_ = wake->at;
+      }  // CancelStarts: here none waits for room
     }
   }
   void on(Time now, const functions::Dispatch& dispatch) {

@@ -37,7 +37,7 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
   if (fewer) {  // a gateway that started again counts from zero
     group->samples = {};
     group->history = {};
-    group->holds_answered = 0;
+    group->holds_answered = group->reloads_answered = 0;
     group->finished = 0;
     group->last = {};
   }
@@ -77,6 +77,7 @@ void Autoscaler::on(Time now, const ReplicaStarted& started, Effects&) {
   Group* group = find(started.group);
   if (group == nullptr) return;
   if (group->starting > 0) --group->starting;
+  if (group->for_calls > 0) --group->for_calls;
   ++group->ready;
   group->starting_since = now;
   const std::int64_t before = group->start_took.nanos;
@@ -92,6 +93,7 @@ void Autoscaler::on(Time now, const ReplicaEnded& ended, Effects&) {
   std::uint32_t& count = ended.was_ready ? group->ready : group->starting;
   if (count > 0) --count;
   if (group->stopping > 0 && ended.was_ready) --group->stopping;
+  if (group->for_calls > 0 && !ended.was_ready) --group->for_calls;
   arm(now, ended.group, *group);
 }
 
@@ -141,21 +143,39 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
 
 void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
-  std::uint64_t count = group.last.holds + group.last.reloads - group.holds_answered;
+  std::uint64_t held = group.last.holds - group.holds_answered;
+  std::uint64_t count = held + group.last.reloads - group.reloads_answered;
   Why why = group.last.queued == 0 ? Why::expected_call : Why::held_calls;
   if (count == 0 && group.last.queued != 0 && have == 0) {
-    count = 1;  // its start failed: somebody still waits
+    held = count = 1;  // its start failed: somebody still waits
   }
   if (have + count < group.policy.min_replicas) {
     count = group.policy.min_replicas - have;
     why = Why::minimum;
   }
-  group.holds_answered = group.last.holds + group.last.reloads;
+  group.holds_answered = group.last.holds;
+  group.reloads_answered = group.last.reloads;
   const std::uint32_t room =
       group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;
   const auto start = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, room));
-  if (start == 0) return;
-  effects.push_back(StartReplicas{id, start, why, group.last.queued * 1000LL, have + start});
+  if (start != 0) {
+    group.for_calls += static_cast<std::uint32_t>(std::min<std::uint64_t>(start, held));
+    effects.push_back(StartReplicas{id, start, why, group.last.queued * 1000LL, have + start});
+  }
+  cancel_served(id, group, start, effects);
+}
+
+// Of the starts that were ordered for calls as many as others have served since.
+void Autoscaler::cancel_served(GroupId id, const Group& group, std::uint32_t ordered,
+                               Effects& effects) {
+  const std::uint32_t starting = group.starting + ordered;
+  const std::uint32_t have = group.ready + starting;
+  const std::uint32_t spare = have - std::min(have, group.policy.min_replicas);
+  const std::uint32_t served = group.for_calls - std::min(group.for_calls, group.last.queued);
+  const std::uint32_t count = std::min({served, starting, spare});
+  if (count == 0) return;
+  effects.push_back(
+      CancelStarts{id, count, Why::held_calls, group.last.queued * 1000LL, have - count});
 }
 
 // ---- acting
@@ -180,6 +200,10 @@ void Autoscaler::scale(Time now, GroupId id, Group& group, Wish wish, Effects& e
       effects.push_back(StartReplicas{id, start, wish.why, wish.concurrency_milli, desired});
     }
     return;
+  }
+  const std::uint32_t unneeded = std::min(staying - desired, group.starting);
+  if (unneeded != 0) {
+    effects.push_back(CancelStarts{id, unneeded, wish.why, wish.concurrency_milli, desired});
   }
   // What only starts is no use yet: as many as are wanted stay ready until it has started.
   const std::uint32_t usable = group.ready - std::min(group.stopping, group.ready);

@@ -1,7 +1,7 @@
 // Autoscaler: how many replicas each scaling group should have.
 //
 // In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
-// so many, stop so many, with the numbers behind it.
+// so many, stop so many, start so many less, with the numbers behind it.
 // Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
 // capacity, so a slow start is never answered by more starts; what is desired does not fall while
 // calls wait and starts are under way (chalk), and never has two goals for one load.
@@ -124,7 +124,17 @@ struct StopReplicas {
   std::uint32_t desired = 0;
   CHALK_FIELDS(StopReplicas, group, count, why, concurrency_milli, desired)
 };
-using Effect = std::variant<StartReplicas, StopReplicas, WakeAt>;
+// So many starts are wanted no more: those that have no node yet are taken out of the line, the
+// newest first. Each answers with ReplicaEnded; the rest goes on. Said again as long as it is so.
+struct CancelStarts {
+  GroupId group;
+  std::uint32_t count = 0;
+  Why why{};
+  std::int64_t concurrency_milli = 0;
+  std::uint32_t desired = 0;
+  CHALK_FIELDS(CancelStarts, group, count, why, concurrency_milli, desired)
+};
+using Effect = std::variant<StartReplicas, StopReplicas, WakeAt, CancelStarts>;
 
 // ---- state
 inline constexpr int kBuckets = 12;
@@ -144,7 +154,9 @@ struct Group {
   std::uint32_t stopping = 0;        // asked of the gateway, not yet ended
   Time stop_asked;                   // the last time that any were asked to stop
   Demand last;                       // the newest report
-  std::uint64_t holds_answered = 0;  // fixed: of holds and reloads together
+  std::uint64_t holds_answered = 0;    // fixed
+  std::uint64_t reloads_answered = 0;  // fixed
+  std::uint32_t for_calls = 0;         // fixed: of those that start, ordered for calls that waited
   std::uint64_t finished = 0;        // total
   Time called;                       // when there were calls last
   Fifo<Sample> samples;              // kpa, hpa: back to the start of the stable window
@@ -165,7 +177,7 @@ struct Group {
   std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
   CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               finished, called, samples, panic, panic_until, panic_desired, zero_since,
+               reloads_answered, for_calls, finished, called, samples, panic, panic_until, panic_desired, zero_since,
                sync_at, history, wishes, caps, plan, most, start_took, starting_since,
                desired, rising, turns, look_at)
 };
@@ -207,6 +219,7 @@ class Autoscaler {
   Group* find(GroupId id);
   void look(Time, GroupId, Group&, Effects&);
   void answer_holds(GroupId, Group&, Effects&);
+  static void cancel_served(GroupId, const Group&, std::uint32_t ordered, Effects&);
   Wish wish_of_kpa(Time, Group&) const;
   Wish wish_of_hpa(Time, Group&) const;
   Wish wish_of_chalk(Time, Group&) const;

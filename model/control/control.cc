@@ -112,9 +112,9 @@ void Control::prefetch_around(SandboxId sandbox) const {
   const sandbox::Record* record = sandboxes_.find(sandbox);
   if (record == nullptr || !record->node) return;
   const auto& table = sandboxes_.state().sandboxes;
-  for (const SandboxId beside : {record->previous_on_node, record->next_on_node}) {
+  for (const SandboxId beside : {record->previous_beside, record->next_beside}) {
     const std::uint32_t slot = SlotTable<SandboxId, int>::slot_of(beside);
-    if (slot < table.slots()) __builtin_prefetch(&table.in_slot(slot).previous_on_node, 1);
+    if (slot < table.slots()) __builtin_prefetch(&table.in_slot(slot).previous_beside, 1);
   }
   tenancy_.state().nodes.prefetch(record->node);
   const scheduler::State& placed = scheduler_.state();
@@ -439,7 +439,8 @@ scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key
           record.resources,
           record.pool ? record.pool : dedicated_pool(record.tenant),
           usual ? usual : record.image,
-          record.group};
+          record.group,
+          record.failed_on};
 }
 
 void Control::handle(const tenancy::TryPlace& attempt) {
@@ -564,6 +565,15 @@ void Control::handle(const autoscaler::StartReplicas& start) {
 void Control::handle(const autoscaler::StopReplicas& stop) {
   const GroupSpec* spec = group(stop.group);
   if (spec != nullptr) send(spec->gateway, DrainReplicas{stop.group, stop.count});
+}
+
+// Those that have waited least; what has a node goes on.
+void Control::handle(const autoscaler::CancelStarts& cancel) {
+  for (std::uint32_t i = 0; i < cancel.count; ++i) {
+    const SandboxId waiting = sandboxes_.last_waiting(cancel.group);
+    if (!waiting) return;
+    drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{waiting, {}});
+  }
 }
 
 void Control::request_replica(const GroupSpec& spec) {

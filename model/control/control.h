@@ -294,6 +294,7 @@ class Control {
   void handle(const fleet::EmptyNode&);
   void handle(const autoscaler::StartReplicas&);
   void handle(const autoscaler::StopReplicas&);
+  void handle(const autoscaler::CancelStarts&);
   void handle(const images::WarmNode&);
   void handle(const images::SourcesChosen& chosen) { sources_ = chosen.sources; }
   void handle(const images::StartChosen& chosen) { start_chosen_ = chosen; }

@@ -94,7 +94,7 @@ void Sandboxes::refuse_rest(const AdmissionRefused& refused, GangKey key, Effect
       effects.push_back(Unplace{other, {}});
       return true;
     }
-    const Record& one = state_.sandboxes.at(other);
+    Record& one = state_.sandboxes.at(other);
     if (one.phase != Phase::accepted) {
       stop_with_gang(other, effects);
       return false;
@@ -103,6 +103,7 @@ void Sandboxes::refuse_rest(const AdmissionRefused& refused, GangKey key, Effect
     effects.push_back(Refused{one.reply_to, other, one.group, Refusal::admission, refused.rule,
                               refused.needed, refused.in_use, refused.limit});
     if (!one.key.empty()) state_.keys.erase(Key{one.tenant, one.key});
+    unlink(one);
     state_.sandboxes.erase(other);
     return true;
   });
@@ -121,10 +122,12 @@ bool Sandboxes::may_regather(SandboxId id, const Record& record) const {
 }
 
 // An attempt of one is an attempt of all: a gang whose members fail in turn would try for ever.
+// None of them goes where one has failed.
 void Sandboxes::regather(SandboxId id, const Record& record, Effects& effects) {
   for (const SandboxId other : state_.gangs.at(key_of(record)).members) {
     Record& one = state_.sandboxes.at(other);
     one.attempts = record.attempts;
+    one.failed_on = record.failed_on;
     if (other == id || (one.phase != Phase::placed && one.phase != Phase::running)) continue;
     one.moving = true;
     order_stop(other, one, {}, effects);

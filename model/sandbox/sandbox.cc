@@ -60,6 +60,7 @@ void Sandboxes::on(Time now, const Requested& asked, Effects& effects) {
   record.requested = now;
   record.key = asked.key;
   const SandboxId id = state_.sandboxes.insert(std::move(record));
+  link(id, state_.sandboxes.at(id));
   if (!asked.key.empty()) state_.keys.emplace(key, id);
   if (asked.gang) join_gang(now, id, state_.sandboxes.at(id));
   effects.push_back(Accepted{asked.reply_to, id, false});
@@ -75,6 +76,7 @@ void Sandboxes::on(Time, const AdmissionRefused& refused, Effects& effects) {
   if (!record->key.empty()) state_.keys.erase(Key{record->tenant, record->key});
   const bool in_gang = static_cast<bool>(record->gang);
   const GangKey gang{record->tenant, record->gang.id};
+  unlink(*record);
   state_.sandboxes.erase(refused.sandbox);
   if (in_gang) refuse_rest(refused, gang, effects);
 }
@@ -82,6 +84,7 @@ void Sandboxes::on(Time, const AdmissionRefused& refused, Effects& effects) {
 void Sandboxes::on(Time now, const Placed& placed, Effects& effects) {
   Record* record = state_.sandboxes.find(placed.sandbox);
   if (record == nullptr || record->phase != Phase::accepted) return;
+  unlink(*record);
   record->phase = Phase::placed;
   record->node = placed.node;
   record->gpu_mask = placed.gpu_mask;
@@ -172,7 +175,7 @@ void Sandboxes::on(Time now, const NodeLost& lost, Effects& effects) {
   while (next) {
     const SandboxId id = next;
     Record& record = state_.sandboxes.at(id);
-    next = record.next_on_node;
+    next = record.next_beside;
     if (record.node != lost.node) continue;
     if (record.moving) {
       start_elsewhere(now, id, record, effects);
@@ -210,6 +213,7 @@ void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   if (record->gang && !may_regather(asked.sandbox, *record)) return;
   record->moving = true;
   record->attempts = 0;
+  record->failed_on = {};
   order_stop(asked.sandbox, *record, {}, effects);
 }
 
@@ -219,7 +223,10 @@ void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
   if (record->phase != Phase::placed && record->phase != Phase::running) return;
   record->preempted = true;
   record->moving = !record->ran || record->restart;
-  if (record->moving) record->attempts = 0;
+  if (record->moving) {
+    record->attempts = 0;
+    record->failed_on = {};
+  }
   order_stop(asked.sandbox, *record, asked.grace, effects);
 }
 
@@ -244,6 +251,7 @@ void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects&
   record.runs_since = kNever;
   record.restarts = 0;
   record.requested = now;
+  link(id, record);
   if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
@@ -254,24 +262,36 @@ Record* Sandboxes::placed_on(SandboxId sandbox, NodeId node) {
   return record;
 }
 
+// The list that it stands in: its node's, or while it waits for one its group's. Null: in none.
+SandboxId* Sandboxes::first_beside(const Record& record) {
+  const auto in = [](std::vector<SandboxId>& lists, std::uint64_t at) {
+    if (at >= lists.size()) lists.resize(at + 1);
+    return &lists[at];
+  };
+  if (record.node) return in(state_.first_on_node, SlotTable<NodeId, int>::slot_of(record.node));
+  if (record.group) return in(state_.last_waiting, record.group.value - 1);
+  return nullptr;
+}
+
 void Sandboxes::link(SandboxId id, Record& record) {
-  const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(record.node);
-  if (slot >= state_.first_on_node.size()) state_.first_on_node.resize(slot + 1);
-  SandboxId& first = state_.first_on_node[slot];
-  record.previous_on_node = {};
-  record.next_on_node = first;
-  if (first) state_.sandboxes.at(first).previous_on_node = id;
-  first = id;
+  SandboxId* first = first_beside(record);
+  if (first == nullptr) return;
+  record.previous_beside = {};
+  record.next_beside = *first;
+  if (*first) state_.sandboxes.at(*first).previous_beside = id;
+  *first = id;
 }
 
 void Sandboxes::unlink(Record& record) {
-  if (record.previous_on_node) {
-    state_.sandboxes.at(record.previous_on_node).next_on_node = record.next_on_node;
+  SandboxId* first = first_beside(record);
+  if (first == nullptr) return;
+  if (record.previous_beside) {
+    state_.sandboxes.at(record.previous_beside).next_beside = record.next_beside;
   } else {
-    state_.first_on_node[SlotTable<NodeId, int>::slot_of(record.node)] = record.next_on_node;
+    *first = record.next_beside;
   }
-  if (record.next_on_node) {
-    state_.sandboxes.at(record.next_on_node).previous_on_node = record.previous_on_node;
+  if (record.next_beside) {
+    state_.sandboxes.at(record.next_beside).previous_beside = record.previous_beside;
   }
 }
 
@@ -284,6 +304,7 @@ void Sandboxes::unplace(SandboxId id, Record& record, Effects& effects) {
 
 void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReason reason,
                                  const std::string& note, Effects& effects) {
+  record.failed_on = {record.node, record.failed_on[0]};
   unplace(id, record, effects);
   if (record.gang_ended) reason = EndReason::gang_ended;
   if (record.attempts >= config_.start_attempts || record.stop_asked || record.gang_ended ||
@@ -293,6 +314,7 @@ void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReas
   record.phase = Phase::accepted;
   record.moving = record.preempted = false;
   record.start_deadline = kNever;
+  link(id, record);
   if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
 }
@@ -306,6 +328,7 @@ void Sandboxes::end(Time now, SandboxId id, EndReason reason, const std::string&
   }
   const bool in_gang = static_cast<bool>(record.gang);
   const GangKey gang{record.tenant, record.gang.id};
+  if (record.phase == Phase::accepted) unlink(record);  // else it has left its node
   state_.sandboxes.erase(id);
   if (!in_gang) return;
   // Those that have done their work leave the others to theirs.

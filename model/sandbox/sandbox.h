@@ -14,6 +14,7 @@
 // Invariants: one idempotency key names at most one sandbox; each sandbox is released exactly once
 // per placement; after `gone` nothing about it is ordered again.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -239,14 +240,15 @@ struct Record {
   bool gang_ended = false;  // stopped since its gang has ended
   std::uint32_t restarts = 0;
   std::uint32_t attempts = 0;  // placed so often since it was asked for, or wanted elsewhere
+  std::array<NodeId, 2> failed_on{};  // of these attempts, the newest first
   Time runs_since = kNever;  // on its present node
   std::string key;
-  SandboxId previous_on_node;
-  SandboxId next_on_node;
+  SandboxId previous_beside;  // on its node; of its group, while it waits for one
+  SandboxId next_beside;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
                start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
-               preempted, priority, gang, gang_ended, restarts, attempts, runs_since, key,
-               previous_on_node, next_on_node)
+               preempted, priority, gang, gang_ended, restarts, attempts, failed_on, runs_since, key,
+               previous_beside, next_beside)
 };
 struct Key {
   TenantId tenant;
@@ -265,14 +267,15 @@ struct GangMembers {
 struct State {
   SlotTable<SandboxId, Record> sandboxes;
   std::vector<SandboxId> first_on_node;  // by node slot
+  std::vector<SandboxId> last_waiting;   // of a group, by group - 1: the newest that has no node
   std::map<Key, SandboxId> keys;
   std::map<GangKey, GangMembers> gangs;  // with a member that lives
   Timers<SandboxId> start_deadlines;
   Timers<Key> retentions;
   Timers<GangKey> gatherings;
   Time wake = kNever;  // the last WakeAt
-  CHALK_FIELDS(State, sandboxes, first_on_node, keys, gangs, start_deadlines, retentions,
-               gatherings, wake)
+  CHALK_FIELDS(State, sandboxes, first_on_node, last_waiting, keys, gangs, start_deadlines,
+               retentions, gatherings, wake)
 };
 
 class Sandboxes {
@@ -295,9 +298,15 @@ class Sandboxes {
     for (SandboxId at = state_.first_on_node[slot]; at;) {
       const Record& record = state_.sandboxes.at(at);
       const SandboxId id = at;
-      at = record.next_on_node;
+      at = record.next_beside;
       if (record.node == node) visit(id, record);
     }
+  }
+
+  // The last of a group's that began to wait for a node. 0: none waits.
+  SandboxId last_waiting(GroupId group) const {
+    const bool known = group && group.value <= state_.last_waiting.size();
+    return known ? state_.last_waiting[group.value - 1] : SandboxId{};
   }
 
  private:
@@ -316,6 +325,7 @@ class Sandboxes {
   void on(Time, const Preempted&, Effects&);
 
   Record* placed_on(SandboxId, NodeId);
+  SandboxId* first_beside(const Record&);
   void link(SandboxId, Record&);
   void unlink(Record&);
   void unplace(SandboxId, Record&, Effects&);

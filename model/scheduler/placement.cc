@@ -128,16 +128,41 @@ void for_each_bucket(const State& state, const PlaceAsked& asked, Visit&& visit)
   if (asked.owner) of({});
 }
 
-}  // namespace
+// Takes nodes out of the index for its lifetime, as if they were cordoned.
+class Aside {
+ public:
+  Aside(State& state, const std::array<NodeId, 2>& nodes) : state_(state) {
+    for (const NodeId id : nodes) {
+      const std::uint32_t slot = static_cast<std::uint32_t>(id.value) - 1;
+      if (!id || slot >= state.infos.size()) continue;
+      NodeInfo& info = state.infos[slot];
+      if (info.id != id || info.cordoned) continue;
+      unlist_node(state, slot);
+      info.cordoned = true;
+      slots_[count_++] = slot;
+    }
+  }
+  ~Aside() {
+    for (std::size_t i = 0; i < count_; ++i) {
+      state_.infos[slots_[i]].cordoned = false;
+      list_node(state_, slots_[i]);
+    }
+  }
+  Aside(const Aside&) = delete;
+  Aside& operator=(const Aside&) = delete;
 
-Pick choose(const Config& config, State& state, const PlaceAsked& asked) {
+ private:
+  State& state_;
+  std::array<std::uint32_t, 2> slots_{};
+  std::size_t count_ = 0;
+};
+
+Pick choose_of_all(const Config& config, State& state, const PlaceAsked& asked) {
   const Policy policy = config.placing.policy();
   if (policy == Policy::best_fit) {
     const std::uint32_t slot = choose_node(config, state, asked);
     return {slot, slot == kNone ? 0 : choose_gpus(state, slot, asked.ask)};
   }
-  const bool learns = policy == Policy::fgd || policy == Policy::frag_fit;
-  if (learns && asked.ask.gpus > 0) state.mix.learn(asked.ask);
   const Candidates candidates = candidates_for(config, state, asked);
   if (candidates.empty()) return {};
   switch (policy) {
@@ -147,6 +172,20 @@ Pick choose(const Config& config, State& state, const PlaceAsked& asked) {
     case Policy::frag_fit: return least_growth(state, asked, candidates, true);
     default: return first_fit(state, asked, candidates);
   }
+}
+
+}  // namespace
+
+Pick choose(const Config& config, State& state, const PlaceAsked& asked) {
+  const Policy policy = config.placing.policy();
+  const bool learns = policy == Policy::fgd || policy == Policy::frag_fit;
+  if (learns && asked.ask.gpus > 0) state.mix.learn(asked.ask);
+  if (asked.avoid != decltype(asked.avoid){}) {
+    const Aside aside(state, asked.avoid);
+    const Pick elsewhere = choose_of_all(config, state, asked);
+    if (elsewhere.slot != kNone) return elsewhere;
+  }
+  return choose_of_all(config, state, asked);
 }
 
 std::uint32_t choose_node(const Config& config, const State& state, const PlaceAsked& asked) {

@@ -11,6 +11,7 @@
 //
 // Among the nodes where an ask fits, the chosen one is least in this order, and the index finds the
 // very node that a linear scan finds (tests/property/oracle/scheduler_scan.h):
+//   0. one where no start of the same sandbox has failed;
 //   1. owned by the asking owner, before free (owner 0) nodes, which the placement then claims;
 //   2. in the zone with fewest live sandboxes of the ask's group;
 //   3. scarce first: for a share of a GPU the least free such GPU; then least GPU thousandths free
@@ -20,6 +21,7 @@
 //   5. least residual of cpu and memory, at one core to 4 GiB (kBytesPerMillicore);
 //   6. lowest slot.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <variant>
 #include <vector>
@@ -70,7 +72,10 @@ struct PlaceAsked {
   PoolId pool;  // 0: any pool that is not dedicated
   ImageId image;
   GroupId group;
-  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group)
+  // Where starts of it failed: a node that fails them would else be chosen again and again, as it
+  // stays the best. Used all the same where it fits nowhere else.
+  std::array<NodeId, 2> avoid = {};
+  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group, avoid)
 };
 struct StartFinished {
   SandboxId sandbox;

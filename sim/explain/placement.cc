@@ -60,6 +60,16 @@ class Candidates {
     for (std::uint32_t slot = 0; slot < state_.infos.size(); ++slot) {
       if (state_.infos[slot].id) out.push_back(look(slot));
     }
+    const auto avoided = [&](const Candidate& c) {
+      const auto& avoid = asked_.avoid;
+      return std::find(avoid.begin(), avoid.end(), state_.infos[c.slot].id) != avoid.end();
+    };
+    const bool elsewhere = std::any_of(out.begin(), out.end(), [&](const Candidate& c) {
+      return c.fails.empty() && !avoided(c);
+    });
+    for (Candidate& c : out) {
+      if (elsewhere && c.fails.empty() && avoided(c)) c.fails = "a start of it failed there";
+    }
     std::sort(out.begin(), out.end(),
               [](const auto& a, const auto& b) { return a.rank() < b.rank(); });
     return out;
@@ -157,7 +167,8 @@ sched::PlaceAsked asked_of(const control::Control& control, SandboxId sandbox,
   }
   return {sandbox,          control.tenancy().owner_key(record.tenant),
           record.resources, pool,
-          record.image,     record.group};
+          record.image,     record.group,
+          record.failed_on};
 }
 
 std::string ask_text(const sched::PlaceAsked& asked) {
@@ -231,7 +242,9 @@ std::vector<Placement> placements_of(const control::Control& before, const contr
     if (order == nullptr) continue;
     const sandbox::Record* was = before.sandboxes().find(order->sandbox);
     const sandbox::Record* is = after.sandboxes().find(order->sandbox);
-    const bool placed_before = was != nullptr && was->node == to->node;
+    // On the node that had just failed it is another placement.
+    const bool placed_before = was != nullptr && is != nullptr && was->node == to->node &&
+                               was->attempts == is->attempts;
     if (is != nullptr && is->node == to->node && !placed_before) {
       out.push_back({order->sandbox, to->node});
     }

@@ -62,9 +62,10 @@ std::optional<scale::Event> handed(const control::Control& before, Time now,
 }
 
 template <class Order>
-Decision decision_of(const Order& order, const char* verb, const scale::Autoscaler& after) {
+Decision decision_of(const Order& order, const char* verb, const scale::Autoscaler& after,
+                     const char* whom = "replicas") {
   Decision decision;
-  decision.what = fmt::format("group {}: {} {} replicas", order.group.value, verb, order.count);
+  decision.what = fmt::format("group {}: {} {} {}", order.group.value, verb, order.count, whom);
   decision.where = "autoscaler";
   decision.rule = why_text(order.why);
   decision.numbers = {{"calls at once that asked for it",
@@ -109,6 +110,8 @@ std::vector<Decision> explain_scaling(const control::Control& before, Time now,
       decisions.push_back(decision_of(*start, "start", autoscaler));
     } else if (const auto* stop = std::get_if<scale::StopReplicas>(&effect)) {
       decisions.push_back(decision_of(*stop, "stop", autoscaler));
+    } else if (const auto* cancel = std::get_if<scale::CancelStarts>(&effect)) {
+      decisions.push_back(decision_of(*cancel, "cancel", autoscaler, "starts, of those in line"));
     }
   }
   return decisions;

@@ -491,7 +491,9 @@ class Parser {
       fault.lasts = r.duration("lasts", {});
       fault.permille = static_cast<std::int32_t>(r.whole("permille", 0, 0, 1000));
       fault.delay = r.duration("delay", {});
-      fault.count = static_cast<std::int32_t>(r.whole("count", 1, 1, kNodesMax));
+      if (r.has("count")) {
+        fault.count = static_cast<std::int32_t>(r.whole("count", 1, 1, kNodesMax));
+      }
       if (r.has("zone")) fault.zone = static_cast<std::int32_t>(zone_index(r, r.text("zone", "")));
       needs(r, fault);
       r.done();

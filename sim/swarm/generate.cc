@@ -244,7 +244,10 @@ class Generator {
       case 4: kind = "node_crash", more = nodes(); break;
       case 5: kind = "zone_loss", more = fmt::format("zone: z{}", below(zones_)); break;
       case 6: kind = "slow_registry", more = permille(); break;
-      case 7: kind = "start_failure", more = permille(); break;
+      case 7:
+        kind = "start_failure", more = permille();
+        if (chance(2)) more += ", " + nodes();
+        break;
       case 8: kind = "late_supply", more = hold_up(); break;
       case 9: kind = "control_restart"; break;
       case 10: kind = "agent_restart", more = nodes(); break;

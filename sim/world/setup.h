@@ -129,7 +129,7 @@ struct Fault {
     node_crash,      // `count` random nodes (or of `zone`) at `from`; back after `lasts` (0: never)
     zone_loss,       // all nodes of `zone` from `from` for `lasts`
     slow_registry,   // registry of `zone` (or all) at `permille` of its speed
-    start_failure,   // permille of starts fail
+    start_failure,   // permille of starts fail; with `count` on so many random nodes (or of `zone`)
     late_supply,     // boots take `delay` more
     control_restart,  // control is down for `lasts`, then restored from its log
     agent_restart,  // the agents of `count` random nodes (or of `zone`) are away for `lasts`, then go
@@ -143,7 +143,7 @@ struct Fault {
   Duration lasts;  // 0: to the end, or for ever
   std::int32_t permille = 0;
   Duration delay;
-  std::int32_t count = 1;
+  std::int32_t count = 0;  // nodes; 0: one, but all of start_failure
   std::int32_t zone = -1;  // -1: any
 };
 

@@ -24,7 +24,8 @@ World::World(const Setup& setup, const RunOptions& options)
                                    from_nanos(setup.start_core_seconds * 1e9),
                                    setup.start_core_spread})),
       random_(Random{options.seed, 0}.stream(0x776f726c64)),
-      fault_active_(setup.faults.size()) {
+      fault_active_(setup.faults.size()),
+      fault_nodes_(setup.faults.size()) {
   for (const Pool& pool : setup.pools) boots_.push_back(to_distribution(pool.boot));
   for (const Fault& fault : setup.faults) {
     keep_journal_ = keep_journal_ || fault.kind == Fault::Kind::control_restart;

@@ -190,7 +190,7 @@ class World {
   void work(Job&& job, Duration then, std::int64_t cpu_millicores);
   void start_done(const Job& job);
   void saved(const Job& job);
-  bool fails(Fault::Kind kind);
+  bool fails(Fault::Kind kind, std::uint32_t node);
   void exited(const Job& job);
   void end_live(std::uint32_t node, SandboxId sandbox);
 
@@ -224,7 +224,7 @@ class World {
   void agent_returns(std::uint32_t node);
   std::vector<std::uint32_t> struck(const Fault& fault);
   Job job_of(Job::What what, std::uint32_t node) const;
-  std::int32_t permille_of(Fault::Kind kind) const;
+  std::int32_t permille_of(Fault::Kind kind, std::uint32_t node) const;
   void journal(const control::Event& event);
   void restore_control();
 
@@ -269,6 +269,7 @@ class World {
   Random random_;
   std::uint64_t gangs_ = 0;  // that arrived
   std::vector<bool> fault_active_;
+  std::vector<std::vector<std::uint32_t>> fault_nodes_;  // of start_failure on some nodes: which
   int faults_active_ = 0;
   Duration latency_;  // of a message, one way; none while the world is being built
   bool control_down_ = false;

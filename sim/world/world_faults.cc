@@ -8,11 +8,13 @@
 
 namespace chalk::sim {
 
-std::int32_t World::permille_of(Fault::Kind kind) const {
+std::int32_t World::permille_of(Fault::Kind kind, std::uint32_t node) const {
   if (faults_active_ == 0) return 0;
   std::int32_t highest = 0;
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
-    if (fault_active_[i] && setup_.faults[i].kind == kind) {
+    if (!fault_active_[i] || setup_.faults[i].kind != kind) continue;
+    const auto& only = fault_nodes_[i];
+    if (only.empty() || std::find(only.begin(), only.end(), node) != only.end()) {
       highest = std::max(highest, setup_.faults[i].permille);
     }
   }
@@ -82,6 +84,9 @@ void World::fault_begins(std::size_t index) {
       }
       break;
     case Fault::Kind::control_restart: control_down_ = true; break;
+    case Fault::Kind::start_failure:
+      if (fault.count != 0) fault_nodes_[index] = struck(fault);
+      break;
     default: break;
   }
   if (fault.lasts.nanos != 0) queue_.push(kHeap, now_ + fault.lasts, kFaultEnds, 0, index);
@@ -110,7 +115,7 @@ std::vector<std::uint32_t> World::struck(const Fault& fault) {
   }
   std::size_t count = nodes.size();
   if (fault.kind != Fault::Kind::zone_loss) {
-    count = std::min<std::size_t>(count, static_cast<std::size_t>(fault.count));
+    count = std::min<std::size_t>(count, static_cast<std::size_t>(std::max(1, fault.count)));
   }
   for (std::size_t i = 0; i < count; ++i) {
     std::swap(nodes[i], nodes[i + random_.below(nodes.size() - i)]);

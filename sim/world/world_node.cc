@@ -110,9 +110,9 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   Job job = job_of(Job::What::start, index);
   job.sandbox = order.sandbox;
   job.ordered = now_;
-  if (fails(Fault::Kind::start_failure)) job.good = false;
+  if (fails(Fault::Kind::start_failure, index)) job.good = false;
   const bool restores = start.mode == node::StartMode::restore;
-  if (restores && fails(Fault::Kind::restore_failure)) job.good = false;
+  if (restores && fails(Fault::Kind::restore_failure, index)) job.good = false;
   const Duration then = start_takes(start);
   if (start.mode == node::StartMode::cold) {
     return work(std::move(job), then, order.resources.cpu_millicores);
@@ -148,8 +148,8 @@ void World::work(Job&& job, Duration then, std::int64_t cpu_millicores) {
                       std::max<std::int64_t>({1, cpu_millicores, setup_.start_cpu_min})));
 }
 
-bool World::fails(Fault::Kind kind) {
-  const std::int32_t failing = permille_of(kind);
+bool World::fails(Fault::Kind kind, std::uint32_t node) {
+  const std::int32_t failing = permille_of(kind, node);
   return failing != 0 && random_.below(1000) < static_cast<std::uint64_t>(failing);
 }
 
@@ -163,7 +163,7 @@ void World::obey(std::uint32_t index, const node::SaveSnapshot& save) {
   Job job = job_of(Job::What::save, index);
   job.sandbox = save.sandbox;
   job.snapshot = save.snapshot;
-  if (fails(Fault::Kind::save_failure)) job.good = false;
+  if (fails(Fault::Kind::save_failure, index)) job.good = false;
   const LiveSandbox* live = truth_.find(index, save.sandbox);
   if (live != nullptr) job.bytes = start_of_group_[live->group.value - 1].snapshot_bytes;
   const Duration takes = setup_.save + moved(setup_, job.bytes);

@@ -20,7 +20,7 @@ void World::obey(std::uint32_t index, const images::PullLayers& pull) {
   job.image = pull.image;
   job.bytes = pull.bytes;
   job.unpacked_bytes = pull.unpacked_bytes;
-  if (fails(Fault::Kind::pull_failure)) job.good = false;
+  if (fails(Fault::Kind::pull_failure, index)) job.good = false;
   // What is pre-warmed is on a node from its first moment: it came with the machine's disk.
   const std::size_t image = pull.image.value - 1;
   const bool on_disk = image < setup_.images.size() && setup_.images[image].prewarmed;

@@ -27,12 +27,14 @@ RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t
   const GroupPolicy policy = any_policy();
   GroupWorld world(policy);
   Random random{key, 0};
+  world.in_line = *rc::gen::arbitrary<bool>();
   std::uint32_t starting = world.starts;
   std::uint32_t ready = 0;
   std::vector<Demand> old;
   for (int i = 0; i < 200; ++i) {
     const std::uint32_t starts = world.starts;
     const std::uint32_t stops = world.stops;
+    const std::uint32_t cancelled = world.cancelled;
     const std::uint32_t level = static_cast<std::uint32_t>(random.below(40));
     switch (random.below(9)) {
       case 0: world.set_queued(level); break;
@@ -63,6 +65,8 @@ RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t
         world.run_until(world.now + milliseconds(static_cast<std::int64_t>(random.below(9000))));
     }
     starting += world.starts - starts;
+    starting -= world.cancelled - cancelled;
+    if (world.cancelled != cancelled) RC_ASSERT(ready + starting >= policy.min_replicas);
     RC_ASSERT(world.ready() == ready && world.starting() == starting);
     RC_ASSERT(ready + starting <= policy.max_replicas);
     if (world.stops != stops) {

@@ -299,6 +299,63 @@ TEST(Autoscaler, DoesNotStopReadyReplicasForThoseThatOnlyStart) {
   EXPECT_EQ(world.ready(), 10u);
 }
 
+// The load is gone while its starts are in line: they are wanted no more, but for the least.
+TEST(Autoscaler, CancelsWhatIsInLineForALoadThatIsGone) {
+  for (const Kind kind : {Kind::kpa, Kind::hpa, Kind::chalk}) {
+    GroupPolicy brief = policy(kind);
+    brief.keep_alive = seconds(20);
+    brief.min_replicas = 2;
+    GroupWorld world(brief);
+    world.finish_starts();
+    for (int s = 1; s <= 30; ++s) {
+      world.set_busy(2), world.set_queued(20);
+      world.run_until(at(s)), world.report();
+    }
+    ASSERT_GT(world.starting(), 0u) << static_cast<int>(kind);
+    world.in_line = true;
+    world.set_queued(0), world.set_busy(0);
+    for (int s = 31; s <= 700; ++s) world.run_until(at(s)), world.report();
+    EXPECT_EQ(world.starting(), 0u) << static_cast<int>(kind);
+    EXPECT_EQ(world.ready(), 2u) << static_cast<int>(kind);
+    EXPECT_EQ(world.stops, 0u) << static_cast<int>(kind);
+  }
+}
+
+TEST(Autoscaler, FixedCancelsAsManyStartsAsCallsWereServedByOthers) {
+  GroupPolicy two = policy(Kind::fixed);
+  two.min_replicas = 2;
+  GroupWorld world(two);
+  world.in_line = true;
+  Demand report = demand(world.now, 5, 5);
+  report.reloads = 1;  // nobody waits for that one, it is for a call to come
+  world.give(DemandReported{report});
+  EXPECT_EQ(world.starting(), 8u);
+  report.queued = 3;
+  world.give(DemandReported{report});
+  EXPECT_EQ(world.starting(), 6u);
+  world.give(ReplicaStarted{kGroup, {}});
+  report.queued = 2;
+  world.give(DemandReported{report});
+  EXPECT_EQ(world.starting(), 5u) << "the one that started took a call";
+  report.queued = 0;
+  world.give(DemandReported{report});
+  EXPECT_EQ(world.starting(), 3u);
+  world.finish_starts();
+  EXPECT_EQ(world.autoscaler.group(kGroup)->for_calls, 0u);
+}
+
+TEST(Autoscaler, FixedCancelsNoneOfTheLeast) {
+  GroupPolicy three = policy(Kind::fixed);
+  three.min_replicas = 3;
+  GroupWorld world(three);
+  for (int i = 0; i < 3; ++i) world.fail();
+  world.in_line = true;
+  world.give(DemandReported{demand(world.now, 4, 4)});
+  EXPECT_EQ(world.starting(), 4u);
+  world.give(DemandReported{demand(world.now, 4, 0)});
+  EXPECT_EQ(world.starting(), 3u);
+}
+
 // A report can be on its way while the order to drain is: it says nothing about that order.
 TEST(Autoscaler, AReportSentBeforeTheDrainArrivedDoesNotStopAsManyAgain) {
   GroupPolicy brief = policy(Kind::chalk);

@@ -19,6 +19,8 @@ struct GroupWorld {
   std::uint32_t stops = 0;
   std::uint32_t draining = 0;  // asked to stop, not ended
   std::vector<int> turns{};    // +1 a start, -1 a stop, in order
+  std::uint32_t cancelled = 0;
+  bool in_line = false;        // what starts has no node yet, so it may be cancelled
 
   explicit GroupWorld(const GroupPolicy& policy) {
     totals.group = kGroup;
@@ -40,6 +42,12 @@ struct GroupWorld {
       stops += stop.count;
       draining += stop.count;
       turns.push_back(-1);
+    }
+    for (const auto& cancel : test::said<CancelStarts>(effects)) {
+      for (std::uint32_t i = 0; in_line && i < cancel.count; ++i) {
+        ++cancelled;
+        give(ReplicaEnded{kGroup, false});
+      }
     }
   }
   void run_until(Time end) {

@@ -23,7 +23,8 @@ struct Plain {
   Demand last{};
   std::int64_t ready = 0, starting = 0, stopping = 0;
   Time stop_asked{};
-  std::uint64_t answered = 0;  // fixed
+  std::uint64_t holds_answered = 0, reloads_answered = 0;  // fixed
+  std::int64_t for_calls = 0;  // fixed: starts that a call waits for
   bool panic = false;          // kpa
   Time panic_until{}, zero_since = kNever;
   std::int64_t panic_most = 0;
@@ -126,16 +127,28 @@ struct Plain {
   }
   std::vector<Effect> answer() {
     const std::int64_t have = ready + starting;
-    const std::uint64_t asked = last.holds + last.reloads;
-    auto count = static_cast<std::int64_t>(asked - answered);
+    auto waited = static_cast<std::int64_t>(last.holds - holds_answered);
+    std::int64_t count = waited + static_cast<std::int64_t>(last.reloads - reloads_answered);
     Why why = count > 0 && last.queued == 0 ? Why::expected_call : Why::held_calls;
-    if (count == 0 && have == 0 && last.queued > 0) count = 1;
+    if (count == 0 && have == 0 && last.queued > 0) count = waited = 1;
     if (have + count < policy.min_replicas) count = policy.min_replicas - have, why = Why::minimum;
-    answered = asked;
+    holds_answered = last.holds;
+    reloads_answered = last.reloads;
     count = std::min(count, std::max<std::int64_t>(0, policy.max_replicas - have));
-    if (count == 0) return {};
-    return {StartReplicas{{1}, static_cast<std::uint32_t>(count), why, last.queued * 1000LL,
-                          static_cast<std::uint32_t>(have + count)}};
+    std::vector<Effect> out;
+    if (count > 0) {
+      for_calls += std::min(count, waited);
+      out.push_back(StartReplicas{{1}, static_cast<std::uint32_t>(count), why, last.queued * 1000LL,
+                                  static_cast<std::uint32_t>(have + count)});
+    }
+    // What no call waits for any more need not start, but for the least that there must be.
+    const std::int64_t spare = std::max<std::int64_t>(0, have + count - policy.min_replicas);
+    const std::int64_t idle = std::min({for_calls - last.queued, starting + count, spare});
+    if (idle > 0) {
+      out.push_back(CancelStarts{{1}, static_cast<std::uint32_t>(idle), Why::held_calls, last.queued * 1000LL,
+                                 static_cast<std::uint32_t>(have + count - idle)});
+    }
+    return out;
   }
   Wish wish(Time now) {
     if (policy.kind == Kind::kpa) return kpa(now);
@@ -161,11 +174,15 @@ struct Plain {
       if (start == 0) return {};
       return {StartReplicas{{1}, start, wish.why, wish.number, goal}};
     }
+    std::vector<Effect> out;
+    const auto unneeded = static_cast<std::uint32_t>(std::min(staying - desired, starting));
+    if (unneeded != 0) out.push_back(CancelStarts{{1}, unneeded, wish.why, wish.number, goal});
     const std::int64_t usable = std::max<std::int64_t>(0, ready - stopping);
-    if (desired >= usable) return {};
+    if (desired >= usable) return out;
     stopping += usable - desired;
     stop_asked = now;
-    return {StopReplicas{{1}, static_cast<std::uint32_t>(usable - desired), wish.why, wish.number, goal}};
+    out.push_back(StopReplicas{{1}, static_cast<std::uint32_t>(usable - desired), wish.why, wish.number, goal});
+    return out;
   }
   void arm(Time now) {
     const std::int64_t have = ready + starting;
@@ -198,7 +215,7 @@ struct Plain {
     if (next.at < last.at || (next.at == last.at && less)) return {};
     if (less) {  // another gateway, which counts from nothing
       reports.clear();
-      answered = 0;
+      holds_answered = reloads_answered = 0;
       chalk.history.clear();
       chalk.finished = 0;
       last = {};
@@ -307,6 +324,7 @@ struct World {
     if (plain.starting == 0) return;
     const Duration took = milliseconds(static_cast<std::int64_t>(random.below(8000)));
     --plain.starting, ++plain.ready;
+    plain.for_calls = std::max<std::int64_t>(0, plain.for_calls - 1);
     plain.chalk.started(now, took);
     plain.arm(now);
     expect(told(ReplicaStarted{{1}, took}), {});
@@ -320,6 +338,7 @@ struct World {
     std::int64_t& count = ready ? plain.ready : plain.starting;
     count = std::max<std::int64_t>(0, count - 1);
     if (ready) plain.stopping = std::max<std::int64_t>(0, plain.stopping - 1);
+    if (!ready) plain.for_calls = std::max<std::int64_t>(0, plain.for_calls - 1);
     plain.arm(now);
     expect(told(ReplicaEnded{{1}, ready}), {});
   }

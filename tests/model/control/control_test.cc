@@ -165,6 +165,23 @@ TEST(Control, TriesTheStartElsewhereWhenANodeFallsSilent) {
   EXPECT_TRUE(said<sandbox::Running>(late).empty());
 }
 
+// The node that fails all starts is the emptiest of the tenant's, and would be the best each time.
+TEST(Control, TriesTheStartOnAnotherNodeThanTheOneThatFailedIt) {
+  Rig rig;
+  const NodeId bad = rig.join(1, 7);
+  const auto asked = tell(rig.control, at(2), request(1));
+  const SandboxId id = said<sandbox::Accepted>(asked)[0].sandbox;
+  const NodeId good = rig.join(3, 8);
+  const auto failed = rig.report(4, bad, EndedReport{id, EndReason::start_failed});
+  ASSERT_EQ(orders<StartOrder>(failed).size(), 1u);
+  EXPECT_EQ(said<ToNode>(failed).back().node, good);
+  const auto refused = rig.report(5, good, RefusedReport{id, NodeRefusal::disk});
+  ASSERT_EQ(orders<StartOrder>(refused).size(), 1u) << "both have failed it: it is tried all the same";
+  const auto last = rig.report(6, said<ToNode>(refused).back().node,
+                               EndedReport{id, EndReason::start_failed});
+  EXPECT_EQ(said<sandbox::Gone>(last).size(), 1u);
+}
+
 TEST(Control, TakesAReportOnceHoweverOftenItCame) {
   Rig rig;
   const NodeId node = rig.join(1, 7);
@@ -235,6 +252,80 @@ TEST(Control, ReplacesAReplicaThatSomebodyTerminated) {
   EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 0u);
   for (std::int64_t s = 6; s <= 12; ++s) tell(rig.control, at(s), Woken{});
   EXPECT_EQ(rig.control.sandboxes().state().sandboxes.size(), 1u);
+}
+
+// Eight calls wait, and a node has room for four: the other four starts stand in line.
+struct Line {
+  Rig rig;
+  NodeId node = rig.join(1, 7);
+  std::vector<StartOrder> starts;
+  std::uint64_t reports = 0;
+
+  Line() {
+    fleet::PoolAdded elastic;
+    elastic.pool = {1};
+    elastic.policy.elastic = true;
+    elastic.policy.shape = kShape;
+    elastic.policy.zones = {{1}};
+    tell(rig.control, at(1), elastic);
+    tenancy::TenantAdded unbounded;
+    unbounded.tenant = {1};
+    tell(rig.control, at(1), unbounded);
+    GroupSpec spec = one_replica();
+    spec.policy.kind = autoscaler::Kind::fixed;
+    spec.policy.min_replicas = 0;
+    tell(rig.control, at(2), GroupDeployed{spec});
+    starts = orders<StartOrder>(demand(2, 8));
+  }
+  std::vector<Effect> demand(std::int64_t second, std::uint32_t queued) {
+    Demand said;
+    said.group = {1};
+    said.at = at(second);
+    said.arrivals = said.holds = 8;
+    said.queued = queued;
+    return tell(rig.control, at(second), FromGateway{{1}, {1, ++reports, 1'000'000, said}});
+  }
+  std::vector<SandboxId> waiting() const {
+    std::vector<SandboxId> out;
+    const auto& sandboxes = rig.control.sandboxes().state().sandboxes;
+    sandboxes.for_each([&](SandboxId id, const sandbox::Record& one) {
+      if (!one.node) out.push_back(id);
+    });
+    return out;
+  }
+  const fleet::PendingDemand& pending() const {
+    return rig.control.state().routing.pools[0].demand;
+  }
+};
+
+TEST(Control, TakesStartsOutOfTheLineThatNobodyWaitsFor) {
+  Line line;
+  ASSERT_EQ(line.starts.size(), 4u);
+  const std::vector<SandboxId> waiting = line.waiting();
+  ASSERT_EQ(waiting.size(), 4u);
+  EXPECT_EQ(line.pending().count, 4);
+  const auto three_less = line.demand(3, 5);
+  EXPECT_EQ(said<sandbox::Gone>(three_less).size(), 3u);
+  EXPECT_EQ(line.waiting(), std::vector{waiting[0]}) << "the first to come stays";
+  EXPECT_EQ(line.pending().count, 1);
+  EXPECT_EQ(line.rig.control.autoscaler().group({1})->starting, 5u);
+  EXPECT_EQ(said<sandbox::Gone>(line.demand(4, 5)).size(), 0u);
+  EXPECT_EQ(said<sandbox::Gone>(line.demand(5, 0)).size(), 1u);
+  EXPECT_EQ(line.rig.control.autoscaler().group({1})->starting, 4u) << "what has a node goes on";
+  EXPECT_EQ(said<ToNode>(line.demand(6, 0)).size(), 0u);
+  EXPECT_EQ(line.pending().count, 0) << "so no node is bought for them";
+}
+
+// One that is in line again has lost its node: it is the last that came.
+TEST(Control, TakesAStartOutOfTheLineThatLostItsNode) {
+  Line line;
+  line.demand(3, 4);
+  EXPECT_TRUE(line.waiting().empty());
+  tell(line.rig.control, at(42), Woken{});  // silent for too long
+  EXPECT_EQ(line.waiting().size(), 4u);
+  EXPECT_EQ(said<sandbox::Gone>(line.demand(43, 1)).size(), 3u);
+  EXPECT_EQ(line.waiting().size(), 1u);
+  EXPECT_EQ(line.rig.control.autoscaler().group({1})->starting, 1u);
 }
 
 TEST(Control, IgnoresAGatewayThatJoinsLateFromAnEarlierBoot) {

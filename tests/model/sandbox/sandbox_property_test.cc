@@ -24,6 +24,8 @@ bool leaves_others(EndReason reason) {
   return reason == EndReason::exited || reason == EndReason::lifetime_reached;
 }
 
+constexpr std::uint64_t kGroups = 2;
+
 struct World {
   Config config;
   Sandboxes sandboxes;
@@ -139,12 +141,14 @@ struct World {
     RC_ASSERT(state.sandboxes.size() == live.size());
     std::map<GangKey, std::set<SandboxId>> members;
     std::map<std::uint32_t, std::set<SandboxId>> on_node;
+    std::map<std::uint64_t, std::set<SandboxId>> waiting;  // by group
     state.sandboxes.for_each([&](SandboxId id, const Record& one) {
       RC_ASSERT(live.at(one.reply_to) == id && reserved.at(id));
       if (one.gang) members[{one.tenant, one.gang.id}].insert(id);
       const bool has_node = one.phase != Phase::accepted;
       RC_ASSERT(has_node == static_cast<bool>(one.node) && (has_node || one.gpu_mask == 0u));
       if (has_node) on_node[slot(one.node)].insert(id);
+      if (!has_node && one.group) waiting[one.group.value].insert(id);
       RC_ASSERT(one.ran == (one.runs_since != kNever));
       RC_ASSERT(!one.moving || (one.phase == Phase::ending && !one.stop_asked && !one.gang_ended));
       RC_ASSERT(!one.stop_asked || one.phase == Phase::ending);
@@ -160,11 +164,22 @@ struct World {
       SandboxId previous;
       for (SandboxId id = state.first_on_node[at]; id;) {
         RC_ASSERT(listed.insert(id).second);
-        RC_ASSERT(state.sandboxes.at(id).previous_on_node == previous);
+        RC_ASSERT(state.sandboxes.at(id).previous_beside == previous);
         previous = id;
-        id = state.sandboxes.at(id).next_on_node;
+        id = state.sandboxes.at(id).next_beside;
       }
       RC_ASSERT(listed == on_node[at]);
+    }
+    for (std::uint64_t group = 1; group <= kGroups; ++group) {
+      std::set<SandboxId> listed;
+      SandboxId previous;
+      for (SandboxId id = sandboxes.last_waiting({group}); id;) {
+        RC_ASSERT(listed.insert(id).second);
+        RC_ASSERT(state.sandboxes.at(id).previous_beside == previous);
+        previous = id;
+        id = state.sandboxes.at(id).next_beside;
+      }
+      RC_ASSERT(listed == waiting[group]);
     }
     RC_ASSERT(state.keys.size() == keys.size());
     for (const auto& [key, until] : keys) RC_ASSERT(state.keys.contains(key));
@@ -247,6 +262,7 @@ struct World {
     Requested one;
     one.reply_to = next_reply++;
     one.tenant = {1 + random.below(2)};
+    one.group = {random.below(kGroups + 1)};
     one.image_known = true;
     one.restart = random.below(2) == 0;
     one.lifetime = seconds(static_cast<std::int64_t>(random.below(3)) * 20);
@@ -354,20 +370,27 @@ struct World {
       ++seen["again"];
       RC_ASSERT(is != nullptr && is->phase == Phase::accepted && !is->moving && !is->preempted);
       RC_ASSERT(is->start_deadline == kNever && !said<AskAdmission>(effects).empty());
+      if (was.moving && ended && reason != EndReason::lifetime_reached) {
+        RC_ASSERT(is->failed_on == was.failed_on);
+      } else {
+        RC_ASSERT(is->failed_on == (std::array{was.node, was.failed_on[0]}));
+      }
       if (was.ran && was.lifetime.nanos > 0) {
         RC_ASSERT(is->lifetime == std::max(nanoseconds(1), was.lifetime - (now - was.runs_since)));
       } else {
         RC_ASSERT(is->lifetime == was.lifetime);
       }
-      if (was.gang) expect_all_leave(was);
+      if (was.gang) expect_all_leave(*is);
       return;
     }
     RC_ASSERT(is == nullptr && !gone.empty() && gone[0].sandbox == id && gone[0].reason == told);
   }
-  void expect_all_leave(const Record& record) {
-    for (const SandboxId other : sandboxes.state().gangs.at({record.tenant, record.gang.id}).members) {
+  // And none of them goes where this one failed.
+  void expect_all_leave(const Record& again) {
+    for (const SandboxId other : sandboxes.state().gangs.at({again.tenant, again.gang.id}).members) {
       const Record& one = *sandboxes.find(other);
       RC_ASSERT(one.phase == Phase::accepted || one.phase == Phase::ending);
+      RC_ASSERT(one.attempts == again.attempts && one.failed_on == again.failed_on);
     }
   }
   void start() {
@@ -391,6 +414,7 @@ struct World {
     const auto effects = tell(MoveAsked{id});
     RC_ASSERT(said<SendStop>(effects).size() == (obeys ? 1u : 0u));
     RC_ASSERT(sandboxes.find(id)->moving == (obeys || was.moving));
+    if (obeys) RC_ASSERT(sandboxes.find(id)->failed_on == decltype(was.failed_on){});
     seen["moved"] += obeys;
   }
   void preempt() {

@@ -51,6 +51,7 @@ class RandomEvents {
     if (random_.below(4) == 0) event.pool = {1 + random_.below(mix_.pools + 1)};
     if (random_.below(2)) event.image = {1 + random_.below(mix_.images)};
     if (random_.below(2)) event.group = {1 + random_.below(mix_.groups)};
+    if (random_.below(4) == 0) event.avoid = {some_node(), random_.below(2) ? some_node() : NodeId{}};
     return event;
   }
   Event nominated() {

@@ -123,6 +123,43 @@ TEST(Scheduler, PrefersANodeThatHoldsAnImageWhichTheOneBeforeItHeldToo) {
   EXPECT_EQ(desk.place(asked), next);
 }
 
+TEST(Scheduler, GoesElsewhereThanWhereItsStartsFailedWhileItFitsThere) {
+  Desk desk;
+  desk.add(1, cores(1), 1, 7);
+  desk.add(2, cores(2), 1, 7);
+  desk.add(3, cores(4));
+  PlaceAsked asked = one(1);
+  asked.avoid = {NodeId{1}};
+  EXPECT_EQ(desk.place(asked), 2u);
+  asked = one(2);
+  asked.avoid = {NodeId{2}, NodeId{1}};
+  EXPECT_EQ(desk.place(asked), 3u) << "also by claiming one";
+  EXPECT_EQ(desk.place(one(3)), 1u) << "only for who asks so";
+  asked = one(4, 4000);
+  asked.avoid = {NodeId{3}};
+  EXPECT_EQ(desk.refused(asked), (NotPlaced{{4}, Shortage::cpu, 4000, 3000, 3}));
+  asked = one(4, 3000);
+  asked.avoid = {NodeId{3}, NodeId{3}};
+  EXPECT_EQ(desk.place(asked), 3u) << "it fits nowhere else";
+  desk.send(NodeCordoned{{2}, true});
+  asked = one(5);
+  asked.avoid = {NodeId{2}, NodeId{99}};
+  EXPECT_EQ(desk.refused(asked).why, Shortage::cpu);
+  desk.send(NodeCordoned{{2}, false});
+  EXPECT_EQ(desk.place(one(6)), 2u);
+}
+
+TEST(Scheduler, AllOfAGangGoElsewhereThanWhereTheirStartsFailed) {
+  Desk desk;
+  desk.add(1, cores(2), 1, 7);
+  desk.add(2, cores(8), 1, 7);
+  GangAsked gang{{one(1), one(2)}};
+  for (PlaceAsked& member : gang.members) member.avoid = {NodeId{1}};
+  const Effects effects = desk.send(gang);
+  ASSERT_EQ(effects.size(), 2u);
+  for (const Effect& one : effects) EXPECT_EQ(std::get<Placed>(one).node, NodeId{2});
+}
+
 TEST(Scheduler, UsesADedicatedPoolOnlyWhenItIsNamed) {
   Desk desk;
   desk.add(1, cores(4), 1, 0, 3, true);

@@ -58,6 +58,7 @@ class SchedulerScan {
   // The choice alone, changing nothing.
   scheduler::Effect answer(const scheduler::PlaceAsked& asked) const {
     const Node* best = choose(asked);
+    if (best == nullptr) best = choose(anywhere(asked));
     if (best == nullptr) return explain(asked);
     return scheduler::Placed{asked.sandbox, best->id, gpus_on(*best, asked.ask),
                              best->owner != asked.owner};
@@ -116,6 +117,15 @@ class SchedulerScan {
     return in_pool(node, asked) && (!node.owner || node.owner == asked.owner) && node.usable &&
            !node.cordoned;
   }
+  // Where it may go if nothing else is left, and where it should.
+  static scheduler::PlaceAsked anywhere(scheduler::PlaceAsked asked) {
+    asked.avoid = {};
+    return asked;
+  }
+  bool wanted(const Node& node, const scheduler::PlaceAsked& asked) const {
+    return considered(node, asked) &&
+           std::find(asked.avoid.begin(), asked.avoid.end(), node.id) == asked.avoid.end();
+  }
   bool fits(const Node& node, const Resources& ask) const {
     return node.sandboxes > 0 && node.starts > 0 && node.cpu >= ask.cpu_millicores &&
            node.memory >= ask.memory_bytes && node.disk >= ask.disk_bytes &&
@@ -132,7 +142,7 @@ class SchedulerScan {
     using Rank = std::tuple<bool, std::int64_t, std::int64_t, std::int64_t, bool, std::int64_t>;
     Rank least;
     for (const Node& node : nodes_) {
-      if (!considered(node, asked) || !fits(node, asked.ask)) continue;
+      if (!wanted(node, asked) || !fits(node, asked.ask)) continue;
       const std::int64_t free_gpus = [&] {
         std::int64_t sum = 0;
         for (const std::int32_t millis : node.gpus) sum += millis;
@@ -166,6 +176,7 @@ class SchedulerScan {
     const bool learns = policy == Policy::fgd || policy == Policy::frag_fit;
     if (learns && asked.ask.gpus > 0) learn(asked.ask);
     std::vector<const Node*> among = first_class(asked);
+    if (among.empty()) among = first_class(anywhere(asked));
     if (among.empty()) return explain(asked);
     const Choice choice = policy == Policy::first_fit         ? first(among, asked.ask)
                           : policy == Policy::least_allocated ? emptiest_of_sample(among, asked.ask)
@@ -180,7 +191,7 @@ class SchedulerScan {
   std::vector<const Node*> first_class(const scheduler::PlaceAsked& asked) const {
     std::map<std::pair<bool, std::int64_t>, std::vector<const Node*>> classes;
     for (const Node& node : nodes_) {
-      if (!considered(node, asked) || !fits(node, asked.ask)) continue;
+      if (!wanted(node, asked) || !fits(node, asked.ask)) continue;
       classes[{node.owner != asked.owner, live_in(asked.group, node.zone)}].push_back(&node);
     }
     return classes.empty() ? std::vector<const Node*>{} : classes.begin()->second;
