@@ -28,6 +28,8 @@ const std::vector<Description>& table() {
       {"chalk_node_memory_bytes", gauge, Buckets::none, {"what", ""},
        "Memory of all nodes: offered, used"},
       {"chalk_node_disk_bytes", gauge, Buckets::none, {"what", ""}, "Disk of all nodes: offered, used"},
+      {"chalk_node_starts_failed_total", counter, Buckets::none, {"node", "reason"},
+       "Starts that a node refused or failed, as it reported them; they are tried on other nodes"},
       {"chalk_sandboxes", gauge, Buckets::none, {"status", ""}, "Sandboxes that live, by status"},
       {"chalk_sandboxes_pending", gauge, Buckets::none, {}, "Sandboxes that wait for room"},
       {"chalk_sandboxes_ended_total", counter, Buckets::none, {"reason", ""},

@@ -147,6 +147,7 @@ struct NodeHub::State : node::v1::NodeLink::Service {
     return options.node_key(certificate);
   }
   std::shared_ptr<Link> link_of(NodeId node);
+  void note_failure(const Link& link, const NodeReport& report);
   bool owns(std::uint64_t key, NodeId node);
   void take(Link& link, const node::v1::FromNode& message);
 };
@@ -243,8 +244,26 @@ void NodeHub::State::take(Link& link, const node::v1::FromNode& message) {
       link.push(std::move(unknown), options.outbox_max);
       return;
     }
+    if (envelope.message) note_failure(link, *envelope.message);
     plane.reported(node, std::move(envelope));
   }
+}
+
+// Starts that fail are tried on other nodes, so nobody else hears of them.
+void NodeHub::State::note_failure(const Link& link, const NodeReport& report) {
+  SandboxId sandbox;
+  const char* why = nullptr;
+  if (const auto* refused = std::get_if<RefusedReport>(&report)) {
+    sandbox = refused->sandbox;
+    why = "refused";
+  } else if (const auto* ended = std::get_if<EndedReport>(&report)) {
+    sandbox = ended->sandbox;
+    if (ended->reason == EndReason::start_failed) why = "start_failed";
+    if (ended->reason == EndReason::pull_failed) why = "pull_failed";
+  }
+  if (why == nullptr) return;
+  spdlog::warn("node {} did not start sandbox {}: {}", link.about.name, sandbox.value, why);
+  if (options.start_failed) options.start_failed(link.about.name, why);
 }
 
 bool NodeHub::State::owns(std::uint64_t key, NodeId node) {

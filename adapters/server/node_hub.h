@@ -47,6 +47,8 @@ class NodeHub {
     std::function<Result<node::v1::JoinResponse>(const node::v1::JoinRequest&,
                                                  const std::string& certificate_pem)>
         renew;
+    // A node said that it did not start something. `why`: refused, start_failed or pull_failed.
+    std::function<void(const std::string& node_name, const char* why)> start_failed;
   };
   NodeHub(Plane& plane, Options options);
   ~NodeHub();

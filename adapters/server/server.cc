@@ -208,6 +208,9 @@ struct Server::State {
       return join_response(
           identity::renew_node(identities, authority, certificate, request.csr_pem()));
     };
+    out.start_failed = [this](const std::string& node, const char* why) {
+      telemetry.metrics().count("chalk_node_starts_failed_total", {{"node", node}, {"reason", why}});
+    };
     return out;
   }
 

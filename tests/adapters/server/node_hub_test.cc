@@ -196,7 +196,15 @@ class NodeHubTest : public testing::Test {
       response.set_certificate_pem(next->certificate_pem);
       return response;
     };
+    out.start_failed = [this](const std::string& node, const char* why) {
+      const std::lock_guard lock(failures_mutex_);
+      failures_.push_back(node + ": " + why);
+    };
     return out;
+  }
+  std::vector<std::string> failures() {
+    const std::lock_guard lock(failures_mutex_);
+    return failures_;
   }
   identity::Credentials joined() {
     const auto token = identities_.create_node_token();
@@ -270,6 +278,8 @@ class NodeHubTest : public testing::Test {
     EXPECT_TRUE(eventually([&] { return status_of(sandbox) != Status::running; }));
   }
 
+  std::mutex failures_mutex_;
+  std::vector<std::string> failures_;
   const std::string folder_;
   identity::Store identities_;
   identity::Authority authority_;
@@ -295,6 +305,22 @@ TEST_F(NodeHubTest, ANodeDoesNotRegisterWithTheKeyOfAnother) {
   EXPECT_EQ(after.shape, before.shape);
   EXPECT_NE(view_of(two_->key()).node, before.node);
   expect_unharmed(sandbox);
+}
+
+// Nobody else hears of it: the sandbox runs on the other node.
+TEST_F(NodeHubTest, AStartThatFailedIsToldWithItsNode) {
+  two_->node().boot();
+  ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
+  one_->node().fail_starts();
+  SandboxAsk ask;
+  ask.tenant = kTenant;
+  ask.resources.cpu_millicores = 100;
+  ask.resources.memory_bytes = 1 << 20;
+  const auto made = plane_.create(ask);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_TRUE(becomes(*made, Status::running));
+  EXPECT_TRUE(two_->node().running().contains(*made));
+  EXPECT_EQ(failures(), std::vector{"node-" + std::to_string(one_->key()) + ": start_failed"});
 }
 
 TEST_F(NodeHubTest, ANodeDoesNotReportAsAnother) {

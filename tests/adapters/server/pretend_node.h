@@ -30,6 +30,10 @@ class PretendNode {
   void welcome(std::uint64_t incarnation, NodeId id) { step(node::Welcomed{incarnation, id}); }
   void unknown(std::uint64_t incarnation) { step(node::Unknown{incarnation}); }
   void order(Envelope<NodeOrder> envelope) { step(node::FromControl{std::move(envelope)}); }
+  void fail_starts() {
+    const std::lock_guard lock(mutex_);
+    fails_ = true;
+  }
   void beat() { step(Woken{}); }  // an hour later by its clock: everything that is due
   void exit(SandboxId sandbox) { step(node::SandboxExited{sandbox, false, {}}); }
 
@@ -80,9 +84,9 @@ class PretendNode {
     } else if (const auto* say = std::get_if<node::ToControl>(&effect)) {
       if (report_) report_(say->node, say->envelope);
     } else if (const auto* start = std::get_if<node::StartSandbox>(&effect)) {
-      running_[start->order.sandbox] = start->order;
+      if (!fails_) running_[start->order.sandbox] = start->order;
       ++starts_;
-      events.push_back(node::SandboxStarted{start->order.sandbox, true, "started"});
+      events.push_back(node::SandboxStarted{start->order.sandbox, !fails_, "started"});
     } else if (const auto* kill = std::get_if<node::KillSandbox>(&effect)) {
       running_.erase(kill->sandbox);
       events.push_back(node::SandboxKilled{kill->sandbox, "killed"});
@@ -101,6 +105,7 @@ class PretendNode {
   Time now_ = Time{} + seconds(1);
   std::map<SandboxId, StartOrder> running_;
   std::size_t starts_ = 0;
+  bool fails_ = false;
 };
 
 }  // namespace chalk::server
