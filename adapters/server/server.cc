@@ -209,7 +209,8 @@ struct Server::State {
           identity::renew_node(identities, authority, certificate, request.csr_pem()));
     };
     out.start_failed = [this](const std::string& node, const char* why) {
-      telemetry.metrics().count("chalk_node_starts_failed_total", {{"node", node}, {"reason", why}});
+      telemetry.metrics().count("chalk_node_starts_failed_total",
+                                {{"node", node}, {"reason", why}});
     };
     return out;
   }

@@ -151,15 +151,15 @@ struct Group {
   bool known = false;
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
-  std::uint32_t stopping = 0;        // asked of the gateway, not yet ended
-  Time stop_asked;                   // the last time that any were asked to stop
-  Demand last;                       // the newest report
+  std::uint32_t stopping = 0;          // asked of the gateway, not yet ended
+  Time stop_asked;                     // the last time that any were asked to stop
+  Demand last;                         // the newest report
   std::uint64_t holds_answered = 0;    // fixed
   std::uint64_t reloads_answered = 0;  // fixed
   std::uint32_t for_calls = 0;         // fixed: of those that start, ordered for calls that waited
-  std::uint64_t finished = 0;        // total
-  Time called;                       // when there were calls last
-  Fifo<Sample> samples;              // kpa, hpa: back to the start of the stable window
+  std::uint64_t finished = 0;          // total
+  Time called;                         // when there were calls last
+  Fifo<Sample> samples;                // kpa, hpa: back to the start of the stable window
   bool panic = false;
   Time panic_until;
   std::uint32_t panic_desired = 0;
@@ -177,9 +177,9 @@ struct Group {
   std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
   CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               reloads_answered, for_calls, finished, called, samples, panic, panic_until, panic_desired, zero_since,
-               sync_at, history, wishes, caps, plan, most, start_took, starting_since,
-               desired, rising, turns, look_at)
+               reloads_answered, for_calls, finished, called, samples, panic, panic_until,
+               panic_desired, zero_since, sync_at, history, wishes, caps, plan, most, start_took,
+               starting_since, desired, rising, turns, look_at)
 };
 struct State {
   std::vector<Group> groups;  // by group - 1

@@ -247,8 +247,8 @@ struct Record {
   SandboxId next_beside;
   CHALK_FIELDS(Record, reply_to, tenant, group, resources, image, pool, lifetime, requested,
                start_deadline, node, gpu_mask, phase, ran, stop_asked, restart, waits, moving,
-               preempted, priority, gang, gang_ended, restarts, attempts, failed_on, runs_since, key,
-               previous_beside, next_beside)
+               preempted, priority, gang, gang_ended, restarts, attempts, failed_on, runs_since,
+               key, previous_beside, next_beside)
 };
 struct Key {
   TenantId tenant;

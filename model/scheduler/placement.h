@@ -12,8 +12,8 @@ struct Pick {
   std::uint32_t slot = kNone;  // of the node; kNone: it fits nowhere
   std::uint32_t gpu_mask = 0;
 };
-// By the policy of Config, elsewhere than on the nodes to avoid where that can be. Some policies learn
-// from the ask.
+// By the policy of Config, elsewhere than on the nodes to avoid where that can be. Some policies
+// learn from the ask.
 Pick choose(const Config& config, State& state, const PlaceAsked& asked);
 
 // The node (slot) that the order of scheduler.h puts first, or kNone.

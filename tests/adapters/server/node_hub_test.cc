@@ -241,12 +241,15 @@ class NodeHubTest : public testing::Test {
     }
     return stream->Finish();
   }
-  SandboxId run_on_one() {
+  static SandboxAsk small_ask() {
     SandboxAsk ask;
     ask.tenant = kTenant;
     ask.resources.cpu_millicores = 100;
     ask.resources.memory_bytes = 1 << 20;
-    const auto made = plane_.create(ask);
+    return ask;
+  }
+  SandboxId run_on_one() {
+    const auto made = plane_.create(small_ask());
     EXPECT_TRUE(made) << made.error().message;
     EXPECT_TRUE(becomes(*made, Status::running));
     EXPECT_TRUE(one_->node().running().contains(*made));
@@ -312,11 +315,7 @@ TEST_F(NodeHubTest, AStartThatFailedIsToldWithItsNode) {
   two_->node().boot();
   ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
   one_->node().fail_starts();
-  SandboxAsk ask;
-  ask.tenant = kTenant;
-  ask.resources.cpu_millicores = 100;
-  ask.resources.memory_bytes = 1 << 20;
-  const auto made = plane_.create(ask);
+  const auto made = plane_.create(small_ask());
   ASSERT_TRUE(made) << made.error().message;
   EXPECT_TRUE(becomes(*made, Status::running));
   EXPECT_TRUE(two_->node().running().contains(*made));
