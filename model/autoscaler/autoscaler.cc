@@ -175,7 +175,7 @@ void Autoscaler::cancel_served(GroupId id, const Group& group, std::uint32_t ord
   const std::uint32_t count = std::min({served, starting, spare});
   if (count == 0) return;
   effects.push_back(
-      CancelStarts{id, count, Why::held_calls, group.last.queued * 1000LL, have - count});
+      CancelStarts{id, count, Why::served_calls, group.last.queued * 1000LL, have - count});
 }
 
 // ---- acting

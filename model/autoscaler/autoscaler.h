@@ -106,7 +106,8 @@ enum class Why : std::uint8_t {
   window,
   expected_call,
   utilisation,
-  backlog
+  backlog,
+  served_calls
 };
 struct StartReplicas {
   GroupId group;

@@ -20,6 +20,7 @@ const char* why_text(scale::Why why) {
     case scale::Why::window: return "never below the highest wish of the trailing window";
     case scale::Why::utilisation: return "hpa: the measured utilisation beside the target";
     case scale::Why::backlog: return "chalk: the calls that wait, served within a start time";
+    case scale::Why::served_calls: return "others have served the calls that they were ordered for";
   }
   return "";
 }

@@ -145,7 +145,7 @@ struct Plain {
     const std::int64_t spare = std::max<std::int64_t>(0, have + count - policy.min_replicas);
     const std::int64_t idle = std::min({for_calls - last.queued, starting + count, spare});
     if (idle > 0) {
-      out.push_back(CancelStarts{{1}, static_cast<std::uint32_t>(idle), Why::held_calls, last.queued * 1000LL,
+      out.push_back(CancelStarts{{1}, static_cast<std::uint32_t>(idle), Why::served_calls, last.queued * 1000LL,
                                  static_cast<std::uint32_t>(have + count - idle)});
     }
     return out;
