@@ -5,6 +5,7 @@
 
 #include "adapters/api/ids.h"
 #include "adapters/api/shown.h"
+#include "adapters/api/tags.h"
 #include "adapters/api/unsupported.h"
 #include "model/core/digest.h"
 

@@ -38,11 +38,6 @@ inline constexpr std::size_t kTagsMax = 100;
 inline constexpr std::size_t kTagBytesMax = 1'024;  // of a name or a value
 inline constexpr std::uint32_t kGangSizeMax = 1'000;
 
-// ---- tags that mean something; the public specification has no fields of its own for these
-inline constexpr std::string_view kTagsReserved = "chalk.";       // no other may begin so
-inline constexpr std::string_view kPriorityTag = "chalk.priority";  // "0" to "1000"
-inline constexpr std::string_view kGangTag = "chalk.gang";          // "NAME/SIZE"
-
 struct Objection {
   enum class Why {
     invalid,       // nobody could do this

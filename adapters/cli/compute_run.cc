@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "adapters/api/tags.h"
 #include "adapters/cli/client.h"
 #include "adapters/cli/command.h"
 #include "adapters/cli/logs.h"
@@ -105,19 +106,22 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
   for (const auto& [name, value] : environment_of(flags.env)) {
     (*spec.mutable_env_vars())[name] = value;
   }
+  const auto set_tag = [&](std::string_view name, const std::string& value) {
+    (*spec.mutable_tags())[std::string(name)] = value;
+  };
   for (const std::string& tag : flags.tags) {
     const auto equals = tag.find('=');
     if (equals == std::string::npos || equals == 0) {
       throw Stop("--tag: found \"" + harmless(tag) + "\", expected NAME=VALUE");
     }
-    (*spec.mutable_tags())[tag.substr(0, equals)] = tag.substr(equals + 1);
+    set_tag(tag.substr(0, equals), tag.substr(equals + 1));
   }
-  if (flags.priority != 0) (*spec.mutable_tags())["chalk.priority"] = std::to_string(flags.priority);
+  if (flags.priority != 0) set_tag(api::kPriorityTag, std::to_string(flags.priority));
   if (!flags.gang.empty()) {
     if (flags.gang.find('/') == std::string::npos) {
       throw Stop("--gang: found \"" + harmless(flags.gang) + "\", expected NAME/SIZE, such as train/8");
     }
-    (*spec.mutable_tags())["chalk.gang"] = flags.gang;
+    set_tag(api::kGangTag, flags.gang);
   }
   if (!flags.cpu.empty()) spec.mutable_resources()->set_cpu(checked_cpu(flags.cpu));
   if (!flags.memory.empty()) {

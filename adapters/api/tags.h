@@ -1,0 +1,11 @@
+// Tags of a sandbox that mean something: the public specification has no fields of its own for these.
+#pragma once
+#include <string_view>
+
+namespace chalk::api {
+
+inline constexpr std::string_view kTagsReserved = "chalk.";         // no other may begin so
+inline constexpr std::string_view kPriorityTag = "chalk.priority";  // "0" to "1000"
+inline constexpr std::string_view kGangTag = "chalk.gang";          // "NAME/SIZE"
+
+}  // namespace chalk::api
