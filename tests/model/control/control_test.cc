@@ -293,7 +293,7 @@ struct Line {
     });
     return out;
   }
-  const fleet::PendingDemand& pending() const {
+  fleet::PendingDemand pending() const {
     return rig.control.state().routing.pools[0].demand;
   }
 };
