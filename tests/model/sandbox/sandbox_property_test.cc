@@ -159,27 +159,22 @@ struct World {
         RC_ASSERT(state.wake <= one.start_deadline && (!woken || one.start_deadline > now));
       }
     });
-    for (std::uint32_t at = 0; at < state.first_on_node.size(); ++at) {
+    const auto listed_from = [&](SandboxId first) {
       std::set<SandboxId> listed;
       SandboxId previous;
-      for (SandboxId id = state.first_on_node[at]; id;) {
+      for (SandboxId id = first; id;) {
         RC_ASSERT(listed.insert(id).second);
         RC_ASSERT(state.sandboxes.at(id).previous_beside == previous);
         previous = id;
         id = state.sandboxes.at(id).next_beside;
       }
-      RC_ASSERT(listed == on_node[at]);
+      return listed;
+    };
+    for (std::uint32_t at = 0; at < state.first_on_node.size(); ++at) {
+      RC_ASSERT(listed_from(state.first_on_node[at]) == on_node[at]);
     }
     for (std::uint64_t group = 1; group <= kGroups; ++group) {
-      std::set<SandboxId> listed;
-      SandboxId previous;
-      for (SandboxId id = sandboxes.last_waiting({group}); id;) {
-        RC_ASSERT(listed.insert(id).second);
-        RC_ASSERT(state.sandboxes.at(id).previous_beside == previous);
-        previous = id;
-        id = state.sandboxes.at(id).next_beside;
-      }
-      RC_ASSERT(listed == waiting[group]);
+      RC_ASSERT(listed_from(sandboxes.last_waiting({group})) == waiting[group]);
     }
     RC_ASSERT(state.keys.size() == keys.size());
     for (const auto& [key, until] : keys) RC_ASSERT(state.keys.contains(key));
