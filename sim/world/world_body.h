@@ -269,7 +269,8 @@ class World {
   Random random_;
   std::uint64_t gangs_ = 0;  // that arrived
   std::vector<bool> fault_active_;
-  std::vector<std::vector<std::uint32_t>> fault_nodes_;  // of start_failure on some nodes: which
+  // Of start_failure on some nodes: on which. None: nothing was up.
+  std::vector<std::optional<std::vector<std::uint32_t>>> fault_nodes_;
   int faults_active_ = 0;
   Duration latency_;  // of a message, one way; none while the world is being built
   bool control_down_ = false;

@@ -14,7 +14,7 @@ std::int32_t World::permille_of(Fault::Kind kind, std::uint32_t node) const {
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
     if (!fault_active_[i] || setup_.faults[i].kind != kind) continue;
     const auto& only = fault_nodes_[i];
-    if (only.empty() || std::find(only.begin(), only.end(), node) != only.end()) {
+    if (!only || std::find(only->begin(), only->end(), node) != only->end()) {
       highest = std::max(highest, setup_.faults[i].permille);
     }
   }
