@@ -155,12 +155,13 @@ void count_gpus(State& state, std::uint32_t slot) {
   Node& node = state.nodes[slot];
   const NodeInfo& info = state.infos[slot];
   GpuRow& row = state.gpu_rows[info.gpu_row];
-  row.whole = row.most = node.gpu_free = 0;
+  row.whole = row.most = 0;
+  node.gpu_free = 0;
   for (int gpu = 0; gpu < info.shape.gpus; ++gpu) {
     CHALK_INVARIANT(row.free[gpu] >= 0 && row.free[gpu] <= 1000);
     row.whole += row.free[gpu] == 1000;
     row.most = std::max<std::int32_t>(row.most, row.free[gpu]);
-    node.gpu_free += row.free[gpu];
+    node.gpu_free = static_cast<std::int16_t>(node.gpu_free + row.free[gpu]);
   }
 }
 

@@ -2,8 +2,8 @@
 // behind a refusal, without looking at every node.
 //
 // Nodes alike in owner, pool, zone and GPU model form a bucket. In a bucket, nodes stand in a tree
-// ordered by (GPU thousandths free, residual, slot) that knows the most cpu, memory, disk and GPUs
-// in each subtree. A bucket with many nodes and no GPUs is parted into cells of quantised free cpu
+// ordered by (scarcity, residual where there are no GPUs, slot) that knows the most cpu, memory,
+// disk and GPUs in each subtree. A bucket with many nodes and no GPUs is parted into cells of quantised free cpu
 // and memory, each with a small tree; a search walks the cells whose lower bound may still win.
 #pragma once
 #include <cstdint>
@@ -39,8 +39,11 @@ struct Candidate {
 };
 inline constexpr Candidate kWorst{INT64_MAX, INT64_MAX, 0xFFFFFFFFu};
 
-constexpr std::int64_t scarcity_of(const Node& node, const Resources& ask, std::int32_t gpu_left) {
-  return is_share(ask) ? std::int64_t{gpu_left} << 32 | node.gpu_free : node.gpu_free;
+inline std::int64_t scarcity_of(const Node& node, const Resources& ask, std::int32_t gpu_left) {
+  return is_share(ask) ? std::int64_t{gpu_left} << 32 | node.scarcity() : node.scarcity();
+}
+inline std::int64_t residual_of(const Node& node, const Resources& ask) {
+  return node.gpus == 0 || is_share(ask) ? node.residual() : 0;
 }
 
 // Index of the least free GPU that holds `millis`, or -1. Lowest among equals.

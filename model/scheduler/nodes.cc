@@ -93,7 +93,8 @@ void Scheduler::on(const NodeAdded& event, Effects& effects) {
     row.whole = event.shape.gpus;
     row.most = 1000;
     std::fill_n(row.free.begin(), event.shape.gpus, 1000);
-    node.gpu_free = event.shape.gpus * 1000;
+    node.gpus = static_cast<std::int16_t>(event.shape.gpus);
+    node.gpu_free = static_cast<std::int16_t>(event.shape.gpus * 1000);
   }
   count_in_pool(state_, info, true);
   join_bucket(state_, slot);

@@ -100,7 +100,7 @@ class Choice {
           continue;
         }
       }
-      best = std::min(best, {scarcity_of(node, ask, gpu_left), node.residual(), slot + 1});
+      best = std::min(best, {scarcity_of(node, ask, gpu_left), residual_of(node, ask), slot + 1});
     }
     return best;
   }

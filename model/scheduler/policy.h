@@ -14,7 +14,7 @@ enum class Policy : std::uint8_t {
   first_fit,        // the first of all
   power_of_two,     // the emptier of two at random
   fgd,              // least growth of fragmentation (Weng et al., ATC'23)
-  frag_fit          // the same, and best fit among equals
+  frag_fit          // the same, and the smallest and fullest node among equals
 };
 
 // A policy, and whether replicas of a group spread over zones. One number, which is 0 or 1 in logs

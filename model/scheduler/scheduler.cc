@@ -193,6 +193,9 @@ void Scheduler::on(const Released& event, Effects& effects) {
 void Scheduler::free_reservation(std::uint32_t sandbox) {
   const Reservation held = state_.reservations[sandbox];
   const std::uint32_t slot = held.node - 1;
+  __builtin_prefetch(&state_.infos[slot]);
+  __builtin_prefetch(&state_.nodes[slot]);
+  __builtin_prefetch(&state_.links[sandbox]);
   unlist_node(state_, slot);
   give_back(state_, slot, held, +1);
   list_node(state_, slot);

@@ -15,10 +15,11 @@
 //   1. owned by the asking owner, before free (owner 0) nodes, which the placement then claims;
 //   2. in the zone with fewest live sandboxes of the ask's group;
 //   3. scarce first: for a share of a GPU the least free such GPU; then least GPU thousandths free
-//   on
-//      the node, so work without GPUs keeps off GPU nodes and whole nodes stay whole;
+//      on the node, so work without GPUs keeps off GPU nodes and whole nodes stay whole; then the
+//      node with fewest GPUs;
 //   4. holding the image;
-//   5. least residual of cpu and memory, at one core to 4 GiB (kBytesPerMillicore);
+//   5. least residual of cpu and memory, at one core to 4 GiB (kBytesPerMillicore); on nodes with
+//      GPUs only for shares, since there it scatters what the lowest slot gathers;
 //   6. lowest slot.
 #pragma once
 #include <array>

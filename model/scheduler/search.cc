@@ -39,7 +39,7 @@ bool Search::first_in_tree(std::uint32_t at) {
     const GpuRow* row = kGpus ? &state_.gpu_rows[state_.infos[at - 1].gpu_row] : nullptr;
     if (kGpus && row->whole_max < ask_.gpus) return false;
     if (node.left != 0 && first_in_tree<kGpus>(node.left)) return true;
-    const Candidate here{node.gpu_free, node.residual(), at};
+    const Candidate here{node.scarcity(), kGpus ? 0 : node.residual(), at};
     if (gave_up_ || !(here < best)) return false;
     if (node.cpu >= ask_.cpu_millicores && node.memory >= ask_.memory_bytes &&
         node.disk >= ask_.disk_bytes && (!kGpus || row->whole >= ask_.gpus) && accepts(at)) {

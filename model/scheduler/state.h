@@ -23,15 +23,19 @@ inline constexpr std::int64_t kCpuMillicoresMax = std::int64_t{1} << 40;
 inline constexpr std::int64_t kBytesMax = std::int64_t{1} << 60;
 
 // What the index reads of a node: one cache line. Links are slot + 1.
-struct Node {
+struct alignas(64) Node {
   std::int64_t cpu = 0, memory = 0, disk = 0;              // free
   std::int64_t cpu_max = 0, memory_max = 0, disk_max = 0;  // over its subtree
   std::uint32_t left = 0, right = 0;
   std::uint32_t bucket = kNone;
-  std::int32_t gpu_free = 0;  // thousandths, over all its GPUs
+  std::int16_t gpu_free = 0;  // thousandths, over all its GPUs
+  std::int16_t gpus = 0;      // that it has
   CHALK_FIELDS(Node, cpu, memory, disk, cpu_max, memory_max, disk_max, left, right, bucket,
-               gpu_free)
+               gpu_free, gpus)
   std::int64_t residual() const { return cpu * kBytesPerMillicore + memory; }
+  // GPU thousandths free, and then how many GPUs it has: among equals the small node goes first, so
+  // that the large ones stay whole for who wants many at once.
+  std::int64_t scarcity() const { return std::int64_t{gpu_free} << 16 | gpus; }
 };
 
 enum class Listed : std::uint8_t { no, open, waiting };  // waiting: no start slot is free

@@ -11,17 +11,23 @@
 
 namespace chalk::scheduler {
 
-// Nodes by (GPU thousandths free, residual, slot).
+// Nodes by (scarcity, residual where there are no GPUs, slot).
 struct NodeTree {
   State& state;
   bool gpus;  // of a bucket with GPUs
 
   std::uint32_t& left(std::uint32_t i) { return state.nodes[i - 1].left; }
   std::uint32_t& right(std::uint32_t i) { return state.nodes[i - 1].right; }
+  void fetch(std::uint32_t i) const {
+    const Node& node = state.nodes[i - 1];
+    if (node.left != 0) __builtin_prefetch(&state.nodes[node.left - 1]);
+    if (node.right != 0) __builtin_prefetch(&state.nodes[node.right - 1]);
+  }
   bool less(std::uint32_t a, std::uint32_t b) const {
     const Node& x = state.nodes[a - 1];
     const Node& y = state.nodes[b - 1];
-    return std::tuple(x.gpu_free, x.residual(), a) < std::tuple(y.gpu_free, y.residual(), b);
+    if (gpus) return std::tuple(x.scarcity(), a) < std::tuple(y.scarcity(), b);
+    return std::tuple(x.residual(), a) < std::tuple(y.residual(), b);
   }
   void pull(std::uint32_t i) {
     Node& node = state.nodes[i - 1];
@@ -52,7 +58,7 @@ struct NodeTree {
   }
 };
 
-// Shares by (thousandths free on the GPU, on its node, residual, slot). A node has one share for
+// Shares by (thousandths free on the GPU, scarcity of its node, residual, slot). A node has one share for
 // each distinct amount, so no two are equal.
 struct ShareTree {
   State& state;
@@ -62,10 +68,11 @@ struct ShareTree {
   Share& share(std::uint32_t i) { return state.gpu_rows[row_of(i)].shares[gpu_of(i)]; }
   std::uint32_t& left(std::uint32_t i) { return share(i).left; }
   std::uint32_t& right(std::uint32_t i) { return share(i).right; }
+  void fetch(std::uint32_t) const {}
   auto key(std::uint32_t i) const {
     const GpuRow& row = state.gpu_rows[row_of(i)];
     const Node& node = state.nodes[row.slot];
-    return std::tuple(row.free[gpu_of(i)], node.gpu_free, node.residual(), row.slot);
+    return std::tuple(row.free[gpu_of(i)], node.scarcity(), node.residual(), row.slot);
   }
   bool less(std::uint32_t a, std::uint32_t b) const { return key(a) < key(b); }
   void pull(std::uint32_t i) {

@@ -20,8 +20,9 @@ namespace sched = chalk::scheduler;
 
 constexpr const char* kBestFit =
     "of the nodes where it fits, the least in this order: owned by the asker; in the zone with the "
-    "fewest live sandboxes of its group; scarce GPUs; holding the image; least residual of cpu and "
-    "memory (a core as 4 GiB); lowest slot";
+    "fewest live sandboxes of its group; scarce GPUs, then the node with the fewest; holding the "
+    "image; least residual of cpu and memory (a core as 4 GiB; with GPUs for shares only); lowest "
+    "slot";
 
 // The candidates are listed in the order of best_fit whatever the policy.
 const char* rule_of(sched::Policy policy) {
@@ -32,7 +33,8 @@ const char* rule_of(sched::Policy policy) {
     case sched::Policy::power_of_two: return "power_of_two: the emptier of two drawn at random";
     case sched::Policy::fgd: return "fgd: where fragmentation of GPUs grows least";
     case sched::Policy::frag_fit:
-      return "frag_fit: where fragmentation of GPUs grows least, and best fit among equals";
+      return "frag_fit: where fragmentation of GPUs grows least; among equals the node with the "
+             "fewest GPUs, then with the least free, then the least residual";
   }
   return "";
 }
@@ -41,12 +43,13 @@ struct Candidate {
   std::uint32_t slot = 0;
   std::string fails;  // empty: it fits
   bool not_owned = false;
-  std::int64_t in_zone = 0, gpu_left = 0, gpu_free = 0;
+  std::int64_t in_zone = 0, gpu_left = 0, gpu_free = 0, gpus = 0;
   bool no_image = false;
   std::int64_t residual = 0;
+  bool by_residual = true;
   auto rank() const {
-    return std::tuple(!fails.empty(), not_owned, in_zone, gpu_left, gpu_free, no_image, residual,
-                      slot);
+    return std::tuple(!fails.empty(), not_owned, in_zone, gpu_left, gpu_free, gpus, no_image,
+                      by_residual ? residual : 0, slot);
   }
 };
 
@@ -86,7 +89,9 @@ class Candidates {
     c.not_owned = info.owner != asked_.owner;
     c.in_zone = live_in(info.zone);
     c.gpu_free = node.gpu_free;
+    c.gpus = node.gpus;
     c.residual = node.residual();
+    c.by_residual = node.gpus == 0 || share();
     c.no_image = asked_.image && !holds_image(info.id);
     const std::int64_t gpu = gpu_offered(info);
     if (share()) c.gpu_left = gpu_left(info);
@@ -191,13 +196,14 @@ void list_candidates(const sched::Scheduler& scheduler, const sched::PlaceAsked&
                       {"nodes", std::to_string(all.size())},
                       {"nodes where it fits", std::to_string(fit)}};
   decision.columns = {"node",      "owned",          "live in zone",    "GPU left",    "GPUs free",
-                      "has image", "residual cores", "free millicores", "free memory", "fails"};
+                      "GPUs",      "has image", "residual cores", "free millicores", "free memory", "fails"};
   for (const Candidate& c : all) {
     if (decision.candidates.size() == kCandidatesMax) break;
     const sched::Node& node = scheduler.state().nodes[c.slot];
     decision.candidates.push_back(
         {std::to_string(scheduler.state().infos[c.slot].id.value), c.not_owned ? "no" : "yes",
          std::to_string(c.in_zone), std::to_string(c.gpu_left), std::to_string(c.gpu_free),
+         std::to_string(c.gpus),
          !asked.image ? ""
          : c.no_image ? "no"
                       : "yes",

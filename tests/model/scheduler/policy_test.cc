@@ -81,6 +81,22 @@ TEST(Policy, FgdFillsTheGpuThatIsAFragmentAlready) {
   EXPECT_EQ(desk.ask(gpu(3, 1, 300)), Effect(Placed{{3}, {1}, 2u, false}));
 }
 
+TEST(Policy, FragFitTakesTheSmallestThenTheFullestNodeAmongEquals) {
+  Desk desk = desk_of(Policy::frag_fit);
+  desk.add(1, cores(64, 8), 1, 7);
+  desk.add(2, cores(64, 4), 1, 7);
+  desk.add(3, cores(32, 4), 1, 7);
+  desk.add(4, cores(64, 4), 1, 7);
+  EXPECT_EQ(desk.place(gpu(1, 1, 1000)), 3u);  // nothing is a fragment to the only kind so far
+  for (std::uint64_t i = 2; i <= 4; ++i) EXPECT_EQ(desk.place(gpu(i, 1, 1000)), 3u);
+  EXPECT_EQ(desk.place(gpu(5, 1, 1000)), 2u);
+  EXPECT_EQ(desk.place(gpu(6, 1, 1000)), 2u);
+  Desk first = desk_of(Policy::fgd);
+  first.add(1, cores(64, 8), 1, 7);
+  first.add(2, cores(64, 4), 1, 7);
+  EXPECT_EQ(first.place(gpu(1, 1, 1000)), 1u);
+}
+
 TEST(Policy, FgdLearnsTheMostFrequentRequestsOnly) {
   Desk desk = desk_of(Policy::fgd);
   desk.add(1, cores(1000, 1));

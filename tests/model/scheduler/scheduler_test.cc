@@ -51,6 +51,48 @@ TEST(Scheduler, KeepsWholeGpuNodesWhole) {
   EXPECT_EQ(desk.place(gpu(4, 4, 1000)), 2u);
 }
 
+TEST(Scheduler, TakesTheSmallNodeOfTwoWithAsManyFreeGpus) {
+  Desk desk;
+  desk.add(1, cores(64, 8), 1, 7);
+  desk.add(2, cores(64, 4), 1, 7);
+  EXPECT_EQ(desk.place(gpu(1, 4, 1000)), 2u);
+  EXPECT_EQ(desk.place(gpu(2, 4, 1000)), 1u);
+  desk.send(Released{{1}});
+  EXPECT_EQ(desk.place(gpu(3, 1, 1000)), 2u);
+  desk.send(Released{{3}});
+  EXPECT_EQ(desk.place(gpu(4, 1, 500)), 2u);  // a share alike
+}
+
+TEST(Scheduler, GathersWhereThereAreGpusAndLooksAtCpuThereForSharesOnly) {
+  Desk desk;
+  desk.add(1, cores(64, 2), 1, 7);
+  desk.add(2, cores(16, 2), 1, 7);
+  EXPECT_EQ(desk.place(gpu(1, 1, 1000)), 1u);
+  EXPECT_EQ(desk.place(gpu(2, 1, 1000)), 1u);
+  desk.send(Released{{1}});
+  desk.send(Released{{2}});
+  EXPECT_EQ(desk.place(one(3)), 1u);
+  EXPECT_EQ(desk.place(gpu(4, 1, 500)), 2u);
+}
+
+TEST(Scheduler, PrefersTheImageToCpuButNotToASmallerNode) {
+  Desk desk;
+  desk.add(1, cores(64, 4), 1, 7);
+  desk.add(2, cores(64, 4), 1, 7);
+  desk.add(3, cores(64, 8), 1, 7);
+  desk.send(ImageCached{{3}, {5}, true});
+  desk.send(ImageCached{{2}, {5}, true});
+  PlaceAsked asked = gpu(1, 4, 1000);
+  asked.image = {5};
+  EXPECT_EQ(desk.place(asked), 2u);
+  EXPECT_EQ(desk.place(gpu(2, 4, 1000)), 1u);
+  EXPECT_EQ(desk.place(gpu(3, 4, 1000)), 3u);
+  desk.send(Released{{2}});
+  PlaceAsked again = gpu(4, 4, 1000);
+  again.image = {5};
+  EXPECT_EQ(desk.place(again), 1u);  // four are free on 3 too, which holds it and is larger
+}
+
 TEST(Scheduler, SharesTheTightestGpuThatFits) {
   Desk desk;
   desk.add(1, cores(16, 2), 1, 7);

@@ -71,6 +71,7 @@ class Inspection {
     if (info.shape.gpus == 0) {
       return expect(info.gpu_row == kNone && state_.nodes[slot].gpu_free == 0, "no GPUs", slot);
     }
+    expect(state_.nodes[slot].gpus == info.shape.gpus, "the number of GPUs", slot);
     const GpuRow& row = state_.gpu_rows[info.gpu_row];
     expect(rows_.insert(info.gpu_row).second && row.slot == slot, "the row", slot);
     std::int32_t whole = 0, most = 0, sum = 0;
@@ -217,7 +218,7 @@ class Inspection {
            "the tree of bucket", at);
     const auto key = [&](std::uint32_t node) {
       const Node& one = state_.nodes[node - 1];
-      return std::tuple(one.gpu_free, one.residual(), node);
+      return std::tuple(one.gpu_free, one.gpus, one.gpus > 0 ? 0 : one.residual(), node);
     };
     expect(std::is_sorted(nodes.begin(), nodes.end(),
                           [&](auto a, auto b) { return key(a) < key(b); }),
@@ -252,8 +253,8 @@ class Inspection {
     const auto key = [&](std::uint32_t share) {
       const GpuRow& row = state_.gpu_rows[(share - 1) / kGpusPerNodeMax];
       const Node& node = state_.nodes[row.slot];
-      return std::tuple(row.free[(share - 1) % kGpusPerNodeMax], node.gpu_free, node.residual(),
-                        row.slot);
+      return std::tuple(row.free[(share - 1) % kGpusPerNodeMax], node.gpu_free, node.gpus,
+                        node.residual(), row.slot);
     };
     expect(std::is_sorted(shares.begin(), shares.end(),
                           [&](auto a, auto b) { return key(a) < key(b); }),

@@ -91,6 +91,9 @@ class SchedulerScan {
     if (is_share(ask)) return *std::max_element(node.gpus.begin(), node.gpus.end());
     return 1000 * std::count(node.gpus.begin(), node.gpus.end(), 1000);
   }
+  static std::int64_t residual(const Node& node) {
+    return node.cpu * scheduler::kBytesPerMillicore + node.memory;
+  }
   static int tightest(const Node& node, const Resources& ask) {
     int best = -1;
     for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
@@ -139,7 +142,8 @@ class SchedulerScan {
 
   const Node* choose(const scheduler::PlaceAsked& asked) const {
     const Node* best = nullptr;
-    using Rank = std::tuple<bool, std::int64_t, std::int64_t, std::int64_t, bool, std::int64_t>;
+    using Rank = std::tuple<bool, std::int64_t, std::int64_t, std::int64_t, std::int32_t, bool,
+                            std::int64_t>;
     Rank least;
     for (const Node& node : nodes_) {
       if (!wanted(node, asked) || !fits(node, asked.ask)) continue;
@@ -154,8 +158,9 @@ class SchedulerScan {
                       live_in(asked.group, node.zone),
                       is_share(asked.ask) ? node.gpus[tightest(node, asked.ask)] : 0,
                       free_gpus,
+                      node.shape.gpus,
                       !holds,
-                      node.cpu * scheduler::kBytesPerMillicore + node.memory};
+                      node.shape.gpus > 0 && !is_share(asked.ask) ? 0 : residual(node)};
       if (best == nullptr || rank < least) {
         best = &node;
         least = rank;
@@ -292,9 +297,9 @@ class SchedulerScan {
             growth(*node, ask, is_share(ask) ? 1u << gpu : gpus_on(*node, ask));
         std::array<std::int64_t, 4> rank{grown};
         if (then_best_fit) {
-          rank[1] = is_share(ask) ? node->gpus[gpu] : 0;
+          rank[1] = node->shape.gpus;
           for (const std::int32_t free : node->gpus) rank[2] += free;
-          rank[3] = node->cpu * scheduler::kBytesPerMillicore + node->memory;
+          rank[3] = residual(*node);
         }
         if (rank >= least) continue;
         least = rank;
