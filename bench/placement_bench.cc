@@ -193,13 +193,27 @@ std::int64_t volume_bound(const NodeShape& shape, const std::vector<Resources>& 
                    nodes(gpus, shape.gpus * 1000)});
 }
 
-// Sandboxes from 100 millicores to 16 cores, two to six GiB for a core; or GPU requests.
-Resources sandbox_request(Random& random) {
+// Kinds of sandboxes: of the first a quarter asks for 16 cores, most of the volume, of which few
+// fit on a node; in the third cpu and memory have nothing to do with each other.
+constexpr const char* kSandboxes[] = {"100 millicores to 16 cores, 2 to 6 GiB a core",
+                                      "the same, 1 to 8 GiB a core",
+                                      "250 millicores to 8 cores, 0.5 to 16 GiB",
+                                      "100 millicores to 8 cores, 0.5 to 32 GiB"};
+Resources sandbox_request(std::size_t kind, Random& random) {
   Resources ask;
-  ask.cpu_millicores = 100ll << random.below(8);
-  if (ask.cpu_millicores > 6'400) ask.cpu_millicores = 16'000;
-  ask.memory_bytes =
-      ask.cpu_millicores * static_cast<std::int64_t>(2048 + random.below(4096)) / 1000 << 20;
+  if (kind < 2) {
+    ask.cpu_millicores = 100ll << random.below(8);
+    if (ask.cpu_millicores > 6'400) ask.cpu_millicores = 16'000;
+    const std::int64_t mebibytes = kind == 0 ? 2048 + static_cast<std::int64_t>(random.below(4096))
+                                             : 1024 + static_cast<std::int64_t>(random.below(7168));
+    ask.memory_bytes = ask.cpu_millicores * mebibytes / 1000 << 20;
+  } else if (kind == 2) {
+    ask.cpu_millicores = 250ll << random.below(6);
+    ask.memory_bytes = kGi / 2 << random.below(6);
+  } else {
+    ask.cpu_millicores = 100 * (1 + static_cast<std::int64_t>(random.below(80)));
+    ask.memory_bytes = kGi / 2 * (1 + static_cast<std::int64_t>(random.below(64)));
+  }
   return ask;
 }
 
@@ -216,10 +230,13 @@ void nodes_used_table(int seeds) {
     shape->start_slots = 1024;
   }
   fmt::print("### Nodes used over the volume bound, nobody leaves, {} seeds\n\n", seeds);
-  fmt::print("| policy | 20,000 sandboxes on nodes of 64 cores, 256 GiB "
-             "| 3,000 GPU requests on nodes of 8 GPUs |\n|---|---|---|\n");
+  fmt::print("Of 20,000 sandboxes on nodes of 64 cores and 256 GiB, and of 3,000 GPU requests on "
+             "nodes of 8 GPUs.\n\n| policy |");
+  for (const char* kind : kSandboxes) fmt::print(" {} |", kind);
+  fmt::print(" GPU requests |\n|---|---|---|---|---|---|\n");
   for (const Policy policy : kPolicies) {
-    Spread sandboxes, gpus;
+    std::array<Spread, std::size(kSandboxes)> sandboxes;
+    Spread gpus;
     for (int seed = 1; seed <= seeds; ++seed) {
       Random random{mix64(static_cast<std::uint64_t>(seed)), 0};
       const auto used = [&](const NodeShape& shape, const std::vector<Resources>& asks) {
@@ -229,8 +246,11 @@ void nodes_used_table(int seeds) {
         return static_cast<double>(cluster.nodes_used()) / static_cast<double>(bound);
       };
       std::vector<Resources> asks;
-      for (int i = 0; i < 20'000; ++i) asks.push_back(sandbox_request(random));
-      sandboxes.add(used(plain, asks));
+      for (std::size_t kind = 0; kind < sandboxes.size(); ++kind) {
+        asks.clear();
+        for (int i = 0; i < 20'000; ++i) asks.push_back(sandbox_request(kind, random));
+        sandboxes[kind].add(used(plain, asks));
+      }
       OpenbRequests requests(static_cast<std::uint64_t>(seed), Variant::usual);
       asks.clear();
       while (asks.size() < 3'000) {
@@ -239,7 +259,9 @@ void nodes_used_table(int seeds) {
       }
       gpus.add(used(gpu, asks));
     }
-    fmt::print("| {} | {} | {} |\n", name_of(policy), sandboxes.text(3), gpus.text(3));
+    fmt::print("| {} |", name_of(policy));
+    for (const Spread& kind : sandboxes) fmt::print(" {} |", kind.text(3));
+    fmt::print(" {} |\n", gpus.text(3));
     std::fflush(stdout);
   }
   fmt::print("\n");
