@@ -27,7 +27,7 @@ namespace chalk::images {
 enum class CachePolicy : std::uint8_t { lru, sieve, s3_fifo, gdsf, seconds };
 
 struct EvictionRule {
-  CachePolicy policy = CachePolicy::lru;
+  CachePolicy policy = CachePolicy::seconds;
   // seconds: what a layer that is not there costs a start, besides its bytes, and the bytes.
   Duration layer_cost = milliseconds(100);
   std::int64_t bytes_per_second = 100'000'000;

@@ -285,7 +285,7 @@ class Parser {
     pool.pulls_at_once = static_cast<std::uint32_t>(r.whole("pulls_at_once", 3, 1, 1000));
     pool.machine_millicores = r.millicores("machine_cpu", 0);
     pool.cache_policy = static_cast<images::CachePolicy>(
-        r.choice("cache_policy", 0, {"lru", "sieve", "s3_fifo", "gdsf", "seconds"}));
+        r.choice("cache_policy", 4, {"lru", "sieve", "s3_fifo", "gdsf", "seconds"}));
     r.done();
   }
 

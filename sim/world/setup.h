@@ -45,7 +45,7 @@ struct Pool {
   std::int64_t machine_millicores = 0;  // which executions share; 0: as many as cpu says
   std::int64_t image_cache_bytes = 0;  // part of the disk kept for images
   std::uint32_t pulls_at_once = 3;     // per node
-  images::CachePolicy cache_policy = images::CachePolicy::lru;
+  images::CachePolicy cache_policy = images::CachePolicy::seconds;
   std::uint32_t nodes_min = 0;         // these are there from the start
   std::uint32_t nodes_max = 0;
   bool elastic = false;  // nodes are bought and given back between min and max
