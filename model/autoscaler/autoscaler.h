@@ -15,8 +15,8 @@
 //   hpa    Kubernetes' HorizontalPodAutoscaler on utilisation: the ratio to the target within 10 %,
 //          at most doubled in 15 s, down by the highest wish of 300 s, never to zero. hpa.cc
 //   chalk  enough for the load once a start has paid plus z standard deviations, kept for as long
-//          as the load is not surely another; up no further than is sure, down only to the highest
-//          wish of the trailing keep_alive. No modes, so leaving one cannot undo a plan. chalk.cc
+//          as the load is not surely another; up no further than is sure, down only to the most
+//          that was surely enough in keep_alive. No modes: leaving one undoes no plan. chalk.cc
 #pragma once
 #include <array>
 #include <cstdint>

@@ -10,10 +10,10 @@
 // One plan is kept until the load surely is another. Up when even the least that it may be needs
 // more, and no further than to that: what is ordered too much stays until strong evidence turns the
 // plan, what is missing comes as it becomes sure. Down when, all through the trailing keep_alive,
-// the most that it may have been needed less, and then to the highest wish of that time. In between
-// chance moves nothing. A plan goes on in its direction on light evidence: a load that rose so far
-// mostly rises, and a step too much in a hundred costs little. It turns on strong evidence only,
-// which chance seldom gives.
+// the most that it may have been needed less, and then to the most that was surely enough in that
+// time. In between chance moves nothing. A plan goes on in its direction on light evidence: a load
+// that rose so far mostly rises, and a step too much in a hundred costs little. It turns on strong
+// evidence only, which chance seldom gives.
 //
 // Calls that wait add replicas beside the load, so that they are served within three start times:
 // one until what is started for them is ready, and two, but no more than 10 s, in which it is worth
@@ -108,7 +108,10 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   std::int64_t likely = need.likely(mean);
   std::int64_t cap = need.highest(mean + doubt * down, down);
   std::int64_t least = need.least(mean - doubt * up, up);
-  if (level == 0 && likely < 1000) least = likely = cap = 0;  // keep_alive alone decides
+  // What the load is seen to fall soon makes up for the doubt.
+  const std::int64_t falls = std::min<std::int64_t>(0, load.rise_milli);
+  std::int64_t enough = need.likely(mean + std::max<std::int64_t>(0, doubt + falls));
+  if (level == 0 && likely < 1000) least = likely = enough = cap = 0;  // keep_alive alone decides
   if (level == 0 && now - group.called >= group.policy.keep_alive) {
     group.wishes = group.caps = {};
     group.plan = 0;
@@ -128,10 +131,10 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   const bool backlog = waiting > least;
   least = std::max(least, waiting);
   likely = std::max(likely, waiting);
+  enough = std::max(enough, waiting);
   cap = std::max(cap, likely);
 
-  const std::uint32_t now_wished = replicas_for(likely, concurrency);
-  group.wishes.add(now, group.policy.keep_alive, now_wished);
+  group.wishes.add(now, group.policy.keep_alive, replicas_for(enough, concurrency));
   group.caps.add(now, group.policy.keep_alive, replicas_for(cap, concurrency));
   Why why = Why::window;
   if (replicas_for(least, concurrency) > group.plan) {
@@ -144,7 +147,7 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   // The window keeps what there is; it starts nothing by itself.
   const std::uint32_t have = group.ready + group.starting;
   if (group.plan > have && why == Why::window) {
-    group.plan = std::max(have, std::min(group.plan, now_wished));
+    group.plan = std::max(have, std::min(group.plan, replicas_for(likely, concurrency)));
     why = Why::forecast;
   }
   return {group.plan, why, likely};

@@ -195,8 +195,10 @@ struct PlainChalk {
     const Wide mean = Wide{load.mean_milli} + load.rise_milli, doubt = load.doubt_milli;
     Wide likely = needed(mean, z, 0);
     Wide least = needed(mean - up * doubt, z, -up * stay * (kThousand - stay) / kThousand);
+    const Wide falls = load.rise_milli < 0 ? -Wide{load.rise_milli} : 0;
+    Wide enough = needed(falls < doubt ? mean + doubt - falls : mean, z, 0);
     Wide cap = std::max(needed(mean + down * doubt, z, 0), needed(mean + down * doubt, 0, down * stay));
-    if (level == 0 && likely < kThousand) likely = least = cap = 0;
+    if (level == 0 && likely < kThousand) likely = least = enough = cap = 0;
     if (level == 0 && now - called >= policy.keep_alive) {
       wishes = caps = {};
       plan = 0;
@@ -219,7 +221,8 @@ struct PlainChalk {
           std::min<Wide>(milli / slots + (milli % slots > 0), Wide{1} << 30));
     };
     const std::int64_t wished = replicas(std::max(likely, waiting));
-    const std::int64_t highest = wishes.with(now, policy.keep_alive, wished);
+    const std::int64_t highest =
+        wishes.with(now, policy.keep_alive, replicas(std::max(enough, waiting)));
     const std::int64_t highest_cap =
         caps.with(now, policy.keep_alive, replicas(std::max({cap, likely, waiting})));
     Why why = Why::window;
