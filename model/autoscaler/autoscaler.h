@@ -14,9 +14,9 @@
 //          200 % of what is ready, no scaling down in panic, target utilisation 70 %. kpa.cc
 //   hpa    Kubernetes' HorizontalPodAutoscaler on utilisation: the ratio to the target within 10 %,
 //          at most doubled in 15 s, down by the highest wish of 300 s, never to zero. hpa.cc
-//   chalk  enough for the load a start time from now plus z standard deviations, kept for as long
-//          as the load is not surely another; down only to the highest wish of the trailing
-//          keep_alive. No modes, so leaving one cannot undo a plan. chalk.cc
+//   chalk  enough for the load once a start has paid plus z standard deviations, kept for as long
+//          as the load is not surely another; up no further than is sure, down only to the most
+//          that was surely enough in keep_alive. No modes: leaving one undoes no plan. chalk.cc
 #pragma once
 #include <array>
 #include <cstdint>
@@ -44,7 +44,7 @@ struct Config {
   Duration hpa_stabilization = seconds(300);
   std::int64_t hpa_tolerance_permille = 100;
   // chalk: so many standard deviations end a window, are a reason to go on up, to go on down, and
-  // to turn.
+  // to turn; of a queue, so many times what slack makes of one.
   std::int64_t window_doubts = 5;
   std::int64_t up_doubts = 3;
   std::int64_t down_doubts = 2;

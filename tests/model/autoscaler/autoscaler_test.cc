@@ -161,10 +161,10 @@ TEST(Autoscaler, ChalkScalesToZeroAfterTheWindowAndComesBack) {
   GroupWorld world(brief);
   world.set_queued(4);
   world.report();
-  EXPECT_EQ(world.starts, 6u);  // four and the root of four
+  EXPECT_EQ(world.starts, 4u);  // what is here is known: nothing varies
   world.finish_starts();
   world.set_busy(4);
-  for (int s = 1; s <= 20; ++s) world.run_until(at(s)), world.report();
+  for (int s = 1; s <= 20; ++s) world.run_until(at(s)), world.report(), world.finish_starts();
   world.set_busy(0);
   world.report();
   world.run_until(at(120));
@@ -280,7 +280,7 @@ TEST(Autoscaler, KpaKeepsHalfOfWhatIsReadyInOneLook) {
 // What starts is no use yet: as many as are wanted stay ready, however many are on their way.
 TEST(Autoscaler, DoesNotStopReadyReplicasForThoseThatOnlyStart) {
   GroupPolicy brief = policy(Kind::chalk);
-  brief.keep_alive = {};
+  brief.keep_alive = seconds(2);
   brief.z_permille = 0;
   GroupWorld world(brief);
   world.set_queued(10);
@@ -296,7 +296,7 @@ TEST(Autoscaler, DoesNotStopReadyReplicasForThoseThatOnlyStart) {
   EXPECT_EQ(world.stops, 0u);
   world.finish_starts();
   for (int s = 301; s <= 310; ++s) world.serve_until(at(s)), world.drain();
-  EXPECT_EQ(world.ready(), 10u);
+  EXPECT_EQ(world.ready(), 11u);  // ten, and what is in doubt
 }
 
 // The load is gone while its starts are in line: they are wanted no more, but for the least.
@@ -363,7 +363,7 @@ TEST(Autoscaler, AReportSentBeforeTheDrainArrivedDoesNotStopAsManyAgain) {
   GroupWorld world(brief);
   world.set_queued(12);
   world.report();
-  EXPECT_EQ(world.starts, 16u);
+  EXPECT_EQ(world.starts, 12u);
   world.finish_starts();
   world.set_busy(1);
   int second = 1;
@@ -372,7 +372,7 @@ TEST(Autoscaler, AReportSentBeforeTheDrainArrivedDoesNotStopAsManyAgain) {
   Demand unaware = world.demand();
   unaware.at = world.now = world.now + milliseconds(1);
   unaware.concurrency_ns += milliseconds(1).nanos;
-  unaware.ready = 16;
+  unaware.ready = 12;
   world.give(DemandReported{unaware});
   EXPECT_EQ(world.stops, asked);
   // One sent long after it does: these replicas were busy and stay, so they may be asked for again.

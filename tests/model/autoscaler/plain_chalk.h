@@ -177,50 +177,57 @@ struct PlainChalk {
     const Load load = plain_load(history, end, config.window_doubts);
     Wide start = std::max<Wide>(milliseconds(100).nanos, start_took);
     if (starting > 0) start = std::max<Wide>(start, (now - starting_since).nanos);
-    const Wide stay = load.known ? plain_survivors(load.service.nanos, start) : kThousand;
+    // A start, and as long as it is worth: twice as long, or ten seconds.
+    const Wide pays = start + std::min(2 * start, 10 * kSecond);
+    const Wide stay = load.known ? plain_survivors(load.service.nanos, pays) : kThousand;
     const Wide z = policy.z_permille;
-    // Calls that will be here, and so many deviations; never more than there ever were, and z of those.
-    const auto needed = [&](Wide mean, Wide deviations) {
+    // Calls that will be here, so many deviations of that, and a swing of those that are here; never
+    // more than there ever were, and z of those.
+    const auto needed = [&](Wide mean, Wide deviations, Wide swing) {
       const Wide ahead = level * stay + std::max<Wide>(0, mean) * (kThousand - stay) / kThousand;
       const Wide ever = most * kThousand + z * plain_root(most * kThousand * kThousand) / kThousand;
-      return std::min(ahead + deviations * plain_root(ahead * kThousand) / kThousand, ever);
+      const Wide slack = deviations * plain_root(ahead * (kThousand - stay)) / kThousand;
+      return std::min(ahead + slack + swing * plain_root(ahead * kThousand) / kThousand, ever);
     };
     const bool goes_up = rising || plan == 0;
     const Wide up = goes_up ? config.up_doubts : config.turn_doubts;
     const Wide down = goes_up ? config.turn_doubts : config.down_doubts;
     const Wide mean = Wide{load.mean_milli} + load.rise_milli, doubt = load.doubt_milli;
-    Wide likely = needed(mean, z), aim = needed(mean - doubt, z), least = needed(mean - up * doubt, z);
-    Wide cap = needed(mean + down * doubt, std::max(z, stay * down));
-    if (level == 0 && likely < kThousand) likely = aim = least = cap = 0;
+    Wide likely = needed(mean, z, 0);
+    Wide least = needed(mean - up * doubt, z, -up * stay * (kThousand - stay) / kThousand);
+    const Wide falls = load.rise_milli < 0 ? -Wide{load.rise_milli} : 0;
+    Wide enough = needed(falls < doubt ? mean + doubt - falls : mean, z, 0);
+    Wide cap = std::max(needed(mean + down * doubt, z, 0), needed(mean + down * doubt, 0, down * stay));
+    if (level == 0 && likely < kThousand) likely = least = enough = cap = 0;
     if (level == 0 && now - called >= policy.keep_alive) {
       wishes = caps = {};
       plan = 0;
       return {0, Why::window, 0};
     }
-    const Wide sure = Wide{last.queued} - Wide{config.window_doubts} *
-                                              plain_root(likely * kThousand) / kThousand;
+    const Wide sure =
+        Wide{last.queued} - up * plain_root(likely * kThousand) / std::max<Wide>(100, z);
     Wide waiting = level == 0 ? 0 : kThousand;
-    const Wide within = start + std::min(2 * start, 10 * kSecond);
     const Wide queue = sure <= 0 ? 0
-                                 : std::min(sure * kThousand * load.seen.nanos / within, sure * kThousand);
+                                 : std::min(sure * kThousand * load.seen.nanos / pays, sure * kThousand);
     if (queue > 0) {
       const Wide beside = std::max<Wide>(0, mean) * (load.seen.nanos / kThousand) /
                           std::max<Wide>(1, load.service.nanos / kThousand);
       waiting = std::max(waiting, std::min(beside + queue, level * kThousand));
     }
-    const Why rise = waiting > aim ? Why::backlog : Why::forecast;
+    const Why rise = waiting > least ? Why::backlog : Why::forecast;
     const auto replicas = [&](Wide milli) {
       const Wide slots = Wide{policy.concurrency} * kThousand;
       return static_cast<std::int64_t>(
           std::min<Wide>(milli / slots + (milli % slots > 0), Wide{1} << 30));
     };
     const std::int64_t wished = replicas(std::max(likely, waiting));
-    const std::int64_t highest = wishes.with(now, policy.keep_alive, wished);
+    const std::int64_t highest =
+        wishes.with(now, policy.keep_alive, replicas(std::max(enough, waiting)));
     const std::int64_t highest_cap =
         caps.with(now, policy.keep_alive, replicas(std::max({cap, likely, waiting})));
     Why why = Why::window;
     if (replicas(std::max(least, waiting)) > plan) {
-      plan = replicas(std::max(aim, waiting));
+      plan = replicas(std::max(least, waiting));
       why = rise;
     } else if (highest_cap < plan && !(last.queued > 0 && starting > 0)) {
       plan = std::min(plan, highest);
