@@ -406,8 +406,7 @@ class Plane {
       tenant.tenant = {id};
       step(tenant);
     }
-    for (std::uint64_t key = 1; key <= nodes; ++key)
-      step(NodeRegistration{key, 1, 0, {1}, {1}, shape()});
+    for (std::uint64_t n = 1; n <= nodes; ++n) join(0);
   }
   bool place(std::uint64_t owner, const Resources& ask, bool may_move) {
     control::SandboxRequested asked;
@@ -465,6 +464,10 @@ class Plane {
   template <class Other>
   void obey(const Other&) {}
   void obey(const sandbox::Accepted& accepted) { accepted_ = accepted.sandbox; }
+  void obey(const fleet::BuyNode& buy) { join(buy.purchase); }
+  void join(std::uint64_t purchase) {
+    step(NodeRegistration{++keys_, 1, purchase, {1}, {1}, shape()});
+  }
   void obey(const control::ToNode& to) {
     if (!to.envelope.message) return;
     if (const auto* start = std::get_if<StartOrder>(&*to.envelope.message)) {
@@ -481,7 +484,7 @@ class Plane {
 
   control::Control control_;
   Time now_;
-  std::uint64_t asks_ = 0;
+  std::uint64_t asks_ = 0, keys_ = 0;
   SandboxId accepted_;
   std::map<NodeId, std::uint64_t> sent_;
   std::vector<Live> live_;
