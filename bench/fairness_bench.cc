@@ -1,11 +1,12 @@
 // Fairness and isolation, each policy beside its baselines in one run:
 //
-//   fairness_bench [--seeds N] [--svg FILE]
+//   fairness_bench [--seeds N] [--from FIRST] [--svg FILE] [--only-nodes true]
 //
 // 1. callers of one function: one floods, what do its neighbours notice? (fifo, drr)
 // 2. what a call costs in the queue by the number of callers
 // 3. tenants that ask for sandboxes: one floods (scenarios/fast/fair_tenants.yaml under each order)
-// 4. nodes used where tenants own them, beside the least that could do
+// 4. nodes used where tenants own them, beside the least that could do; the same once the fleet has
+//    emptied the nodes that it can do without
 // 5. gateways by tenant: how many lose theirs when one tenant brings his down (all, shuffle)
 #include <fmt/format.h>
 
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "bench/spread.h"
+#include "model/control/control.h"
 #include "model/functions/functions.h"
 #include "model/gateway/shards.h"
 #include "model/scheduler/scheduler.h"
@@ -252,7 +254,7 @@ sim::Result world(const std::string& file, const std::vector<sim::Override>& cha
   return sim::run_world(setup, options);
 }
 
-std::uint64_t flooded_tenants(const std::string& file, std::uint64_t seeds) {
+std::uint64_t flooded_tenants(const std::string& file, std::uint64_t from, std::uint64_t seeds) {
   fmt::print(
       "\n## One tenant floods a fleet\n\n{}: 20 nodes of 16 cores, nine tenants that ask for 60 % of"
       " their 32 cores each, a tenth that asks for 100 times its 32 cores for the first 2 of"
@@ -264,17 +266,20 @@ std::uint64_t flooded_tenants(const std::string& file, std::uint64_t seeds) {
     const char* order;
     const char* guarantee;
     bool separate;
+    bool keeps = true;  // control.keep_first_node
   };
   std::uint64_t steps = 0;
   for (const Case& one : {Case{"first_come", "32", false}, Case{"quotas", "32", false},
                           Case{"fair", "0", false}, Case{"fair", "32", false},
                           Case{"first_come", "32", true}, Case{"quotas", "32", true},
-                          Case{"fair", "0", true}, Case{"fair", "32", true}}) {
+                          Case{"fair", "0", true}, Case{"fair", "32", true, false},
+                          Case{"fair", "32", true}}) {
     Tenants seen;
-    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
       std::vector<sim::Override> changes = {
           {"control.tenant_order", one.order},
           {"control.separate_tenants", one.separate ? "true" : "false"},
+          {"control.keep_first_node", one.keeps ? "true" : "false"},
           {"tenant_default.guarantee.cpu", one.guarantee}};
       const sim::Result with = world(file, changes, seed);
       changes.push_back({"workload.1.per_second", "0.000001"});
@@ -287,7 +292,8 @@ std::uint64_t flooded_tenants(const std::string& file, std::uint64_t seeds) {
       seen.broken += with.broken.size() + alone.broken.size();
     }
     steps += seen.steps;
-    fmt::print("| {} | {} | {} | {} | {} | {} | {} |{}\n", one.order,
+    fmt::print("| {}{} | {} | {} | {} | {} | {} | {} |{}\n", one.order,
+               one.keeps ? "" : ", no first node kept",
                one.guarantee[0] == '0' ? "none" : "32 cores", one.separate ? "owned" : "shared",
                seen.wait.text(2), seen.total.text(1), seen.ratio.text(3), seen.cores.text(1),
                seen.broken == 0 ? "" : fmt::format(" INVARIANTS BROKEN: {}", seen.broken));
@@ -297,18 +303,42 @@ std::uint64_t flooded_tenants(const std::string& file, std::uint64_t seeds) {
 
 // ---- 4: what separation costs in nodes
 
+NodeShape shape() {
+  NodeShape s;
+  s.cpu_millicores = 64'000;
+  s.memory_bytes = 256LL << 30;
+  s.disk_bytes = 1LL << 40;
+  s.start_slots = s.sandboxes_max = 1024;
+  return s;
+}
+
+struct Live {
+  SandboxId sandbox;
+  std::uint64_t owner;
+  NodeId node;
+  Resources ask;
+};
+
+// The least nodes that could hold what lives: for each owner by volume, in whole nodes.
+double least_nodes(const std::vector<Live>& live) {
+  std::map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> sums;
+  for (const Live& one : live) {
+    sums[one.owner].first += one.ask.cpu_millicores;
+    sums[one.owner].second += one.ask.memory_bytes;
+  }
+  double all = 0;
+  for (const auto& [owner, sum] : sums) {
+    all += std::ceil(std::max(double(sum.first) / double(shape().cpu_millicores),
+                              double(sum.second) / double(shape().memory_bytes)));
+  }
+  return all;
+}
+
+// The scheduler by itself.
 class Owned {
  public:
   Owned(scheduler::Policy policy, std::uint64_t nodes) : machine_(config(policy)) {
     for (std::uint64_t n = 1; n <= nodes; ++n) step(scheduler::NodeAdded{{n}, shape(), {1}, {1}, {}});
-  }
-  static NodeShape shape() {
-    NodeShape s;
-    s.cpu_millicores = 64'000;
-    s.memory_bytes = 256LL << 30;
-    s.disk_bytes = 1LL << 40;
-    s.start_slots = s.sandboxes_max = 1024;
-    return s;
   }
   bool place(std::uint64_t owner, const Resources& ask) {
     scheduler::PlaceAsked asked;
@@ -338,29 +368,9 @@ class Owned {
   }
   std::size_t live() const { return live_.size(); }
   double nodes() const { return static_cast<double>(on_node_.size()); }
-  // The least nodes that could hold what lives: for each owner by volume, in whole nodes.
-  double bound() const {
-    std::map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> sums;
-    for (const Live& one : live_) {
-      sums[one.owner].first += one.ask.cpu_millicores;
-      sums[one.owner].second += one.ask.memory_bytes;
-    }
-    double all = 0;
-    for (const auto& [owner, sum] : sums) {
-      const NodeShape s = shape();
-      all += std::ceil(std::max(double(sum.first) / double(s.cpu_millicores),
-                                double(sum.second) / double(s.memory_bytes)));
-    }
-    return all;
-  }
+  double bound() const { return least_nodes(live_); }
 
  private:
-  struct Live {
-    SandboxId sandbox;
-    std::uint64_t owner;
-    NodeId node;
-    Resources ask;
-  };
   static scheduler::Config config(scheduler::Policy policy) {
     scheduler::Config out;
     out.placing = {policy, true};
@@ -378,6 +388,108 @@ class Owned {
   std::map<std::uint64_t, std::uint32_t> on_node_;
 };
 
+// The whole control plane on an elastic pool whose nodes obey at once. Time stands still until
+// look(), which is when the fleet asks itself which nodes it can do without.
+class Plane {
+ public:
+  Plane(fleet::Policy policy, std::uint64_t tenants, std::uint64_t nodes)
+      : control_(config(policy)) {
+    fleet::PoolAdded pool{{1}, {}};
+    pool.policy.shape = shape();
+    pool.policy.zones = {{1}};
+    pool.policy.elastic = true;
+    pool.policy.nodes_max = static_cast<std::uint32_t>(nodes);
+    pool.policy.price_micros = 1'000'000;
+    step(pool);
+    for (std::uint64_t id = 1; id <= tenants; ++id) {
+      tenancy::TenantAdded tenant;
+      tenant.tenant = {id};
+      step(tenant);
+    }
+    for (std::uint64_t n = 1; n <= nodes; ++n) join(0);
+  }
+  bool place(std::uint64_t owner, const Resources& ask, bool may_move) {
+    control::SandboxRequested asked;
+    asked.reply_to = ++asks_;
+    asked.tenant = {owner};
+    asked.resources = ask;
+    asked.restart = may_move;
+    step(asked);
+    live_.push_back({accepted_, owner, {}, ask});
+    return control_.sandboxes().find(accepted_)->phase == sandbox::Phase::running;
+  }
+  std::uint64_t release(std::size_t at) {
+    const Live gone = live_[at];
+    live_[at] = live_.back();
+    live_.pop_back();
+    step(sandbox::TerminateRequested{gone.sandbox, {}});
+    return gone.owner;
+  }
+  // Ten seconds later; how many sandboxes were moved.
+  std::uint64_t look() {
+    const std::uint64_t before = control_.sandboxes_moved();
+    now_ = now_ + seconds(10);
+    step(Woken{});
+    return control_.sandboxes_moved() - before;
+  }
+  std::size_t live() const { return live_.size(); }
+  double bound() const { return least_nodes(live_); }
+  double nodes() const {
+    double busy = 0;
+    control_.fleet().state().nodes.for_each(
+        [&](NodeId, const fleet::Node& node) { busy += node.busy; });
+    return busy;
+  }
+  bool all_run() const {
+    return std::ranges::all_of(live_, [&](const Live& one) {
+      const sandbox::Record* record = control_.sandboxes().find(one.sandbox);
+      return record != nullptr && record->phase == sandbox::Phase::running;
+    });
+  }
+
+ private:
+  static control::Config config(fleet::Policy policy) {
+    control::Config out;
+    out.fleet.rules = fleet::rules_of(policy);
+    out.fleet.heartbeat_timeout = seconds(1'000'000);  // heartbeats would say nothing here
+    out.tenancy.owner_linger = {};
+    return out;
+  }
+  template <class Event>
+  void step(const Event& event) {
+    control::Control::Effects effects;
+    control_.step(now_, event, effects);
+    for (const auto& effect : effects) std::visit([&](const auto& one) { obey(one); }, effect);
+  }
+  template <class Other>
+  void obey(const Other&) {}
+  void obey(const sandbox::Accepted& accepted) { accepted_ = accepted.sandbox; }
+  void obey(const fleet::BuyNode& buy) { join(buy.purchase); }
+  void join(std::uint64_t purchase) {
+    step(NodeRegistration{++keys_, 1, purchase, {1}, {1}, shape()});
+  }
+  void obey(const control::ToNode& to) {
+    if (!to.envelope.message) return;
+    if (const auto* start = std::get_if<StartOrder>(&*to.envelope.message)) {
+      report(to.node, StartedReport{start->sandbox, {}});
+    } else if (const auto* stop = std::get_if<StopOrder>(&*to.envelope.message)) {
+      report(to.node, EndedReport{stop->sandbox, EndReason::terminated, {}});
+    } else if (std::holds_alternative<ScrubOrder>(*to.envelope.message)) {
+      report(to.node, ScrubbedReport{});
+    }
+  }
+  void report(NodeId node, const NodeReport& one) {
+    step(control::FromNode{node, {1, ++sent_[node], 1'000'000'000, one}});
+  }
+
+  control::Control control_;
+  Time now_;
+  std::uint64_t asks_ = 0, keys_ = 0;
+  SandboxId accepted_;
+  std::map<NodeId, std::uint64_t> sent_;
+  std::vector<Live> live_;
+};
+
 Resources some_ask(Random& random) {
   static constexpr std::int64_t kCores[] = {1, 1, 1, 2, 2, 4, 4, 8, 8, 16};
   static constexpr std::int64_t kGibPerCore[] = {2, 4, 4, 4, 6};
@@ -388,7 +500,74 @@ Resources some_ask(Random& random) {
   return r;
 }
 
-void nodes_used(std::uint64_t seeds) {
+std::vector<std::pair<std::uint64_t, Resources>> some_asks(Random& random) {
+  std::vector<std::pair<std::uint64_t, Resources>> asks;
+  for (std::uint64_t tenant = 1; tenant <= 30; ++tenant) {
+    const double draw = double(random.below(1'000'000)) / 1e6;
+    double left = 64'000 * 2 * std::pow(30, draw);
+    while (left > 0) {
+      asks.emplace_back(tenant, some_ask(random));
+      left -= double(asks.back().second.cpu_millicores);
+    }
+  }
+  for (std::size_t i = asks.size(); i > 1; --i) std::swap(asks[i - 1], asks[random.below(i)]);
+  return asks;
+}
+
+// The same churn on the whole control plane, after which the fleet looks every ten seconds for
+// nodes that it can do without, until it finds none for a while.
+void nodes_emptied(std::uint64_t from, std::uint64_t seeds) {
+  fmt::print(
+      "\nThe same after churn on the whole control plane, where the fleet may then empty nodes: their"
+      " sandboxes move to other nodes of their tenant where a fork of the scheduler says that all"
+      " fit. It looks every 10 s for up to an hour, at most 5 nodes or 100 sandboxes at once, and"
+      " nothing comes or goes meanwhile; of the sandboxes so many may be moved (`restart`).\n\n"
+      "| fleet.policy | may move, % | after churn: nodes / bound | once emptied | moved, % of the"
+      " sandboxes | minutes until the last move |\n|---|---|---|---|---|---|\n");
+  struct Case {
+    fleet::Policy policy;
+    const char* name;
+    std::uint64_t may_move;  // %
+  };
+  for (const Case& one :
+       {Case{fleet::Policy::newsvendor, "newsvendor (ours)", 100},
+        Case{fleet::Policy::newsvendor, "newsvendor (ours)", 90},
+        Case{fleet::Policy::newsvendor, "newsvendor (ours)", 50},
+        Case{fleet::Policy::karpenter, "karpenter", 100},
+        Case{fleet::Policy::cluster_autoscaler, "cluster_autoscaler", 100}}) {
+    Spread churned, emptied, moved, minutes;
+    bool all_run = true;
+    for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
+      Random random = Random{seed, 0}.stream(4);
+      const auto asks = some_asks(random);
+      Plane plane(one.policy, 30, 1000);
+      Random luck = Random{seed, 0}.stream(5);
+      const auto may_move = [&] { return luck.below(100) < one.may_move; };
+      for (const auto& [tenant, ask] : asks) plane.place(tenant, ask, may_move());
+      for (std::size_t i = 0; i < 2 * asks.size(); ++i) {
+        const std::uint64_t tenant = plane.release(random.below(plane.live()));
+        plane.place(tenant, some_ask(random), may_move());
+      }
+      churned.add(plane.nodes() / plane.bound());
+      std::uint64_t moves = 0;
+      double last = 0;
+      for (int looks = 1; looks <= 360; ++looks) {
+        const std::uint64_t more = plane.look();
+        moves += more;
+        if (more != 0) last = looks / 6.0;
+      }
+      emptied.add(plane.nodes() / plane.bound());
+      moved.add(100 * double(moves) / double(plane.live()));
+      minutes.add(last);
+      all_run = all_run && plane.all_run();
+    }
+    fmt::print("| {} | {} | {} | {} | {} | {} |{}\n", one.name, one.may_move, churned.text(3),
+               emptied.text(3), moved.text(1), minutes.text(1),
+               all_run ? "" : " NOT ALL RUN");
+  }
+}
+
+void nodes_used(std::uint64_t from, std::uint64_t seeds) {
   fmt::print(
       "\n## Nodes used where each tenant has its own\n\nThirty tenants on nodes of 64 cores and 256"
       " GiB, asks of 1 to 16 cores with 2 to 6 GiB a core, in random order; each tenant asks for 2 to"
@@ -402,18 +581,9 @@ void nodes_used(std::uint64_t seeds) {
         std::pair{Policy::power_of_two, "power_of_two"},
         std::pair{Policy::least_allocated, "least_allocated"}}) {
     Spread filled, churned, shared, tax;
-    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
       Random random = Random{seed, 0}.stream(4);
-      std::vector<std::pair<std::uint64_t, Resources>> asks;
-      for (std::uint64_t tenant = 1; tenant <= 30; ++tenant) {
-        const double draw = double(random.below(1'000'000)) / 1e6;
-        double left = 64'000 * 2 * std::pow(30, draw);
-        while (left > 0) {
-          asks.emplace_back(tenant, some_ask(random));
-          left -= double(asks.back().second.cpu_millicores);
-        }
-      }
-      for (std::size_t i = asks.size(); i > 1; --i) std::swap(asks[i - 1], asks[random.below(i)]);
+      const auto asks = some_asks(random);
       Owned owned(policy, 2500), together(policy, 2500);
       for (const auto& [tenant, ask] : asks) {
         owned.place(tenant, ask);
@@ -515,29 +685,39 @@ void draw(const std::string& file, const std::vector<Curve>& curves) {
 
 int main(int argc, char** argv) {
   using namespace chalk::bench;
-  std::uint64_t seeds = 5;
+  std::uint64_t seeds = 5, from = 1;
+  bool only_nodes = false;  // the parts 3 and 4, of tenants that own nodes
   std::string svg, scenario = "scenarios/fast/fair_tenants.yaml";
   for (int i = 1; i < argc; i += 2) {
     const std::string key = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : "";
     if (key == "--seeds") {
       seeds = std::max<std::uint64_t>(1, std::strtoull(value, nullptr, 10));
+    } else if (key == "--from") {
+      from = std::max<std::uint64_t>(1, std::strtoull(value, nullptr, 10));
+    } else if (key == "--only-nodes") {
+      only_nodes = std::string(value) == "true";
     } else if (key == "--svg") {
       svg = value;
     } else if (key == "--scenario") {
       scenario = value;
     } else {
-      fmt::print(stderr, "found {}, expected --seeds, --svg, --scenario\n", key);
+      fmt::print(stderr, "found {}, expected --seeds, --from, --svg, --only-nodes, --scenario\n", key);
       return 1;
     }
   }
-  const auto curves = flooded_callers(seeds);
-  cost_of_a_call(seeds);
-  const std::uint64_t steps = flooded_tenants(scenario, seeds);
+  std::vector<Curve> curves;
+  if (!only_nodes) {
+    curves = flooded_callers(seeds);
+    cost_of_a_call(seeds);
+  }
+  const std::uint64_t steps = flooded_tenants(scenario, from, seeds);
   fmt::print(
       "\nThe checkers watched all of these runs; those with owned nodes were {} steps of machines,"
       " and in none did two tenants meet on a node.\n", steps);
-  nodes_used(seeds);
+  nodes_used(from, seeds);
+  nodes_emptied(from, seeds);
+  if (only_nodes) return 0;
   shards(seeds);
   if (!svg.empty()) draw(svg, curves);
 }

@@ -445,8 +445,10 @@ scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key
 
 void Control::handle(const tenancy::TryPlace& attempt) {
   const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
-  if (record.gang) return place_gang(attempt.sandbox, record, attempt.owner_key);
-  drive(scheduler_, scheduler_scratch_, place_asked(attempt.sandbox, attempt.owner_key));
+  if (record.gang) return place_gang(record, attempt);
+  scheduler::PlaceAsked asked = place_asked(attempt.sandbox, attempt.owner_key);
+  asked.own_only = attempt.own_only;
+  drive(scheduler_, scheduler_scratch_, asked);
 }
 
 void Control::handle(const tenancy::RefuseSandbox& refused) {
@@ -498,7 +500,8 @@ void Control::handle(const fleet::NodeJoined& joined) {
                              joined.registration.zone, owner,
                              reserved(joined.registration.pool)});
   drive(tenancy_, tenancy_scratch_,
-        tenancy::NodeJoined{joined.node, joined.registration.shape, owner});
+        tenancy::NodeJoined{joined.node, joined.registration.shape, owner,
+                            reserved(joined.registration.pool)});
   drive(distribution_, distribution_scratch_,
         images::PeerJoined{joined.node, joined.registration.zone});
   drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});

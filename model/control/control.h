@@ -318,7 +318,7 @@ class Control {
   const GroupSpec* group(GroupId) const;
   scheduler::PlaceAsked place_asked(SandboxId, TenantId owner_key) const;
   // gangs.cc
-  void place_gang(SandboxId speaker, const sandbox::Record&, TenantId owner_key);
+  void place_gang(const sandbox::Record& speaker, const tenancy::TryPlace&);
   bool refuse_gang(const scheduler::NotPlaced&);
   std::int64_t most_members(const sandbox::Record&, const Resources& least) const;
   // preemption.cc

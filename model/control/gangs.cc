@@ -23,12 +23,13 @@ std::int64_t starts_on(const NodeShape& shape, const Resources& ask) {
   return most;
 }
 
-void Control::place_gang(SandboxId speaker, const sandbox::Record& record, TenantId owner_key) {
+void Control::place_gang(const sandbox::Record& record, const tenancy::TryPlace& attempt) {
   scheduler::GangAsked asked;
-  asked.members.push_back(place_asked(speaker, owner_key));
+  asked.members.push_back(place_asked(attempt.sandbox, attempt.owner_key));
   for (const SandboxId member : tenancy_.gathering(record.tenant, record.gang)->members) {
-    if (member != speaker) asked.members.push_back(place_asked(member, owner_key));
+    if (member != attempt.sandbox) asked.members.push_back(place_asked(member, attempt.owner_key));
   }
+  for (scheduler::PlaceAsked& member : asked.members) member.own_only = attempt.own_only;
   drive(scheduler_, scheduler_scratch_, asked);
 }
 

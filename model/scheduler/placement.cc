@@ -125,7 +125,7 @@ void for_each_bucket(const State& state, const PlaceAsked& asked, Visit&& visit)
     }
   };
   of(asked.owner);
-  if (asked.owner) of({});
+  if (asked.owner && !asked.own_only) of({});
 }
 
 // Takes nodes out of the index for its lifetime, as if they were cordoned.
@@ -191,7 +191,7 @@ Pick choose(const Config& config, State& state, const PlaceAsked& asked) {
 std::uint32_t choose_node(const Config& config, const State& state, const PlaceAsked& asked) {
   Choice choice(config, state, asked);
   const std::uint32_t owned = choice.among(asked.owner);
-  return owned != kNone || !asked.owner ? owned : choice.among({});
+  return owned != kNone || !asked.owner || asked.own_only ? owned : choice.among({});
 }
 
 std::uint32_t choose_gpus(const State& state, std::uint32_t slot, const Resources& ask) {

@@ -76,7 +76,8 @@ struct PlaceAsked {
   // Where starts of it failed: a node that fails them would else be chosen again and again, as it
   // stays the best. Used all the same where it fits nowhere else.
   std::array<NodeId, 2> avoid = {};
-  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group, avoid)
+  bool own_only = false;  // on nodes of the owner: it claims none
+  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group, avoid, own_only)
 };
 struct StartFinished {
   SandboxId sandbox;

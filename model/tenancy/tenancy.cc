@@ -57,6 +57,8 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
     tenant.shares = added.shares;
     join_family(added.tenant, tenant, added.parent);
   }
+  keep(tenant, tenant.guarantee != Amounts{} && !tenant.shares && !added.dedicated_pool &&
+                   tenant.children == 0);
   set_share(tenant);
   set_borrows(tenant);
   relist(added.tenant);
@@ -74,7 +76,10 @@ void Tenancy::join_family(TenantId id, Tenant& tenant, TenantId parent) {
   }
   if (tenant.parent) --state_.tenants.at(tenant.parent).children;
   tenant.parent = parent;
-  if (parent) ++state_.tenants.at(parent).children;
+  if (!parent) return;
+  Tenant& family = state_.tenants.at(parent);
+  ++family.children;
+  keep(family, false);  // it runs nothing itself
 }
 
 void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
@@ -99,7 +104,7 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
       !tenant.waiting.empty() && tenant.waiting.begin()->first.priority >= asked.priority;
   if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
-  effects.push_back(TryPlace{asked.sandbox, owner_key(asked.tenant)});
+  effects.push_back(attempt(now, asked.sandbox, held));
 }
 
 // Its own quota and those of its families.
@@ -141,7 +146,7 @@ void Tenancy::count_in_use(const Held& held, int sign) {
   }
 }
 
-void Tenancy::on(Time, const SandboxPlaced& placed, Effects& effects) {
+void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   Held* held = state_.held.find(placed.sandbox);
   if (held == nullptr || held->phase == Phase::placed) return;
   if (held->gang) leave_gathering(placed.sandbox, *held);
@@ -150,12 +155,17 @@ void Tenancy::on(Time, const SandboxPlaced& placed, Effects& effects) {
   held->phase = Phase::placed;
   held->node = placed.node;
   count_placed(*held, +1);
+  state_.tenants.at(held->tenant).last_placed = now;
   Node* node = state_.nodes.find(placed.node);
   if (node == nullptr) return;
   const TenantId owner = owner_key(held->tenant);
   CHALK_INVARIANT(node->phase != NodePhase::scrubbing);
   CHALK_INVARIANT(node->phase == NodePhase::free ? node->sandboxes == 0 : node->owner == owner);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, placed.node});
+  if (node->phase == NodePhase::free) {
+    if (node->common) --state_.keeping.free;
+    count_node(owner, +1);
+  }
   node->phase = NodePhase::owned;
   node->owner = owner;
   node->deadline = kNever;
@@ -163,22 +173,23 @@ void Tenancy::on(Time, const SandboxPlaced& placed, Effects& effects) {
   static_cast<void>(effects);
 }
 
-// No room. Somebody else's emptied node is worth more scrubbed than kept warm for its owner.
+// No room. Somebody else's emptied node is worth more scrubbed than kept warm for its owner, but
+// not to one that may claim none.
 void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   Held* held = state_.held.find(not_placed.sandbox);
   if (held == nullptr || held->phase != Phase::trying) return;
-  const TenantId owner = owner_key(held->tenant);
+  const auto [sandbox, owner, own_only] = attempt(now, not_placed.sandbox, *held);
   if (state_.round.open) {
     ++state_.round.failures;
     if (!held->gang) {  // that there is no room for all of a gang says nothing of one
       state_.round.failed.push_back(
-          {owner, held->pool, held->resources, held->tenant, held->priority});
+          {owner, held->pool, held->resources, held->tenant, held->priority, own_only});
     }
     set_aside(held->tenant);
   }
-  wait(not_placed.sandbox, *held);
-  if (now - held->since >= config_.bypass_max)
-    state_.aged.try_emplace(held->pool, not_placed.sandbox);
+  wait(sandbox, *held);
+  if (now - held->since >= config_.bypass_max) state_.aged.try_emplace(held->pool, sandbox);
+  if (own_only) return;
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
@@ -230,8 +241,10 @@ void Tenancy::on(Time, const NodeJoined& joined, Effects&) {
   node.shape = joined.shape;
   node.dedicated = static_cast<bool>(joined.owner);
   node.owner = joined.owner;
+  node.common = !node.dedicated && !joined.reserved;
   node.phase = node.dedicated ? NodePhase::owned : NodePhase::free;
   state_.nodes.put(joined.node, node);
+  count_common(node, +1);
   state_.capacity.add(
       {joined.shape.cpu_millicores, joined.shape.memory_bytes, joined.shape.gpus * 1000LL,
        joined.shape.sandboxes_max},
@@ -245,6 +258,9 @@ void Tenancy::on(Time, const NodeGone& gone, Effects&) {
       {node->shape.cpu_millicores, node->shape.memory_bytes, node->shape.gpus * 1000LL,
        node->shape.sandboxes_max},
       -1);
+  count_common(*node, -1);
+  const bool has_owner = node->phase == NodePhase::owned || node->phase == NodePhase::lingering;
+  if (has_owner && !node->dedicated) count_node(node->owner, -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});
   state_.nodes.erase(gone.node);
 }
@@ -262,6 +278,7 @@ void Tenancy::leave_node(Time now, NodeId id, Effects& effects) {
 }
 
 void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
+  if (node.phase != NodePhase::scrubbing) count_node(node.owner, -1);
   node.phase = NodePhase::scrubbing;
   node.deadline = now + config_.scrub_timeout;
   state_.timers.arm(node.deadline, id);
@@ -273,6 +290,7 @@ void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
   Node* node = state_.nodes.find(scrubbed.node);
   if (node == nullptr || node->phase != NodePhase::scrubbing) return;  // repeated
   node->phase = NodePhase::free;
+  if (node->common) ++state_.keeping.free;
   node->owner = {};
   node->deadline = kNever;
   effects.push_back(SetOwner{scrubbed.node, {}, true});

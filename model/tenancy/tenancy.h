@@ -15,6 +15,8 @@
 //    idle guarantee is lent to whoever asks. When its owner asks and finds no room it is reclaimed
 //    from what comes next: nothing that runs is stopped, but while a tenant waits for what is
 //    within its own guarantee nobody gets more beyond one.
+//    A node is lent as a whole and comes back when all that runs there has ended. So where tenants
+//    own nodes a first one is kept for each guarantee (Config::keep_first_node, keeping.cc).
 //  - first_come: in the order of asking. quotas: the same, and nobody gets more than its guarantee.
 // Within a tenant by priority, then first come, first served; a priority says nothing to other
 // tenants, whose order it does not touch. A round stops after `tries_per_event` failures; what
@@ -57,8 +59,9 @@ struct Config {
   bool separate_tenants = true;           // false: everybody shares, no scrubs
   Duration bypass_max = seconds(300);     // what has waited so long is no longer passed by
   Order order = Order::fair;
+  bool keep_first_node = true;  // fair, separate tenants: for each that has a guarantee and no node
   CHALK_FIELDS(Config, tenants_max, pending_max, pending_per_tenant_max, tries_per_event,
-               scrub_timeout, owner_linger, separate_tenants, bypass_max, order)
+               scrub_timeout, owner_linger, separate_tenants, bypass_max, order, keep_first_node)
 };
 
 struct Amounts {  // in use, or a limit; as a limit 0 means none
@@ -128,7 +131,8 @@ struct NodeJoined {
   NodeId node;
   NodeShape shape;
   TenantId owner;  // of a dedicated pool; 0: free
-  CHALK_FIELDS(NodeJoined, node, shape, owner)
+  bool reserved = false;  // only asks that name its pool may use it
+  CHALK_FIELDS(NodeJoined, node, shape, owner, reserved)
 };
 struct NodeGone {
   NodeId node;
@@ -154,7 +158,8 @@ using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, 
 struct TryPlace {
   SandboxId sandbox;
   TenantId owner_key;
-  CHALK_FIELDS(TryPlace, sandbox, owner_key)
+  bool own_only = false;  // on nodes that the owner has: those that are free are kept for others
+  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only)
 };
 enum class Rule : std::uint8_t {
   unknown_tenant,
@@ -246,18 +251,23 @@ struct Tenant {
   bool reclaims = false;  // its head waits and is within its own guarantee
   PoolId reclaims_in;
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
+  bool keeps = false;       // a first node is kept for it
+  std::uint32_t nodes = 0;  // that it owns, but for dedicated ones
+  Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority)
+               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority, keeps, nodes,
+               last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
   NodePhase phase = NodePhase::free;
   TenantId owner;
   bool dedicated = false;
+  bool common = false;  // any tenant may claim it when it is free
   std::uint32_t sandboxes = 0;
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
-  CHALK_FIELDS(Node, phase, owner, dedicated, sandboxes, deadline, shape)
+  CHALK_FIELDS(Node, phase, owner, dedicated, common, sandboxes, deadline, shape)
 };
 // No room for this in the present round, so none for as much or more; nor did it find others that
 // would make way, and of its tenant's nothing that is as important or less finds any.
@@ -267,7 +277,8 @@ struct Failure {
   Resources resources;
   TenantId tenant;
   Priority priority = 0;
-  CHALK_FIELDS(Failure, owner, pool, resources, tenant, priority)
+  bool own_only = false;  // says nothing of what may claim a node
+  CHALK_FIELDS(Failure, owner, pool, resources, tenant, priority, own_only)
 };
 struct Aside {
   std::uint64_t round = 0;
@@ -279,6 +290,14 @@ struct Round {
   std::uint32_t failures = 0;
   std::vector<Failure> failed;
   CHALK_FIELDS(Round, open, failures, failed)
+};
+struct Keeping {  // keeping.cc
+  std::uint32_t nodes = 0;    // common ones
+  std::uint32_t free = 0;     // of them
+  std::uint32_t shared = 0;   // nodes of kSharedOwner
+  std::uint32_t tenants = 0;  // for which a first node is kept
+  std::uint32_t without = 0;  // of them, that own none
+  CHALK_FIELDS(Keeping, nodes, free, shared, tenants, without)
 };
 struct State {
   std::map<TenantId, Tenant> tenants;
@@ -296,10 +315,11 @@ struct State {
   std::uint64_t rounds = 0;
   std::uint32_t borrowers = 0;                // tenants with `borrows`
   std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
+  Keeping keeping;
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimed, aside, timers, wake)
+               next_ticket, round, rounds, borrowers, reclaimed, aside, keeping, timers, wake)
 };
 
 class Tenancy {
@@ -364,9 +384,16 @@ class Tenancy {
   void set_aside(TenantId);
   bool bring_back(bool all);
   void set_reclaim(Tenant&);
-  bool fails_too(TenantId owner, const Held&) const;
+  bool fails_too(const TryPlace&, const Held&) const;
   bool must_not_pass(SandboxId, const Held&) const;
   void settle_aged(SandboxId, const Held&);
+  // keeping.cc
+  TryPlace attempt(Time, SandboxId, const Held&) const;
+  bool may_claim(Time, const Held&) const;
+  void keep(Tenant&, bool keeps);
+  void count_node(TenantId owner, int sign);
+  void count_keeping(const Tenant&, int sign);
+  void count_common(const Node&, int sign);
 
   Config config_;
   State state_;

@@ -44,7 +44,7 @@ void Tenancy::on(Time, const CapacityFreed&, Effects&) {
 
 // Tries the head of the next tenant in the line; closes the round when all have been tried or too
 // many have failed.
-void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
+void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
   const Round& round = state_.round;
   while (round.open && round.failures < config_.tries_per_event) {
     const TenantId next = next_in_line();
@@ -55,26 +55,27 @@ void Tenancy::on(Time, const NextAttempt&, Effects& effects) {
     }
     const SandboxId head = state_.tenants.at(next).waiting.begin()->second;
     Held& held = state_.held.at(head);
-    if (fails_too(owner_key(held.tenant), held) || must_not_pass(head, held)) {
+    const TryPlace attempted = attempt(now, head, held);
+    if (fails_too(attempted, held) || must_not_pass(head, held)) {
       set_aside(next);
       continue;
     }
     // The same tenant may have more to place: it is met again where its new share stands.
     stop_waiting(head, held);
     held.phase = Phase::trying;
-    effects.push_back(TryPlace{head, owner_key(held.tenant)});
+    effects.push_back(attempted);
     return;
   }
   state_.round = Round{};
 }
 
-bool Tenancy::fails_too(TenantId owner, const Held& held) const {
+bool Tenancy::fails_too(const TryPlace& attempted, const Held& held) const {
   for (const Failure& failure : state_.round.failed) {
     const bool finds_no_victims =
         held.priority == 0 ||
         (failure.tenant == held.tenant && failure.priority >= held.priority);
-    if (failure.owner == owner && failure.pool == held.pool && finds_no_victims &&
-        covers(held.resources, failure.resources)) {
+    if (failure.owner == attempted.owner_key && failure.pool == held.pool && finds_no_victims &&
+        (!failure.own_only || attempted.own_only) && covers(held.resources, failure.resources)) {
       return true;
     }
   }

@@ -88,6 +88,7 @@ class Parser {
                  {"fair", "first_come", "quotas"}));
     setup_.keep_alive_bytes = r.bytes("keep_alive_memory", setup_.keep_alive_bytes);
     setup_.separate_tenants = r.flag("separate_tenants", true);
+    setup_.keep_first_node = r.flag("keep_first_node", true);
     setup_.placement = static_cast<scheduler::Policy>(
         r.choice("placement", static_cast<std::size_t>(setup_.placement),
                  {"best_fit", "least_allocated", "first_fit", "power_of_two", "fgd",

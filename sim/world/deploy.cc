@@ -50,6 +50,7 @@ control::Config control_config(const Setup& setup) {
   config.tenancy.separate_tenants = setup.separate_tenants;
   config.tenancy.order = static_cast<tenancy::Order>(setup.tenant_order);
   config.tenancy.owner_linger = setup.owner_linger;
+  config.tenancy.keep_first_node = setup.keep_first_node;
   config.tenancy.scrub_timeout = setup.scrub * 10 + seconds(60);
   return config;
 }

@@ -183,6 +183,7 @@ struct Setup {
   scheduler::Policy placement = scheduler::Policy::best_fit;
   bool spread_zones = true;
   bool defragmentation = false;  // what may move makes room for what finds it only in pieces
+  bool keep_first_node = true;  // for each guarantee, where tenants own nodes
   bool preemption = true;  // what finds no room may have that of its tenant's less important ones
   images::Spreading distribution = images::Spreading::registry;
   std::uint32_t fan_out = 2;             // pulls of peers that one node serves at once

@@ -191,6 +191,23 @@ TEST(Scheduler, GoesElsewhereThanWhereItsStartsFailedWhileItFitsThere) {
   EXPECT_EQ(desk.place(one(6)), 2u);
 }
 
+TEST(Scheduler, ClaimsNoNodeForWhoAsksOnlyForItsOwn) {
+  for (const Policy policy : {Policy::best_fit, Policy::first_fit}) {
+    Config config;
+    config.placing = {policy, true};
+    Desk desk(config);
+    desk.add(1, cores(1), 1, 7);
+    desk.add(2, cores(8));
+    PlaceAsked asked = one(1);
+    asked.own_only = true;
+    EXPECT_EQ(desk.place(asked), 1u);
+    asked.sandbox = {2};
+    EXPECT_EQ(desk.refused(asked), (NotPlaced{{2}, Shortage::cpu, 1000, 0, 1}));
+    asked.own_only = false;
+    EXPECT_EQ(desk.place(asked), 2u);
+  }
+}
+
 TEST(Scheduler, AllOfAGangGoElsewhereThanWhereTheirStartsFailed) {
   Desk desk;
   desk.add(1, cores(2), 1, 7);

@@ -780,6 +780,131 @@ TEST(Tenancy, AFamilyWithoutRoomInItsGuaranteeBorrows) {
   }
 }
 
+// ---- a first node for each guarantee
+
+constexpr Amounts kFour{.cpu_millicores = 4000};
+
+// Tenant 1 has no guarantee, the others have one each; `nodes` are free.
+Tenancy with_guarantees(std::uint64_t tenants, std::uint64_t nodes, Config config = {}) {
+  Tenancy tenancy = with_tenants(1, config);
+  for (std::uint64_t t = 2; t <= tenants; ++t)
+    tell(tenancy, at(0), TenantAdded{{t}, {}, 1, false, {}, {}, kFour});
+  for (std::uint64_t n = 1; n <= nodes; ++n) tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+  return tenancy;
+}
+// How an ask is tried; it finds no room.
+bool may_claim(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant, Time now = at(0),
+               PoolId pool = {}) {
+  const auto attempts =
+      said<TryPlace>(tell(tenancy, now, SandboxAsked{{sandbox}, {tenant}, kOne, pool}));
+  EXPECT_EQ(attempts.size(), 1u);
+  tell(tenancy, now, NotPlaced{{sandbox}});
+  tell(tenancy, now, SandboxCancelled{{sandbox}});
+  return attempts.size() == 1 && !attempts[0].own_only;
+}
+
+TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
+  Tenancy tenancy = with_guarantees(3, 3);
+  EXPECT_TRUE(may_claim(tenancy, 1, 1));
+  place(tenancy, 1, 1, {1});
+  EXPECT_FALSE(may_claim(tenancy, 2, 1)) << "two are free, for two that have none";
+  EXPECT_TRUE(may_claim(tenancy, 3, 2)) << "within its guarantee";
+  place(tenancy, 3, 2, {2});
+  EXPECT_FALSE(may_claim(tenancy, 4, 1));
+  tell(tenancy, at(0), NodeJoined{{4}, kShape, {}});
+  EXPECT_TRUE(may_claim(tenancy, 5, 1)) << "one is free beside the one that is kept";
+  tell(tenancy, at(0), NodeGone{{4}});
+  EXPECT_FALSE(may_claim(tenancy, 6, 1));
+  tell(tenancy, at(0), NodeGone{{2}});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 1, 0, 2, 2})) << "who lost its node has none";
+  tell(tenancy, at(0), SandboxEnded{{1}});
+  tell(tenancy, at(60), Woken{});
+  EXPECT_TRUE(may_claim(tenancy, 7, 1, at(60))) << "a first one is for everybody";
+  tell(tenancy, at(61), NodeScrubbed{{1}});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
+}
+
+TEST(Tenancy, WhoHasGotNothingForLongMayClaimWhatIsKept) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_guarantees(3, 3, config);
+  place(tenancy, 1, 1, {1});
+  EXPECT_FALSE(may_claim(tenancy, 2, 1, at(99)));
+  EXPECT_TRUE(may_claim(tenancy, 3, 1, at(100)));
+  EXPECT_EQ(ask(tenancy, 4, 1, kOne, {}, at(100)), 1u);
+  tell(tenancy, at(100), SandboxPlaced{{4}, {1}, false});
+  EXPECT_FALSE(may_claim(tenancy, 5, 1, at(199)));
+}
+
+TEST(Tenancy, KeepsNoNodeWhereItWouldHelpNobody) {
+  Config off, shared, quotas;
+  off.keep_first_node = false;
+  shared.separate_tenants = false;
+  quotas.order = Order::quotas;
+  for (const Config& config : {off, shared, quotas}) {
+    Tenancy tenancy = with_guarantees(3, 3, config);
+    place(tenancy, 1, 1, {1});
+    EXPECT_TRUE(may_claim(tenancy, 2, 1));
+  }
+  Tenancy many = with_guarantees(5, 3);
+  place(many, 1, 1, {1});
+  EXPECT_TRUE(may_claim(many, 2, 1)) << "four guarantees cannot have a node each";
+  tell(many, at(0), TenantAdded{{5}, {}, 1, false, {}, {}, {}});
+  EXPECT_FALSE(may_claim(many, 3, 1)) << "three can";
+  EXPECT_TRUE(may_claim(many, 4, 1, at(0), {7})) << "more of an elastic pool are bought";
+  tell(many, at(0), TenantAdded{{3}, {}, 1, true, {}, {}, kFour});
+  tell(many, at(0), TenantAdded{{4}, {}, 1, false, {9}, {}, kFour});
+  EXPECT_EQ(many.state().keeping.tenants, 1u) << "who shares, or has a pool of its own, needs none";
+  tell(many, at(0), TenantAdded{{6}, {}, 1, false, {}, {2}, {}});
+  EXPECT_EQ(many.state().keeping.tenants, 0u) << "nor does a family";
+  tell(many, at(0), NodeJoined{{8}, kShape, {}, true});
+  tell(many, at(0), NodeJoined{{9}, kShape, {4}});
+  EXPECT_EQ(many.state().keeping.nodes, 3u) << "which not everybody may claim";
+}
+
+TEST(Tenancy, ThoseThatShareHaveAFirstNodeTogether) {
+  Tenancy tenancy = with_guarantees(3, 3);
+  for (std::uint64_t t = 4; t <= 5; ++t)
+    tell(tenancy, at(0), TenantAdded{{t}, {}, 1, true, {}});
+  place(tenancy, 1, 4, {1});
+  EXPECT_FALSE(may_claim(tenancy, 2, 5)) << "it has room where the other is";
+  tell(tenancy, at(0), NodeGone{{1}});
+  EXPECT_TRUE(may_claim(tenancy, 3, 5));
+}
+
+// It would not get the node.
+TEST(Tenancy, NothingIsScrubbedForWhoMayNotClaim) {
+  Tenancy tenancy = with_guarantees(3, 3);
+  place(tenancy, 1, 1, {1});
+  place(tenancy, 2, 2, {2});
+  tell(tenancy, at(0), SandboxEnded{{2}});
+  EXPECT_EQ(ask(tenancy, 3, 1), 1u);
+  EXPECT_TRUE(said<ScrubNode>(tell(tenancy, at(0), NotPlaced{{3}})).empty());
+  EXPECT_EQ(ask(tenancy, 4, 3), 1u);
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(0), NotPlaced{{4}})),
+            (std::vector<ScrubNode>{{{2}}}));
+}
+
+// In one round: that one could not be placed on nodes of its own says nothing of one that may claim.
+TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
+  Tenancy tenancy = with_guarantees(3, 3);
+  tell(tenancy, at(0), TenantAdded{{4}, {}, 1, true, {}});
+  tell(tenancy, at(0), TenantAdded{{5}, {}, 1, true, {}});
+  place(tenancy, 1, 4, {1});
+  make_wait(tenancy, 2, 4);
+  make_wait(tenancy, 3, 5);
+  tell(tenancy, at(0), CapacityFreed{});
+  const auto first = said<TryPlace>(tell(tenancy, at(0), NextAttempt{}));
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_TRUE(first[0].own_only);
+  tell(tenancy, at(0), NotPlaced{first[0].sandbox});
+  EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(0), NextAttempt{})).empty()) << "nor does the other";
+  tell(tenancy, at(400), CapacityFreed{});  // nothing of either was placed for long
+  const auto later = said<TryPlace>(tell(tenancy, at(400), NextAttempt{}));
+  ASSERT_EQ(later.size(), 1u);
+  EXPECT_FALSE(later[0].own_only);
+}
+
 TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {
   Tenancy tenancy(Config{});
   for (std::uint64_t level = 1; level <= kDepthMax + 1; ++level) {

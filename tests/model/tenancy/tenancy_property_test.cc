@@ -31,6 +31,7 @@ class Inspection {
     expect(state.line == lines_[TenantId{}], "the line of all");
     look_at_gangs();
     look_at_nodes();
+    look_at_keeping();
     for (const auto& [pool, sandbox] : state.aged) {
       const Held* held = state.held.find(sandbox);
       expect(held != nullptr && held->pool == pool && held->phase == Phase::waiting &&
@@ -168,12 +169,29 @@ class Inspection {
       if (used) expect(node.deadline == kNever, "a deadline of a used node", id.value);
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
+      keeping_.nodes += node.common;
+      keeping_.free += node.common && node.phase == NodePhase::free;
+      const bool owned = node.phase == NodePhase::owned || node.phase == NodePhase::lingering;
+      if (owned && !node.dedicated) ++owns_[node.owner];
       const bool ends = node.phase == NodePhase::lingering || node.phase == NodePhase::scrubbing;
       expect(ends == (node.deadline != kNever), "the deadline of node", id.value);
       if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
     });
     expect(state_.capacity == capacity, "the capacity");
     expect(state_.lingering == lingering, "what lingers");
+  }
+
+  void look_at_keeping() {
+    for (const auto& [id, tenant] : state_.tenants) {
+      expect(tenant.nodes == owns_[id], "the nodes", id.value);
+      expect(!tenant.keeps ||
+                 (tenant.guarantee != Amounts{} && !tenant.shares && tenant.children == 0),
+             "keeps a node", id.value);
+      keeping_.tenants += tenant.keeps;
+      keeping_.without += tenant.keeps && tenant.nodes == 0;
+    }
+    keeping_.shared = owns_[kSharedOwner];
+    expect(state_.keeping == keeping_, "what is kept");
   }
 
   std::vector<Aside> asides() const {
@@ -193,6 +211,8 @@ class Inspection {
   std::map<PoolId, std::uint32_t> reclaimed_;
   std::map<GangKey, Gathering> gangs_;
   std::map<NodeId, std::uint32_t> on_node_;
+  std::map<TenantId, std::uint32_t> owns_;
+  Keeping keeping_;
   std::uint64_t waiting_ = 0;
   std::uint32_t borrowers_ = 0;
 };
@@ -233,12 +253,12 @@ struct World {
     if (!fault.empty()) RC_FAIL(fault);
   }
 
-  NodeId node_for(TenantId owner) {
+  NodeId node_for(TenantId owner, bool own_only) {
     for (int tries = 0; tries < 4; ++tries) {
       const auto at = nodes.find(1 + random.below(5));
       if (at == nodes.end()) return {99};  // one that nobody knows any more
       const Node& node = *tenancy.state().nodes.find(at->second);
-      if (node.phase == NodePhase::free) return at->second;
+      if (node.phase == NodePhase::free && !own_only) return at->second;
       if (node.phase != NodePhase::scrubbing && node.owner == owner) return at->second;
     }
     return {99};
@@ -247,6 +267,14 @@ struct World {
     const SandboxAsked& ask = asked.at(attempt.sandbox.value);
     RC_ASSERT(attempt.owner_key == tenancy.owner_key(ask.tenant));
     RC_ASSERT(tenancy.state().held.find(attempt.sandbox)->phase == Phase::trying);
+    if (attempt.own_only) {  // what is free is kept, and not from who has nothing
+      ++seen["own_only"];
+      const Keeping& all = tenancy.state().keeping;
+      const Tenant& asks = tenancy.state().tenants.at(ask.tenant);
+      RC_ASSERT(config.keep_first_node && config.separate_tenants && config.order == Order::fair);
+      RC_ASSERT(all.free <= all.without && all.tenants <= all.nodes && !ask.pool);
+      RC_ASSERT((asks.shares ? all.shared : asks.nodes) > 0);
+    }
     const std::uint64_t how = random.below(5);
     if (how < 2) {
       ++seen["placed"];
@@ -257,7 +285,9 @@ struct World {
         all.assign(members.begin(), members.end());
         ++seen["gang"];
       }
-      for (const SandboxId id : all) tell(SandboxPlaced{id, node_for(attempt.owner_key), false});
+      for (const SandboxId id : all) {
+        tell(SandboxPlaced{id, node_for(attempt.owner_key, attempt.own_only), false});
+      }
     } else if (how == 2 && !ask.gang) {
       ++seen["nominated"];
       tell(SandboxNominated{attempt.sandbox});
@@ -273,7 +303,7 @@ struct World {
     shape.gpus = slot == 3 ? 4 : 0;
     shape.sandboxes_max = 100;
     nodes[slot] = {slot | (1 + random.below(1000)) << 32};
-    tell(NodeJoined{nodes[slot], shape, {slot == 5 ? 3ULL : 0ULL}});
+    tell(NodeJoined{nodes[slot], shape, {slot == 5 ? 3ULL : 0ULL}, slot == 4});
   }
   void add(std::uint64_t id) {
     TenantAdded one;
@@ -349,7 +379,7 @@ struct World {
     if (random.below(2) == 0) {
       tell(NominationLost{id});
     } else {
-      tell(SandboxPlaced{id, node_for(tenancy.owner_key(held->tenant)), false});
+      tell(SandboxPlaced{id, node_for(tenancy.owner_key(held->tenant), false), false});
     }
   }
   void round() {

@@ -117,8 +117,8 @@ class SchedulerScan {
     return node.id && (asked.pool ? node.pool == asked.pool : !node.dedicated);
   }
   bool considered(const Node& node, const scheduler::PlaceAsked& asked) const {
-    return in_pool(node, asked) && (!node.owner || node.owner == asked.owner) && node.usable &&
-           !node.cordoned;
+    const bool may = node.owner == asked.owner || (!node.owner && !asked.own_only);
+    return in_pool(node, asked) && may && node.usable && !node.cordoned;
   }
   // Where it may go if nothing else is left, and where it should.
   static scheduler::PlaceAsked anywhere(scheduler::PlaceAsked asked) {

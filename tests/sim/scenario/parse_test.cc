@@ -226,6 +226,9 @@ TEST(Scenario, ReadsPrioritiesAndRefusesThoseThatAreNone) {
   EXPECT_EQ(seen[1000], 1);
   EXPECT_EQ(seen.size(), 2u);
   EXPECT_FALSE(load_scenario(file_of(text), {{"control.preemption", "false"}}, {}).preemption);
+  EXPECT_TRUE(setup.keep_first_node);
+  EXPECT_FALSE(
+      load_scenario(file_of(text), {{"control.keep_first_node", "false"}}, {}).keep_first_node);
 
   EXPECT_EQ(error_of(text, "priority: 7", "priority: 1001"),
             "parse_test.yaml:10: workload[1].priority: found \"1001\", expected a whole number from "

@@ -1,0 +1,63 @@
+// A first node for each guarantee, where tenants own nodes.
+//
+// What ends on a shared node goes to whoever is next. A node that one tenant owns is of use to
+// another only when all that runs there has ended, which takes several times as long as a sandbox
+// runs. An owner that has a node and needs one more is served meanwhile by what ends on its own; who
+// has none waits for all of it. So of the free nodes as many are kept as tenants with a
+// guarantee own none: who asks beyond its guarantee claims one only while more are free, unless it
+// has none itself.
+//
+// This concerns nodes that any tenant may claim and what may go to any of them: more of an elastic
+// pool are bought instead. Where guarantees are more than nodes there is no node for each, and
+// none is kept. Who had nothing placed for `bypass_max` may claim all the same, so nobody starves
+// for nodes that nobody asks for. All of it is counts: a decision costs the same for any fleet.
+#include "model/tenancy/tenancy.h"
+
+namespace chalk::tenancy {
+
+TryPlace Tenancy::attempt(Time now, SandboxId sandbox, const Held& held) const {
+  return {sandbox, owner_key(held.tenant), !may_claim(now, held)};
+}
+
+bool Tenancy::may_claim(Time now, const Held& held) const {
+  const Keeping& all = state_.keeping;
+  const bool any_kept = config_.keep_first_node && config_.separate_tenants &&
+                        config_.order == Order::fair && all.without != 0 &&
+                        all.tenants <= all.nodes;
+  if (!any_kept || held.pool || all.free > all.without) return true;
+  const Tenant& tenant = state_.tenants.at(held.tenant);
+  if ((tenant.shares ? all.shared : tenant.nodes) == 0) return true;
+  return rank_of(tenant, wish_of(held)) != kBorrowing ||
+         now - tenant.last_placed >= config_.bypass_max;
+}
+
+void Tenancy::keep(Tenant& tenant, bool keeps) {
+  count_keeping(tenant, -1);
+  tenant.keeps = keeps;
+  count_keeping(tenant, +1);
+}
+
+// That the owner has one more, or one less.
+void Tenancy::count_node(TenantId owner, int sign) {
+  const auto more = static_cast<std::uint32_t>(sign);
+  if (owner == kSharedOwner) state_.keeping.shared += more;
+  const auto found = state_.tenants.find(owner);
+  if (found == state_.tenants.end()) return;
+  count_keeping(found->second, -1);
+  found->second.nodes += more;
+  count_keeping(found->second, +1);
+}
+
+void Tenancy::count_keeping(const Tenant& tenant, int sign) {
+  if (!tenant.keeps) return;
+  state_.keeping.tenants += static_cast<std::uint32_t>(sign);
+  if (tenant.nodes == 0) state_.keeping.without += static_cast<std::uint32_t>(sign);
+}
+
+void Tenancy::count_common(const Node& node, int sign) {
+  if (!node.common) return;
+  state_.keeping.nodes += static_cast<std::uint32_t>(sign);
+  if (node.phase == NodePhase::free) state_.keeping.free += static_cast<std::uint32_t>(sign);
+}
+
+}  // namespace chalk::tenancy
