@@ -342,6 +342,8 @@ class Tenancy {
   const Gathering* gathering(TenantId tenant, const Gang& gang) const;
   // Whether the tenant has anything placed that is less important.
   bool has_placed_below(TenantId tenant, Priority priority) const;
+  // What would be tried for it now.
+  TryPlace attempt(Time, SandboxId, const Held&) const;
 
  private:
   void on(Time, const TenantAdded&, Effects&);
@@ -388,7 +390,6 @@ class Tenancy {
   bool must_not_pass(SandboxId, const Held&) const;
   void settle_aged(SandboxId, const Held&);
   // keeping.cc
-  TryPlace attempt(Time, SandboxId, const Held&) const;
   bool may_claim(Time, const Held&) const;
   void keep(Tenant&, bool keeps);
   void count_node(TenantId owner, int sign);

@@ -59,7 +59,8 @@ std::string summary(const Explanation& explanation);  // for a terminal
 // ---- the parts, by machine
 inline constexpr std::size_t kCandidatesMax = 20;
 std::vector<Decision> explain_placements(const control::Control& before,
-                                         const control::Control& after, const control::Event& event,
+                                         const control::Control& after, Time now,
+                                         const control::Event& event,
                                          const std::vector<control::Effect>& effects);
 std::vector<Decision> explain_scaling(const control::Control& before, Time now,
                                       const control::Event& event);

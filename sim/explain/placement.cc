@@ -108,6 +108,7 @@ class Candidates {
       return fmt::format("owned by {}", info.owner.value);
     }
     if (!info.usable) return "being wiped";
+    if (asked_.own_only && !info.owner) return "kept for a guarantee whose tenant owns no node";
     if (info.cordoned) return "drained";
     const auto lacks = [](const char* what, std::int64_t needed, std::int64_t free) {
       return fmt::format("{}: {} needed, {} free", what, needed, free);
@@ -268,7 +269,8 @@ bool owned(const sched::State& state, NodeId node) {
 }  // namespace
 
 std::vector<Decision> explain_placements(const control::Control& before,
-                                         const control::Control& after, const control::Event& event,
+                                         const control::Control& after, Time now,
+                                         const control::Event& event,
                                          const std::vector<control::Effect>& effects) {
   std::vector<Decision> decisions;
   const std::vector<Placement> placements = placements_of(before, after, effects);
@@ -309,7 +311,10 @@ std::vector<Decision> explain_placements(const control::Control& before,
     Decision decision;
     decision.what = fmt::format("sandbox {} waits", accepted->sandbox.value);
     decision.where = "scheduler";
-    const auto asked = asked_of(after, accepted->sandbox, *record);
+    auto asked = asked_of(after, accepted->sandbox, *record);
+    if (const auto* held = after.tenancy().state().held.find(accepted->sandbox)) {
+      asked.own_only = after.tenancy().attempt(now, accepted->sandbox, *held).own_only;
+    }
     list_candidates(scheduler, asked, decision);
     said.clear();
     scheduler.step({}, asked, said);

@@ -60,6 +60,24 @@ TEST(Explain, NamesTheChosenNodeFirstOfItsCandidates) {
   }
 }
 
+TEST(Explain, NamesTheNodesThatAreKeptForAGuarantee) {
+  const std::string log = log_of("scenarios/fast/first_node_kept.yaml");
+  std::size_t kept = 0;
+  for (const Found& found : find_events(log, "SandboxRequested", 400)) {
+    const Explanation e = explain(log, found.number);
+    for (const Decision& d : e.decisions) {
+      if (!d.what.contains(" waits")) continue;
+      for (const auto& candidate : d.candidates) {
+        if (candidate.back() != "kept for a guarantee whose tenant owns no node") continue;
+        ++kept;
+        EXPECT_TRUE(d.rule.contains("no node has room")) << summary(e);
+      }
+    }
+    if (kept > 0) break;
+  }
+  EXPECT_GT(kept, 0u);
+}
+
 TEST(Explain, TellsTheNumbersBehindScalingAndRefusal) {
   const std::string scaling = log_of("scenarios/fast/chalk_scaling.yaml", {{"requests", "500"}});
   const Explanation started = [&] {
