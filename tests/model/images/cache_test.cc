@@ -97,6 +97,7 @@ TEST(Cache, TriesAPullAgainLaterAndLaterAndThenGivesUpWithTheNumbers) {
 TEST(Cache, EvictsWhatWasUsedLongestAgoAndNothingThatIsInUse) {
   CacheConfig config;
   config.capacity_bytes = 75;
+  config.eviction.policy = CachePolicy::lru;
   Cache cache(config);
   for (std::uint64_t i = 1; i <= 3; ++i) {
     tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(i, {i}), {i}}))[0]));
