@@ -465,6 +465,8 @@ void Control::handle(const tenancy::SetOwner& owner) {
 
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
+void Control::handle(const tenancy::RoundDue&) { capacity_freed(); }
+
 void Control::handle(const scheduler::Placed& placed) {
   if (!placed.nominated) count_pending(*sandboxes_.find(placed.sandbox), -1);
   drive(tenancy_, tenancy_scratch_,

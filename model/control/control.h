@@ -280,6 +280,7 @@ class Control {
   void handle(const tenancy::RefuseSandbox&);
   void handle(const tenancy::SetOwner&);
   void handle(const tenancy::ScrubNode&);
+  void handle(const tenancy::RoundDue&);
   void handle(const scheduler::Placed&);
   void handle(const scheduler::NotPlaced&);
   void handle(const scheduler::NominationLost&);

@@ -64,8 +64,10 @@ bool Control::fits_elsewhere(const scheduler::Victims& movers) const {
   scheduler::GangAsked others;
   for (const SandboxId mover : movers.sandboxes) {
     fork.step(now_, scheduler::Released{mover}, said);
-    others.members.push_back(
-        place_asked(mover, tenancy_.owner_key(sandboxes_.find(mover)->tenant)));
+    const tenancy::Held& held = *tenancy_.state().held.find(mover);
+    const tenancy::TryPlace again = tenancy_.attempt(now_, mover, held);
+    others.members.push_back(place_asked(mover, again.owner_key));
+    others.members.back().own_only = again.own_only;
   }
   said.clear();
   fork.step(now_, others, said);

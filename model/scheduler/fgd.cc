@@ -60,8 +60,8 @@ std::int64_t fragmentation(const Mix& mix, const Left& left) {
 }  // namespace
 
 // `best_fit`: among equals the node with the fewest GPUs, then with least free on them, then with
-// the least residual. Most are equal, and the lowest slot, which the paper's prototype takes, leaves
-// 0.1 to 5 points more GPUs idle (bench/results/placement.md).
+// the least residual. Most are equal, and to take the lowest slot leaves 0.1 to 5.6 points more
+// GPUs idle (bench/results/placement.md).
 Pick least_growth(const State& state, const PlaceAsked& asked, const Candidates& candidates,
                   bool best_fit) {
   const Resources& ask = asked.ask;

@@ -3,8 +3,9 @@
 //
 // Nodes alike in owner, pool, zone and GPU model form a bucket. In a bucket, nodes stand in a tree
 // ordered by (scarcity, residual where there are no GPUs, slot) that knows the most cpu, memory,
-// disk and GPUs in each subtree. A bucket with many nodes and no GPUs is parted into cells of quantised free cpu
-// and memory, each with a small tree; a search walks the cells whose lower bound may still win.
+// disk and GPUs in each subtree. A bucket with many nodes and no GPUs is parted into cells of
+// quantised free cpu and memory, each with a small tree; a search walks the cells whose lower bound
+// may still win.
 #pragma once
 #include <cstdint>
 #include <tuple>

@@ -4,8 +4,8 @@
 // alone, not on the order in which they came, and copying the arrays copies the tree.
 //
 // `Tree` offers left(i), right(i) (references to links), less(a, b), pull(i), which recomputes what
-// i knows about its subtree from itself and its two children, and fetch(i), a hint that the children
-// of i are needed soon: on the way down the next one, on the way up both.
+// i knows about its subtree from itself and its two children, and fetch(i), a hint that the
+// children of i are needed soon: on the way down the next one, on the way up both.
 #pragma once
 #include <cstdint>
 

@@ -58,8 +58,8 @@ struct NodeTree {
   }
 };
 
-// Shares by (thousandths free on the GPU, scarcity of its node, residual, slot). A node has one share for
-// each distinct amount, so no two are equal.
+// Shares by (thousandths free on the GPU, scarcity of its node, residual, slot). A node has one
+// share for each distinct amount, so no two are equal.
 struct ShareTree {
   State& state;
 

@@ -2,15 +2,18 @@
 //
 // What ends on a shared node goes to whoever is next. A node that one tenant owns is of use to
 // another only when all that runs there has ended, which takes several times as long as a sandbox
-// runs. An owner that has a node and needs one more is served meanwhile by what ends on its own; who
-// has none waits for all of it. So of the free nodes as many are kept as tenants with a
+// runs. An owner that has a node and needs one more is served meanwhile by what ends on its own;
+// who has none waits for all of it. So of the free nodes as many are kept as tenants with a
 // guarantee own none: who asks beyond its guarantee claims one only while more are free, unless it
 // has none itself.
 //
 // This concerns nodes that any tenant may claim and what may go to any of them: more of an elastic
 // pool are bought instead. Where guarantees are more than nodes there is no node for each, and
-// none is kept. Who had nothing placed for `bypass_max` may claim all the same, so nobody starves
-// for nodes that nobody asks for. All of it is counts: a decision costs the same for any fleet.
+// none is kept. What has waited for `bypass_max`, and whose tenant had nothing placed in that time,
+// may claim all the same, so nobody starves for nodes that nobody asks for. All of it is counts: a
+// decision costs the same for any fleet.
+#include <algorithm>
+
 #include "model/tenancy/tenancy.h"
 
 namespace chalk::tenancy {
@@ -27,8 +30,19 @@ bool Tenancy::may_claim(Time now, const Held& held) const {
   if (!any_kept || held.pool || all.free > all.without) return true;
   const Tenant& tenant = state_.tenants.at(held.tenant);
   if ((tenant.shares ? all.shared : tenant.nodes) == 0) return true;
-  return rank_of(tenant, wish_of(held)) != kBorrowing ||
-         now - tenant.last_placed >= config_.bypass_max;
+  return rank_of(tenant, wish_of(held)) != kBorrowing || now >= claims_from(tenant, held);
+}
+
+Time Tenancy::claims_from(const Tenant& tenant, const Held& held) const {
+  return std::max(tenant.last_placed, held.since) + config_.bypass_max;
+}
+
+// It found no room on nodes of its own. Nothing else may happen before it may claim one.
+void Tenancy::wait_to_claim(const Held& held) {
+  const Time from = claims_from(state_.tenants.at(held.tenant), held);
+  if (state_.claims_at <= from) return;
+  state_.claims_at = from;
+  state_.timers.arm(from, NodeId{});
 }
 
 void Tenancy::keep(Tenant& tenant, bool keeps) {
@@ -37,8 +51,9 @@ void Tenancy::keep(Tenant& tenant, bool keeps) {
   count_keeping(tenant, +1);
 }
 
-// That the owner has one more, or one less.
-void Tenancy::count_node(TenantId owner, int sign) {
+// That the owner has one more that all may claim, or one less.
+void Tenancy::count_node(const Node& node, TenantId owner, int sign) {
+  if (!node.common) return;
   const auto more = static_cast<std::uint32_t>(sign);
   if (owner == kSharedOwner) state_.keeping.shared += more;
   const auto found = state_.tenants.find(owner);

@@ -164,7 +164,7 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, placed.node});
   if (node->phase == NodePhase::free) {
     if (node->common) --state_.keeping.free;
-    count_node(owner, +1);
+    count_node(*node, owner, +1);
   }
   node->phase = NodePhase::owned;
   node->owner = owner;
@@ -189,7 +189,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   }
   wait(sandbox, *held);
   if (now - held->since >= config_.bypass_max) state_.aged.try_emplace(held->pool, sandbox);
-  if (own_only) return;
+  if (own_only) return wait_to_claim(*held);
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
@@ -260,7 +260,7 @@ void Tenancy::on(Time, const NodeGone& gone, Effects&) {
       -1);
   count_common(*node, -1);
   const bool has_owner = node->phase == NodePhase::owned || node->phase == NodePhase::lingering;
-  if (has_owner && !node->dedicated) count_node(node->owner, -1);
+  if (has_owner) count_node(*node, node->owner, -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});
   state_.nodes.erase(gone.node);
 }
@@ -278,7 +278,7 @@ void Tenancy::leave_node(Time now, NodeId id, Effects& effects) {
 }
 
 void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
-  if (node.phase != NodePhase::scrubbing) count_node(node.owner, -1);
+  if (node.phase != NodePhase::scrubbing) count_node(node, node.owner, -1);
   node.phase = NodePhase::scrubbing;
   node.deadline = now + config_.scrub_timeout;
   state_.timers.arm(node.deadline, id);
@@ -299,6 +299,12 @@ void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
 void Tenancy::on(Time now, const Woken&, Effects& effects) {
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
+    if (!timer.key) {
+      if (timer.at != state_.claims_at) continue;
+      state_.claims_at = kNever;
+      effects.push_back(RoundDue{});
+      continue;
+    }
     Node* node = state_.nodes.find(timer.key);
     if (node == nullptr || node->deadline != timer.at) continue;
     if (node->phase == NodePhase::lingering) {

@@ -190,7 +190,11 @@ struct ScrubNode {
   NodeId node;
   CHALK_FIELDS(ScrubNode, node)
 };
-using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, WakeAt>;
+// Something that waits may claim a node now: CapacityFreed, though nothing was.
+struct RoundDue {
+  CHALK_FIELDS(RoundDue)
+};
+using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, RoundDue, WakeAt>;
 
 // ---- state
 enum class Phase : std::uint8_t { waiting, trying, placed, nominated, gathering };
@@ -252,7 +256,7 @@ struct Tenant {
   PoolId reclaims_in;
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
   bool keeps = false;       // a first node is kept for it
-  std::uint32_t nodes = 0;  // that it owns, but for dedicated ones
+  std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim
   Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
                line, share, place, aside, borrows, reclaims, reclaims_in, by_priority, keeps, nodes,
@@ -294,7 +298,7 @@ struct Round {
 struct Keeping {  // keeping.cc
   std::uint32_t nodes = 0;    // common ones
   std::uint32_t free = 0;     // of them
-  std::uint32_t shared = 0;   // nodes of kSharedOwner
+  std::uint32_t shared = 0;   // of them, of kSharedOwner
   std::uint32_t tenants = 0;  // for which a first node is kept
   std::uint32_t without = 0;  // of them, that own none
   CHALK_FIELDS(Keeping, nodes, free, shared, tenants, without)
@@ -316,10 +320,12 @@ struct State {
   std::uint32_t borrowers = 0;                // tenants with `borrows`
   std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
   Keeping keeping;
+  Time claims_at = kNever;  // when the first that may claim no node now may
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimed, aside, keeping, timers, wake)
+               next_ticket, round, rounds, borrowers, reclaimed, aside, keeping, claims_at, timers,
+               wake)
 };
 
 class Tenancy {
@@ -392,7 +398,9 @@ class Tenancy {
   // keeping.cc
   bool may_claim(Time, const Held&) const;
   void keep(Tenant&, bool keeps);
-  void count_node(TenantId owner, int sign);
+  Time claims_from(const Tenant&, const Held&) const;
+  void wait_to_claim(const Held&);
+  void count_node(const Node&, TenantId owner, int sign);
   void count_keeping(const Tenant&, int sign);
   void count_common(const Node&, int sign);
 

@@ -829,11 +829,23 @@ TEST(Tenancy, WhoHasGotNothingForLongMayClaimWhatIsKept) {
   config.bypass_max = seconds(100);
   Tenancy tenancy = with_guarantees(3, 3, config);
   place(tenancy, 1, 1, {1});
-  EXPECT_FALSE(may_claim(tenancy, 2, 1, at(99)));
-  EXPECT_TRUE(may_claim(tenancy, 3, 1, at(100)));
-  EXPECT_EQ(ask(tenancy, 4, 1, kOne, {}, at(100)), 1u);
-  tell(tenancy, at(100), SandboxPlaced{{4}, {1}, false});
-  EXPECT_FALSE(may_claim(tenancy, 5, 1, at(199)));
+  EXPECT_FALSE(may_claim(tenancy, 2, 1, at(150))) << "it has not waited itself";
+  EXPECT_EQ(ask(tenancy, 3, 1, kOne, {}, at(150)), 1u);
+  const auto refused = tell(tenancy, at(150), NotPlaced{{3}});
+  EXPECT_TRUE(said<WakeAt>(refused).empty()) << "one was asked for at 250 already";
+  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(249), Woken{})).empty());
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(250), Woken{})).size(), 1u) << "nothing else happens";
+  tell(tenancy, at(250), CapacityFreed{});
+  const auto again = said<TryPlace>(tell(tenancy, at(250), NextAttempt{}));
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_FALSE(again[0].own_only);
+  tell(tenancy, at(250), SandboxPlaced{{3}, {1}, false});
+  EXPECT_EQ(ask(tenancy, 4, 1, kOne, {}, at(250)), 1u);
+  EXPECT_EQ(said<WakeAt>(tell(tenancy, at(250), NotPlaced{{4}})), (std::vector<WakeAt>{{at(350)}}));
+  EXPECT_EQ(ask(tenancy, 5, 2, kOne, {}, at(300)), 1u);
+  tell(tenancy, at(300), SandboxPlaced{{5}, {2}, true});
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(350), Woken{})).size(), 1u);
+  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(351), Woken{})).empty()) << "once";
 }
 
 TEST(Tenancy, KeepsNoNodeWhereItWouldHelpNobody) {
@@ -890,19 +902,25 @@ TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
   Tenancy tenancy = with_guarantees(3, 3);
   tell(tenancy, at(0), TenantAdded{{4}, {}, 1, true, {}});
   tell(tenancy, at(0), TenantAdded{{5}, {}, 1, true, {}});
-  place(tenancy, 1, 4, {1});
+  place(tenancy, 1, 5, {1});
   make_wait(tenancy, 2, 4);
   make_wait(tenancy, 3, 5);
   tell(tenancy, at(0), CapacityFreed{});
   const auto first = said<TryPlace>(tell(tenancy, at(0), NextAttempt{}));
-  ASSERT_EQ(first.size(), 1u);
-  EXPECT_TRUE(first[0].own_only);
-  tell(tenancy, at(0), NotPlaced{first[0].sandbox});
+  EXPECT_EQ(first, (std::vector<TryPlace>{{{2}, kSharedOwner, true}}));
+  tell(tenancy, at(0), NotPlaced{{2}});
   EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(0), NextAttempt{})).empty()) << "nor does the other";
-  tell(tenancy, at(400), CapacityFreed{});  // nothing of either was placed for long
-  const auto later = said<TryPlace>(tell(tenancy, at(400), NextAttempt{}));
-  ASSERT_EQ(later.size(), 1u);
-  EXPECT_FALSE(later[0].own_only);
+
+  tell(tenancy, at(0), SandboxCancelled{{2}});
+  EXPECT_EQ(ask(tenancy, 4, 4, kOne, {}, at(400)), 1u);
+  tell(tenancy, at(400), NotPlaced{{4}});
+  tell(tenancy, at(400), CapacityFreed{});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
+            (std::vector<TryPlace>{{{4}, kSharedOwner, true}}));
+  tell(tenancy, at(400), NotPlaced{{4}});
+  EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
+            (std::vector<TryPlace>{{{3}, kSharedOwner, false}}))
+      << "it has waited for long, so it may claim what the one before it might not";
 }
 
 TEST(Tenancy, FamiliesAreSoDeepAndNoDeeper) {

@@ -172,7 +172,7 @@ class Inspection {
       keeping_.nodes += node.common;
       keeping_.free += node.common && node.phase == NodePhase::free;
       const bool owned = node.phase == NodePhase::owned || node.phase == NodePhase::lingering;
-      if (owned && !node.dedicated) ++owns_[node.owner];
+      if (owned && node.common) ++owns_[node.owner];
       const bool ends = node.phase == NodePhase::lingering || node.phase == NodePhase::scrubbing;
       expect(ends == (node.deadline != kNever), "the deadline of node", id.value);
       if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
@@ -191,6 +191,8 @@ class Inspection {
       keeping_.without += tenant.keeps && tenant.nodes == 0;
     }
     keeping_.shared = owns_[kSharedOwner];
+    const Time at = state_.claims_at;
+    expect(at == kNever || (at > now_ && state_.wake <= at), "when it may claim");
     expect(state_.keeping == keeping_, "what is kept");
   }
 
@@ -267,14 +269,19 @@ struct World {
     const SandboxAsked& ask = asked.at(attempt.sandbox.value);
     RC_ASSERT(attempt.owner_key == tenancy.owner_key(ask.tenant));
     RC_ASSERT(tenancy.state().held.find(attempt.sandbox)->phase == Phase::trying);
-    if (attempt.own_only) {  // what is free is kept, and not from who has nothing
-      ++seen["own_only"];
-      const Keeping& all = tenancy.state().keeping;
-      const Tenant& asks = tenancy.state().tenants.at(ask.tenant);
-      RC_ASSERT(config.keep_first_node && config.separate_tenants && config.order == Order::fair);
-      RC_ASSERT(all.free <= all.without && all.tenants <= all.nodes && !ask.pool);
-      RC_ASSERT((asks.shares ? all.shared : asks.nodes) > 0);
-    }
+    // What is free is kept, but not from who has nothing.
+    const Keeping& all = tenancy.state().keeping;
+    const Tenant& asks = tenancy.state().tenants.at(ask.tenant);
+    const Held& held = *tenancy.state().held.find(attempt.sandbox);
+    const bool kept = config.keep_first_node && config.separate_tenants &&
+                      config.order == Order::fair && all.without > 0 && all.free <= all.without &&
+                      all.tenants <= all.nodes && !ask.pool &&
+                      (asks.shares ? all.shared : asks.nodes) > 0 &&
+                      now - std::max(asks.last_placed, held.since) < config.bypass_max;
+    const bool borrows = asks.guarantee == Amounts{} && !asks.parent;
+    RC_ASSERT(!attempt.own_only || kept);
+    RC_ASSERT(attempt.own_only || !kept || !borrows);
+    seen["own_only"] += attempt.own_only;
     const std::uint64_t how = random.below(5);
     if (how < 2) {
       ++seen["placed"];
