@@ -11,7 +11,7 @@ for side in a same b; do
   extra=()
   [ $side = b ] && extra=(--set group_default.keep_alive=1s)
   for seed in 1 2 3 4 5; do
-    "$sim" run scenarios/fast/chalk_scaling.yaml --set requests=3000 "${extra[@]}" --set output.event_log=false \
+    "$sim" run scenarios/fast/chalk_scaling.yaml "${extra[@]}" --set output.event_log=false \
       --seed $seed --out "$scratch/$side/$seed" --quiet >/dev/null || [ $? -eq 2 ]
   done
 done

@@ -7,18 +7,18 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sim=$bin/chalk-sim
 fail() { echo "FAILED: $1"; exit 1; }
-"$sim" run scenarios/fast/chalk_scaling.yaml --set requests=3000 --seed 7 --out "$scratch/run" --quiet >/dev/null || [ $? -eq 2 ]
+"$sim" run scenarios/fast/chalk_scaling.yaml --set requests=20000 --seed 7 --out "$scratch/run" --quiet >/dev/null || [ $? -eq 2 ]
 log=$scratch/run/events.log
 
 "$sim" whatif "$log" --set group_default.keep_alive=1s --out "$scratch/page" --quiet >"$scratch/text"
-for word in "the same 3000 calls" "decides as the log says, event by event" "WORSE: cold_starts" "B - A"; do
+for word in "the same 20000 calls" "decides as the log says, event by event" "WORSE: cold_starts" "B - A"; do
   grep -q "$word" "$scratch/text" || fail "no \"$word\" in: $(cat "$scratch/text")"
 done
 "$sim" whatif "$log" --set group_default.keep_alive=1s --json --quiet | python3 -c '
 import json, sys
 w = json.load(sys.stdin)
 rows = {row["metric"]: row for row in w["rows"]}
-assert w["same_as_log"] and w["arrivals"] == 3000 and w["seed"] == 7, w
+assert w["same_as_log"] and w["arrivals"] == 20000 and w["seed"] == 7, w
 assert rows["cold_starts"]["paired"] and rows["cold_starts"]["difference"] - rows["cold_starts"]["half"] > 0, rows
 assert rows["replicas_mean"]["verdict"] == "better", rows'
 # What is no change is none, in every figure.
