@@ -8,7 +8,7 @@ namespace {
 
 // knative/serving #9121 and #10275: a burst that panics, quiet beyond the panic's window, and the
 // plan collapses until the next burst. How few replicas the later bursts found ready, from the
-// third on: by then ours knows how long a start and a call take.
+// fourth on: by then ours knows how long a start and a call take.
 std::uint32_t least_found_by_bursts(Kind kind) {
   GroupPolicy policy;
   policy.kind = kind;
