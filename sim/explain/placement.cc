@@ -11,6 +11,7 @@
 #include <optional>
 #include <tuple>
 
+#include "model/scheduler/index.h"
 #include "sim/explain/explain.h"
 
 namespace chalk::sim {
@@ -45,11 +46,10 @@ struct Candidate {
   bool not_owned = false;
   std::int64_t in_zone = 0, gpu_left = 0, gpu_free = 0, gpus = 0;
   bool no_image = false;
-  std::int64_t residual = 0;
-  bool by_residual = true;
+  std::int64_t residual = 0;  // as far as it counts
   auto rank() const {
     return std::tuple(!fails.empty(), not_owned, in_zone, gpu_left, gpu_free, gpus, no_image,
-                      by_residual ? residual : 0, slot);
+                      residual, slot);
   }
 };
 
@@ -90,8 +90,7 @@ class Candidates {
     c.in_zone = live_in(info.zone);
     c.gpu_free = node.gpu_free;
     c.gpus = node.gpus;
-    c.residual = node.residual();
-    c.by_residual = node.gpus == 0 || share();
+    c.residual = sched::residual_of(node, asked_.ask);
     c.no_image = asked_.image && !holds_image(info.id);
     const std::int64_t gpu = gpu_offered(info);
     if (share()) c.gpu_left = gpu_left(info);
@@ -196,8 +195,9 @@ void list_candidates(const sched::Scheduler& scheduler, const sched::PlaceAsked&
                       {"image", std::to_string(asked.image.value)},
                       {"nodes", std::to_string(all.size())},
                       {"nodes where it fits", std::to_string(fit)}};
-  decision.columns = {"node",      "owned",          "live in zone",    "GPU left",    "GPUs free",
-                      "GPUs",      "has image", "residual cores", "free millicores", "free memory", "fails"};
+  decision.columns = {"node",           "owned",           "live in zone", "GPU left",
+                      "GPUs free",      "GPUs",            "has image",    "residual cores",
+                      "free millicores", "free memory", "fails"};
   for (const Candidate& c : all) {
     if (decision.candidates.size() == kCandidatesMax) break;
     const sched::Node& node = scheduler.state().nodes[c.slot];
@@ -208,7 +208,7 @@ void list_candidates(const sched::Scheduler& scheduler, const sched::PlaceAsked&
          !asked.image ? ""
          : c.no_image ? "no"
                       : "yes",
-         fmt::format("{:.2f}", static_cast<double>(c.residual) /
+         fmt::format("{:.2f}", static_cast<double>(node.residual()) /
                                    static_cast<double>(sched::kBytesPerMillicore) * 1e-3),
          std::to_string(node.cpu), bytes_text(node.memory), c.fails});
   }

@@ -131,9 +131,7 @@ struct Started {
 };
 Started started_for(std::uint32_t queued) {
   GroupWorld world(brief());
-  const auto finish = [&] {
-    while (world.starting() != 0) world.give(ReplicaStarted{kGroup, seconds(5)});
-  };
+  const auto finish = [&] { world.finish_starts(seconds(5)); };
   world.set_queued(100);
   world.report();
   finish();
@@ -199,9 +197,7 @@ TEST(Chalk, OrdersNoMoreThanIsSureToBeNeeded) {
 // A hundred calls at once that take so long each, starts take a second; then 130 are here.
 std::uint32_t started_for_a_swing(std::int64_t takes) {
   GroupWorld world(brief());
-  const auto finish = [&] {
-    while (world.starting() != 0) world.give(ReplicaStarted{kGroup, seconds(1)});
-  };
+  const auto finish = [&] { world.finish_starts(seconds(1)); };
   world.set_queued(100);
   for (int s = 0; s < 300; ++s) {
     world.report();
@@ -228,9 +224,7 @@ TEST(Chalk, ASwingIsFollowedWhereItLastsLongerThanAStartPays) {
 // second, and a queue of 8.6 roots of the load is there by chance in one case of exp(6).
 TEST(Chalk, AQueueTurnsAPlanOnStrongEvidenceOnly) {
   GroupWorld world(brief());
-  const auto finish = [&] {
-    while (world.starting() != 0) world.give(ReplicaStarted{kGroup, seconds(1)});
-  };
+  const auto finish = [&] { world.finish_starts(seconds(1)); };
   world.set_queued(150);
   world.report();
   finish();

@@ -95,8 +95,8 @@ struct GroupWorld {
     give(DemandReported{demand()});
     totals.peak = totals.in_flight + totals.queued;
   }
-  void finish_starts() {
-    while (starting() != 0) give(ReplicaStarted{kGroup, {}});
+  void finish_starts(Duration took = {}) {
+    while (starting() != 0) give(ReplicaStarted{kGroup, took});
   }
   void fail() { give(ReplicaEnded{kGroup, false}); }
   // The gateway gives back what it was asked to, as far as it is idle.
