@@ -103,6 +103,7 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("nodes_max", [](const Result& r) { return r.nodes_max; });
     number("node_hours", [](const Result& r) { return r.node_hours; });
     number("cost", [](const Result& r) { return r.cost; });
+    number("boot_cost", [](const Result& r) { return r.boot_cost; });
     number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
     number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
     number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
@@ -189,6 +190,7 @@ json to_json(const Result& r) {
             {"nodes_max", r.nodes_max},
             {"node_hours", r.node_hours},
             {"cost", r.cost},
+            {"boot_cost", r.boot_cost},
             {"nodes_bought", r.nodes_bought},
             {"nodes_reclaimed", r.nodes_reclaimed},
             {"sandboxes_moved", r.sandboxes_moved},
@@ -258,6 +260,7 @@ Result result_from_json(const std::string& text) {
   r.nodes_max = j.at("nodes_max");
   r.node_hours = j.at("node_hours");
   r.cost = j.at("cost");
+  r.boot_cost = j.value("boot_cost", 0.0);
   r.nodes_bought = j.at("nodes_bought");
   r.nodes_reclaimed = j.at("nodes_reclaimed");
   r.sandboxes_moved = j.at("sandboxes_moved");

@@ -64,7 +64,8 @@ struct Result {
   double nodes_mean = 0;
   double nodes_max = 0;
   double node_hours = 0;
-  double cost = 0;
+  double cost = 0;       // of nodes that run
+  double boot_cost = 0;  // what a supplier that bills from the purchase on asks beside it
   std::uint64_t nodes_bought = 0;     // while it ran
   std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
   std::uint64_t sandboxes_moved = 0;  // told to leave their node for another

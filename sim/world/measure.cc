@@ -146,6 +146,8 @@ void Measure::write_window(Time now) {
   result_.node_hours = nodes_.integral_seconds() / 3600;
   cost_rate_.advance(now.nanos);
   result_.cost = cost_rate_.integral_seconds() / 3600;
+  boot_rate_.advance(now.nanos);
+  result_.boot_cost = boot_rate_.integral_seconds() / 3600;
   result_.utilisation = {{"cpu", share(cpu_, cpu_capacity_)},
                          {"memory", share(memory_, memory_capacity_)},
                          {"disk", share(disk_, disk_capacity_)},

@@ -48,8 +48,14 @@ class Measure {
 
   void node_up(Time now, const Pool& pool);
   void node_down(Time now, const Pool& pool);
-  void node_bought(Time now) { booting_.add(now.nanos, 1); }
-  void node_arrived(Time now) { booting_.add(now.nanos, -1); }
+  void node_bought(Time now, const Pool& pool) {
+    booting_.add(now.nanos, 1);
+    boot_rate_.add(now.nanos, pool.price_per_hour);
+  }
+  void node_arrived(Time now, const Pool& pool) {
+    booting_.add(now.nanos, -1);
+    boot_rate_.add(now.nanos, -pool.price_per_hour);
+  }
   void sandbox_started(Time now, const LiveSandbox& sandbox, const TrueNode& node, bool has_image,
                        bool hit);
   void sandbox_running(Time now) { starting_.add(now.nanos, -1); }
@@ -82,7 +88,7 @@ class Measure {
   Histogram watched_wait_;
   Histogram watched_total_;
   std::vector<bool> watched_;  // by tenant; empty: none
-  Level sandboxes_, starting_, in_service_, nodes_, booting_, cost_rate_;
+  Level sandboxes_, starting_, in_service_, nodes_, booting_, cost_rate_, boot_rate_;
   Level cpu_, memory_, disk_, gpu_;
   Level cpu_capacity_, memory_capacity_, disk_capacity_, gpu_capacity_;
   std::vector<Level> tenant_cores_, zone_cores_;

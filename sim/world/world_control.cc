@@ -93,7 +93,7 @@ void World::obey(const fleet::BuyNode& buy) {
     const Fault& fault = setup_.faults[i];
     if (fault_active_[i] && fault.kind == Fault::Kind::late_supply) takes = takes + fault.delay;
   }
-  measure_.node_bought(now_);
+  measure_.node_bought(now_, setup_.pools[pool]);
   queue_.push(kHeap, now_ + takes, kBoot, node, 0);
 }
 

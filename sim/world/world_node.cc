@@ -52,7 +52,7 @@ void World::boot(std::uint32_t index) {
   registration.kind = pool.kind;
   node.machine = machines_->create_node({node_config(setup_, pool), registration});
   measure_.node_up(now_, pool);
-  if (node.purchase != 0 && node.epoch == 1) measure_.node_arrived(now_);
+  if (node.purchase != 0 && node.epoch == 1) measure_.node_arrived(now_, pool);
   plan_reclaim(index);
   step_node(index, node::Booted{});
 }
