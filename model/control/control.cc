@@ -46,6 +46,8 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(one); }, event);
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
+  CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
+                                    fleet_.state().wake, autoscaler_.state().wake}));
   if (wake != routing_.wake) {
     routing_.wake = wake;
     if (wake != kNever) effects.push_back(WakeAt{wake});
@@ -67,10 +69,14 @@ void Control::drive(M& machine, Scratch<M>& scratch, const E& event) {
     std::visit(
         [&](const auto& one) {
           if constexpr (std::same_as<std::remove_cvref_t<decltype(one)>, WakeAt>) {
-            if constexpr (std::same_as<M, sandbox::Sandboxes>) wake_part<kSandbox>(one);
-            if constexpr (std::same_as<M, tenancy::Tenancy>) wake_part<kTenancy>(one);
-            if constexpr (std::same_as<M, fleet::Fleet>) wake_part<kFleet>(one);
-            if constexpr (std::same_as<M, autoscaler::Autoscaler>) wake_part<kAutoscaler>(one);
+            // What was said before it may have led to a step that armed an earlier one.
+            const Time wake = machine.state().wake;
+            if constexpr (std::same_as<M, sandbox::Sandboxes>) routing_.wakes[kSandbox] = wake;
+            if constexpr (std::same_as<M, tenancy::Tenancy>) routing_.wakes[kTenancy] = wake;
+            if constexpr (std::same_as<M, fleet::Fleet>) routing_.wakes[kFleet] = wake;
+            if constexpr (std::same_as<M, autoscaler::Autoscaler>) {
+              routing_.wakes[kAutoscaler] = wake;
+            }
           } else {
             handle(one);
           }
@@ -79,11 +85,6 @@ void Control::drive(M& machine, Scratch<M>& scratch, const E& event) {
   }
   effects.clear();
   scratch.free.push_back(std::move(effects));
-}
-
-template <Part part>
-void Control::wake_part(const WakeAt& wake) {
-  routing_.wakes[part] = wake.at;
 }
 
 void Control::prefetch(NodeId node) const {
@@ -254,7 +255,9 @@ void Control::on(const tenancy::TenantAdded& tenant) {
     routing_.dedicated_pools[tenant.tenant] = tenant.dedicated_pool;
     routing_.dedicated_tenants[tenant.dedicated_pool] = tenant.tenant;
   }
-  drive(tenancy_, tenancy_scratch_, tenant);
+  tenancy::TenantAdded known = tenant;
+  known.dedicated_pool = dedicated_pool(tenant.tenant);  // which it keeps, if it had one before
+  drive(tenancy_, tenancy_scratch_, known);
 }
 
 void Control::on(const GroupDeployed& deployed) {
@@ -529,6 +532,8 @@ void Control::handle(const fleet::ReleaseNode& release) {
 
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
+  drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
+  if (!cordon.cordoned) capacity_freed();
 }
 
 // Groups keep what is in their calls: the gateway gives a replica back once they are done.

@@ -291,6 +291,8 @@ class Control {
   void handle(const fleet::ReleaseNode&);
   void handle(const fleet::CordonNode&);
   void handle(const fleet::AskWaiting&);
+  void see_used(fleet::WaitingSeen&) const;
+  bool one_tenants(TenantId owner, PoolId pool) const;
   void handle(const fleet::AskRemovals&);
   void handle(const fleet::EmptyNode&);
   void handle(const autoscaler::StartReplicas&);
@@ -299,8 +301,6 @@ class Control {
   void handle(const images::WarmNode&);
   void handle(const images::SourcesChosen& chosen) { sources_ = chosen.sources; }
   void handle(const images::StartChosen& chosen) { start_chosen_ = chosen; }
-  template <Part part>
-  void wake_part(const WakeAt&);
 
   void send(NodeId, NodeOrder);
   void send(GatewayId, GatewayOrder);

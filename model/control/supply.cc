@@ -13,16 +13,18 @@ namespace {
 // Of what waits so many are looked at, in order of tenants; the rest counts when these are placed.
 constexpr std::size_t kWaitingSeen = 20'000;
 
-// Of cpu, memory and GPUs the one that is used most.
+std::uint32_t taken_permille(const scheduler::Node& node, const scheduler::NodeInfo& info,
+                             const NodeShape& shape) {
+  return fleet::taken_permille(
+      {node.cpu, node.memory, node.disk, node.gpu_free, info.sandboxes_free}, shape);
+}
+
+// Of cpu, memory and GPUs the one that is used most, as cluster-autoscaler's utilisation.
 std::uint32_t used_permille(const scheduler::Node& node, const scheduler::NodeInfo& info) {
-  std::int64_t most = 0;
-  const auto share = [&](std::int64_t free, std::int64_t all) {
-    if (all > 0) most = std::max(most, (all - free) / std::max<std::int64_t>(1, all / 1000));
-  };
-  share(node.cpu, info.shape.cpu_millicores);
-  share(node.memory >> 20, info.shape.memory_bytes >> 20);
-  share(node.gpu_free, std::int64_t{info.shape.gpus} * 1000);
-  return static_cast<std::uint32_t>(std::min<std::int64_t>(most, 1000));
+  NodeShape shape = info.shape;
+  shape.disk_bytes = 0;
+  shape.sandboxes_max = 0;
+  return taken_permille(node, info, shape);
 }
 
 // Everybody with something waiting, in the order of the lines; who is in a family after it.
@@ -51,7 +53,10 @@ void Control::handle(const fleet::AskWaiting&) {
                     ask.disk_bytes, ask.gpus, ask.gpu_millis,     ask.gpu_models,
                     static_cast<bool>(record.gang)};
     const auto [at, is_new] = index.emplace(kind, seen.waiting.size());
-    if (is_new) seen.waiting.push_back({owner, pool, ask, 0, static_cast<bool>(record.gang)});
+    if (is_new) {
+      seen.waiting.push_back({owner, pool, ask, 0, static_cast<bool>(record.gang),
+                              one_tenants(owner, pool)});
+    }
     ++seen.waiting[at->second].count;
   };
   walk(state, state.line, [&](TenantId tenant, const tenancy::Tenant& line) {
@@ -69,8 +74,50 @@ void Control::handle(const fleet::AskWaiting&) {
       }
     }
   });
+  if (config_.fleet.rules.policy == fleet::Policy::newsvendor) see_used(seen);
   drive(fleet_, fleet_scratch_, seen);
 }
+
+// What is free on a node is room where a sandbox fits that is as large as the pool's are on average.
+void Control::see_used(fleet::WaitingSeen& seen) const {
+  struct Used {
+    std::uint32_t pool = 0, permille = 0;
+    bool owned = false, leaves = false, moves = false;
+  };
+  const scheduler::State& placed = scheduler_.state();
+  const std::size_t pools = fleet_.state().pools.size();
+  std::vector<Used> nodes;
+  std::vector<std::uint32_t> taken(pools), sandboxes(pools);
+  fleet_.state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
+    const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(id);
+    if (slot >= placed.infos.size() || placed.infos[slot].id != id || !node.busy) return;
+    const bool chosen = node.reclaimed_at == kNever;
+    const bool moves = node.draining && chosen && node.empty_by != kNever;
+    if (node.draining && chosen && !moves) return;  // what is there stays to its end
+    const scheduler::NodeInfo& info = placed.infos[slot];
+    const bool owned = one_tenants(info.owner, info.pool);
+    if (owned && moves) return;  // its owner's other nodes hold it
+    const std::uint32_t permille = taken_permille(placed.nodes[slot], info, info.shape);
+    taken[node.pool] += permille;
+    sandboxes[node.pool] +=
+        static_cast<std::uint32_t>(info.shape.sandboxes_max - info.sandboxes_free);
+    nodes.push_back({node.pool, permille, owned, node.draining, moves});
+  });
+  seen.used_permille.resize(pools);
+  seen.moving_permille.resize(pools);
+  for (const Used& node : nodes) {
+    const std::uint32_t each_takes = taken[node.pool] / std::max(1u, sandboxes[node.pool]);
+    const bool part = !node.owned && (node.leaves || 1000 - node.permille >= each_takes);
+    seen.used_permille[node.pool] += part ? node.permille : 1000;
+    if (node.moves) seen.moving_permille[node.pool] += node.permille;
+  }
+}
+
+// Whether what is free on such nodes is room for the owner alone, though others use the pool.
+bool Control::one_tenants(TenantId owner, PoolId pool) const {
+  return owner != tenancy::kSharedOwner && !routing_.dedicated_tenants.contains(pool);
+}
+
 void Control::handle(const fleet::AskRemovals& ask) {
   const scheduler::State& placed = scheduler_.state();
   const fleet::Rules& rules = config_.fleet.rules;
@@ -82,6 +129,7 @@ void Control::handle(const fleet::AskRemovals& ask) {
     load.node = id;
     load.pool = static_cast<std::uint32_t>(placed.infos[slot].pool.value - 1);
     load.used_permille = used_permille(placed.nodes[slot], placed.infos[slot]);
+    load.owned = one_tenants(placed.infos[slot].owner, placed.infos[slot].pool);
     sandboxes_.for_each_on(id, [&](SandboxId, const sandbox::Record& record) {
       ++load.sandboxes;
       // What has just been started or is about to end is left in peace.

@@ -15,7 +15,7 @@ bool dearer(const NodeLoad& a, const NodeLoad& b, const std::vector<Supply>& poo
 
 bool worth_moving(const Rules& rules, const NodeLoad& load, std::int64_t saved_permille) {
   return Wide(load.sandboxes) * rules.move_cost.nanos * 1000 <
-         Wide(rules.least_life.nanos) * saved_permille;
+         Wide(rules.pays_back.nanos) * saved_permille;
 }
 
 void order(const Rules& rules, std::vector<NodeLoad>& loads, const std::vector<Supply>& pools) {
@@ -31,7 +31,7 @@ void order(const Rules& rules, std::vector<NodeLoad>& loads, const std::vector<S
 std::vector<NodeLoad> candidates(const Rules& rules, std::vector<NodeLoad> loads,
                                  const std::vector<Supply>& pools) {
   std::erase_if(loads, [&](const NodeLoad& load) {
-    if (load.fixed != 0 || pools[load.pool].spare == 0) return true;
+    if (load.fixed != 0 || pools[load.pool].above_least == 0) return true;
     if (rules.policy == Policy::cluster_autoscaler) {
       return load.used_permille >= rules.used_permille;
     }

@@ -22,22 +22,25 @@ struct NodeLoad {
   std::uint32_t used_permille = 0;  // of cpu, memory or GPUs, whichever is most
   std::uint32_t sandboxes = 0;
   std::uint32_t fixed = 0;  // of them, that may not move
+  bool owned = false;       // no other owner may use it, so what is free there is no room to lose
 };
 
 struct Supply {  // of one pool
   std::int64_t price = 0;
-  std::uint32_t spare = 0;  // nodes that may go
-  std::uint32_t room = 0;   // nodes that may come
+  std::uint32_t above_least = 0;  // nodes that may go or be replaced
+  std::uint32_t spare = 0;        // of those that are not owned, how many may go with their room
+  std::uint32_t room = 0;         // nodes that may come
   bool reserved = false;
   bool elastic = false;
-  CHALK_FIELDS(Supply, price, spare, room, reserved, elastic)
+  CHALK_FIELDS(Supply, price, above_least, spare, room, reserved, elastic)
 };
 
 struct Removal {
   NodeId node;
   std::uint32_t sandboxes = 0;
   PoolId replacement;  // 0: none is needed
-  CHALK_FIELDS(Removal, node, sandboxes, replacement)
+  bool owned = false;
+  CHALK_FIELDS(Removal, node, sandboxes, replacement, owned)
 };
 
 // What may still be disturbed.
@@ -65,22 +68,26 @@ std::vector<Removal> choose_removals(const Rules& rules, std::vector<NodeLoad> l
   loads = candidates(rules, std::move(loads), pools);
   std::vector<Removal> removals;
   const auto allowed = [&](const NodeLoad& load) {
-    return budget.nodes > 0 && load.sandboxes <= budget.sandboxes && pools[load.pool].spare > 0;
+    return budget.nodes > 0 && load.sandboxes <= budget.sandboxes &&
+           pools[load.pool].above_least > 0;
   };
   for (const NodeLoad& load : loads) {
     if (budget.nodes == 0) break;
-    if (!allowed(load) || !what_if.without(load.node)) continue;
+    Supply& pool = pools[load.pool];
+    if (!allowed(load) || (!load.owned && pool.spare == 0)) continue;
+    if (!what_if.without(load.node)) continue;
     --budget.nodes;
     budget.sandboxes -= load.sandboxes;
-    --pools[load.pool].spare;
-    removals.push_back({load.node, load.sandboxes, {}});
+    --pool.above_least;
+    if (!load.owned) --pool.spare;
+    removals.push_back({load.node, load.sandboxes, {}, load.owned});
   }
   if (!removals.empty() || rules.policy == Policy::cluster_autoscaler) return removals;
   for (std::size_t i = 0; i < std::min(loads.size(), kReplacementsTried); ++i) {
     if (!allowed(loads[i])) continue;
     for (const PoolId other : replacements(rules, loads[i], pools)) {
       if (!what_if.replaced(loads[i].node, other)) continue;
-      return {{loads[i].node, loads[i].sandboxes, other}};
+      return {{loads[i].node, loads[i].sandboxes, other, loads[i].owned}};
     }
   }
   return {};

@@ -67,9 +67,6 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   node.zone = asked.zone;
   node.idle_since = now;
   node.not_before = now;
-  if (config_.rules.policy == Policy::newsvendor) {
-    node.not_before = now + config_.rules.least_life;
-  }
   const NodeId id = state_.nodes.insert(node);
   state_.by_key[asked.key] = id;
   append_newest(SlotTable<NodeId, Node>::slot_of(id));
@@ -79,7 +76,7 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   if (pool.policy.elastic) pool.idle.insert({now, id});
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
   effects.push_back(NodeJoined{id, asked});
-  replacement_joined(now, asked.purchase, effects);
+  replacement_joined(now, id, effects);
 }
 
 void Fleet::on(Time now, const PendingDemand& demand, Effects& effects) {
@@ -174,6 +171,7 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
     } else if (timer.key.pool == kBatchTimer) {
       if (state_.batch_at != timer.at) continue;
       state_.batch_at = state_.batch_since = kNever;
+      if (state_.scan_at == now + config_.rules.scan) continue;  // which was asked for just now
       effects.push_back(AskWaiting{});
     } else if (state_.pools[timer.key.pool - 1].tick_at == timer.at) {
       look_at_pool(now, timer.key.pool - 1, effects);

@@ -100,7 +100,13 @@ struct PurchaseFailed {
 };
 struct WaitingSeen {  // the answer to AskWaiting
   std::vector<Waiting> waiting;
-  CHALK_FIELDS(WaitingSeen, waiting)
+  // Of each pool, how much of its nodes is taken, in thousandths of a node; a node that no other
+  // owner may use, or on which hardly anything fits, is taken as a whole. What is being moved counts
+  // too, except where its owner's other nodes hold it.
+  std::vector<std::uint32_t> used_permille;
+  // Of it, what leaves nodes by our own choice, since it was seen to fit elsewhere.
+  std::vector<std::uint32_t> moving_permille;
+  CHALK_FIELDS(WaitingSeen, waiting, used_permille, moving_permille)
 };
 struct RemovalsFound {  // the answer to AskRemovals
   std::vector<Removal> removals;
@@ -141,7 +147,10 @@ struct BuyNode {
   std::uint32_t buffer = 0;   // and the buffer
   std::uint32_t free = 0;     // of which so many are idle
   std::uint32_t booting = 0;  // or on their way, with this one
-  CHALK_FIELDS(BuyNode, pool, purchase, zone, needed, buffer, free, booting)
+  // newsvendor, in thousandths of a node: the room that is kept, and what was free.
+  std::uint32_t room_kept = 0;
+  std::int64_t room_free = 0;
+  CHALK_FIELDS(BuyNode, pool, purchase, zone, needed, buffer, free, booting, room_kept, room_free)
 };
 struct ReleaseNode {
   NodeId node;
@@ -208,9 +217,12 @@ struct PoolState {
   PendingDemand pending;
   Time tick_at = kNever;
   Growth growth;
-  std::uint32_t buffer = 0;
+  std::uint32_t buffer = 0;   // free nodes that the pool's policy keeps
+  Room room;                  // newsvendor: free room, of busy nodes too, worth its price
+  std::int64_t free = 0;      // newsvendor: free room at the last look, without what is moving
+  std::uint32_t surplus = 0;  // newsvendor: free room beyond what is kept; thousandths of a node
   CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
-               tick_at, growth, buffer)
+               tick_at, growth, buffer, room, free, surplus)
 };
 inline constexpr std::uint32_t kScanTimer = 0xFFFFFFFF;
 inline constexpr std::uint32_t kBatchTimer = 0xFFFFFFFE;
@@ -292,15 +304,18 @@ class Fleet {
   void scan(Time, Effects&);
   void work_waits(Time);
   std::uint64_t purchase(Time, std::uint32_t index, std::uint32_t needed, Effects&);
-  void settle_buffer(std::uint32_t index, std::uint32_t demand);
-  std::uint32_t may_go(const PoolState&) const;
+  std::uint32_t missing(PoolState&, const Need&, std::uint32_t used, std::uint32_t moving,
+                        bool at_scan);
+  std::uint32_t above_least(const PoolState&) const;
+  std::uint32_t spare(const PoolState&) const;
+  std::uint32_t spare_in_use(const PoolState&) const;
   void release_idle(Time, std::uint32_t index, Effects&);
   void ask_removals(Effects&) const;
   Budget budget_left() const;
   void empty(Time, NodeId, std::uint32_t sandboxes, Effects&);
   void stop_emptying(Time, Effects&);
   void make_room(Time, NodeId, Effects&);
-  void replacement_joined(Time, std::uint64_t purchase, Effects&);
+  void replacement_joined(Time, NodeId joined, Effects&);
 
   Config config_;
   State state_;

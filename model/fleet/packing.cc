@@ -7,16 +7,16 @@ namespace {
 
 struct Bin {
   TenantId owner;
-  std::int64_t cpu = 0, memory = 0, disk = 0, gpu_millis = 0, sandboxes = 0, starts = 0;
+  bool owned = false;
+  Left left;
+  std::int64_t starts = 0;
 };
 
 Bin empty_bin(const NodeShape& shape) {
   return {{},
-          shape.cpu_millicores,
-          shape.memory_bytes,
-          shape.disk_bytes,
-          std::int64_t{shape.gpus} * 1000,
-          shape.sandboxes_max,
+          false,
+          {shape.cpu_millicores, shape.memory_bytes, shape.disk_bytes,
+           std::int64_t{shape.gpus} * 1000, shape.sandboxes_max},
           shape.start_slots};
 }
 
@@ -27,24 +27,26 @@ std::int64_t gpu_millis_of(const Resources& ask) {
 // How often the ask fits into what is free.
 std::int64_t times(const Bin& bin, const Waiting& kind) {
   const Resources& ask = kind.ask;
-  std::int64_t most = kind.gangs ? std::min(bin.sandboxes, bin.starts) : bin.sandboxes;
+  const Left& left = bin.left;
+  std::int64_t most = kind.gangs ? std::min(left.sandboxes, bin.starts) : left.sandboxes;
   const auto within = [&](std::int64_t free, std::int64_t each) {
     if (each > 0) most = std::min(most, free / each);
   };
-  within(bin.cpu, ask.cpu_millicores);
-  within(bin.memory, ask.memory_bytes);
-  within(bin.disk, ask.disk_bytes);
-  within(bin.gpu_millis, gpu_millis_of(ask));
+  within(left.cpu_millicores, ask.cpu_millicores);
+  within(left.memory_bytes, ask.memory_bytes);
+  within(left.disk_bytes, ask.disk_bytes);
+  within(left.gpu_millis, gpu_millis_of(ask));
   return most;
 }
 
 void take(Bin& bin, const Waiting& kind, std::int64_t count) {
   bin.owner = kind.owner;
-  bin.cpu -= count * kind.ask.cpu_millicores;
-  bin.memory -= count * kind.ask.memory_bytes;
-  bin.disk -= count * kind.ask.disk_bytes;
-  bin.gpu_millis -= count * gpu_millis_of(kind.ask);
-  bin.sandboxes -= count;
+  bin.owned = kind.owned;
+  bin.left.cpu_millicores -= count * kind.ask.cpu_millicores;
+  bin.left.memory_bytes -= count * kind.ask.memory_bytes;
+  bin.left.disk_bytes -= count * kind.ask.disk_bytes;
+  bin.left.gpu_millis -= count * gpu_millis_of(kind.ask);
+  bin.left.sandboxes -= count;
   if (kind.gangs) bin.starts -= count;
 }
 
@@ -57,6 +59,12 @@ bool may_use(const Offer& offer, const Waiting& kind) {
 struct Packed {
   std::vector<Bin> bins;
   std::int64_t held = 0;  // weight of what was put there
+
+  std::uint32_t permille(const NodeShape& shape) const {
+    std::uint32_t sum = 0;
+    for (const Bin& bin : bins) sum += bin.owned ? 1000 : taken_permille(bin.left, shape);
+    return sum;
+  }
 };
 
 // One core weighs as much as 4 GiB, a GPU as much as 16 cores.
@@ -97,14 +105,29 @@ std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) 
   }
   std::int64_t left = 0;
   for (const Bin& bin : packed.bins) {
-    if (offer.shape.cpu_millicores > 0) left += bin.cpu * 1'000'000 / offer.shape.cpu_millicores;
+    const std::int64_t cpu = offer.shape.cpu_millicores;
+    if (cpu > 0) left += bin.left.cpu_millicores * 1'000'000 / cpu;
     const std::int64_t memory = offer.shape.memory_bytes >> 20;
-    if (memory > 0) left += (bin.memory >> 20) * 1'000'000 / memory;
+    if (memory > 0) left += (bin.left.memory_bytes >> 20) * 1'000'000 / memory;
   }
   return left / nodes;
 }
 
 }  // namespace
+
+std::uint32_t taken_permille(const Left& left, const NodeShape& shape) {
+  __extension__ using Wide = __int128;
+  Wide most = 0;
+  const auto share = [&](std::int64_t free, std::int64_t all) {
+    if (all > 0) most = std::max(most, Wide(all - free) * 1000 / all);
+  };
+  share(left.cpu_millicores, shape.cpu_millicores);
+  share(left.memory_bytes, shape.memory_bytes);
+  share(left.disk_bytes, shape.disk_bytes);
+  share(left.gpu_millis, std::int64_t{shape.gpus} * 1000);
+  share(left.sandboxes, shape.sandboxes_max);
+  return static_cast<std::uint32_t>(std::min<Wide>(most, 1000));
+}
 
 std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<Offer>& offers,
                                Expander expander) {
@@ -113,15 +136,16 @@ std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<O
   });
   std::vector<Need> needs(offers.size());
   for (std::size_t i = 0; i < offers.size(); ++i) {
-    needs[i].ready =
-        static_cast<std::uint32_t>(pack(waiting, offers[i], offers[i].ready).bins.size());
+    const Packed packed = pack(waiting, offers[i], offers[i].ready);
+    needs[i].ready = static_cast<std::uint32_t>(packed.bins.size());
+    needs[i].permille = packed.permille(offers[i].shape);
   }
   // The best offer takes all that it may, then the best for what is left, and so on.
   while (true) {
     std::size_t best = offers.size();
     std::int64_t least = 0;
     std::vector<Waiting> left;
-    std::uint32_t nodes = 0;
+    std::uint32_t nodes = 0, permille = 0;
     for (std::size_t i = 0; i < offers.size(); ++i) {
       const std::uint32_t room = offers[i].room - needs[i].buy;
       if (room == 0) continue;
@@ -134,9 +158,11 @@ std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<O
       least = value;
       left = std::move(rest);
       nodes = static_cast<std::uint32_t>(packed.bins.size());
+      permille = packed.permille(offers[i].shape);
     }
     if (best == offers.size()) return needs;
     needs[best].buy += nodes;
+    needs[best].permille += permille;
     waiting = std::move(left);
   }
 }

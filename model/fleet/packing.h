@@ -18,8 +18,16 @@ struct Waiting {  // equal asks of one owner
   Resources ask;
   std::int64_t count = 0;
   bool gangs = false;  // members of gangs, which start at once
-  CHALK_FIELDS(Waiting, owner, pool, ask, count, gangs)
+  bool owned = false;  // on nodes that no other owner may use
+  CHALK_FIELDS(Waiting, owner, pool, ask, count, gangs, owned)
 };
+
+struct Left {  // what is free on a node
+  std::int64_t cpu_millicores = 0, memory_bytes = 0, disk_bytes = 0, gpu_millis = 0, sandboxes = 0;
+};
+
+// How much of a node is taken, in thousandths: of the amount that is most.
+std::uint32_t taken_permille(const Left& left, const NodeShape& shape);
 
 struct Offer {  // a pool that more nodes can be bought of
   PoolId pool;
@@ -38,6 +46,8 @@ enum class Expander : std::uint8_t {
 struct Need {
   std::uint32_t ready = 0;  // of the nodes that are there already
   std::uint32_t buy = 0;
+  // What goes there, in thousandths of a node; an owner's nodes count as wholes, as they will.
+  std::uint32_t permille = 0;
   auto operator<=>(const Need&) const = default;
 };
 

@@ -61,10 +61,20 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
     PoolState& pool = state_.pools[index];
     if (!pool.policy.elastic) continue;
     const Need& need = needs[index];
-    const std::uint32_t used = pool.busy > pool.draining ? pool.busy - pool.draining : 0;
-    if (at_scan) settle_buffer(index, used + need.ready + need.buy);
+    if (at_scan) {
+      pool.buffer = std::max(pool.policy.buffer_nodes,
+                             (pool.busy * pool.policy.buffer_permille + 999) / 1000);
+    }
     const std::uint32_t free = offers[index].ready - need.ready;
-    std::uint32_t buy = need.buy + (pool.buffer > free ? pool.buffer - free : 0);
+    std::uint32_t buy = pool.buffer > free ? pool.buffer - free : 0;
+    if (config_.rules.policy == Policy::newsvendor) {
+      const auto of_pool = [&](const std::vector<std::uint32_t>& permille) {
+        return index < permille.size() ? permille[index] : 0;
+      };
+      buy = std::max(buy, missing(pool, need, of_pool(seen.used_permille),
+                                  of_pool(seen.moving_permille), at_scan));
+    }
+    buy += need.buy;
     const std::uint32_t staying =
         pool.nodes - pool.draining + static_cast<std::uint32_t>(pool.booting.size());
     if (staying + buy < pool.policy.nodes_min) buy = pool.policy.nodes_min - staying;
@@ -75,15 +85,28 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
   if (at_scan) ask_removals(effects);
 }
 
-// The buffer is at least what the pool's policy says, with every policy.
-void Fleet::settle_buffer(std::uint32_t index, std::uint32_t demand) {
-  PoolState& pool = state_.pools[index];
-  pool.buffer =
-      std::max(pool.policy.buffer_nodes, (pool.busy * pool.policy.buffer_permille + 999) / 1000);
-  if (config_.rules.policy != Policy::newsvendor) return;
-  pool.growth.learn(demand, config_.rules.scan, pool.policy.boot);
-  pool.buffer =
-      std::max(pool.buffer, pool.growth.buffer(config_.rules.late_worth, pool.policy.boot));
+// How many nodes newsvendor buys beside those that what waits needs. Room on busy nodes and on those
+// that boot is as good as a node that idles. Nothing is bought for what moves by our own choice, but
+// what it may need is not given back. Bought and given back is to the nearest node.
+std::uint32_t Fleet::missing(PoolState& pool, const Need& need, std::uint32_t used,
+                             std::uint32_t moving, bool at_scan) {
+  const Duration boot = pool.policy.boot;
+  const std::uint32_t demand = used + need.permille;
+  if (at_scan) pool.growth.learn(demand, config_.rules.scan, boot);
+  pool.room =
+      pool.growth.room(config_.rules.late_worth, boot, pool.growth.rise(demand, at_scan));
+  std::int64_t staying = std::int64_t{pool.nodes} - pool.draining +
+                         static_cast<std::int64_t>(pool.booting.size()) + need.buy;
+  for (const auto& [number, id] : state_.replaces) {
+    const Node* node = state_.nodes.find(id);
+    // Another goes when it comes, and is counted until then.
+    if (node != nullptr && !node->draining && pool.booting.contains(number)) --staying;
+  }
+  const std::int64_t free = staying * 1000 - demand;
+  pool.free = free + moving;
+  pool.surplus = static_cast<std::uint32_t>(std::max<std::int64_t>(0, free - pool.room.most));
+  return static_cast<std::uint32_t>(
+      std::max<std::int64_t>(0, pool.room.least - pool.free + 500) / 1000);
 }
 
 std::uint64_t Fleet::purchase(Time now, std::uint32_t index, std::uint32_t needed,
@@ -96,17 +119,35 @@ std::uint64_t Fleet::purchase(Time now, std::uint32_t index, std::uint32_t neede
   state_.last_purchase = now;
   effects.push_back(BuyNode{PoolId{index + 1ULL}, number, zone, needed, pool.buffer,
                             static_cast<std::uint32_t>(pool.idle.size()),
-                            static_cast<std::uint32_t>(pool.booting.size())});
+                            static_cast<std::uint32_t>(pool.booting.size()), pool.room.least,
+                            pool.free});
   return number;
 }
 
-// How many nodes of the pool may leave: those that are being emptied count as gone.
-std::uint32_t Fleet::may_go(const PoolState& pool) const {
-  const std::uint32_t staying = pool.nodes - pool.draining;
+std::uint32_t Fleet::above_least(const PoolState& pool) const {
+  const std::uint32_t staying = pool.nodes - pool.draining;  // who is being emptied has left
   return staying > pool.policy.nodes_min ? staying - pool.policy.nodes_min : 0;
 }
 
-// Empty nodes beyond the buffer, the longest idle first, and none while work waits.
+// How many nodes may go with the free room on them. Exactly half a node too much stays, since given
+// back it would be bought again as exactly half a node too little. With no growth to be expected
+// room is free only as far as what is being moved does not need it.
+std::uint32_t Fleet::spare(const PoolState& pool) const {
+  const std::uint32_t most = above_least(pool);
+  if (config_.rules.policy != Policy::newsvendor) return most;
+  return std::min(most, (pool.surplus + (pool.room.most == 0 ? 0 : 499)) / 1000);
+}
+
+// The same of nodes that are in use. With no growth to be expected anywhere it is left to the what-if
+// whether all fits elsewhere, perhaps in another pool. Else it would fit into what another pool
+// keeps, which would be bought there anew.
+std::uint32_t Fleet::spare_in_use(const PoolState& pool) const {
+  const bool kept = std::any_of(state_.pools.begin(), state_.pools.end(),
+                                [](const PoolState& one) { return one.room.most != 0; });
+  return kept ? spare(pool) : above_least(pool);
+}
+
+// Empty nodes beyond what is kept, the longest idle first, and none while work waits.
 void Fleet::release_idle(Time now, std::uint32_t index, Effects& effects) {
   PoolState& pool = state_.pools[index];
   const Rules& rules = config_.rules;
@@ -115,12 +156,12 @@ void Fleet::release_idle(Time now, std::uint32_t index, Effects& effects) {
       now < state_.last_purchase + rules.after_purchase) {
     return;
   }
-  // To buy it anew would cost a boot's time: idle for so long it has cost as much (ski rental).
-  const Duration idle = rules.policy == Policy::newsvendor
-                            ? std::max(pool.policy.boot, rules.unneeded)
-                            : rules.unneeded;
+  // While little of the demand was seen: to buy the node anew would cost a boot's time, and idle
+  // for so long it has cost as much (ski rental).
+  const bool strange = rules.policy == Policy::newsvendor && !pool.growth.settled();
+  const Duration idle = strange ? std::max(pool.policy.boot, rules.unneeded) : rules.unneeded;
   for (std::uint32_t gone = 0; gone < kReleasedAtOnce; ++gone) {
-    if (pool.idle.size() <= pool.buffer || may_go(pool) == 0) return;
+    if (pool.idle.size() <= pool.buffer || spare(pool) == 0) return;
     const auto found = std::find_if(pool.idle.begin(), pool.idle.end(), [&](const auto& one) {
       return state_.nodes.at(one.second).not_before <= now;
     });
@@ -129,6 +170,7 @@ void Fleet::release_idle(Time now, std::uint32_t index, Effects& effects) {
     const Duration was_idle = now - found->first;
     const std::uint64_t number = state_.nodes.at(id).purchase;
     remove(id);
+    pool.surplus -= std::min(pool.surplus, 1000u);
     effects.push_back(ReleaseNode{id, number, was_idle});
   }
 }
@@ -161,18 +203,20 @@ void Fleet::ask_removals(Effects& effects) const {
     if (pool.policy.elastic) {
       const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
       supply.room = pool.policy.nodes_max > all ? pool.policy.nodes_max - all : 0;
-      supply.spare = may_go(pool);
       // Emptied it would only be a node of the buffer.
       const bool kept = pool.idle.size() + pool.booting.size() < pool.buffer;
-      if (pool.pending.count != 0 || kept) supply.spare = 0;
+      if (pool.pending.count == 0 && !kept) {
+        supply.above_least = above_least(pool);
+        supply.spare = spare_in_use(pool);
+      }
     }
-    any = any || supply.spare != 0;
+    any = any || supply.above_least != 0;
     ask.pools.push_back(supply);
   }
   if (!any || ask.budget.nodes == 0) return;
   state_.nodes.for_each([&](NodeId id, const Node& node) {
     if (!node.busy || node.draining || node.replacement != 0) return;
-    if (ask.pools[node.pool].spare != 0) ask.nodes.push_back(id);
+    if (ask.pools[node.pool].above_least != 0) ask.nodes.push_back(id);
   });
   if (!ask.nodes.empty()) effects.push_back(std::move(ask));
 }
@@ -200,7 +244,12 @@ void Fleet::on(Time now, const RemovalsFound& found, Effects& effects) {
       continue;
     }
     if (left.nodes == 0 || removal.sandboxes > left.sandboxes) continue;
-    if (may_go(state_.pools[node->pool]) == 0) continue;
+    PoolState& pool = state_.pools[node->pool];
+    if (above_least(pool) == 0) continue;
+    if (!removal.replacement && !removal.owned) {
+      if (spare_in_use(pool) == 0) continue;
+      pool.surplus -= std::min(pool.surplus, 1000u);
+    }
     --left.nodes;
     left.sandboxes -= removal.sandboxes;
     if (removal.replacement) {
@@ -252,7 +301,7 @@ void Fleet::stop_emptying(Time now, Effects& effects) {
     node.moving = 0;
     node.empty_by = kNever;
     node.unneeded_since = kNever;
-    node.not_before = now + config_.rules.least_life;
+    node.not_before = now + config_.rules.empty_within;
     --state_.pools[node.pool].draining;
     effects.push_back(CordonNode{id, false});
   }
@@ -260,7 +309,8 @@ void Fleet::stop_emptying(Time now, Effects& effects) {
 
 // ---- replacements and reclaims
 
-void Fleet::replacement_joined(Time now, std::uint64_t number, Effects& effects) {
+void Fleet::replacement_joined(Time now, NodeId joined, Effects& effects) {
+  const std::uint64_t number = state_.nodes.at(joined).purchase;
   const auto found = state_.replaces.find(number);
   if (number == 0 || found == state_.replaces.end()) return;
   const NodeId id = found->second;
@@ -268,6 +318,7 @@ void Fleet::replacement_joined(Time now, std::uint64_t number, Effects& effects)
   Node* node = state_.nodes.find(id);
   if (node == nullptr || node->replacement != number) return;
   node->replacement = 0;
+  state_.nodes.at(joined).not_before = now + config_.rules.empty_within;  // its work is on its way
   if (!node->draining || state_.reclaimed.contains(id)) {
     empty(now, id, node->moving, effects);
   }

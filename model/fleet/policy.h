@@ -14,7 +14,7 @@ enum class Policy : std::uint8_t {
   idle,                // buys for what waits at once, gives back what idles; moves nothing
   cluster_autoscaler,  // Kubernetes cluster-autoscaler: a scan, half-empty nodes, least waste
   karpenter,           // Karpenter: batches, then deletes or replaces nodes at once, the cheapest
-  newsvendor           // ours: a buffer worth its price, moves that are worth theirs
+  newsvendor           // ours: free room worth its price, moves that are worth theirs
 };
 
 struct Rules {
@@ -25,14 +25,14 @@ struct Rules {
   Duration unneeded = seconds(600);           // for so long without a break, then it goes
   std::uint32_t used_permille = 500;          // cluster_autoscaler: below it a node may be unneeded
   Duration after_purchase = seconds(600);     // cluster_autoscaler: nothing goes so soon after one
-  Duration least_life = seconds(600);         // newsvendor: of a node, from joining to leaving
+  Duration pays_back = seconds(600);          // newsvendor: moves are worth a node of so long
   Duration late_worth = seconds(3600);        // newsvendor: a node idle so long for a node in time
   Duration move_cost = seconds(30);           // newsvendor: a moved sandbox, in time of a node
   std::uint32_t nodes_at_once = 5;            // being emptied
   std::uint32_t sandboxes_at_once = 100;      // on nodes that are being emptied
   Duration empty_within = seconds(600);       // else the node is used again
   CHALK_FIELDS(Rules, policy, scan, batch, batch_max, unneeded, used_permille, after_purchase,
-               least_life, late_worth, move_cost, nodes_at_once, sandboxes_at_once, empty_within)
+               pays_back, late_worth, move_cost, nodes_at_once, sandboxes_at_once, empty_within)
 };
 
 // What each is by default; scenarios may change single settings.
@@ -41,7 +41,7 @@ constexpr Rules rules_of(Policy policy) {
   rules.policy = policy;
   if (policy == Policy::cluster_autoscaler) rules.nodes_at_once = 1;  // max-drain-parallelism
   if (policy == Policy::karpenter) rules.unneeded = seconds(15);      // its validation
-  if (policy == Policy::newsvendor) rules.unneeded = seconds(30);
+  if (policy == Policy::newsvendor) rules.unneeded = seconds(10);
   return rules;
 }
 

@@ -45,15 +45,17 @@ void Tenancy::wait_to_claim(const Held& held) {
   state_.timers.arm(from, NodeId{});
 }
 
-void Tenancy::keep(Tenant& tenant, bool keeps) {
+// A family runs nothing itself.
+void Tenancy::keep(Tenant& tenant) {
   count_keeping(tenant, -1);
-  tenant.keeps = keeps;
+  tenant.keeps = tenant.guarantee != Amounts{} && !tenant.shares && !tenant.dedicated &&
+                 tenant.children == 0;
   count_keeping(tenant, +1);
 }
 
 // That the owner has one more that all may claim, or one less.
 void Tenancy::count_node(const Node& node, TenantId owner, int sign) {
-  if (!node.common) return;
+  if (!node.common || node.cordoned) return;
   const auto more = static_cast<std::uint32_t>(sign);
   if (owner == kSharedOwner) state_.keeping.shared += more;
   const auto found = state_.tenants.find(owner);
@@ -70,7 +72,7 @@ void Tenancy::count_keeping(const Tenant& tenant, int sign) {
 }
 
 void Tenancy::count_common(const Node& node, int sign) {
-  if (!node.common) return;
+  if (!node.common || node.cordoned) return;
   state_.keeping.nodes += static_cast<std::uint32_t>(sign);
   if (node.phase == NodePhase::free) state_.keeping.free += static_cast<std::uint32_t>(sign);
 }

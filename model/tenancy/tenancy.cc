@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace chalk::tenancy {
+namespace {
+
+bool owned(const Node& node) {
+  return node.phase == NodePhase::owned || node.phase == NodePhase::lingering;
+}
+
+}  // namespace
 
 Amounts amounts_of(const Resources& r) {
   return {r.cpu_millicores, r.memory_bytes, std::int64_t{r.gpus} * r.gpu_millis, 1};
@@ -57,8 +64,8 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
     tenant.shares = added.shares;
     join_family(added.tenant, tenant, added.parent);
   }
-  keep(tenant, tenant.guarantee != Amounts{} && !tenant.shares && !added.dedicated_pool &&
-                   tenant.children == 0);
+  tenant.dedicated = static_cast<bool>(added.dedicated_pool);
+  keep(tenant);
   set_share(tenant);
   set_borrows(tenant);
   relist(added.tenant);
@@ -74,12 +81,15 @@ void Tenancy::join_family(TenantId id, Tenant& tenant, TenantId parent) {
     if (found == state_.tenants.end() || above == id || holds || depth == kDepthMax) return;
     above = found->second.parent;
   }
-  if (tenant.parent) --state_.tenants.at(tenant.parent).children;
+  const auto change = [&](TenantId family, int by) {
+    if (!family) return;
+    Tenant& one = state_.tenants.at(family);
+    one.children += static_cast<std::uint32_t>(by);
+    keep(one);
+  };
+  change(tenant.parent, -1);
   tenant.parent = parent;
-  if (!parent) return;
-  Tenant& family = state_.tenants.at(parent);
-  ++family.children;
-  keep(family, false);  // it runs nothing itself
+  change(parent, +1);
 }
 
 void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
@@ -162,11 +172,10 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   CHALK_INVARIANT(node->phase != NodePhase::scrubbing);
   CHALK_INVARIANT(node->phase == NodePhase::free ? node->sandboxes == 0 : node->owner == owner);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, placed.node});
-  if (node->phase == NodePhase::free) {
-    if (node->common) --state_.keeping.free;
-    count_node(*node, owner, +1);
-  }
+  if (!owned(*node)) count_node(*node, owner, +1);
+  count_common(*node, -1);
   node->phase = NodePhase::owned;
+  count_common(*node, +1);
   node->owner = owner;
   node->deadline = kNever;
   ++node->sandboxes;
@@ -193,7 +202,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
-    if (node.owner == owner) continue;
+    if (node.owner == owner || node.cordoned) continue;
     state_.lingering.erase(entry);
     return scrub(now, id, node, effects);
   }
@@ -259,10 +268,19 @@ void Tenancy::on(Time, const NodeGone& gone, Effects&) {
        node->shape.sandboxes_max},
       -1);
   count_common(*node, -1);
-  const bool has_owner = node->phase == NodePhase::owned || node->phase == NodePhase::lingering;
-  if (has_owner) count_node(*node, node->owner, -1);
+  if (owned(*node)) count_node(*node, node->owner, -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});
   state_.nodes.erase(gone.node);
+}
+
+void Tenancy::on(Time, const NodeCordoned& event, Effects&) {
+  Node* node = state_.nodes.find(event.node);
+  if (node == nullptr) return;
+  count_common(*node, -1);
+  if (owned(*node)) count_node(*node, node->owner, -1);
+  node->cordoned = event.cordoned;
+  count_common(*node, +1);
+  if (owned(*node)) count_node(*node, node->owner, +1);
 }
 
 void Tenancy::leave_node(Time now, NodeId id, Effects& effects) {
@@ -278,7 +296,7 @@ void Tenancy::leave_node(Time now, NodeId id, Effects& effects) {
 }
 
 void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
-  if (node.phase != NodePhase::scrubbing) count_node(node, node.owner, -1);
+  if (owned(node)) count_node(node, node.owner, -1);
   node.phase = NodePhase::scrubbing;
   node.deadline = now + config_.scrub_timeout;
   state_.timers.arm(node.deadline, id);
@@ -289,8 +307,9 @@ void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
 void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
   Node* node = state_.nodes.find(scrubbed.node);
   if (node == nullptr || node->phase != NodePhase::scrubbing) return;  // repeated
+  count_common(*node, -1);
   node->phase = NodePhase::free;
-  if (node->common) ++state_.keeping.free;
+  count_common(*node, +1);
   node->owner = {};
   node->deadline = kNever;
   effects.push_back(SetOwner{scrubbed.node, {}, true});

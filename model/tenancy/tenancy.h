@@ -142,6 +142,11 @@ struct NodeScrubbed {
   NodeId node;
   CHALK_FIELDS(NodeScrubbed, node)
 };
+struct NodeCordoned {  // takes nothing new from now on, or does again
+  NodeId node;
+  bool cordoned = false;
+  CHALK_FIELDS(NodeCordoned, node, cordoned)
+};
 struct CapacityFreed {  // something ended or joined: a round of attempts begins
   CHALK_FIELDS(CapacityFreed)
 };
@@ -150,7 +155,7 @@ struct NextAttempt {  // given again and again while round_open()
 };
 using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, SandboxEnded,
                            SandboxCancelled, NodeJoined, NodeGone, NodeScrubbed, CapacityFreed,
-                           NextAttempt, Woken, SandboxNominated, NominationLost>;
+                           NextAttempt, Woken, SandboxNominated, NominationLost, NodeCordoned>;
 
 // ---- effects
 // Answered by SandboxPlaced, NotPlaced or SandboxNominated before anything else happens. Of one
@@ -255,12 +260,13 @@ struct Tenant {
   bool reclaims = false;  // its head waits and is within its own guarantee
   PoolId reclaims_in;
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
+  bool dedicated = false;   // it has a pool of its own
   bool keeps = false;       // a first node is kept for it
-  std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim
+  std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority, keeps, nodes,
-               last_placed)
+               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority, dedicated,
+               keeps, nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -268,10 +274,11 @@ struct Node {
   TenantId owner;
   bool dedicated = false;
   bool common = false;  // any tenant may claim it when it is free
+  bool cordoned = false;
   std::uint32_t sandboxes = 0;
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
-  CHALK_FIELDS(Node, phase, owner, dedicated, common, sandboxes, deadline, shape)
+  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape)
 };
 // No room for this in the present round, so none for as much or more; nor did it find others that
 // would make way, and of its tenant's nothing that is as important or less finds any.
@@ -296,7 +303,7 @@ struct Round {
   CHALK_FIELDS(Round, open, failures, failed)
 };
 struct Keeping {  // keeping.cc
-  std::uint32_t nodes = 0;    // common ones
+  std::uint32_t nodes = 0;    // common ones, cordoned ones not
   std::uint32_t free = 0;     // of them
   std::uint32_t shared = 0;   // of them, of kSharedOwner
   std::uint32_t tenants = 0;  // for which a first node is kept
@@ -366,6 +373,7 @@ class Tenancy {
   void on(Time, const Woken&, Effects&);
   void on(Time, const SandboxNominated&, Effects&);
   void on(Time, const NominationLost&, Effects&);
+  void on(Time, const NodeCordoned&, Effects&);
 
   bool refuse_by_quota(const SandboxAsked&, Effects&) const;
   void join_family(TenantId, Tenant&, TenantId parent);
@@ -397,7 +405,7 @@ class Tenancy {
   void settle_aged(SandboxId, const Held&);
   // keeping.cc
   bool may_claim(Time, const Held&) const;
-  void keep(Tenant&, bool keeps);
+  void keep(Tenant&);
   Time claims_from(const Tenant&, const Held&) const;
   void wait_to_claim(const Held&);
   void count_node(const Node&, TenantId owner, int sign);

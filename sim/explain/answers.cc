@@ -58,11 +58,15 @@ Decision bought(const fleet::BuyNode& one) {
   decision.where = "fleet";
   decision.what =
       fmt::format("a node of pool {} is bought for zone {}", one.pool.value, one.zone.value);
-  decision.rule = "nodes needed for what waits, and the buffer, are more than are free or booting";
+  decision.rule =
+      "nodes needed for what waits, and the buffer, are more than are free or booting; with "
+      "newsvendor also at least half a node less room is free, on busy nodes too, than is kept";
   decision.numbers = {{"needed for what waits", std::to_string(one.needed)},
                       {"buffer", std::to_string(one.buffer)},
                       {"free", std::to_string(one.free)},
-                      {"booting", std::to_string(one.booting)}};
+                      {"booting", std::to_string(one.booting)},
+                      {"room kept, thousandths of a node", std::to_string(one.room_kept)},
+                      {"room free, thousandths of a node", std::to_string(one.room_free)}};
   return decision;
 }
 
@@ -70,7 +74,9 @@ Decision released(const fleet::ReleaseNode& one) {
   Decision decision;
   decision.where = "fleet";
   decision.what = fmt::format("node {} is given back", one.node.value);
-  decision.rule = "idle for idle_before_release and more than the pool's least and buffer";
+  decision.rule =
+      "idle for as long as fleet.policy asks, and more than the pool's least, its buffer and the "
+      "room that is kept";
   decision.numbers = {{"idle", duration_text(one.idle)}};
   return decision;
 }

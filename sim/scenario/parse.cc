@@ -137,7 +137,7 @@ class Parser {
     rules.used_permille =
         static_cast<std::uint32_t>(r.whole("used_permille", rules.used_permille, 1, 1000));
     rules.after_purchase = r.duration("after_purchase", rules.after_purchase);
-    rules.least_life = r.duration("least_life", rules.least_life);
+    rules.pays_back = r.duration("pays_back", rules.pays_back);
     rules.late_worth = r.duration("late_worth", rules.late_worth);
     rules.move_cost = r.duration("move_cost", rules.move_cost);
     rules.nodes_at_once =

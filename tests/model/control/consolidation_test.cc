@@ -17,6 +17,7 @@ using test::tell;
 
 Time at(std::int64_t s) { return {seconds(s).nanos}; }
 constexpr std::int64_t kGi = 1LL << 30;
+constexpr std::int64_t kForEver = 1'000'000;
 NodeShape shape(std::int64_t cores) {
   return {.cpu_millicores = cores * 1000, .memory_bytes = cores * 4 * kGi, .disk_bytes = kGi};
 }
@@ -24,7 +25,10 @@ NodeShape shape(std::int64_t cores) {
 // A control plane whose nodes obey at once: what is started runs, what is stopped ends.
 class Plane {
  public:
-  explicit Plane(fleet::Policy policy, bool separate = false) : control_(config(policy, separate)) {
+  explicit Plane(fleet::Policy policy, bool separate = false)
+      : Plane(fleet::rules_of(policy), separate) {}
+  explicit Plane(const fleet::Rules& rules, bool separate = false)
+      : control_(config(rules, separate)) {
     for (std::uint64_t pool = 1; pool <= 2; ++pool) {
       fleet::PoolAdded added{{pool}, {}};
       added.policy.shape = shape(pool == 1 ? 8 : 4);
@@ -62,12 +66,25 @@ class Plane {
       report(record->node, EndedReport{sandbox, EndReason::exited});
     }
   }
-  void second() {
-    ++now_;
+  void end_those_with(Duration lifetime) {
+    for (const auto& [id, has] : std::map(lifetimes)) {
+      if (has == lifetime) end(id);
+    }
+  }
+  void second() { pass(1); }
+  void pass(std::int64_t time) {
+    now_ += time;
     control_.fleet().state().nodes.for_each([&](NodeId id, const fleet::Node&) {
       beats_.push_back(id);
     });
     for (const NodeId id : std::exchange(beats_, {})) step(FromNode{id, {1, 0, 1'000'000, {}}});
+    while (!later_.empty() && later_.begin()->first <= now_) {
+      const Later one = later_.extract(later_.begin()).mapped();
+      if (const auto* buy = std::get_if<fleet::BuyNode>(&one)) join(buy->pool.value, buy->purchase);
+      if (const auto* stop = std::get_if<Stop>(&one)) {
+        report(stop->first, EndedReport{stop->second, EndReason::terminated});
+      }
+    }
     if (wake_ <= at(now_)) step(Woken{});
   }
   template <class Event>
@@ -77,15 +94,19 @@ class Plane {
     }
   }
   const Control& control() const { return control_; }
+  const fleet::PoolState& pool() const { return control_.fleet().state().pools[0]; }
+  std::uint32_t busy_nodes() const { return pool().busy; }
+  int bought() const { return bought_; }
   const sandbox::Record* find(SandboxId id) const { return control_.sandboxes().find(id); }
   std::map<SandboxId, int> starts, stops;
   std::map<SandboxId, Duration> lifetimes;  // as the last order said
+  std::int64_t takes = 0;  // seconds, what stops and what boots
   std::int64_t now_ = 0;
 
  private:
-  static Config config(fleet::Policy policy, bool separate) {
+  static Config config(const fleet::Rules& rules, bool separate) {
     Config config;
-    config.fleet.rules = fleet::rules_of(policy);
+    config.fleet.rules = rules;
     config.tenancy.separate_tenants = separate;
     return config;
   }
@@ -96,7 +117,14 @@ class Plane {
   void obey(const Other&) {}
   void obey(const WakeAt& wake) { wake_ = wake.at; }
   void obey(const fleet::WelcomeNode& welcome) { joined_ = welcome.node; }
-  void obey(const fleet::BuyNode& buy) { join(buy.pool.value, buy.purchase); }
+  void obey(const fleet::BuyNode& buy) {
+    ++bought_;
+    if (takes == 0) {
+      join(buy.pool.value, buy.purchase);
+    } else {
+      later_.emplace(now_ + takes, buy);
+    }
+  }
   void obey(const sandbox::Accepted& accepted) { accepted_ = accepted.sandbox; }
   void obey(const ToNode& message) {
     if (!message.envelope.message) return;
@@ -106,16 +134,24 @@ class Plane {
       report(message.node, StartedReport{start->sandbox});
     } else if (const auto* stop = std::get_if<StopOrder>(&*message.envelope.message)) {
       ++stops[stop->sandbox];
-      report(message.node, EndedReport{stop->sandbox, EndReason::terminated});
+      if (takes == 0) {
+        report(message.node, EndedReport{stop->sandbox, EndReason::terminated});
+      } else {
+        later_.emplace(now_ + takes, std::pair(message.node, stop->sandbox));
+      }
     } else if (std::holds_alternative<ScrubOrder>(*message.envelope.message)) {
       report(message.node, ScrubbedReport{});
     }
   }
 
+  using Stop = std::pair<NodeId, SandboxId>;
+  using Later = std::variant<fleet::BuyNode, Stop>;
   Control control_;
   std::map<NodeId, std::uint64_t> sent_;
+  std::multimap<std::int64_t, Later> later_;
   std::vector<NodeId> beats_;
   std::uint64_t keys_ = 0, asks_ = 0;
+  int bought_ = 0;
   NodeId joined_;
   std::optional<SandboxId> accepted_;
   Time wake_ = kNever;
@@ -191,6 +227,237 @@ TEST(Consolidation, NeverPutsTwoOwnersTogether) {
   WhatIf again(plane.control().scheduler(), plane.control().sandboxes(),
                plane.control().tenancy(), plane.control().fleet());
   EXPECT_FALSE(again.possible(plane.find(*theirs)->node));
+}
+
+// What is free on a pool's nodes, as the newsvendor sees it at its next look.
+TEST(Consolidation, OnlyWhatOthersMayUseIsFreeRoom) {
+  const auto seen = [](Plane& plane) {
+    for (int s = 0; s < 11; ++s) plane.second();
+    return plane.pool().surplus;
+  };
+  Plane shared(fleet::Policy::newsvendor);
+  shared.join(1);
+  ASSERT_TRUE(shared.ask(2, false));
+  EXPECT_EQ(seen(shared), 750u);
+  ASSERT_TRUE(shared.ask(5, false));
+  EXPECT_EQ(seen(shared), 0u) << "one core, where sandboxes have three and a half";
+  Plane separate(fleet::Policy::newsvendor, true);
+  separate.join(1);
+  ASSERT_TRUE(separate.ask(2, false));
+  EXPECT_EQ(seen(separate), 0u);
+  tenancy::TenantAdded alone;
+  alone.tenant = {4};
+  alone.dedicated_pool = {1};
+  Plane dedicated(fleet::Policy::newsvendor, true);
+  dedicated.step(alone);
+  dedicated.join(1);
+  ASSERT_TRUE(dedicated.ask(2, false, 4));
+  EXPECT_EQ(seen(dedicated), 750u) << "who has the pool has its room";
+}
+
+// While it is on its way, what moves looks for room on shared nodes, and not beside its owner's own.
+TEST(Consolidation, WhatIsBeingMovedNeedsNoMoreThanTheRoomItGoesTo) {
+  Plane shared(fleet::Policy::newsvendor);
+  shared.takes = kForEver;
+  for (int node = 0; node < 4; ++node) shared.join(1);
+  std::vector<SandboxId> from;
+  for (int i = 0; i < 2; ++i) {  // three and three cores of eight, with no room for a third
+    for (int j = 0; j < 2; ++j) from.push_back(*shared.ask(3, true));
+    ASSERT_TRUE(shared.ask(2, false, 1, seconds(5)));
+  }
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(shared.ask(2, false));
+    ASSERT_TRUE(shared.ask(6, false, 1, seconds(5)));
+  }
+  ASSERT_EQ(shared.busy_nodes(), 4u);
+  shared.end_those_with(seconds(5));
+  for (int s = 0; s < 60; ++s) shared.second();
+  for (const SandboxId id : from) EXPECT_EQ(shared.stops[id], 1) << "of " << id.value;
+  EXPECT_EQ(shared.bought(), 0);
+
+  Plane separate(fleet::Policy::newsvendor, true);
+  separate.takes = kForEver;
+  for (int node = 0; node < 2; ++node) separate.join(1);
+  const auto moves = separate.ask(3, true), gone = separate.ask(5, false, 1, seconds(5));
+  ASSERT_TRUE(moves && gone && separate.ask(3, false));
+  ASSERT_EQ(separate.busy_nodes(), 2u);
+  separate.end_those_with(seconds(5));
+  for (int s = 0; s < 60; ++s) separate.second();
+  EXPECT_EQ(separate.stops[*moves], 1);
+  EXPECT_EQ(separate.bought(), 0);
+}
+
+// What was to move did not, so the node is used again; what waited meanwhile is tried at once.
+TEST(Consolidation, ANodeThatIsUsedAgainIsTriedByWhatWaits) {
+  Plane plane(fleet::Policy::newsvendor);
+  plane.takes = kForEver;
+  for (int node = 0; node < 2; ++node) plane.join(1);
+  const auto moves = plane.ask(3, true);
+  ASSERT_TRUE(moves && plane.ask(5, false, 1, seconds(5)) && plane.ask(5, false));
+  plane.end_those_with(seconds(5));
+  for (int s = 0; s < 60 && plane.stops[*moves] == 0; ++s) plane.second();
+  ASSERT_EQ(plane.stops[*moves], 1);
+  const auto waits = plane.ask(4, false);
+  ASSERT_TRUE(waits);
+  for (int s = 0; s < 620; ++s) plane.second();
+  EXPECT_EQ(plane.starts[*waits], 1);
+}
+
+// They fit exactly, onto nodes that have no room for one of average size.
+TEST(Consolidation, WhatMovesOntoTheLastOfTheRoomBuysNothing) {
+  Plane plane(fleet::Policy::newsvendor);
+  plane.takes = kForEver;
+  for (int node = 0; node < 4; ++node) plane.join(1);
+  std::vector<SandboxId> moves;
+  for (int i = 0; i < 2; ++i) {
+    moves.push_back(*plane.ask(2, true));
+    ASSERT_TRUE(plane.ask(6, false, 1, seconds(5)));
+  }
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(plane.ask(6, false));
+    ASSERT_TRUE(plane.ask(2, false, 1, seconds(5)));
+  }
+  ASSERT_EQ(plane.busy_nodes(), 4u);
+  plane.end_those_with(seconds(5));
+  for (int s = 0; s < 60; ++s) plane.second();
+  for (const SandboxId id : moves) EXPECT_EQ(plane.stops[id], 1);
+  EXPECT_EQ(plane.bought(), 0);
+}
+
+// The cheaper node came, and what it was bought for is still on its way.
+TEST(Consolidation, AReplacementWaitsForItsWorkAndNothingElseIsBought) {
+  fleet::Rules rules = fleet::rules_of(fleet::Policy::newsvendor);
+  rules.late_worth = {};  // no room is kept
+  Plane plane(rules);
+  const NodeId dear = plane.join(1);
+  const auto moves = plane.ask(3, true);
+  ASSERT_TRUE(moves);
+  for (int s = 0; s < 9; ++s) plane.second();
+  plane.takes = 100;
+  for (int s = 0; s < 400; ++s) plane.second();
+  EXPECT_EQ(plane.stops[*moves], 1);
+  EXPECT_NE(plane.find(*moves)->node, dear);
+  EXPECT_EQ(plane.bought(), 1);
+  EXPECT_EQ(plane.pool().nodes, 0u);
+  EXPECT_EQ(plane.control().fleet().state().pools[1].nodes, 1u);
+}
+
+// The supplier asks a node back every half an hour: so many are bought, whatever takes how long.
+TEST(Consolidation, ForEachNodeThatIsAskedBackOneIsBought) {
+  for (const std::int64_t takes : {0, 5, 40, 70, 100}) {
+    Plane plane(fleet::Policy::newsvendor);
+    for (int node = 0; node < 3; ++node) plane.join(1);
+    std::vector<SandboxId> all;
+    for (int i = 0; i < 6; ++i) all.push_back(*plane.ask(4, true));
+    plane.takes = takes;
+    for (int reclaim = 1; reclaim <= 6; ++reclaim) {
+      for (int s = 0; s < 1800; ++s) plane.second();
+      const NodeId node = plane.find(all[0])->node;
+      ASSERT_TRUE(node);
+      plane.step(fleet::ReclaimNoticed{node, at(plane.now_ + 120)});
+      EXPECT_LE(plane.bought(), reclaim) << takes;
+    }
+    for (int s = 0; s < 1800; ++s) plane.second();
+    EXPECT_EQ(plane.bought(), 6) << takes;
+    EXPECT_EQ(plane.pool().nodes, 3u) << takes;
+  }
+}
+
+// No growth is expected, and the room that what moves was promised was taken by another.
+TEST(Consolidation, ANodeThatIdlesWaitsForWhatIsBeingMoved) {
+  Plane plane(fleet::Policy::newsvendor);
+  plane.takes = kForEver;
+  for (int node = 0; node < 2; ++node) plane.join(1);
+  const auto moves = plane.ask(3, true);
+  ASSERT_TRUE(moves && plane.ask(5, false, 1, seconds(5)) && plane.ask(5, false));
+  plane.end_those_with(seconds(5));
+  for (int s = 0; s < 60 && plane.stops[*moves] == 0; ++s) plane.second();
+  ASSERT_EQ(plane.stops[*moves], 1);
+  ASSERT_TRUE(plane.ask(3, false));
+  plane.join(1);
+  for (int s = 0; s < 300; ++s) plane.second();
+  EXPECT_EQ(plane.pool().nodes, 3u);
+  EXPECT_EQ(plane.pool().room.most, 0u);
+}
+
+TEST(Consolidation, ANodeThatWasOrderedForAnOwnerIsNoRoomForOthers) {
+  Plane plane(fleet::Policy::newsvendor, true);
+  plane.takes = kForEver;
+  plane.ask(1, false);
+  for (int s = 0; s < 11; ++s) plane.second();
+  EXPECT_EQ(plane.bought(), 1);
+  EXPECT_EQ(plane.pool().surplus, 0u);
+}
+
+TEST(Consolidation, WithNoGrowthToBeExpectedItIsEnoughThatAllFitsInAnotherPool) {
+  Plane plane(fleet::Policy::newsvendor);
+  const NodeId large = plane.join(1);
+  const auto moves = plane.ask(2, true);
+  ASSERT_TRUE(moves && plane.find(*moves)->node == large);
+  ASSERT_TRUE(plane.ask(6, false, 1, seconds(5)));
+  plane.join(2);
+  ASSERT_TRUE(plane.ask(2, false));
+  plane.end_those_with(seconds(5));
+  for (int s = 0; s < 60; ++s) plane.second();
+  EXPECT_NE(plane.find(*moves)->node, large);
+  EXPECT_EQ(plane.pool().nodes, 0u);
+}
+
+// Jumps by whole nodes were seen, so room is kept for them; it is no reason to leave one tenant's
+// sandboxes on two nodes.
+TEST(Consolidation, ATenantsNodesAreEmptiedThoughRoomIsKept) {
+  Plane plane(fleet::Policy::newsvendor, true);
+  for (int s = 0; s < 7200; ++s) {
+    for (std::uint64_t tenant = 2; s % 300 == 0 && tenant <= 3; ++tenant) {
+      plane.ask(8, false, tenant, seconds(100));
+    }
+    plane.second();
+  }
+  const auto a = plane.ask(5, true, 1), b = plane.ask(5, true, 1);
+  ASSERT_TRUE(a && b);
+  for (int s = 0; s < 10; ++s) plane.second();
+  ASSERT_TRUE(plane.find(*a) && plane.find(*b));
+  ASSERT_NE(plane.find(*a)->node, plane.find(*b)->node);
+  const auto c = plane.ask(3, true, 1), d = plane.ask(3, true, 1);
+  plane.end(*a);
+  plane.end(*b);
+  ASSERT_NE(plane.find(*c)->node, plane.find(*d)->node);
+  for (int s = 0; s < 60; ++s) plane.second();
+  EXPECT_GT(plane.pool().room.most, 0u);
+  EXPECT_EQ(plane.find(*c)->node, plane.find(*d)->node);
+  EXPECT_EQ(plane.control().sandboxes_moved(), 1u);
+}
+
+// Whatever happened before: where nothing more happens, the fleet comes to rest.
+RC_GTEST_PROP(Consolidation, WhereNothingHappensNothingIsBought, (std::uint64_t key)) {
+  Random random{key, 0};
+  Plane plane(fleet::Policy::newsvendor, random.below(2) == 0);
+  plane.takes = static_cast<std::int64_t>(random.below(3) * random.below(60));
+  const std::uint64_t rate = 3 + random.below(20);
+  std::vector<SandboxId> live;
+  for (int look = 0; look < 400; ++look) {
+    for (std::uint64_t i = random.below(12); look % rate == 0 && i > 0; --i) {
+      const auto id = plane.ask(1 + static_cast<std::int64_t>(random.below(4)),
+                                random.below(4) != 0, 1 + random.below(3));
+      if (id) live.push_back(*id);
+    }
+    for (std::uint64_t i = random.below(8); look % rate == rate / 2 && i > 0; --i) {
+      if (live.empty()) break;
+      std::swap(live[random.below(live.size())], live.back());
+      plane.end(live.back());
+      live.pop_back();
+    }
+    plane.pass(10);
+  }
+  // What was seen is forgotten in two hours, and moves from pool to pool are growth once more.
+  const int before = plane.bought();
+  for (int look = 0; look < 3 * 720; ++look) plane.pass(10);
+  RC_ASSERT(plane.bought() <= before + 60);
+  const int rested = plane.bought();
+  const std::uint64_t moved = plane.control().sandboxes_moved();
+  for (int look = 0; look < 360; ++look) plane.pass(10);
+  RC_ASSERT(plane.bought() == rested);
+  RC_ASSERT(plane.control().sandboxes_moved() == moved);
 }
 
 // A fork that has answered no is as good as a new one: all questions on one fork have the answers

@@ -31,13 +31,41 @@ Resources cores(std::int64_t count) {
 TEST(Packing, BuysTheVolumeOfWhatWaitsAndTakesWhatIsThereFirst) {
   const std::vector<Waiting> waiting{{{1}, {}, cores(1), 10}};
   const Offer offer{{1}, shape(4), 100, false, 1, 10};
-  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{1, 2}}));
+  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{1, 2, 2500}}));
 }
 
 TEST(Packing, GivesEachOwnerNodesOfItsOwn) {
   const std::vector<Waiting> waiting{{{1}, {}, cores(1), 1}, {{2}, {}, cores(1), 1}};
   const Offer offer{{1}, shape(4), 100, false, 0, 10};
-  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{0, 2}}));
+  EXPECT_EQ(nodes_needed(waiting, {offer}, Expander::cheapest), (std::vector<Need>{{0, 2, 500}}));
+}
+
+TEST(Packing, AnOwnersNodesCountAsWholes) {
+  Waiting mine{{1}, {}, cores(1), 5}, theirs{{2}, {}, cores(1), 1};
+  mine.owned = theirs.owned = true;
+  const Offer offer{{1}, shape(4), 100, false, 0, 10};
+  EXPECT_EQ(nodes_needed({mine, theirs}, {offer}, Expander::cheapest),
+            (std::vector<Need>{{0, 3, 3000}}));
+}
+
+TEST(Packing, OfAllAmountsTheOneThatIsTakenMostCounts) {
+  NodeShape all = shape(8);
+  all.disk_bytes = 100;
+  all.gpus = 2;
+  all.sandboxes_max = 16;
+  const Left none{8000, 8LL << 32, 100, 2000, 16};
+  EXPECT_EQ(taken_permille(none, all), 0u);
+  const auto with = [&](std::int64_t Left::* amount, std::int64_t left) {
+    Left one = none;
+    one.*amount = left;
+    return taken_permille(one, all);
+  };
+  EXPECT_EQ(with(&Left::cpu_millicores, 2000), 750u);
+  EXPECT_EQ(with(&Left::memory_bytes, 2LL << 32), 750u);
+  EXPECT_EQ(with(&Left::disk_bytes, 25), 750u);
+  EXPECT_EQ(with(&Left::gpu_millis, 500), 750u);
+  EXPECT_EQ(with(&Left::sandboxes, 4), 750u);
+  EXPECT_EQ(with(&Left::sandboxes, 0), 1000u);
 }
 
 TEST(Packing, PutsNoMoreMembersOfGangsOnANodeThanItStartsAtOnce) {
@@ -45,18 +73,18 @@ TEST(Packing, PutsNoMoreMembersOfGangsOnANodeThanItStartsAtOnce) {
   slow.start_slots = 2;
   const Offer offer{{1}, slow, 100, false, 0, 10};
   EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 8, true}}, {offer}, Expander::cheapest),
-            (std::vector<Need>{{0, 4}}));
+            (std::vector<Need>{{0, 4, 2000}}));
   EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 8, false}}, {offer}, Expander::cheapest),
-            (std::vector<Need>{{0, 2}}));
+            (std::vector<Need>{{0, 2, 2000}}));
 }
 
 TEST(Packing, TheCheapestAndTheLeastWastefulPoolAreNotTheSame) {
   const std::vector<Waiting> waiting{{{1}, {}, cores(3), 1}};
   const Offer snug{{1}, shape(3), 500, false, 0, 10}, cheap{{2}, shape(8), 400, false, 0, 10};
   EXPECT_EQ(nodes_needed(waiting, {snug, cheap}, Expander::cheapest),
-            (std::vector<Need>{{0, 0}, {0, 1}}));
+            (std::vector<Need>{{0, 0, 0}, {0, 1, 375}}));
   EXPECT_EQ(nodes_needed(waiting, {snug, cheap}, Expander::least_waste),
-            (std::vector<Need>{{0, 1}, {0, 0}}));
+            (std::vector<Need>{{0, 1, 1000}, {0, 0, 0}}));
 }
 
 TEST(Packing, LeavesAReservedPoolToThoseWhoNameIt) {
@@ -64,30 +92,87 @@ TEST(Packing, LeavesAReservedPoolToThoseWhoNameIt) {
   EXPECT_EQ(nodes_needed({{{1}, {}, cores(1), 1}}, {spot}, Expander::cheapest),
             (std::vector<Need>{{0, 0}}));
   EXPECT_EQ(nodes_needed({{{1}, {1}, cores(1), 1}}, {spot}, Expander::cheapest),
-            (std::vector<Need>{{1, 0}}));
+            (std::vector<Need>{{1, 0, 250}}));
 }
 
-// ---- the newsvendor's buffer
+// ---- the newsvendor's room
 
-TEST(Growth, TheBufferIsTheQuantileThatTheCostsAskFor) {
+TEST(Growth, TheRoomIsTheQuantileThatTheCostsAskFor) {
   Growth growth;
   // Demand jumps by two nodes in one of every ten looks and falls again.
   for (int look = 0; look < 500; ++look) {
-    growth.learn(look % 10 == 0 ? 7 : 5, seconds(10), seconds(10));
+    growth.learn(look % 10 == 0 ? 7000 : 5000, seconds(10), seconds(10));
   }
-  EXPECT_EQ(growth.buffer(seconds(40), seconds(10)), 0u) << "4 in 5 looks see no growth";
-  EXPECT_EQ(growth.buffer(seconds(190), seconds(10)), 2u) << "but not 19 in 20";
-  EXPECT_EQ(growth.buffer(seconds(0), seconds(10)), 0u);
+  const auto least = [&](std::int64_t worth) {
+    return growth.room(seconds(worth), seconds(10), 0).least;
+  };
+  EXPECT_EQ(least(40), 0u) << "4 in 5 looks see no growth";
+  EXPECT_EQ(least(190), 2000u) << "but not 19 in 20";
+  EXPECT_EQ(least(0), 0u);
+}
+
+TEST(Growth, WhatIsThereIsKeptForABootLonger) {
+  Growth growth;
+  // It jumps after a third of the looks without a rise: too rare to buy, not to keep.
+  for (int look = 0; look < 500; ++look) {
+    growth.learn(look % 4 == 0 ? 7000 : 5000, seconds(10), seconds(10));
+  }
+  const Room room = growth.room(seconds(15), seconds(10), 0);
+  EXPECT_EQ(room.least, 0u);
+  EXPECT_EQ(room.most, 2000u);
+}
+
+TEST(Growth, IsSettledOnceItHasSeenAsMuchAsItRemembers) {
+  Growth growth;
+  for (int look = 0; look < 720 + 3; ++look) growth.learn(0, seconds(10), seconds(30));
+  EXPECT_FALSE(growth.settled());
+  growth.learn(0, seconds(10), seconds(30));
+  EXPECT_TRUE(growth.settled());
 }
 
 TEST(Growth, ALongerBootSeesMoreGrowth) {
   Growth slow, fast;
   for (std::uint32_t look = 0; look < 400; ++look) {
-    slow.learn(look / 4, seconds(10), seconds(120));
-    fast.learn(look / 4, seconds(10), seconds(20));
+    slow.learn(look * 250, seconds(10), seconds(120));
+    fast.learn(look * 250, seconds(10), seconds(20));
   }
-  EXPECT_EQ(slow.buffer(seconds(3600), seconds(120)), 3u);
-  EXPECT_EQ(fast.buffer(seconds(3600), seconds(20)), 1u);
+  EXPECT_EQ(slow.room(seconds(3600), seconds(120), 0).least, 3000u);
+  EXPECT_EQ(fast.room(seconds(3600), seconds(20), 0).least, 500u);
+}
+
+// Every hundredth look begins a burst of three looks, of which nothing is left two looks later.
+TEST(Growth, ABurstThatHasBegunIsBoughtForAsAWhole) {
+  Growth growth;
+  const auto demand = [](int look) {
+    const int into = look % 100;
+    return static_cast<std::uint32_t>(into < 3 ? 1000 * (into + 1) : into < 5 ? 3000 : 0);
+  };
+  for (int look = 0; look < 700; ++look) growth.learn(demand(look), seconds(10), seconds(30));
+  const Room calm = growth.room(seconds(120), seconds(30), 0);
+  EXPECT_EQ(calm.least, 0u) << "more than 4 in 5 calm looks see no burst";
+  const Room burst = growth.room(seconds(120), seconds(30), 1000);
+  EXPECT_EQ(burst.least, 2000u) << "at most two more nodes follow";
+}
+
+// Two hours of quiet with one burst of eight nodes in them.
+TEST(Growth, LessThanHalfANodeIsNoBurst) {
+  Growth growth;
+  for (int look = 0; look < 700; ++look) {
+    growth.learn(look == 300 ? 3000u : look == 301 ? 8000u : 0u, seconds(10), seconds(30));
+  }
+  EXPECT_EQ(growth.room(seconds(3600), seconds(30), 499).least, 0u);
+  EXPECT_EQ(growth.room(seconds(3600), seconds(30), 500).least, 5000u);
+}
+
+TEST(Growth, LearnsFromTheLookBefore) {
+  Growth growth;
+  EXPECT_EQ(growth.rise(500, false), 0u);
+  growth.learn(500, seconds(10), seconds(30));
+  EXPECT_EQ(growth.rise(500, true), 0u) << "there was none before";
+  EXPECT_EQ(growth.rise(700, false), 200u);
+  growth.learn(800, seconds(10), seconds(30));
+  EXPECT_EQ(growth.rise(800, true), 300u);
+  EXPECT_EQ(growth.rise(700, false), 0u);
 }
 
 // ---- consolidation
@@ -107,7 +192,7 @@ NodeLoad load(std::uint64_t node, std::uint32_t used, std::uint32_t sandboxes,
               std::uint32_t fixed = 0) {
   return {{node}, 0, used, sandboxes, fixed};
 }
-Supply supply(std::int64_t price) { return {price, 10, 10, false, true}; }
+Supply supply(std::int64_t price) { return {price, 10, 10, 10, false, true}; }
 std::vector<std::uint64_t> nodes_of(const std::vector<Removal>& removals) {
   std::vector<std::uint64_t> out;
   for (const Removal& one : removals) out.push_back(one.node.value);
@@ -136,9 +221,27 @@ TEST(Consolidation, KeepsToItsBudgetAndToThePoolsLeast) {
   EXPECT_EQ(nodes_of(choose_removals(rules, loads, {supply(1)}, {9, 11}, all)),
             (std::vector<std::uint64_t>{1, 2}));
   Supply scarce = supply(1);
-  scarce.spare = 1;
+  scarce.above_least = 1;
   EXPECT_EQ(nodes_of(choose_removals(rules, loads, {scarce}, {9, 99}, all)),
             (std::vector<std::uint64_t>{1}));
+}
+
+TEST(Consolidation, RoomThatIsKeptHoldsSharedNodesAndNeitherOwnedOnesNorReplacements) {
+  std::vector<NodeLoad> loads{load(1, 100, 5), load(2, 100, 6), load(3, 100, 7)};
+  Told all({1, 2, 3}, {1});
+  const Rules rules = rules_of(Policy::newsvendor);
+  Supply kept = supply(400);
+  kept.spare = 1;
+  EXPECT_EQ(nodes_of(choose_removals(rules, loads, {kept}, {9, 99}, all)),
+            (std::vector<std::uint64_t>{1}));
+  kept.spare = 0;
+  const auto replaced = choose_removals(rules, loads, {kept, supply(100)}, {9, 99}, all);
+  ASSERT_EQ(nodes_of(replaced), (std::vector<std::uint64_t>{1}));
+  EXPECT_EQ(replaced[0].replacement, PoolId{2});
+  loads[1].owned = loads[2].owned = true;
+  const auto gone = choose_removals(rules, loads, {kept, supply(100)}, {9, 99}, all);
+  ASSERT_EQ(nodes_of(gone), (std::vector<std::uint64_t>{2, 3}));
+  EXPECT_TRUE(gone[0].owned && !gone[0].replacement);
 }
 
 TEST(Consolidation, ReplacesANodeByACheaperOneOnlyIfNoneCanSimplyGo) {
@@ -335,9 +438,6 @@ class World {
   void obey(const ReleaseNode& one) {
     const TrueNode node = nodes_.at(one.node.value);
     EXPECT_EQ(used(one.node.value), 0) << "a busy node was given back";
-    if (rules_.policy == Policy::newsvendor && node.noticed < 0) {
-      EXPECT_GE(now_ - node.since, rules_.least_life.nanos / 1'000'000'000);
-    }
     nodes_.erase(one.node.value);
     if (node.noticed < 0 && !node.cordoned) {
       EXPECT_GE(staying(), least_) << "below the pool's least";
@@ -373,6 +473,8 @@ class World {
   void obey(const AskWaiting&) {
     WaitingSeen seen;
     if (waiting_ > 0) seen.waiting.push_back({{1}, {}, cores(1), waiting_});
+    seen.used_permille.push_back(static_cast<std::uint32_t>(
+        (static_cast<std::int64_t>(sandboxes_.size()) - waiting_) * 1000 / kSlots));
     hear(seen);
   }
   void obey(const AskRemovals& ask) {
@@ -425,7 +527,7 @@ RC_GTEST_PROP(PlannedFleet, KeepsItsBoundsWhateverComes, (std::uint64_t key)) {
   rules.sandboxes_at_once = 2 + static_cast<std::uint32_t>(random.below(8));
   rules.unneeded = seconds(10 + static_cast<std::int64_t>(random.below(60)));
   rules.after_purchase = seconds(60);
-  rules.least_life = seconds(120);
+  rules.pays_back = seconds(120);
   const auto least = static_cast<std::uint32_t>(random.below(3));
   World world(rules, least, least + 3 + static_cast<std::uint32_t>(random.below(10)), key);
   const std::uint64_t load = 2 + random.below(12);
@@ -464,6 +566,34 @@ TEST(PlannedFleet, UnderASteadyLoadHardlyAnythingIsBoughtAfterTheStart) {
     if (s == 3600) before = world.bought();
   }
   EXPECT_EQ(world.bought(), before);
+}
+
+TEST(PlannedFleet, WhileLittleWasSeenANodeIdlesForAsLongAsABootTakes) {
+  World world(rules_of(Policy::newsvendor), 0, 40, 7);
+  world.ask(false, 100);
+  while (world.live() != 0) world.second();
+  for (int s = 0; s < 29; ++s) world.second();
+  EXPECT_EQ(world.nodes(), 1u);
+  for (int s = 0; s < 11; ++s) world.second();
+  EXPECT_EQ(world.nodes(), 0u);
+}
+
+// Demand that once jumped by whole nodes and then stays as it is, at any part of a node: what is
+// kept for jumps is not bought and given back for ever.
+TEST(PlannedFleet, WhatIsHalfANodeTooMuchIsNotBoughtAndGivenBackForEver) {
+  for (int steady = 10; steady < 18; ++steady) {
+    World world(rules_of(Policy::newsvendor), 0, 40, 7);
+    for (int i = 0; i < steady; ++i) world.ask(false, 100'000);
+    for (int s = 0; s < 7200; ++s) {
+      for (int i = 0; s % 120 == 0 && i < 4; ++i) world.ask(false, 60);
+      world.second();
+    }
+    for (int s = 0; s < 300; ++s) world.second();
+    const int before = world.bought();
+    for (int s = 0; s < 7200; ++s) world.second();
+    EXPECT_LE(world.bought(), before + 1) << steady;
+    EXPECT_LE(world.nodes(), 5u) << steady;
+  }
 }
 
 }  // namespace

@@ -211,6 +211,20 @@ TEST(Tenancy, AnEmptiedNodeStaysWithItsOwnerForAWhile) {
   EXPECT_TRUE(said<ScrubNode>(tell(tenancy, at(230), Woken{})).empty());
 }
 
+TEST(Tenancy, WhatTakesNothingIsNotScrubbedForAnother) {
+  Tenancy tenancy = with_tenants(2);
+  for (std::uint64_t n = 1; n <= 2; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+  }
+  tell(tenancy, at(1), SandboxEnded{{1}});
+  tell(tenancy, at(2), SandboxEnded{{2}});
+  tell(tenancy, at(2), NodeCordoned{{1}, true});
+  EXPECT_EQ(ask(tenancy, 3, 2, kOne, {}, at(3)), 1u);
+  EXPECT_EQ(said<ScrubNode>(tell(tenancy, at(3), NotPlaced{{3}})),
+            (std::vector<ScrubNode>{{{2}}}));
+}
+
 TEST(Tenancy, ANodeThatGoesWhileItLingersIsNotScrubbedForAnother) {
   Tenancy tenancy = with_tenants(2);
   tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
@@ -822,6 +836,35 @@ TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
   EXPECT_TRUE(may_claim(tenancy, 7, 1, at(60))) << "a first one is for everybody";
   tell(tenancy, at(61), NodeScrubbed{{1}});
   EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
+}
+
+TEST(Tenancy, ANodeThatTakesNothingIsNotKeptAndServesNobody) {
+  Tenancy tenancy = with_guarantees(3, 4);
+  place(tenancy, 1, 1, {1});
+  place(tenancy, 2, 2, {2});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{4, 2, 0, 2, 1}));
+  EXPECT_TRUE(may_claim(tenancy, 3, 1)) << "two are free, for one that has none";
+  for (int twice = 0; twice < 2; ++twice) tell(tenancy, at(0), NodeCordoned{{3}, true});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{3, 1, 0, 2, 1}));
+  EXPECT_FALSE(may_claim(tenancy, 4, 1)) << "one that takes anything";
+  tell(tenancy, at(0), NodeCordoned{{2}, true});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 1, 0, 2, 2})) << "who has only it has none";
+  tell(tenancy, at(0), NodeCordoned{{2}, false});
+  tell(tenancy, at(0), NodeCordoned{{3}, false});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{4, 2, 0, 2, 1}));
+  tell(tenancy, at(0), NodeCordoned{{3}, true});
+  tell(tenancy, at(0), NodeGone{{3}});
+  tell(tenancy, at(0), NodeCordoned{{3}, false});
+  EXPECT_EQ(tenancy.state().keeping, (Keeping{3, 1, 0, 2, 1}));
+}
+
+TEST(Tenancy, AFamilyThatHasNoneLeftIsATenantLikeOthers) {
+  Tenancy tenancy = with_guarantees(3, 4);
+  EXPECT_EQ(tenancy.state().keeping.tenants, 2u);
+  tell(tenancy, at(0), TenantAdded{{4}, {}, 1, false, {}, {2}, {}});
+  EXPECT_EQ(tenancy.state().keeping.tenants, 1u);
+  tell(tenancy, at(0), TenantAdded{{4}, {}, 1, false, {}, {}, {}});
+  EXPECT_EQ(tenancy.state().keeping.tenants, 2u);
 }
 
 TEST(Tenancy, WhoHasGotNothingForLongMayClaimWhatIsKept) {

@@ -169,10 +169,11 @@ class Inspection {
       if (used) expect(node.deadline == kNever, "a deadline of a used node", id.value);
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
-      keeping_.nodes += node.common;
-      keeping_.free += node.common && node.phase == NodePhase::free;
+      const bool counts = node.common && !node.cordoned;
+      keeping_.nodes += counts;
+      keeping_.free += counts && node.phase == NodePhase::free;
       const bool owned = node.phase == NodePhase::owned || node.phase == NodePhase::lingering;
-      if (owned && node.common) ++owns_[node.owner];
+      if (owned && counts) ++owns_[node.owner];
       const bool ends = node.phase == NodePhase::lingering || node.phase == NodePhase::scrubbing;
       expect(ends == (node.deadline != kNever), "the deadline of node", id.value);
       if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
@@ -184,8 +185,8 @@ class Inspection {
   void look_at_keeping() {
     for (const auto& [id, tenant] : state_.tenants) {
       expect(tenant.nodes == owns_[id], "the nodes", id.value);
-      expect(!tenant.keeps ||
-                 (tenant.guarantee != Amounts{} && !tenant.shares && tenant.children == 0),
+      expect(tenant.keeps == (tenant.guarantee != Amounts{} && !tenant.shares &&
+                              !tenant.dedicated && tenant.children == 0),
              "keeps a node", id.value);
       keeping_.tenants += tenant.keeps;
       keeping_.without += tenant.keeps && tenant.nodes == 0;
@@ -318,6 +319,7 @@ struct World {
     one.weight = static_cast<std::uint32_t>(random.below(4));
     one.shares = random.below(4) == 0;
     one.parent = {random.below(3) == 0 ? random.below(9) : 0};
+    one.dedicated_pool = {random.below(8) == 0 ? 2ULL : 0ULL};
     if (random.below(3) == 0) one.quota.sandboxes = 4;
     if (random.below(5) == 0) one.quota.cpu_millicores = 6000;
     if (random.below(5) == 0) one.quota.memory_bytes = std::int64_t{7} << 30;
@@ -368,7 +370,8 @@ struct World {
   void confuse() {
     const SandboxId id = some();
     const Held* held = tenancy.state().held.find(id);
-    switch (random.below(6)) {
+    switch (random.below(7)) {
+      case 5: return tell(NodeCordoned{{1 + random.below(5)}, true});  // of long ago
       case 0: return tell(NotPlaced{id});
       case 1: return tell(SandboxNominated{id});
       case 2: return held != nullptr && held->phase == Phase::placed
@@ -415,8 +418,14 @@ struct World {
       RC_ASSERT(test::said<SetOwner>(effects).at(0) == (SetOwner{id, {}, true}));
     }
   }
+  void cordon() {
+    for (const auto& [slot, id] : nodes) {
+      if (random.below(3) == 0) tell(NodeCordoned{id, random.below(2) == 0});
+    }
+  }
   void act() {
-    switch (random.below(13)) {
+    switch (random.below(14)) {
+      case 13: cordon(); break;
       case 0: case 1: case 2: ask(fresh()); break;
       case 3: ask_gang(); break;
       case 4: case 5: tell(SandboxEnded{some_held()}); break;
