@@ -436,7 +436,7 @@ RC_GTEST_PROP(Consolidation, WhereNothingHappensNothingIsBought, (std::uint64_t 
   const std::uint64_t rate = 3 + random.below(20);
   std::vector<SandboxId> live;
   for (int look = 0; look < 400; ++look) {
-    for (std::uint64_t i = random.below(12); look % rate == 0 && i > 0; --i) {
+    for (std::uint64_t i = random.below(9); look % rate == 0 && i > 0; --i) {
       const auto id = plane.ask(1 + static_cast<std::int64_t>(random.below(4)),
                                 random.below(4) != 0, 1 + random.below(3));
       if (id) live.push_back(*id);
