@@ -139,8 +139,9 @@ std::uint32_t Fleet::spare(const PoolState& pool) const {
 }
 
 // The same of nodes that are in use. With no growth to be expected anywhere it is left to the what-if
-// whether all fits elsewhere, perhaps in another pool. Else it would fit into what another pool
-// keeps, which would be bought there anew.
+// whether all fits elsewhere, perhaps in another pool. Else all would fit into what another pool
+// keeps, to be bought there anew, so a pool gives up no more nodes than its own room is too much;
+// their work may still take up room that another pool keeps.
 std::uint32_t Fleet::spare_in_use(const PoolState& pool) const {
   const bool kept = std::any_of(state_.pools.begin(), state_.pools.end(),
                                 [](const PoolState& one) { return one.room.most != 0; });

@@ -59,8 +59,9 @@ Decision bought(const fleet::BuyNode& one) {
   decision.what =
       fmt::format("a node of pool {} is bought for zone {}", one.pool.value, one.zone.value);
   decision.rule =
-      "nodes needed for what waits, and the buffer, are more than are free or booting; with "
-      "newsvendor also at least half a node less room is free, on busy nodes too, than is kept";
+      "nodes needed for what waits, and the buffer, are more than are free or booting; or, "
+      "with newsvendor, at least half a node less room is free, on busy nodes too, than is kept; "
+      "or it takes the place of another";
   decision.numbers = {{"needed for what waits", std::to_string(one.needed)},
                       {"buffer", std::to_string(one.buffer)},
                       {"free", std::to_string(one.free)},
@@ -75,8 +76,8 @@ Decision released(const fleet::ReleaseNode& one) {
   decision.where = "fleet";
   decision.what = fmt::format("node {} is given back", one.node.value);
   decision.rule =
-      "idle for as long as fleet.policy asks, and more than the pool's least, its buffer and the "
-      "room that is kept";
+      "idle for idle_before_release, or fleet.unneeded where fleet.policy is not idle, and more "
+      "than the pool's least, its buffer and the room that is kept";
   decision.numbers = {{"idle", duration_text(one.idle)}};
   return decision;
 }

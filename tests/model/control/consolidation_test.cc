@@ -287,9 +287,8 @@ TEST(Consolidation, WhatIsBeingMovedNeedsNoMoreThanTheRoomItGoesTo) {
   EXPECT_EQ(separate.bought(), 0);
 }
 
-// What was to move did not, so the node is used again; what waited meanwhile is tried at once.
-TEST(Consolidation, ANodeThatIsUsedAgainIsTriedByWhatWaits) {
-  Plane plane(fleet::Policy::newsvendor);
+// Three cores are told to leave one of two nodes for the other, where five are taken.
+void begin_a_move_that_does_not_end(Plane& plane) {
   plane.takes = kForEver;
   for (int node = 0; node < 2; ++node) plane.join(1);
   const auto moves = plane.ask(3, true);
@@ -297,6 +296,12 @@ TEST(Consolidation, ANodeThatIsUsedAgainIsTriedByWhatWaits) {
   plane.end_those_with(seconds(5));
   for (int s = 0; s < 60 && plane.stops[*moves] == 0; ++s) plane.second();
   ASSERT_EQ(plane.stops[*moves], 1);
+}
+
+// What was to move did not, so the node is used again; what waited meanwhile is tried at once.
+TEST(Consolidation, ANodeThatIsUsedAgainIsTriedByWhatWaits) {
+  Plane plane(fleet::Policy::newsvendor);
+  ASSERT_NO_FATAL_FAILURE(begin_a_move_that_does_not_end(plane));
   const auto waits = plane.ask(4, false);
   ASSERT_TRUE(waits);
   for (int s = 0; s < 620; ++s) plane.second();
@@ -366,13 +371,7 @@ TEST(Consolidation, ForEachNodeThatIsAskedBackOneIsBought) {
 // No growth is expected, and the room that what moves was promised was taken by another.
 TEST(Consolidation, ANodeThatIdlesWaitsForWhatIsBeingMoved) {
   Plane plane(fleet::Policy::newsvendor);
-  plane.takes = kForEver;
-  for (int node = 0; node < 2; ++node) plane.join(1);
-  const auto moves = plane.ask(3, true);
-  ASSERT_TRUE(moves && plane.ask(5, false, 1, seconds(5)) && plane.ask(5, false));
-  plane.end_those_with(seconds(5));
-  for (int s = 0; s < 60 && plane.stops[*moves] == 0; ++s) plane.second();
-  ASSERT_EQ(plane.stops[*moves], 1);
+  ASSERT_NO_FATAL_FAILURE(begin_a_move_that_does_not_end(plane));
   ASSERT_TRUE(plane.ask(3, false));
   plane.join(1);
   for (int s = 0; s < 300; ++s) plane.second();
@@ -409,7 +408,7 @@ TEST(Consolidation, ATenantsNodesAreEmptiedThoughRoomIsKept) {
   Plane plane(fleet::Policy::newsvendor, true);
   for (int s = 0; s < 7200; ++s) {
     for (std::uint64_t tenant = 2; s % 300 == 0 && tenant <= 3; ++tenant) {
-      plane.ask(8, false, tenant, seconds(100));
+      plane.ask(8, false, tenant);
     }
     plane.second();
   }
