@@ -187,8 +187,11 @@ void ReleaseAndPlace(benchmark::State& state) {
                                 static_cast<double>(state.iterations());
   const State& machine = cluster.machine().state();
   double node_bytes = bytes_of(machine.nodes) + bytes_of(machine.infos) +
-                      bytes_of(machine.gpu_rows) + bytes_of(machine.buckets);
-  for (const Grid& grid : machine.grids) node_bytes += sizeof(Grid) + bytes_of(grid.roots);
+                      bytes_of(machine.gpu_rows) + bytes_of(machine.blocks) +
+                      bytes_of(machine.buckets);
+  for (const Grid& grid : machine.grids) {
+    node_bytes += sizeof(Grid) + bytes_of(grid.roots) + bytes_of(grid.least);
+  }
   state.counters["bytes/node"] = node_bytes / static_cast<double>(state.range(0));
   state.counters["bytes/sandbox"] = sizeof(Reservation) + sizeof(ReservationLink);
   state.counters["live"] = static_cast<double>(cluster.live());

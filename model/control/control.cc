@@ -1,6 +1,7 @@
 #include "model/control/control.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace chalk::control {
 
@@ -44,6 +45,7 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   now_ = now;
   out_ = &effects;
   std::visit([&](const auto& one) { on(one); }, event);
+  if (std::exchange(cordons_changed_, false)) capacity_freed();
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
   CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
@@ -533,7 +535,9 @@ void Control::handle(const fleet::ReleaseNode& release) {
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
-  if (!cordon.cordoned) capacity_freed();
+  // Tried when all that fleet decided is done, so that nothing is placed on a node that it cordons
+  // next. One that is cordoned counts no more as its owner's, who may claim another now.
+  cordons_changed_ = true;
 }
 
 // Groups keep what is in their calls: the gateway gives a replica back once they are done.

@@ -350,6 +350,7 @@ class Control {
   // Valid only inside one step.
   Time now_;
   Effects* out_ = nullptr;
+  bool cordons_changed_ = false;  // in this step
   Scratch<sandbox::Sandboxes> sandbox_scratch_;
   Scratch<scheduler::Scheduler> scheduler_scratch_;
   Scratch<tenancy::Tenancy> tenancy_scratch_;

@@ -160,6 +160,7 @@ void Fleet::on(Time now, const Resumed&, Effects&) {
 }
 
 void Fleet::on(Time now, const Woken&, Effects& effects) {
+  bool looks = false;  // one look serves a scan and a batch at the same instant
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
     if (timer.key.pool == 0) {
@@ -167,16 +168,18 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
       state_.silence_check = kNever;
       check_silence(now, effects);
     } else if (timer.key.pool == kScanTimer) {
-      if (state_.scan_at == timer.at) scan(now, effects);
+      if (state_.scan_at != timer.at) continue;
+      scan(now, effects);
+      looks = true;
     } else if (timer.key.pool == kBatchTimer) {
       if (state_.batch_at != timer.at) continue;
       state_.batch_at = state_.batch_since = kNever;
-      if (state_.scan_at == now + config_.rules.scan) continue;  // which was asked for just now
-      effects.push_back(AskWaiting{});
+      looks = true;
     } else if (state_.pools[timer.key.pool - 1].tick_at == timer.at) {
       look_at_pool(now, timer.key.pool - 1, effects);
     }
   }
+  if (looks) effects.push_back(AskWaiting{});
 }
 
 // ---- silence

@@ -102,7 +102,7 @@ struct WaitingSeen {  // the answer to AskWaiting
   std::vector<Waiting> waiting;
   // Of each pool, how much of its nodes is taken, in thousandths of a node; a node that no other
   // owner may use, or on which hardly anything fits, is taken as a whole. What is being moved counts
-  // too, except where its owner's other nodes hold it.
+  // too, except where its owner's other nodes hold it; what an operator drains does not.
   std::vector<std::uint32_t> used_permille;
   // Of it, what leaves nodes by our own choice, since it was seen to fit elsewhere.
   std::vector<std::uint32_t> moving_permille;
@@ -147,7 +147,8 @@ struct BuyNode {
   std::uint32_t buffer = 0;   // and the buffer
   std::uint32_t free = 0;     // of which so many are idle
   std::uint32_t booting = 0;  // or on their way, with this one
-  // newsvendor, in thousandths of a node: the room that is kept, and what was free.
+  // newsvendor, in thousandths of a node: the room that is kept, and what was free at the pool's
+  // last look, with what is bought for what waits.
   std::uint32_t room_kept = 0;
   std::int64_t room_free = 0;
   CHALK_FIELDS(BuyNode, pool, purchase, zone, needed, buffer, free, booting, room_kept, room_free)
@@ -219,7 +220,7 @@ struct PoolState {
   Growth growth;
   std::uint32_t buffer = 0;   // free nodes that the pool's policy keeps
   Room room;                  // newsvendor: free room, of busy nodes too, worth its price
-  std::int64_t free = 0;      // newsvendor: free room at the last look, without what is moving
+  std::int64_t free = 0;      // newsvendor: free room at the last look, as if nothing were moving
   std::uint32_t surplus = 0;  // newsvendor: free room beyond what is kept; thousandths of a node
   CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
                tick_at, growth, buffer, room, free, surplus)
@@ -243,6 +244,7 @@ struct State {
   Time wake = kNever;
   // The rest is of the policies beside `idle`.
   Time scan_at = kNever;
+  bool scanned = false;  // and the look of that scan is not answered yet
   Time batch_at = kNever;
   Time batch_since = kNever;
   Time last_purchase = kNever;
@@ -251,7 +253,7 @@ struct State {
   std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
   std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
   CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silence_check, purchases, timers, wake,
-               scan_at, batch_at, batch_since, last_purchase, replaces, emptying, reclaimed,
+               scan_at, scanned, batch_at, batch_since, last_purchase, replaces, emptying, reclaimed,
                nodes_emptied, nodes_reclaimed)
 };
 

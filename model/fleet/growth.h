@@ -4,7 +4,8 @@
 // Room too much costs its price for a boot's time; room too little costs `worth` of its time. So
 // the best is the quantile worth / (worth + boot) of the growth (Arrow, Harris and Marschak,
 // "Optimal Inventory Policy", 1951), taken from what was seen in the last while. What is there
-// already is worth a boot more, since to have it back would cost one: that much later it goes.
+// already is worth a boot more, since to have it back would cost one: it goes only above that
+// higher quantile.
 //
 // A burst that has begun goes on: what followed the strongest rises is a sample of its own. In
 // calm the room need not hold a burst, and once there is one it is bought for as a whole.
@@ -75,7 +76,7 @@ class Growth {
  private:
   static constexpr std::int64_t kLeadMax = 360;
   static constexpr std::size_t kSeenMax = 720;  // two hours of looks every 10 s
-  static constexpr std::size_t kStrong = 40;    // one rise in so many is a strong one
+  static constexpr std::size_t kStrong = 40;    // one rise in so many, or more with ties, is strong
 
   struct Seen {
     std::uint32_t rise = 0;   // from the look before

@@ -1,6 +1,7 @@
 // The policies that look at the whole fleet: what waits is bought for together, what is hardly used
 // is emptied. What differs between them is in policy.h, packing.h, growth.h and consolidation.h.
 #include <algorithm>
+#include <utility>
 
 #include "model/fleet/fleet.h"
 
@@ -20,7 +21,7 @@ void Fleet::scan(Time now, Effects& effects) {
     const Node& node = state_.nodes.at(id);
     if (now + config_.rules.scan >= node.not_before) empty(now, id, 0, effects);
   }
-  effects.push_back(AskWaiting{});
+  state_.scanned = true;
   state_.scan_at = now + config_.rules.scan;
   state_.timers.arm(state_.scan_at, {kScanTimer});
 }
@@ -40,7 +41,7 @@ void Fleet::work_waits(Time now) {
 
 void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
   // Looks between two scans, because something came, only buy.
-  const bool at_scan = state_.scan_at == now + config_.rules.scan;
+  const bool at_scan = std::exchange(state_.scanned, false);
   std::vector<Offer> offers;
   for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
     const PoolState& pool = state_.pools[index];

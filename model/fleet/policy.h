@@ -25,7 +25,7 @@ struct Rules {
   Duration unneeded = seconds(600);           // for so long without a break, then it goes
   std::uint32_t used_permille = 500;          // cluster_autoscaler: below it a node may be unneeded
   Duration after_purchase = seconds(600);     // cluster_autoscaler: nothing goes so soon after one
-  Duration pays_back = seconds(600);          // newsvendor: moves are worth a node of so long
+  Duration pays_back = seconds(600);          // newsvendor: moves cost less than a node for so long
   Duration late_worth = seconds(3600);        // newsvendor: a node idle so long for a node in time
   Duration move_cost = seconds(30);           // newsvendor: a moved sandbox, in time of a node
   std::uint32_t nodes_at_once = 5;            // being emptied

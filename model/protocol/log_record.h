@@ -24,7 +24,7 @@
 namespace chalk {
 
 inline constexpr std::string_view kLogMagic = "chalk-log 1\n";
-inline constexpr std::uint64_t kLogicVersion = 11;  // raised when a machine decides differently
+inline constexpr std::uint64_t kLogicVersion = 12;  // raised when a machine decides differently
 
 enum class Root : std::uint8_t { control, gateway, node };
 enum class RecordTag : std::uint8_t {

@@ -10,71 +10,66 @@ namespace {
 constexpr std::uint32_t kGridFrom = 256;
 constexpr std::uint32_t kGridUntil = 64;
 
-std::uint32_t& cell_root(Grid& grid, const Node& node) {
-  return grid.roots[CpuScale::level(node.cpu) * kLevels + MemoryScale::level(node.memory)];
+// What stands for a node in a list of its bucket.
+Item item_of(const State& state, std::uint32_t slot) {
+  const Node& node = state.nodes[slot];
+  Item item;
+  item.key = node.gpus > 0 ? node.scarcity() : node.residual();
+  item.cpu = node.cpu;
+  item.memory = node.memory;
+  item.disk = node.disk;
+  item.node = slot + 1;
+  if (node.gpus == 0) return item;
+  const GpuRow& row = state.gpu_rows[state.infos[slot].gpu_row];
+  item.whole = static_cast<std::int16_t>(row.whole);
+  item.gpu_most = static_cast<std::int16_t>(row.most);
+  return item;
 }
 
-void mark_cell(Grid& grid, const Node& node, bool occupied) {
-  const std::uint32_t row = CpuScale::level(node.cpu), column = MemoryScale::level(node.memory);
-  auto& columns = grid.columns[row];
-  const std::uint64_t bit = std::uint64_t{1} << column % 64;
-  const std::uint64_t row_bit = std::uint64_t{1} << row % 64;
-  if (occupied) {
-    columns[column / 64] |= bit;
-    grid.rows[row / 64] |= row_bit;
-  } else {
-    columns[column / 64] &= ~bit;
-    if ((columns[0] | columns[1]) == 0) grid.rows[row / 64] &= ~row_bit;
-  }
+std::uint32_t cell_of(const Item& item) {
+  return CpuScale::level(item.cpu) * kColumns + MemoryScale::level(item.memory);
 }
 
-void insert_open(State& state, Bucket& bucket, std::uint32_t node) {
-  NodeTree tree{state, bucket.gpu_model >= 0};
-  if (bucket.grid == kNone) {
-    treap::insert(tree, bucket.open_root, node);
-    return;
-  }
+void insert_open(State& state, Bucket& bucket, std::uint32_t slot) {
+  const Item item = item_of(state, slot);
+  if (bucket.grid == kNone) return blocks::add(state, bucket.open_root, item);
   Grid& grid = state.grids[bucket.grid];
-  std::uint32_t& root = cell_root(grid, state.nodes[node - 1]);
-  if (root == 0) mark_cell(grid, state.nodes[node - 1], true);
-  treap::insert(tree, root, node);
+  const std::uint32_t cell = cell_of(item), row = cell / kColumns;
+  blocks::add(state, grid.roots[cell], item);
+  grid.least[cell] = std::min(grid.least[cell], item.key);
+  grid.cells[row] |= std::uint64_t{1} << cell % kColumns;
+  grid.rows[row / 64] |= std::uint64_t{1} << row % 64;
 }
 
-void erase_open(State& state, Bucket& bucket, std::uint32_t node) {
-  NodeTree tree{state, bucket.gpu_model >= 0};
-  if (bucket.grid == kNone) {
-    treap::erase(tree, bucket.open_root, node);
-    return;
-  }
+void erase_open(State& state, Bucket& bucket, std::uint32_t slot) {
+  const Item item = item_of(state, slot);
+  if (bucket.grid == kNone) return blocks::remove(state, bucket.open_root, item);
   Grid& grid = state.grids[bucket.grid];
-  std::uint32_t& root = cell_root(grid, state.nodes[node - 1]);
-  treap::erase(tree, root, node);
-  if (root == 0) mark_cell(grid, state.nodes[node - 1], false);
-}
-
-void collect(const State& state, std::uint32_t at, std::vector<std::uint32_t>& out) {
-  if (at == 0) return;
-  collect(state, state.nodes[at - 1].left, out);
-  out.push_back(at);
-  collect(state, state.nodes[at - 1].right, out);
+  const std::uint32_t cell = cell_of(item), row = cell / kColumns;
+  std::uint32_t& root = grid.roots[cell];
+  blocks::remove(state, root, item);
+  grid.least[cell] = root == 0 ? INT64_MAX : state.blocks[root - 1].items[0].key;
+  if (root != 0) return;
+  grid.cells[row] &= ~(std::uint64_t{1} << cell % kColumns);
+  if (grid.cells[row] == 0) grid.rows[row / 64] &= ~(std::uint64_t{1} << row % 64);
 }
 
 void give_grid(State& state, Bucket& bucket) {
   std::vector<std::uint32_t> nodes;
-  collect(state, bucket.open_root, nodes);
-  bucket.open_root = 0;
+  blocks::take_all(state, bucket.open_root, nodes);
   bucket.grid = take_index(state.grids, state.vacant_grids);
-  state.grids[bucket.grid].roots.assign(kLevels * kLevels, 0);
-  for (const std::uint32_t node : nodes) insert_open(state, bucket, node);
+  state.grids[bucket.grid].roots.assign(kRows * kColumns, 0);
+  state.grids[bucket.grid].least.assign(kRows * kColumns, INT64_MAX);
+  for (const std::uint32_t node : nodes) insert_open(state, bucket, node - 1);
 }
 
 void take_grid(State& state, Bucket& bucket) {
   std::vector<std::uint32_t> nodes;
-  for (const std::uint32_t root : state.grids[bucket.grid].roots) collect(state, root, nodes);
+  for (std::uint32_t& root : state.grids[bucket.grid].roots) blocks::take_all(state, root, nodes);
   state.grids[bucket.grid] = {};
   state.vacant_grids.push_back(bucket.grid);
   bucket.grid = kNone;
-  for (const std::uint32_t node : nodes) insert_open(state, bucket, node);
+  for (const std::uint32_t node : nodes) insert_open(state, bucket, node - 1);
 }
 
 void list_shares(State& state, Bucket& bucket, std::uint32_t slot) {
@@ -137,13 +132,11 @@ void list_node(State& state, std::uint32_t slot) {
   if (info.starts_free == 0) {
     info.listed = Listed::waiting;
     ++bucket.waiting;
-    NodeTree tree{state, bucket.gpu_model >= 0};
-    treap::insert(tree, bucket.waiting_root, slot + 1);
-    return;
+    return blocks::add(state, bucket.waiting_root, item_of(state, slot));
   }
   info.listed = Listed::open;
   ++bucket.open;
-  insert_open(state, bucket, slot + 1);
+  insert_open(state, bucket, slot);
   if (bucket.gpu_model >= 0) {
     list_shares(state, bucket, slot);
   } else if (bucket.grid == kNone && bucket.open >= kGridFrom) {
@@ -172,11 +165,10 @@ void unlist_node(State& state, std::uint32_t slot) {
   --bucket.considered;
   if (info.listed == Listed::waiting) {
     --bucket.waiting;
-    NodeTree tree{state, bucket.gpu_model >= 0};
-    treap::erase(tree, bucket.waiting_root, slot + 1);
+    blocks::remove(state, bucket.waiting_root, item_of(state, slot));
   } else if (info.listed == Listed::open) {
     --bucket.open;
-    erase_open(state, bucket, slot + 1);
+    erase_open(state, bucket, slot);
     if (bucket.gpu_model >= 0) unlist_shares(state, bucket, slot);
     if (bucket.grid != kNone && bucket.open <= kGridUntil) take_grid(state, bucket);
   }
@@ -213,7 +205,8 @@ void leave_bucket(State& state, std::uint32_t slot) {
   state.nodes[slot].bucket = kNone;
   Bucket& bucket = state.buckets[index];
   if (--bucket.members != 0) return;
-  CHALK_INVARIANT(bucket.considered == 0 && bucket.grid == kNone && bucket.share_root == 0);
+  CHALK_INVARIANT(bucket.considered == 0 && bucket.grid == kNone && bucket.open_root == 0 &&
+                  bucket.waiting_root == 0 && bucket.share_root == 0);
   const std::uint32_t owner_at = state.owner_index.find(bucket.owner.value);
   Owner& owner = state.owners[owner_at];
   std::erase(owner.buckets, index);

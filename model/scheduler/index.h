@@ -1,14 +1,12 @@
 // The index over nodes: finds the node that the order of scheduler.h puts first, and the numbers
 // behind a refusal, without looking at every node.
 //
-// Nodes alike in owner, pool, zone and GPU model form a bucket. In a bucket, nodes stand in a tree
-// ordered by (scarcity, residual where there are no GPUs, slot) that knows the most cpu, memory,
-// disk and GPUs in each subtree. A bucket with many nodes and no GPUs is parted into cells of
-// quantised free cpu and memory, each with a small tree; a search walks the cells whose lower bound
-// may still win.
+// Nodes alike in owner, pool, zone and GPU model form a bucket. In a bucket, nodes stand in a list
+// of blocks.h, ordered by (scarcity, residual where there are no GPUs, slot). A bucket with many
+// nodes and no GPUs is parted into cells of quantised free cpu and memory, each with such a list; a
+// search looks into the cells whose least residual may still win.
 #pragma once
 #include <cstdint>
-#include <tuple>
 
 #include "model/scheduler/state.h"
 
@@ -21,7 +19,7 @@ constexpr bool model_accepted(const Resources& ask, std::int32_t gpu_model) {
   return gpu_model >= 0 && (ask.gpu_models == 0 || (ask.gpu_models >> gpu_model & 1) != 0);
 }
 
-// Puts a node into the trees of its bucket, or takes it out. Between the two its amounts, owner and
+// Puts a node into the lists of its bucket, or takes it out. Between the two its amounts, owner and
 // switches may change.
 void list_node(State& state, std::uint32_t slot);
 void unlist_node(State& state, std::uint32_t slot);
@@ -66,10 +64,13 @@ class Search {
   Candidate best = kWorst;
 
  private:
-  template <bool kGpus>
-  bool first_in_tree(std::uint32_t at);
+  bool first_in(std::uint32_t at, bool gpus);
   bool first_share(std::uint32_t at);
   void look_at_grid(const Grid& grid);
+  bool may_fit(const Item& item) const {
+    return item.cpu >= ask_.cpu_millicores && item.memory >= ask_.memory_bytes &&
+           item.disk >= ask_.disk_bytes && item.whole >= ask_.gpus;
+  }
   bool accepts(std::uint32_t node);
 
   const State& state_;
@@ -92,7 +93,7 @@ class Most {
   std::int64_t most = 0;
 
  private:
-  void look_at_tree(std::uint32_t at, bool gpus);
+  void look_at_list(std::uint32_t at);
   void look_at_grid(const Grid& grid);
   bool passes(std::int64_t gpu, std::int64_t cpu, std::int64_t memory, std::int64_t disk) const;
   std::int64_t amount(std::int64_t gpu, std::int64_t cpu, std::int64_t memory,

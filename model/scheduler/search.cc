@@ -6,12 +6,12 @@ namespace chalk::scheduler {
 
 void Search::look_at(const Bucket& bucket) {
   if (bucket.open == 0) return;
+  // More than any node may have, so that the bounds below stay within 63 bits.
+  if (ask_.cpu_millicores > kCpuMillicoresMax || ask_.memory_bytes > kBytesMax) return;
   if (is_share(ask_)) {
     first_share(bucket.share_root);
-  } else if (bucket.gpu_model >= 0) {
-    first_in_tree<true>(bucket.open_root);
   } else if (bucket.grid == kNone) {
-    first_in_tree<false>(bucket.open_root);
+    first_in(bucket.open_root, bucket.gpu_model >= 0);
   } else {
     look_at_grid(state_.grids[bucket.grid]);
   }
@@ -27,26 +27,23 @@ bool Search::accepts(std::uint32_t node) {
   return holds_image(*image_, state_.infos[node - 1].id);
 }
 
-// Takes the first node in the tree's order that fits, if it is better than the best so far.
-template <bool kGpus>
-bool Search::first_in_tree(std::uint32_t at) {
-  while (at != 0) {
-    const Node& node = state_.nodes[at - 1];
-    if (node.cpu_max < ask_.cpu_millicores || node.memory_max < ask_.memory_bytes ||
-        node.disk_max < ask_.disk_bytes) {
-      return false;
-    }
-    const GpuRow* row = kGpus ? &state_.gpu_rows[state_.infos[at - 1].gpu_row] : nullptr;
-    if (kGpus && row->whole_max < ask_.gpus) return false;
-    if (node.left != 0 && first_in_tree<kGpus>(node.left)) return true;
-    const Candidate here{node.scarcity(), kGpus ? 0 : node.residual(), at};
-    if (gave_up_ || !(here < best)) return false;
-    if (node.cpu >= ask_.cpu_millicores && node.memory >= ask_.memory_bytes &&
-        node.disk >= ask_.disk_bytes && (!kGpus || row->whole >= ask_.gpus) && accepts(at)) {
+// Takes the first node in the list's order that fits, if it is better than the best so far. Returns
+// whether nothing further in the list can win.
+bool Search::first_in(std::uint32_t at, bool gpus) {
+  const Block& block = state_.blocks[at - 1];
+  for (std::uint32_t i = 0; i < block.count; ++i) {
+    const Item& item = block.items[i];
+    const Candidate here{gpus ? item.key : 0, gpus ? 0 : item.key, item.node};
+    if (!(here < best)) return true;
+    if (!may_fit(item)) continue;
+    if (item.below != 0) {
+      if (first_in(item.below, gpus)) return true;
+    } else if (accepts(item.node)) {
       best = here;
       return true;
+    } else if (gave_up_) {
+      return true;
     }
-    at = node.right;
   }
   return false;
 }
@@ -75,22 +72,20 @@ bool Search::first_share(std::uint32_t at) {
   return false;
 }
 
-// Rows and columns upwards, each until its lower bound on the residual is beaten.
+// Rows upwards, until their lower bound on the residual is beaten.
 void Search::look_at_grid(const Grid& grid) {
   const std::int64_t cpu = ask_.cpu_millicores, memory = ask_.memory_bytes;
-  // A node with nothing scarce left ties with this bucket and is beaten on the residual alone.
-  const auto beaten = [&](std::int64_t residual) {
-    return best.scarcity == 0 && residual > best.residual;
-  };
-  for (std::uint32_t row = next_bit(grid.rows, CpuScale::level(cpu)); row < kLevels;
-       row = row + 1 < kLevels ? next_bit(grid.rows, row + 1) : kLevels) {
-    const std::int64_t row_least = std::max(CpuScale::lowest(row), cpu) * kBytesPerMillicore;
-    if (beaten(row_least + memory)) return;
-    const auto& columns = grid.columns[row];
-    for (std::uint32_t column = next_bit(columns, MemoryScale::level(memory)); column < kLevels;
-         column = column + 1 < kLevels ? next_bit(columns, column + 1) : kLevels) {
-      if (beaten(row_least + std::max(MemoryScale::lowest(column), memory))) break;
-      first_in_tree<false>(grid.roots[row * kLevels + column]);
+  const std::uint64_t enough = ~std::uint64_t{0} << MemoryScale::level(memory);
+  for (std::uint32_t row = next_bit(grid.rows, CpuScale::level(cpu)); row < kRows;
+       row = row + 1 < kRows ? next_bit(grid.rows, row + 1) : kRows) {
+    const std::int64_t least = std::max(CpuScale::lowest(row), cpu) * kBytesPerMillicore + memory;
+    // A node with nothing scarce left ties with this bucket and is beaten on the residual alone.
+    if (best.scarcity == 0 && least > best.residual) return;
+    for (std::uint64_t left = grid.cells[row] & enough; left != 0; left &= left - 1) {
+      const std::uint32_t cell =
+          row * kColumns + static_cast<std::uint32_t>(std::countr_zero(left));
+      if (best.scarcity == 0 && grid.least[cell] > best.residual) continue;
+      first_in(grid.roots[cell], false);
       if (gave_up_) return;
     }
   }
@@ -117,47 +112,47 @@ std::int64_t Most::amount(std::int64_t gpu, std::int64_t cpu, std::int64_t memor
   return 0;
 }
 
-void Most::look_at_tree(std::uint32_t at, bool gpus) {
+// Backwards, since the most is likely there.
+void Most::look_at_list(std::uint32_t at) {
   if (at == 0) return;
-  const Node& node = state_.nodes[at - 1];
-  std::int64_t gpu = 0, gpu_below = 0;
-  if (gpus && ask_.gpus > 0) {
-    const GpuRow& row = state_.gpu_rows[state_.infos[at - 1].gpu_row];
-    gpu = is_share(ask_) ? row.most : row.whole * 1000;
-    gpu_below = is_share(ask_) ? row.most_max : row.whole_max * 1000;
+  const Block& block = state_.blocks[at - 1];
+  for (std::uint32_t i = block.count; i-- > 0;) {
+    const Item& item = block.items[i];
+    const std::int64_t gpu = ask_.gpus == 0     ? 0
+                             : is_share(ask_) ? item.gpu_most
+                                              : item.whole * std::int64_t{1000};
+    if (!passes(gpu, item.cpu, item.memory, item.disk)) continue;
+    const std::int64_t here = amount(gpu, item.cpu, item.memory, item.disk);
+    if (here <= most) continue;
+    if (item.below == 0) {
+      most = here;
+    } else {
+      look_at_list(item.below);
+    }
   }
-  if (!passes(gpu_below, node.cpu_max, node.memory_max, node.disk_max)) return;
-  if (amount(gpu_below, node.cpu_max, node.memory_max, node.disk_max) <= most) return;
-  if (passes(gpu, node.cpu, node.memory, node.disk)) {
-    most = std::max(most, amount(gpu, node.cpu, node.memory, node.disk));
-  }
-  look_at_tree(node.left, gpus);
-  look_at_tree(node.right, gpus);
 }
 
 // Rows and columns downwards, so that the first cells already hold nearly the most.
 void Most::look_at_grid(const Grid& grid) {
-  const std::uint32_t row_least = filter_ > Filter::cpu ? CpuScale::level(ask_.cpu_millicores) : 0;
-  const std::uint32_t column_least =
-      filter_ > Filter::memory ? MemoryScale::level(ask_.memory_bytes) : 0;
-  for (std::uint32_t row = previous_bit(grid.rows, kLevels - 1); row != kNone && row >= row_least;
+  const std::uint32_t least = filter_ > Filter::cpu ? CpuScale::level(ask_.cpu_millicores) : 0;
+  const std::uint64_t enough =
+      ~std::uint64_t{0} << (filter_ > Filter::memory ? MemoryScale::level(ask_.memory_bytes) : 0);
+  for (std::uint32_t row = previous_bit(grid.rows, kRows - 1); row != kNone && row >= least;
        row = row > 0 ? previous_bit(grid.rows, row - 1) : kNone) {
     if (filter_ == Filter::cpu && CpuScale::highest(row) <= most) return;
-    const auto& columns = grid.columns[row];
-    for (std::uint32_t column = previous_bit(columns, kLevels - 1);
-         column != kNone && column >= column_least;
-         column = column > 0 ? previous_bit(columns, column - 1) : kNone) {
+    for (std::uint64_t left = grid.cells[row] & enough; left != 0;) {
+      const auto column = static_cast<std::uint32_t>(std::bit_width(left)) - 1;
       if (filter_ == Filter::memory && MemoryScale::highest(column) <= most) break;
-      look_at_tree(grid.roots[row * kLevels + column], false);
+      look_at_list(grid.roots[row * kColumns + column]);
+      left &= ~(std::uint64_t{1} << column);
     }
   }
 }
 
 void Most::look_at(const Bucket& bucket) {
-  const bool gpus = bucket.gpu_model >= 0;
-  look_at_tree(bucket.waiting_root, gpus);
+  look_at_list(bucket.waiting_root);
   if (bucket.grid == kNone) {
-    look_at_tree(bucket.open_root, gpus);
+    look_at_list(bucket.open_root);
   } else {
     look_at_grid(state_.grids[bucket.grid]);
   }

@@ -10,6 +10,7 @@
 #include "model/core/fields.h"
 #include "model/core/ids.h"
 #include "model/core/resources.h"
+#include "model/scheduler/blocks.h"
 #include "model/scheduler/key_index.h"
 #include "model/scheduler/mix.h"
 
@@ -22,16 +23,13 @@ inline constexpr std::int64_t kBytesPerMillicore = std::int64_t{1} << 22;
 inline constexpr std::int64_t kCpuMillicoresMax = std::int64_t{1} << 40;
 inline constexpr std::int64_t kBytesMax = std::int64_t{1} << 60;
 
-// What the index reads of a node: one cache line. Links are slot + 1.
-struct alignas(64) Node {
-  std::int64_t cpu = 0, memory = 0, disk = 0;              // free
-  std::int64_t cpu_max = 0, memory_max = 0, disk_max = 0;  // over its subtree
-  std::uint32_t left = 0, right = 0;
+// What is free on a node.
+struct Node {
+  std::int64_t cpu = 0, memory = 0, disk = 0;
   std::uint32_t bucket = kNone;
   std::int16_t gpu_free = 0;  // thousandths, over all its GPUs
   std::int16_t gpus = 0;      // that it has
-  CHALK_FIELDS(Node, cpu, memory, disk, cpu_max, memory_max, disk_max, left, right, bucket,
-               gpu_free, gpus)
+  CHALK_FIELDS(Node, cpu, memory, disk, bucket, gpu_free, gpus)
   std::int64_t residual() const { return cpu * kBytesPerMillicore + memory; }
   // GPU thousandths free, and then how many GPUs it has: among equals the small node goes first, so
   // that the large ones stay whole for who wants many at once.
@@ -69,22 +67,21 @@ struct Share {
 // The GPUs of a node that has any.
 struct GpuRow {
   std::uint32_t slot = 0;
-  std::uint32_t shared = 0;                  // mask of the GPUs that stand for a Share
-  std::int32_t whole = 0, most = 0;          // wholly free GPUs; most thousandths free on one
-  std::int32_t whole_max = 0, most_max = 0;  // over the node's subtree
+  std::uint32_t shared = 0;          // mask of the GPUs that stand for a Share
+  std::int32_t whole = 0, most = 0;  // wholly free GPUs; most thousandths free on one
   std::array<std::int16_t, kGpusPerNodeMax> free{};
   std::array<Share, kGpusPerNodeMax> shares{};
-  CHALK_FIELDS(GpuRow, slot, shared, whole, most, whole_max, most_max, free, shares)
+  CHALK_FIELDS(GpuRow, slot, shared, whole, most, free, shares)
 };
 
-// Quantised residuals of a large bucket: cell (cpu level, memory level) holds the root of a tree.
-inline constexpr std::uint32_t kLevels = 128;
+// The open nodes of a large bucket, in cells by quantised free cpu (rows) and memory (columns).
+inline constexpr std::uint32_t kRows = 128, kColumns = 64;
 struct Grid {
-  std::vector<std::uint32_t> roots;
-  std::array<std::array<std::uint64_t, 2>, kLevels>
-      columns{};                        // of a row, which cells are occupied
-  std::array<std::uint64_t, 2> rows{};  // which rows are
-  CHALK_FIELDS(Grid, roots, columns, rows)
+  std::vector<std::uint32_t> roots;          // by cell, row * kColumns + column: its list
+  std::vector<std::int64_t> least;           // the least residual in it
+  std::array<std::uint64_t, kRows> cells{};  // of a row, which cells have any
+  std::array<std::uint64_t, 2> rows{};       // which rows have
+  CHALK_FIELDS(Grid, roots, least, cells, rows)
 };
 
 // Nodes that are alike in all but amounts: same owner, pool, zone and GPU model.
@@ -97,7 +94,8 @@ struct Bucket {
   std::uint32_t members = 0;     // 0: the bucket is vacant
   std::uint32_t considered = 0;  // members that are usable and not cordoned
   std::uint32_t open = 0, waiting = 0;
-  std::uint32_t open_root = 0, waiting_root = 0, share_root = 0;
+  std::uint32_t open_root = 0, waiting_root = 0;  // lists of nodes
+  std::uint32_t share_root = 0;                   // a tree of shares
   std::uint32_t grid = kNone;  // instead of open_root when there are many open nodes
   CHALK_FIELDS(Bucket, owner, pool, zone, gpu_model, dedicated, members, considered, open, waiting,
                open_root, waiting_root, share_root, grid)
@@ -183,6 +181,7 @@ struct State {
   std::vector<ReservationLink> links;
   std::vector<ZoneId> zones;
   std::vector<GpuRow> gpu_rows;
+  std::vector<Block> blocks;
   std::vector<Bucket> buckets;
   std::vector<Grid> grids;
   std::vector<Owner> owners;
@@ -191,18 +190,18 @@ struct State {
   std::vector<ImageNodes> images;
   std::vector<PoolNodes> pools;
   KeyIndex owner_index, group_index, image_index, pool_index;
-  std::vector<std::uint32_t> vacant_gpu_rows, vacant_buckets, vacant_grids, vacant_owners,
-      vacant_groups, vacant_images;
+  std::vector<std::uint32_t> vacant_gpu_rows, vacant_blocks, vacant_buckets, vacant_grids,
+      vacant_owners, vacant_groups, vacant_images;
   std::uint64_t live_nodes = 0, shared_pool_nodes = 0, live_reservations = 0;
   Ignored ignored;
   std::uint32_t next_start = 0;  // least_allocated: the slot where the next scan begins
   Mix mix;                       // fgd
   std::vector<Nomination> nominations;  // oldest first
-  CHALK_FIELDS(State, nodes, infos, reservations, links, zones, gpu_rows, buckets, grids, owners,
-               groups, group_zones, images, pools, owner_index, group_index, image_index,
-               pool_index, vacant_gpu_rows, vacant_buckets, vacant_grids, vacant_owners,
-               vacant_groups, vacant_images, live_nodes, shared_pool_nodes, live_reservations,
-               ignored, next_start, mix, nominations)
+  CHALK_FIELDS(State, nodes, infos, reservations, links, zones, gpu_rows, blocks, buckets, grids,
+               owners, groups, group_zones, images, pools, owner_index, group_index, image_index,
+               pool_index, vacant_gpu_rows, vacant_blocks, vacant_buckets, vacant_grids,
+               vacant_owners, vacant_groups, vacant_images, live_nodes, shared_pool_nodes,
+               live_reservations, ignored, next_start, mix, nominations)
 };
 
 // An index of `items` that is not in use: a vacant one, or a new one at the end.

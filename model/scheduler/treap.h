@@ -3,9 +3,8 @@
 // A treap whose priority is a fixed mix of the reference: its shape depends on the set of keys
 // alone, not on the order in which they came, and copying the arrays copies the tree.
 //
-// `Tree` offers left(i), right(i) (references to links), less(a, b), pull(i), which recomputes what
-// i knows about its subtree from itself and its two children, and fetch(i), a hint that the
-// children of i are needed soon: on the way down the next one, on the way up both.
+// `Tree` offers left(i), right(i) (references to links), less(a, b) and pull(i), which recomputes
+// what i knows about its subtree from itself and its two children.
 #pragma once
 #include <cstdint>
 
@@ -26,7 +25,6 @@ void split(Tree& tree, std::uint32_t at, std::uint32_t pivot, std::uint32_t& low
     low = high = 0;
     return;
   }
-  tree.fetch(at);
   std::uint32_t inner = 0;
   if (tree.less(at, pivot)) {
     split(tree, tree.right(at), pivot, inner, high);
@@ -64,7 +62,6 @@ void insert(Tree& tree, std::uint32_t& root, std::uint32_t added) {
     tree.right(added) = high;
     root = added;
   } else {
-    tree.fetch(root);
     insert(tree, tree.less(added, root) ? tree.left(root) : tree.right(root), added);
   }
   tree.pull(root);
@@ -76,7 +73,6 @@ void erase(Tree& tree, std::uint32_t& root, std::uint32_t gone) {
     root = merge(tree, tree.left(gone), tree.right(gone));
     return;
   }
-  tree.fetch(root);
   erase(tree, tree.less(gone, root) ? tree.left(root) : tree.right(root), gone);
   tree.pull(root);
 }

@@ -119,8 +119,8 @@ TEST(Scheduler, ListsOfANodesReservationsHoldWhateverIsReleased) {
 }
 
 TEST(Scheduler, FindsTheNodesOfAGridOnAnyOfItsLevels) {
-  for (const std::uint32_t row : {0u, 8u, 63u, 64u, 65u, 100u}) {
-    for (const std::uint32_t column : {0u, 8u, 63u, 64u, 65u, 90u}) {
+  for (const std::uint32_t row : {0u, 8u, 63u, 64u, 65u, kRows - 1}) {
+    for (const std::uint32_t column : {0u, 1u, 4u, 13u, kColumns - 1}) {
       Desk desk;
       NodeShape shape = cores(1);
       shape.cpu_millicores = CpuScale::lowest(row);
@@ -138,6 +138,26 @@ TEST(Scheduler, FindsTheNodesOfAGridOnAnyOfItsLevels) {
       asked.ask.cpu_millicores = shape.cpu_millicores;
       EXPECT_EQ(desk.place(asked), 1u);
     }
+  }
+}
+
+// The bounds of a search are products of what is asked for.
+TEST(Scheduler, WhatNoNodeMayHaveIsRefusedWithoutOverflow) {
+  Desk desk;
+  NodeShape shape = cores(1);
+  shape.cpu_millicores = CpuScale::lowest(kRows - 1);
+  for (std::uint64_t node = 1; node <= 256; ++node) desk.add(node, shape);
+  for (const std::int64_t amount : {kCpuMillicoresMax, kCpuMillicoresMax + 1, INT64_MAX}) {
+    PlaceAsked asked = one(1, shape.cpu_millicores);
+    asked.ask.cpu_millicores = amount;
+    EXPECT_EQ(desk.refused(asked),
+              (NotPlaced{{1}, Shortage::cpu, amount, shape.cpu_millicores, 256}));
+  }
+  for (const std::int64_t amount : {kBytesMax, kBytesMax + 1, INT64_MAX}) {
+    PlaceAsked asked = one(1, shape.cpu_millicores);
+    asked.ask.memory_bytes = amount;
+    EXPECT_EQ(desk.refused(asked),
+              (NotPlaced{{1}, Shortage::memory, amount, shape.memory_bytes, 256}));
   }
 }
 
@@ -189,9 +209,9 @@ TEST(Scheduler, FindsTheNextBitUpwardsAndDownwards) {
        {std::array<std::uint64_t, 2>{0, 0}, {1, 0}, {0, 1}, {1ULL << 63, 1}, {5, 1ULL << 63},
         {1, 1ULL << 62}}) {
     const auto set = [&](std::uint32_t at) { return (bits[at / 64] >> at % 64 & 1) != 0; };
-    for (std::uint32_t from = 0; from < kLevels; ++from) {
+    for (std::uint32_t from = 0; from < kRows; ++from) {
       std::uint32_t up = from;
-      while (up < kLevels && !set(up)) ++up;
+      while (up < kRows && !set(up)) ++up;
       EXPECT_EQ(next_bit(bits, from), up);
       std::uint32_t down = from;
       while (down != kNone && !set(down)) down = down == 0 ? kNone : down - 1;
@@ -200,14 +220,19 @@ TEST(Scheduler, FindsTheNextBitUpwardsAndDownwards) {
   }
 }
 
-TEST(Scheduler, ALevelHoldsWhatLiesFromItsLowestToItsHighest) {
-  for (std::uint32_t level = 0; level + 1 < kLevels; ++level) {
-    EXPECT_EQ(CpuScale::level(CpuScale::lowest(level)), level);
-    EXPECT_EQ(CpuScale::level(CpuScale::highest(level)), level);
-    EXPECT_EQ(CpuScale::highest(level) + 1, CpuScale::lowest(level + 1));
+template <class Scale>
+void expect_levels_side_by_side(std::uint32_t levels) {
+  for (std::uint32_t level = 0; level + 1 < levels; ++level) {
+    EXPECT_EQ(Scale::level(Scale::lowest(level)), level);
+    EXPECT_EQ(Scale::level(Scale::highest(level)), level);
+    EXPECT_EQ(Scale::highest(level) + 1, Scale::lowest(level + 1));
   }
-  EXPECT_EQ(CpuScale::highest(kLevels - 1), INT64_MAX);
-  EXPECT_EQ(CpuScale::level(INT64_MAX), kLevels - 1);
+  EXPECT_EQ(Scale::highest(levels - 1), INT64_MAX);
+  EXPECT_EQ(Scale::level(INT64_MAX), levels - 1);
+}
+TEST(Scheduler, ALevelHoldsWhatLiesFromItsLowestToItsHighest) {
+  expect_levels_side_by_side<CpuScale>(kRows);
+  expect_levels_side_by_side<MemoryScale>(kColumns);
 }
 
 TEST(Scheduler, AMixForgetsByHalves) {

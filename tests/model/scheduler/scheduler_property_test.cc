@@ -182,6 +182,35 @@ RC_GTEST_PROP(SchedulerProperty, WhatTheIndexDerivesStaysRight, (std::uint64_t s
   }
 }
 
+// The same on so many nodes that blocks are split and joined, and buckets get grids.
+RC_GTEST_PROP(SchedulerProperty, WhatTheIndexDerivesStaysRightOnManyNodes, (std::uint64_t seed)) {
+  if (*rc::gen::inRange(0, 4) != 0) return;
+  Events mix{.sandboxes = 1000, .zones = 1, .pools = 1, .owners = 1};
+  mix.nodes = *rc::gen::element(50u, 200u, 700u);
+  mix.gpus = *rc::gen::arbitrary<bool>();
+  mix.fine_amounts = *rc::gen::arbitrary<bool>();
+  mix.idle_shapes = *rc::gen::arbitrary<bool>();
+  RandomEvents events(seed, mix);
+  Scheduler machine(Config{.sandboxes_max = mix.sandboxes, .zones_max = 3});
+  Effects effects;
+  for (std::uint32_t slot = 0; slot < mix.nodes; ++slot) {
+    machine.step({}, events.node_added(slot), effects);
+  }
+  for (int i = 0; i < 2000; ++i) {
+    effects.clear();
+    machine.step({}, events.next(), effects);
+    if (i % 100 == 0) expect_whole(machine);
+  }
+  // Until nothing is left in any list.
+  for (std::uint32_t slot = 0; slot < mix.nodes; ++slot) {
+    const NodeId id = machine.state().infos.at(slot).id;
+    if (id) machine.step({}, NodeRemoved{id}, effects);
+    if (slot % 20 == 0) expect_whole(machine);
+  }
+  expect_whole(machine);
+  RC_ASSERT(machine.state().vacant_blocks.size() == machine.state().blocks.size());
+}
+
 // Enough alike nodes that buckets get grids, and lose them again.
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesInGrids, (std::uint64_t seed)) {
   if (*rc::gen::inRange(0, 10) != 0) return;  // one in ten: each is a thousand times a small one
@@ -195,7 +224,7 @@ RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesInGrids, (st
 RC_GTEST_PROP(SchedulerProperty, IndexChoosesAndRefusesAsTheScanDoesOnManyGpuNodes,
               (std::uint64_t seed)) {
   if (*rc::gen::inRange(0, 10) != 0) return;
-  Events mix{.nodes = 200, .sandboxes = 1000, .zones = 1, .pools = 1, .owners = 2};
+  Events mix{.nodes = 600, .sandboxes = 2000, .zones = 1, .pools = 1, .owners = 1};
   mix.fine_amounts = *rc::gen::arbitrary<bool>();
   index_equals_scan(seed, mix, 3000);
 }

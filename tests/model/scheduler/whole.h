@@ -152,76 +152,104 @@ class Inspection {
     const auto& owned = state_.owners[owner].buckets;
     expect(std::count(owned.begin(), owned.end(), at) == 1, "the owner's list of bucket", at);
     owned_[owner] += 1;
-    look_at_tree(bucket.waiting_root, bucket, waiting_[at], at);
+    look_at_list(bucket.waiting_root, waiting_[at], at);
     look_at_shares(bucket.share_root, at);
     if (bucket.grid == kNone) {
-      look_at_tree(bucket.open_root, bucket, open_[at], at);
+      look_at_list(bucket.open_root, open_[at], at);
       return expect(bucket.gpu_model >= 0 || bucket.open < 256, "a grid is missing", at);
     }
     expect(bucket.open_root == 0 && bucket.gpu_model < 0 && bucket.open > 64, "a grid", at);
     expect(grids_.insert(bucket.grid).second, "two have the grid", bucket.grid);
     const Grid& grid = state_.grids[bucket.grid];
     std::map<std::uint32_t, std::set<std::uint32_t>> cells;
+    std::map<std::uint32_t, std::int64_t> least;
     for (const std::uint32_t node : open_[at]) {
       if (node == 0) continue;
       const Node& one = state_.nodes[node - 1];
-      cells[CpuScale::level(one.cpu) * kLevels + MemoryScale::level(one.memory)].insert(node);
+      const std::uint32_t cell =
+          CpuScale::level(one.cpu) * kColumns + MemoryScale::level(one.memory);
+      const bool first = cells[cell].empty();
+      cells[cell].insert(node);
+      least[cell] = first ? one.residual() : std::min(least[cell], one.residual());
     }
-    for (std::uint32_t cell = 0; cell < kLevels * kLevels; ++cell) {
-      const std::uint32_t row = cell / kLevels, column = cell % kLevels;
-      const bool occupied = cells.contains(cell);
-      expect((grid.roots[cell] != 0) == occupied, "the root of cell", cell);
-      expect((grid.columns[row][column / 64] >> column % 64 & 1) == occupied, "the bit of", cell);
-      if (occupied) look_at_tree(grid.roots[cell], bucket, cells[cell], at);
-    }
-    for (std::uint32_t row = 0; row < kLevels; ++row) {
-      expect((grid.rows[row / 64] >> row % 64 & 1) ==
-                 ((grid.columns[row][0] | grid.columns[row][1]) != 0),
-             "the bit of row", row);
+    for (std::uint32_t cell = 0; cell < kRows * kColumns; ++cell) {
+      const std::uint32_t row = cell / kColumns;
+      const bool used = cells.contains(cell);
+      expect((grid.cells[row] >> cell % kColumns & 1) == used, "the bit of cell", cell);
+      expect(grid.least[cell] == (used ? least[cell] : INT64_MAX), "the least of cell", cell);
+      expect((grid.rows[row / 64] >> row % 64 & 1) == (grid.cells[row] != 0), "the bit of", row);
+      look_at_list(grid.roots[cell], used ? cells[cell] : std::set<std::uint32_t>{}, at);
     }
   }
 
-  // ---- trees: in order, priorities falling, and each knows the most below it
+  // ---- lists and trees: in order, and each part knows the most below it
 
   struct Below {
     std::int64_t cpu = 0, memory = 0, disk = 0;
-    std::int32_t whole = 0, most = 0;
   };
-  Below node_tree(std::uint32_t at, bool gpus, std::vector<std::uint32_t>& out) {
-    if (at == 0) return {};
-    const Node& node = state_.nodes[at - 1];
-    if (out.size() > state_.nodes.size()) return {};
-    for (const std::uint32_t child : {node.left, node.right}) {
-      expect(child == 0 || treap::priority(child) < treap::priority(at), "the shape below", at);
-    }
-    const Below left = node_tree(node.left, gpus, out);
-    out.push_back(at);
-    const Below right = node_tree(node.right, gpus, out);
-    Below all{std::max({node.cpu, left.cpu, right.cpu}),
-              std::max({node.memory, left.memory, right.memory}),
-              std::max({node.disk, left.disk, right.disk}), 0, 0};
-    expect(node.cpu_max == all.cpu && node.memory_max == all.memory && node.disk_max == all.disk,
-           "the most below", at);
-    if (!gpus) return all;
-    const GpuRow& row = state_.gpu_rows[state_.infos[at - 1].gpu_row];
-    all.whole = std::max({row.whole, left.whole, right.whole});
-    all.most = std::max({row.most, left.most, right.most});
-    expect(row.whole_max == all.whole && row.most_max == all.most, "the most GPUs below", at);
-    return all;
+  // What stands for a node in the lists.
+  Item item_of(std::uint32_t node) {
+    const Node& one = state_.nodes[node - 1];
+    Item item{one.gpus > 0 ? one.scarcity() : one.residual(), one.cpu, one.memory, one.disk, node};
+    if (one.gpus == 0) return item;
+    const GpuRow& row = state_.gpu_rows[state_.infos[node - 1].gpu_row];
+    item.whole = static_cast<std::int16_t>(row.whole);
+    item.gpu_most = static_cast<std::int16_t>(row.most);
+    return item;
   }
-  void look_at_tree(std::uint32_t root, const Bucket& bucket, std::set<std::uint32_t> members,
+  // Returns how many levels are below the block, itself counted.
+  int look_at_block(std::uint32_t at, std::vector<Item>& out) {
+    if (at > state_.blocks.size() || !blocks_.insert(at).second) {
+      expect(false, "two have the block, or none", at);
+      return 0;
+    }
+    const Block& block = state_.blocks[at - 1];
+    expect(block.count > 0 && block.count <= kBlockItems, "the number of items in block", at);
+    int levels = 0;
+    for (std::uint32_t i = 0; i < block.count && fault.empty(); ++i) {
+      const Item& item = block.items[i];
+      const std::size_t first = out.size();
+      int below = 0;
+      if (item.node == 0 || item.node > state_.nodes.size()) {
+        expect(false, "the node of an item in block", at);
+      } else if (item.below == 0) {
+        out.push_back(item_of(item.node));
+      } else {
+        below = look_at_block(item.below, out);
+      }
+      expect(i == 0 || below == levels, "the levels below block", at);
+      levels = below;
+      if (first == out.size()) continue;
+      Item all = out[first];
+      all.below = item.below;
+      for (std::size_t one = first + 1; one < out.size(); ++one) {
+        all.cpu = std::max(all.cpu, out[one].cpu);
+        all.memory = std::max(all.memory, out[one].memory);
+        all.disk = std::max(all.disk, out[one].disk);
+        all.whole = std::max(all.whole, out[one].whole);
+        all.gpu_most = std::max(all.gpu_most, out[one].gpu_most);
+      }
+      expect(item == all, "an item of block", at);
+    }
+    for (std::uint32_t i = block.count; i < kBlockItems; ++i) {
+      expect(block.items[i] == Item{}, "what is left behind in block", at);
+    }
+    return levels + 1;
+  }
+  void look_at_list(std::uint32_t root, std::set<std::uint32_t> members,
                     std::uint32_t at) {
-    std::vector<std::uint32_t> nodes;
-    node_tree(root, bucket.gpu_model >= 0, nodes);
+    std::vector<Item> items;
+    if (root != 0) {
+      look_at_block(root, items);
+      const Block& block = state_.blocks[root - 1];
+      expect(block.count > 1 || block.items[0].below == 0, "a root with one block below in", at);
+    }
+    std::set<std::uint32_t> nodes;
+    for (const Item& item : items) nodes.insert(item.node);
     members.erase(0);
-    expect(std::set(nodes.begin(), nodes.end()) == members && nodes.size() == members.size(),
-           "the tree of bucket", at);
-    const auto key = [&](std::uint32_t node) {
-      const Node& one = state_.nodes[node - 1];
-      return std::tuple(one.gpu_free, one.gpus, one.gpus > 0 ? 0 : one.residual(), node);
-    };
-    expect(std::is_sorted(nodes.begin(), nodes.end(),
-                          [&](auto a, auto b) { return key(a) < key(b); }),
+    expect(nodes == members && items.size() == members.size(), "the list of bucket", at);
+    expect(std::is_sorted(items.begin(), items.end(),
+                          [](const Item& a, const Item& b) { return a.order() < b.order(); }),
            "the order in bucket", at);
   }
 
@@ -239,7 +267,7 @@ class Inspection {
     const Below right = share_tree(share.right, out);
     const Below all{std::max({node.cpu, left.cpu, right.cpu}),
                     std::max({node.memory, left.memory, right.memory}),
-                    std::max({node.disk, left.disk, right.disk}), 0, 0};
+                    std::max({node.disk, left.disk, right.disk})};
     expect(share.cpu_max == all.cpu && share.memory_max == all.memory && share.disk_max == all.disk,
            "the most below share", at);
     return all;
@@ -301,6 +329,9 @@ class Inspection {
     look_at_vacant(state_.buckets, state_.vacant_buckets,
                    has([&](std::uint32_t at) { return state_.buckets[at].members > 0; }),
                    "vacant buckets");
+    look_at_vacant(state_.blocks, state_.vacant_blocks,
+                   has([&](std::uint32_t at) { return blocks_.contains(at + 1); }),
+                   "vacant blocks");
     look_at_vacant(state_.grids, state_.vacant_grids,
                    has([&](std::uint32_t at) { return grids_.contains(at); }), "vacant grids");
     look_at_vacant(state_.owners, state_.vacant_owners,
@@ -384,7 +415,7 @@ class Inspection {
   std::map<std::uint32_t, std::set<std::uint32_t>> open_, waiting_, shares_;
   std::map<std::uint32_t, std::map<std::uint32_t, std::uint32_t>> groups_;  // by group, zone
   std::map<std::uint32_t, std::size_t> owned_;
-  std::set<std::uint32_t> rows_, grids_;
+  std::set<std::uint32_t> rows_, grids_, blocks_;
   std::set<std::tuple<TenantId, PoolId, std::uint32_t, std::int32_t, bool>> kinds_;
 };
 
