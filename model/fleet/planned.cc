@@ -96,16 +96,17 @@ std::uint32_t Fleet::missing(PoolState& pool, const Need& need, std::uint32_t us
   if (at_scan) pool.growth.learn(demand, config_.rules.scan, boot);
   pool.room =
       pool.growth.room(config_.rules.late_worth, boot, pool.growth.rise(demand, at_scan));
-  std::int64_t staying = std::int64_t{pool.nodes} - pool.draining +
-                         static_cast<std::int64_t>(pool.booting.size()) + need.buy;
+  auto booting = static_cast<std::int64_t>(pool.booting.size());
   for (const auto& [number, id] : state_.replaces) {
     const Node* node = state_.nodes.find(id);
     // Another goes when it comes, and is counted until then.
-    if (node != nullptr && !node->draining && pool.booting.contains(number)) --staying;
+    if (node != nullptr && !node->draining && pool.booting.contains(number)) --booting;
   }
-  const std::int64_t free = staying * 1000 - demand;
-  pool.free = free + moving;
-  pool.surplus = static_cast<std::uint32_t>(std::max<std::int64_t>(0, free - pool.room.most));
+  const std::int64_t ready = std::int64_t{pool.nodes} - pool.draining + need.buy;
+  pool.free = (ready + booting) * 1000 - demand + moving;
+  // What boots is no surplus: it cannot go yet, and nothing that is ready goes in its stead.
+  const std::int64_t surplus = ready * 1000 - demand - pool.room.most;
+  pool.surplus = static_cast<std::uint32_t>(std::max<std::int64_t>(0, surplus));
   return static_cast<std::uint32_t>(
       std::max<std::int64_t>(0, pool.room.least - pool.free + 500) / 1000);
 }

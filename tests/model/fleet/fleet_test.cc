@@ -112,6 +112,46 @@ TEST(Fleet, GivesBackWhatIsIdleButNothingThatIsBusyOrNeeded) {
   EXPECT_EQ(std::count(released.begin(), released.end(), nodes[0]), 0);
 }
 
+// More was needed, and two nodes are on their way when it no longer is. Until they have come,
+// nothing that is ready goes in their stead.
+TEST(Fleet, WhatBootsIsNoSurplus) {
+  Config config;
+  config.rules.policy = Policy::newsvendor;
+  config.rules.unneeded = seconds(20);
+  Fleet fleet(config);
+  PoolPolicy policy = elastic(0, 10);
+  policy.boot = seconds(30);
+  tell(fleet, at(0), PoolAdded{{1}, policy});
+  std::vector<NodeId> nodes;
+  const auto join = [&](std::int64_t s, std::uint64_t key, std::uint64_t purchase) {
+    nodes.push_back(
+        said<WelcomeNode>(tell(fleet, at(s), NodeRegistered{registration(key, 1, purchase)}))[0]
+            .node);
+  };
+  for (std::uint64_t key = 1; key <= 3; ++key) join(0, key, 0);
+  tell(fleet, at(0), NodeBusy{nodes[0]});
+  WaitingSeen much, little;
+  much.waiting = {{{1}, {}, {.cpu_millicores = 4000}, 4}};
+  much.used_permille = {1000};
+  little.used_permille = {2500};
+  std::size_t bought = 0, released = 0;
+  for (std::int64_t s = 0; s <= 200; s += 10) {
+    for (const NodeId node : nodes) tell(fleet, at(s), HeartbeatSeen{node});
+    if (s == 100) {
+      EXPECT_EQ(bought, 2u);
+      EXPECT_EQ(released, 0u);
+      join(s, 4, 1);
+      join(s, 5, 2);
+    }
+    if (said<AskWaiting>(tell(fleet, at(s), Woken{})).empty()) continue;
+    const auto effects = tell(fleet, at(s), s == 10 ? much : little);
+    bought += said<BuyNode>(effects).size();
+    released += said<ReleaseNode>(effects).size();
+  }
+  EXPECT_EQ(bought, 2u);
+  EXPECT_EQ(released, 2u);
+}
+
 TEST(Fleet, TakesNoSilenceOfItsOwnForALoss) {
   Config config;
   config.heartbeat_timeout = seconds(40);
