@@ -33,8 +33,9 @@ constexpr Setting kSettings[] = {
     {"idle", nullptr, "#888888"},           {"cluster_autoscaler", nullptr, "#d08020"},
     {"karpenter", nullptr, "#3070c0"},      {"newsvendor", "0s", nullptr},
     {"newsvendor", "1m", nullptr},          {"newsvendor", "10m", nullptr},
-    {"newsvendor", "1h", "#208040"},        {"newsvendor", "4h", nullptr}};
-constexpr int kSettingCount = 8;
+    {"newsvendor", "30m", nullptr},         {"newsvendor", "1h", "#208040"},
+    {"newsvendor", "4h", nullptr}};
+constexpr int kSettingCount = 9;
 
 std::string name_of(int setting) {
   const Setting& one = kSettings[setting];

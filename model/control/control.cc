@@ -45,7 +45,7 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   now_ = now;
   out_ = &effects;
   std::visit([&](const auto& one) { on(one); }, event);
-  if (std::exchange(cordons_changed_, false)) capacity_freed();
+  settle_cordons();
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
   CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
@@ -535,8 +535,6 @@ void Control::handle(const fleet::ReleaseNode& release) {
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
-  // Tried when all that fleet decided is done, so that nothing is placed on a node that it cordons
-  // next. One that is cordoned counts no more as its owner's, who may claim another now.
   cordons_changed_ = true;
 }
 
@@ -640,6 +638,13 @@ void Control::forget_node(NodeId node) {
   drive(catalogue_, catalogue_scratch_, images::NodeGone{node});
   drive(distribution_, distribution_scratch_, images::PeerGone{node});
   drive(snapshots_, snapshots_scratch_, images::MachineGone{node});
+}
+
+// A node that is used again has room, and one that is cordoned counts no more as its owner's, who
+// may claim another. Tried when all that fleet decided is done, so that nothing is placed on a node
+// that it cordons next, and before it looks what waits, so that it buys nothing for what fits.
+void Control::settle_cordons() {
+  while (std::exchange(cordons_changed_, false)) capacity_freed();
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.

@@ -308,6 +308,7 @@ class Control {
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
   void capacity_freed();
+  void settle_cordons();
   PoolId dedicated_pool(TenantId tenant) const;
   // The elastic pool that is to grow for it. 0: none, or all, for a gang too large for any alone.
   PoolId pool_of(const sandbox::Record& record) const;

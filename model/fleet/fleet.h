@@ -221,7 +221,7 @@ struct PoolState {
   std::uint32_t buffer = 0;   // free nodes that the pool's policy keeps
   Room room;                  // newsvendor: free room, of busy nodes too, worth its price
   std::int64_t free = 0;      // newsvendor: free room at the last look, as if nothing were moving
-  std::uint32_t surplus = 0;  // newsvendor: free room beyond what is kept; thousandths of a node
+  std::uint32_t surplus = 0;  // newsvendor: free room beyond what is kept, without what boots
   CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
                tick_at, growth, buffer, room, free, surplus)
 };

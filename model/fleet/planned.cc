@@ -102,10 +102,11 @@ std::uint32_t Fleet::missing(PoolState& pool, const Need& need, std::uint32_t us
     // Another goes when it comes, and is counted until then.
     if (node != nullptr && !node->draining && pool.booting.contains(number)) --booting;
   }
-  const std::int64_t ready = std::int64_t{pool.nodes} - pool.draining + need.buy;
-  pool.free = (ready + booting) * 1000 - demand + moving;
+  const std::int64_t ready = std::int64_t{pool.nodes} - pool.draining;
+  const std::int64_t free = (ready + booting + need.buy) * 1000 - demand;
+  pool.free = free + moving;
   // What boots is no surplus: it cannot go yet, and nothing that is ready goes in its stead.
-  const std::int64_t surplus = ready * 1000 - demand - pool.room.most;
+  const std::int64_t surplus = std::min(free, ready * 1000 - used) - pool.room.most;
   pool.surplus = static_cast<std::uint32_t>(std::max<std::int64_t>(0, surplus));
   return static_cast<std::uint32_t>(
       std::max<std::int64_t>(0, pool.room.least - pool.free + 500) / 1000);

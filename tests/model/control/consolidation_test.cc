@@ -308,6 +308,25 @@ TEST(Consolidation, ANodeThatIsUsedAgainIsTriedByWhatWaits) {
   EXPECT_EQ(plane.starts[*waits], 1);
 }
 
+// What came in the second before is placed first, and nothing is bought for it.
+TEST(Consolidation, NothingIsBoughtForWhatFitsANodeThatIsUsedAgain) {
+  fleet::Rules rules = fleet::rules_of(fleet::Policy::newsvendor);
+  rules.late_worth = {};  // no room is kept
+  int bought = -1;
+  for (int used_again = 550;; ++used_again) {
+    ASSERT_LT(used_again, 700);
+    Plane plane(rules);
+    ASSERT_NO_FATAL_FAILURE(begin_a_move_that_does_not_end(plane));
+    for (int s = 0; s < used_again; ++s) plane.second();
+    const auto asked = plane.ask(4, false);
+    if (plane.starts[*asked] == 1) break;
+    plane.second();
+    plane.second();
+    bought = plane.bought();
+  }
+  EXPECT_EQ(bought, 0);
+}
+
 // They fit exactly, onto nodes that have no room for one of average size.
 TEST(Consolidation, WhatMovesOntoTheLastOfTheRoomBuysNothing) {
   Plane plane(fleet::Policy::newsvendor);

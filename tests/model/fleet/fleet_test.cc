@@ -112,6 +112,23 @@ TEST(Fleet, GivesBackWhatIsIdleButNothingThatIsBusyOrNeeded) {
   EXPECT_EQ(std::count(released.begin(), released.end(), nodes[0]), 0);
 }
 
+// Else growth would learn of one instant twice, and nodes be given back twice.
+TEST(Fleet, AScanAndABatchAtOneInstantAreOneLook) {
+  for (const bool batch_first : {false, true}) {
+    Config config;
+    config.rules.policy = Policy::newsvendor;
+    config.rules.batch = batch_first ? seconds(10) : seconds(1);
+    Fleet fleet(config);
+    tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+    if (batch_first) tell(fleet, at(0), cores(4000));
+    EXPECT_EQ(said<AskWaiting>(tell(fleet, at(0), Woken{})).size(), 1u);
+    tell(fleet, at(0), WaitingSeen{});
+    if (!batch_first) tell(fleet, at(9), cores(4000));
+    EXPECT_EQ(said<AskWaiting>(tell(fleet, at(10), Woken{})).size(), 1u);
+    EXPECT_EQ(said<AskWaiting>(tell(fleet, at(10), Woken{})).size(), 0u);
+  }
+}
+
 // More was needed, and two nodes are on their way when it no longer is. Until they have come,
 // nothing that is ready goes in their stead.
 TEST(Fleet, WhatBootsIsNoSurplus) {

@@ -141,7 +141,7 @@ TEST(Scheduler, FindsTheNodesOfAGridOnAnyOfItsLevels) {
   }
 }
 
-// The bounds of a search are products of what is asked for.
+// The bounds of a search are products of what is asked for; the sanitizer would tell.
 TEST(Scheduler, WhatNoNodeMayHaveIsRefusedWithoutOverflow) {
   Desk desk;
   NodeShape shape = cores(1);
