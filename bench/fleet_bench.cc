@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,7 @@ constexpr Setting kSettings[] = {
     {"newsvendor", "1m", nullptr},          {"newsvendor", "10m", nullptr},
     {"newsvendor", "30m", nullptr},         {"newsvendor", "1h", "#208040"},
     {"newsvendor", "4h", nullptr}};
-constexpr int kSettingCount = 9;
+constexpr int kSettingCount = std::size(kSettings);
 
 std::string name_of(int setting) {
   const Setting& one = kSettings[setting];

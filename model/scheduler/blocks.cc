@@ -63,7 +63,7 @@ void move_items(Block& from, std::uint32_t first, Block& to) {
 std::uint32_t add_below(State& state, std::uint32_t at, const Item& item) {
   std::uint32_t place = place_behind(block_of(state, at), item);
   Item added = item;
-  if (const std::uint32_t first = block_of(state, at).items[0].below; first != 0) {
+  if (block_of(state, at).items[0].below != 0) {
     if (place > 0) --place;
     const std::uint32_t below = block_of(state, at).items[place].below;
     const std::uint32_t split = add_below(state, below, item);

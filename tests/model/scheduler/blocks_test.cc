@@ -9,6 +9,7 @@
 
 #include "model/core/random.h"
 #include "model/scheduler/state.h"
+#include "tests/model/scheduler/whole.h"
 
 namespace chalk::scheduler {
 namespace {
@@ -56,16 +57,7 @@ struct List {
         continue;
       }
       const std::vector<Item> more = below(block.items[i].below, levels - 1);
-      Item sum = more.front();
-      for (const Item& one : more) {
-        sum.cpu = std::max(sum.cpu, one.cpu);
-        sum.memory = std::max(sum.memory, one.memory);
-        sum.disk = std::max(sum.disk, one.disk);
-        sum.whole = std::max(sum.whole, one.whole);
-        sum.gpu_most = std::max(sum.gpu_most, one.gpu_most);
-      }
-      sum.below = block.items[i].below;
-      EXPECT_EQ(block.items[i], sum);
+      EXPECT_EQ(block.items[i], sum_of(more, block.items[i].below));
       all.insert(all.end(), more.begin(), more.end());
     }
     return all;

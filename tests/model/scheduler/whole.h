@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -12,6 +13,20 @@
 #include "model/scheduler/trees.h"
 
 namespace chalk::scheduler {
+
+// What stands for the block that holds these nodes, in order.
+inline Item sum_of(std::span<const Item> nodes, std::uint32_t block) {
+  Item sum = nodes.front();
+  sum.below = block;
+  for (const Item& one : nodes) {
+    sum.cpu = std::max(sum.cpu, one.cpu);
+    sum.memory = std::max(sum.memory, one.memory);
+    sum.disk = std::max(sum.disk, one.disk);
+    sum.whole = std::max(sum.whole, one.whole);
+    sum.gpu_most = std::max(sum.gpu_most, one.gpu_most);
+  }
+  return sum;
+}
 
 class Inspection {
  public:
@@ -220,24 +235,14 @@ class Inspection {
       expect(i == 0 || below == levels, "the levels below block", at);
       levels = below;
       if (first == out.size()) continue;
-      Item all = out[first];
-      all.below = item.below;
-      for (std::size_t one = first + 1; one < out.size(); ++one) {
-        all.cpu = std::max(all.cpu, out[one].cpu);
-        all.memory = std::max(all.memory, out[one].memory);
-        all.disk = std::max(all.disk, out[one].disk);
-        all.whole = std::max(all.whole, out[one].whole);
-        all.gpu_most = std::max(all.gpu_most, out[one].gpu_most);
-      }
-      expect(item == all, "an item of block", at);
+      expect(item == sum_of(std::span(out).subspan(first), item.below), "an item of block", at);
     }
     for (std::uint32_t i = block.count; i < kBlockItems; ++i) {
       expect(block.items[i] == Item{}, "what is left behind in block", at);
     }
     return levels + 1;
   }
-  void look_at_list(std::uint32_t root, std::set<std::uint32_t> members,
-                    std::uint32_t at) {
+  void look_at_list(std::uint32_t root, std::set<std::uint32_t> members, std::uint32_t at) {
     std::vector<Item> items;
     if (root != 0) {
       look_at_block(root, items);
