@@ -45,7 +45,7 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   now_ = now;
   out_ = &effects;
   std::visit([&](const auto& one) { on(one); }, event);
-  settle_cordons();
+  settle_nodes();
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
   CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
@@ -206,6 +206,7 @@ void Control::on(const sandbox::TerminateRequested& asked) {
 }
 
 void Control::on(const NodeRegistration& registration) {
+  if (!scheduler::sensible(registration.shape)) return;  // nothing is placed there: it counts not
   const std::uint64_t pool = registration.pool.value;
   if (pool != 0 && pool <= routing_.pools.size()) {
     NodeShape& largest = routing_.pools[pool - 1].largest;
@@ -249,6 +250,7 @@ void Control::on(const fleet::PoolAdded& pool) {
   PoolPending& pending = routing_.pools[pool.pool.value - 1];
   pending.policy = pool.policy;
   pending.demand.pool = pool.pool;
+  pending.changed = pool.policy.elastic && pending.demand.count != 0;  // it was not, perhaps
   drive(fleet_, fleet_scratch_, pool);
 }
 
@@ -266,9 +268,20 @@ void Control::on(const GroupDeployed& deployed) {
   const GroupSpec& spec = deployed.spec;
   if (!spec.group || spec.group.value > config_.groups_max) return;
   if (routing_.groups.size() < spec.group.value) routing_.groups.resize(spec.group.value);
+  const GatewayId before = routing_.groups[spec.group.value - 1].gateway;
   routing_.groups[spec.group.value - 1] = spec;
   send(spec.gateway, spec.routing);
+  if (before && before != spec.gateway) move_replicas(spec, before);
   drive(autoscaler_, autoscaler_scratch_, autoscaler::GroupAdded{spec.group, spec.policy});
+}
+
+// Its calls come to another gateway from now on, which must know what runs.
+void Control::move_replicas(const GroupSpec& spec, GatewayId before) {
+  sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
+    if (record.group != spec.group || record.phase != sandbox::Phase::running) return;
+    send(before, ReplicaGone{spec.group, id});
+    send(spec.gateway, ReplicaReady{spec.group, id});
+  });
 }
 
 // A gateway that starts again knows nothing: it is told its groups and their running replicas.
@@ -353,11 +366,12 @@ void Control::handle(const sandbox::Refused& refused) {
 
 void Control::handle(const sandbox::AskAdmission& ask) {
   const sandbox::Record& record = *sandboxes_.find(ask.sandbox);
-  count_pending(record, +1);
-  const PoolId pool = pool_of(record);
+  const PoolId grows = pool_of(record);
+  count_pending(grows, record.tenant, record.resources, static_cast<bool>(record.gang), +1);
+  const PoolId pool = record.pool ? record.pool : dedicated_pool(record.tenant);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool, record.priority,
-                              record.gang});
+                              record.gang, grows});
 }
 
 void Control::handle(const sandbox::SendStart& start) {
@@ -402,7 +416,7 @@ void Control::handle(const sandbox::Unplace& unplace) {
     if (scheduler_.nominates(unplace.sandbox)) {
       drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
     } else if (held != nullptr) {
-      count_pending(held->pool, held->tenant, held->resources, static_cast<bool>(held->gang), -1);
+      count_waiting(unplace.sandbox, -1);
     }
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});
     return capacity_freed();  // it may have been what others could not pass
@@ -448,16 +462,28 @@ scheduler::PlaceAsked Control::place_asked(SandboxId sandbox, TenantId owner_key
           record.failed_on};
 }
 
+// The same for one for which others are to make room.
+scheduler::PlaceAsked Control::room_asked(SandboxId sandbox) const {
+  const tenancy::TryPlace attempt =
+      tenancy_.attempt(now_, sandbox, *tenancy_.state().held.find(sandbox));
+  scheduler::PlaceAsked asked = place_asked(sandbox, attempt.owner_key);
+  asked.spare = attempt.spare;
+  return asked;
+}
+
 void Control::handle(const tenancy::TryPlace& attempt) {
   const sandbox::Record& record = *sandboxes_.find(attempt.sandbox);
   if (record.gang) return place_gang(record, attempt);
   scheduler::PlaceAsked asked = place_asked(attempt.sandbox, attempt.owner_key);
   asked.own_only = attempt.own_only;
+  asked.spare = attempt.spare;
   drive(scheduler_, scheduler_scratch_, asked);
 }
 
 void Control::handle(const tenancy::RefuseSandbox& refused) {
-  count_pending(*sandboxes_.find(refused.sandbox), -1);
+  const sandbox::Record& record = *sandboxes_.find(refused.sandbox);
+  count_pending(pool_of(record), record.tenant, record.resources, static_cast<bool>(record.gang),
+                -1);
   drive(sandboxes_, sandbox_scratch_,
         sandbox::AdmissionRefused{refused.sandbox, static_cast<std::uint8_t>(refused.rule),
                                   refused.needed, refused.in_use, refused.limit});
@@ -470,10 +496,10 @@ void Control::handle(const tenancy::SetOwner& owner) {
 
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
-void Control::handle(const tenancy::RoundDue&) { capacity_freed(); }
+void Control::handle(const tenancy::RoundDue& due) { capacity_freed(due.goes_on); }
 
 void Control::handle(const scheduler::Placed& placed) {
-  if (!placed.nominated) count_pending(*sandboxes_.find(placed.sandbox), -1);
+  if (!placed.nominated) count_waiting(placed.sandbox, -1);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxPlaced{placed.sandbox, placed.node, placed.claims});
   if (routing_.nodes[slot_of(placed.node)].sandboxes++ == 0) {
@@ -508,7 +534,7 @@ void Control::handle(const fleet::NodeJoined& joined) {
                              reserved(joined.registration.pool)});
   drive(tenancy_, tenancy_scratch_,
         tenancy::NodeJoined{joined.node, joined.registration.shape, owner,
-                            reserved(joined.registration.pool)});
+                            reserved(joined.registration.pool), joined.registration.pool});
   drive(distribution_, distribution_scratch_,
         images::PeerJoined{joined.node, joined.registration.zone});
   drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});
@@ -530,12 +556,13 @@ void Control::handle(const fleet::ReleaseNode& release) {
   // What an earlier effect of the same step has put on it is tried elsewhere: when fleet decided,
   // it was idle.
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeLost{release.node});
+  nodes_changed_ = true;
 }
 
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
-  cordons_changed_ = true;
+  nodes_changed_ = true;
 }
 
 // Groups keep what is in their calls: the gateway gives a replica back once they are done.
@@ -617,6 +644,10 @@ void Control::send(NodeId node, NodeOrder order) {
   link.acknowledgement_due = false;
   out_->push_back(
       ToNode{node, {link.incarnation, sequence, link.reports.received, std::move(order)}});
+  // It beats and does not obey: it gets nothing more, so what is kept for it stays bounded.
+  if (link.orders.size() == config_.orders_per_node_max + 1) {
+    drive(fleet_, fleet_scratch_, fleet::DrainAsked{node});
+  }
 }
 
 void Control::send(GatewayId gateway, GatewayOrder order) {
@@ -640,17 +671,18 @@ void Control::forget_node(NodeId node) {
   drive(snapshots_, snapshots_scratch_, images::MachineGone{node});
 }
 
-// A node that is used again has room, and one that is cordoned counts no more as its owner's, who
-// may claim another. Tried when all that fleet decided is done, so that nothing is placed on a node
-// that it cordons next, and before it looks what waits, so that it buys nothing for what fits.
-void Control::settle_cordons() {
-  while (std::exchange(cordons_changed_, false)) capacity_freed();
+// A node that is used again has room, and one that is cordoned or released counts no more as its
+// owner's, who may claim another. Tried when all that fleet decided is done, so that nothing is
+// placed on a node that it cordons next, and before it looks what waits, so that it buys nothing
+// for what fits.
+void Control::settle_nodes() {
+  while (std::exchange(nodes_changed_, false)) capacity_freed();
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.
-void Control::capacity_freed() {
+void Control::capacity_freed(bool goes_on) {
   if (tenancy_.pending_count() == 0 || tenancy_.round_open()) return;
-  drive(tenancy_, tenancy_scratch_, tenancy::CapacityFreed{});
+  drive(tenancy_, tenancy_scratch_, tenancy::CapacityFreed{goes_on});
   while (tenancy_.round_open()) drive(tenancy_, tenancy_scratch_, tenancy::NextAttempt{});
 }
 
@@ -694,9 +726,11 @@ bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask
   return false;
 }
 
-void Control::count_pending(const sandbox::Record& record, int sign) {
-  count_pending(pool_of(record), record.tenant, record.resources, static_cast<bool>(record.gang),
-                sign);
+// For the pool that it was counted for when it asked, whichever would grow for it now.
+void Control::count_waiting(SandboxId sandbox, int sign) {
+  const tenancy::Held* held = tenancy_.state().held.find(sandbox);
+  if (held == nullptr) return;
+  count_pending(held->grows, held->tenant, held->resources, static_cast<bool>(held->gang), sign);
 }
 
 void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, bool in_gang,
@@ -711,7 +745,6 @@ void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, bo
   }
   if (!id || id.value > routing_.pools.size()) return;
   PoolPending& pool = routing_.pools[id.value - 1];
-  if (!pool.policy.elastic) return;
   fleet::PendingDemand& demand = pool.demand;
   demand.count += sign;
   demand.cpu_millicores += sign * ask.cpu_millicores;
@@ -725,7 +758,7 @@ void Control::count_pending(PoolId id, TenantId tenant, const Resources& ask, bo
   const TenantId owner = tenancy_.owner_key(tenant);
   if ((pool.owners[owner] += sign) == 0) pool.owners.erase(owner);
   demand.owners = static_cast<std::int64_t>(pool.owners.size());
-  pool.changed = true;
+  pool.changed = pool.policy.elastic;
 }
 
 // At the end of a step: fleet hears once of what still waits.

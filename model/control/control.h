@@ -307,18 +307,20 @@ class Control {
   std::vector<NodeId> sources_of(NodeId, ImageId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
-  void capacity_freed();
-  void settle_cordons();
+  void capacity_freed(bool goes_on = false);
+  void settle_nodes();
+  void move_replicas(const GroupSpec&, GatewayId before);
   PoolId dedicated_pool(TenantId tenant) const;
   // The elastic pool that is to grow for it. 0: none, or all, for a gang too large for any alone.
   PoolId pool_of(const sandbox::Record& record) const;
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
-  void count_pending(const sandbox::Record& record, int sign);
+  void count_waiting(SandboxId, int sign);
   void count_pending(PoolId pool, TenantId tenant, const Resources& ask, bool in_gang, int sign);
   void report_pending();
   const GroupSpec* group(GroupId) const;
   scheduler::PlaceAsked place_asked(SandboxId, TenantId owner_key) const;
+  scheduler::PlaceAsked room_asked(SandboxId) const;
   // gangs.cc
   void place_gang(const sandbox::Record& speaker, const tenancy::TryPlace&);
   bool refuse_gang(const scheduler::NotPlaced&);
@@ -351,7 +353,7 @@ class Control {
   // Valid only inside one step.
   Time now_;
   Effects* out_ = nullptr;
-  bool cordons_changed_ = false;  // in this step
+  bool nodes_changed_ = false;  // cordoned, used again or released in this step
   Scratch<sandbox::Sandboxes> sandbox_scratch_;
   Scratch<scheduler::Scheduler> scheduler_scratch_;
   Scratch<tenancy::Tenancy> tenancy_scratch_;

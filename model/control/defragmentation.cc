@@ -31,8 +31,7 @@ bool Control::defragment(const scheduler::NotPlaced& not_placed) {
     return false;
   }
   routing_.defragment_at = now_ + config.every;
-  const scheduler::PlaceAsked asked =
-      place_asked(not_placed.sandbox, tenancy_.owner_key(record.tenant));
+  const scheduler::PlaceAsked asked = room_asked(not_placed.sandbox);
   const auto may_move = [&](const sandbox::Record& one) {
     return one.tenant == record.tenant && one.priority <= record.priority && one.restart &&
            one.phase == sandbox::Phase::running && !one.gang;
@@ -68,6 +67,7 @@ bool Control::fits_elsewhere(const scheduler::Victims& movers) const {
     const tenancy::TryPlace again = tenancy_.attempt(now_, mover, held);
     others.members.push_back(place_asked(mover, again.owner_key));
     others.members.back().own_only = again.own_only;
+    others.members.back().spare = again.spare;
   }
   said.clear();
   fork.step(now_, others, said);

@@ -29,7 +29,10 @@ void Control::place_gang(const sandbox::Record& record, const tenancy::TryPlace&
   for (const SandboxId member : tenancy_.gathering(record.tenant, record.gang)->members) {
     if (member != attempt.sandbox) asked.members.push_back(place_asked(member, attempt.owner_key));
   }
-  for (scheduler::PlaceAsked& member : asked.members) member.own_only = attempt.own_only;
+  for (scheduler::PlaceAsked& member : asked.members) {
+    member.own_only = attempt.own_only;
+    member.spare = attempt.spare;
+  }
   drive(scheduler_, scheduler_scratch_, asked);
 }
 
@@ -39,14 +42,7 @@ bool Control::refuse_gang(const scheduler::NotPlaced& not_placed) {
   if (!record.gang) return false;
   Resources least = record.resources;  // of each amount the least of any member
   for (const SandboxId id : tenancy_.gathering(record.tenant, record.gang)->members) {
-    const Resources& ask = sandboxes_.find(id)->resources;
-    least.cpu_millicores = std::min(least.cpu_millicores, ask.cpu_millicores);
-    least.memory_bytes = std::min(least.memory_bytes, ask.memory_bytes);
-    least.disk_bytes = std::min(least.disk_bytes, ask.disk_bytes);
-    least.gpus = std::min(least.gpus, ask.gpus);
-    least.gpu_millis = std::min(least.gpu_millis, ask.gpu_millis);
-    least.gpu_models =
-        least.gpu_models == 0 || ask.gpu_models == 0 ? 0 : least.gpu_models | ask.gpu_models;
+    least = least_of(least, sandboxes_.find(id)->resources);
   }
   const std::int64_t most = most_members(record, least);
   if (most >= record.gang.size) return false;

@@ -20,7 +20,8 @@ void Control::for_each_node_of(const scheduler::PlaceAsked& asked, Visit&& visit
     const bool in_pool = asked.pool ? info.pool == asked.pool : !info.dedicated;
     const std::int32_t model = info.shape.gpus > 0 ? info.shape.gpu_model : -1;
     if (!info.usable || info.cordoned || !in_pool || !fits(info.shape, asked.ask) ||
-        !scheduler::model_accepted(asked.ask, model)) {
+        !scheduler::model_accepted(asked.ask, model) ||
+        scheduler::could_hold(asked.spare, info)) {
       continue;
     }
     visit(slot);

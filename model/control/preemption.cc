@@ -21,8 +21,7 @@ bool Control::preempt(const scheduler::NotPlaced& not_placed) {
       !tenancy_.has_placed_below(record.tenant, record.priority)) {
     return false;
   }
-  const scheduler::PlaceAsked asked =
-      place_asked(not_placed.sandbox, tenancy_.owner_key(record.tenant));
+  const scheduler::PlaceAsked asked = room_asked(not_placed.sandbox);
   const std::optional<scheduler::Victims> victims = choose_victims(asked);
   if (!victims) return false;
   nominate(asked, *victims);
@@ -49,7 +48,7 @@ std::optional<scheduler::Victims> Control::choose_victims(
 
 // Keeps the room that they leave for the one that waits.
 void Control::nominate(const scheduler::PlaceAsked& asked, const scheduler::Victims& victims) {
-  count_pending(*sandboxes_.find(asked.sandbox), -1);  // no node is bought for it
+  count_waiting(asked.sandbox, -1);  // no node is bought for it
   drive(tenancy_, tenancy_scratch_, tenancy::SandboxNominated{asked.sandbox});
   const NodeId node = scheduler_.state().infos[victims.slot].id;
   drive(scheduler_, scheduler_scratch_, scheduler::Nominated{asked, node, victims.gpu_mask});
@@ -67,9 +66,8 @@ void Control::make_way(SandboxId victim) {
 }
 
 void Control::handle(const scheduler::NominationLost& lost) {
-  const sandbox::Record* record = sandboxes_.find(lost.sandbox);
-  if (record == nullptr) return;
-  count_pending(*record, +1);
+  if (sandboxes_.find(lost.sandbox) == nullptr) return;
+  count_waiting(lost.sandbox, +1);
   drive(tenancy_, tenancy_scratch_, tenancy::NominationLost{lost.sandbox});
 }
 

@@ -74,6 +74,17 @@ bool fits(const NodeShape& shape, const Resources& ask) {
          ask.disk_bytes <= shape.disk_bytes && ask.gpus <= shape.gpus && model;
 }
 
+Resources least_of(const Resources& a, const Resources& b) {
+  Resources least;
+  least.cpu_millicores = std::min(a.cpu_millicores, b.cpu_millicores);
+  least.memory_bytes = std::min(a.memory_bytes, b.memory_bytes);
+  least.disk_bytes = std::min(a.disk_bytes, b.disk_bytes);
+  least.gpus = std::min(a.gpus, b.gpus);
+  least.gpu_millis = std::min(a.gpu_millis, b.gpu_millis);
+  if (a.gpu_models != 0 && b.gpu_models != 0) least.gpu_models = a.gpu_models | b.gpu_models;
+  return least;
+}
+
 std::optional<std::int64_t> parse_cpu_millicores(std::string_view text) {
   const auto thousandths = read_thousandths(text);
   if (!thousandths) return {};

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "model/core/fields.h"
+#include "model/core/ids.h"
 #include "model/core/time.h"
 
 namespace chalk {
@@ -42,6 +43,18 @@ struct NodeShape {
 
 // Whether an empty node of this shape has room for it.
 bool fits(const NodeShape& shape, const Resources& ask);
+
+// Of each amount the smaller one, and every model that either accepts: what holds one of the two
+// holds this.
+Resources least_of(const Resources& a, const Resources& b);
+
+// Something that waits for a node: what it asks for and the pool that it must go to (0: any that is
+// not reserved).
+struct Wish {
+  Resources resources;
+  PoolId pool;
+  CHALK_FIELDS(Wish, resources, pool)
+};
 
 // The notation of the product's documents. Each answers nothing for text that is not of the form,
 // is negative, or does not fit 63 bits.

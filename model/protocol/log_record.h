@@ -24,7 +24,8 @@
 namespace chalk {
 
 inline constexpr std::string_view kLogMagic = "chalk-log 1\n";
-inline constexpr std::uint64_t kLogicVersion = 12;  // raised when a machine decides differently
+// Raised when a machine decides differently, or its State has another form.
+inline constexpr std::uint64_t kLogicVersion = 13;
 
 enum class Root : std::uint8_t { control, gateway, node };
 enum class RecordTag : std::uint8_t {

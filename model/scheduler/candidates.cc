@@ -11,6 +11,7 @@ bool fits_on(const State& state, std::uint32_t slot, const PlaceAsked& asked) {
   const Resources& ask = asked.ask;
   if (!info.id || info.listed != Listed::open) return false;
   if (asked.pool ? info.pool != asked.pool : info.dedicated) return false;
+  if (could_hold(asked.spare, info)) return false;
   if ((info.owner || asked.own_only) && info.owner != asked.owner) return false;
   if (node.cpu < ask.cpu_millicores || node.memory < ask.memory_bytes ||
       node.disk < ask.disk_bytes) {

@@ -1,5 +1,7 @@
 #include "model/scheduler/index.h"
 
+#include <algorithm>
+
 #include "model/core/invariant.h"
 #include "model/scheduler/trees.h"
 
@@ -94,6 +96,18 @@ void unlist_shares(State& state, Bucket& bucket, std::uint32_t slot) {
   }
 }
 
+void widen(Bucket& bucket, const NodeShape& shape) {
+  const auto both = [](auto& least, auto& most, auto amount) {
+    least = std::min(least, amount);
+    most = std::max(most, amount);
+  };
+  NodeShape &least = bucket.least, &most = bucket.most;
+  both(least.cpu_millicores, most.cpu_millicores, shape.cpu_millicores);
+  both(least.memory_bytes, most.memory_bytes, shape.memory_bytes);
+  both(least.disk_bytes, most.disk_bytes, shape.disk_bytes);
+  both(least.gpus, most.gpus, shape.gpus);
+}
+
 std::uint32_t owner_of(State& state, TenantId id) {
   std::uint32_t index = state.owner_index.find(id.value);
   if (index != kNone) return index;
@@ -104,6 +118,15 @@ std::uint32_t owner_of(State& state, TenantId id) {
 }
 
 }  // namespace
+
+bool could_hold(const std::vector<Wish>& wishes, const NodeShape& shape, PoolId pool,
+                bool dedicated) {
+  const std::int32_t model = shape.gpus > 0 ? shape.gpu_model : -1;
+  return std::any_of(wishes.begin(), wishes.end(), [&](const Wish& wish) {
+    return (wish.pool ? wish.pool == pool : !dedicated) && fits(shape, wish.resources) &&
+           model_accepted(wish.resources, model);
+  });
+}
 
 std::int32_t tightest_gpu(const GpuRow& row, std::int32_t millis) {
   std::int32_t best = -1;
@@ -184,6 +207,7 @@ void join_bucket(State& state, std::uint32_t slot) {
     if (bucket.pool == info.pool && bucket.zone == info.zone && bucket.gpu_model == model &&
         bucket.dedicated == info.dedicated) {
       ++bucket.members;
+      widen(bucket, info.shape);
       state.nodes[slot].bucket = index;
       return;
     }
@@ -197,6 +221,7 @@ void join_bucket(State& state, std::uint32_t slot) {
   bucket.gpu_model = model;
   bucket.dedicated = info.dedicated;
   bucket.members = 1;
+  bucket.least = bucket.most = info.shape;
   state.nodes[slot].bucket = index;
 }
 

@@ -19,6 +19,13 @@ constexpr bool model_accepted(const Resources& ask, std::int32_t gpu_model) {
   return gpu_model >= 0 && (ask.gpu_models == 0 || (ask.gpu_models >> gpu_model & 1) != 0);
 }
 
+// Whether a node of this shape and pool, when empty, could hold any of `wishes`.
+bool could_hold(const std::vector<Wish>& wishes, const NodeShape& shape, PoolId pool,
+                bool dedicated);
+inline bool could_hold(const std::vector<Wish>& wishes, const NodeInfo& info) {
+  return !wishes.empty() && could_hold(wishes, info.shape, info.pool, info.dedicated);
+}
+
 // Puts a node into the lists of its bucket, or takes it out. Between the two its amounts, owner and
 // switches may change.
 void list_node(State& state, std::uint32_t slot);
@@ -52,7 +59,8 @@ bool holds_image(const ImageNodes& image, NodeId node);
 // Looks through buckets for the best candidate that is better than `best`.
 class Search {
  public:
-  Search(const State& state, const Resources& ask) : state_(state), ask_(ask) {}
+  Search(const State& state, const Resources& ask, const std::vector<Wish>& spare)
+      : state_(state), ask_(ask), spare_(spare) {}
   // Accept only nodes that hold `image`, and give up after testing `tests` nodes.
   void only_holding(const ImageNodes& image, std::size_t tests) {
     image_ = &image;
@@ -75,6 +83,8 @@ class Search {
 
   const State& state_;
   const Resources& ask_;
+  const std::vector<Wish>& spare_;
+  bool some_spared_ = false;  // of the bucket that is looked at
   const ImageNodes* image_ = nullptr;
   std::size_t tests_left_ = 0;
   bool gave_up_ = false;

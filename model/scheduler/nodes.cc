@@ -10,14 +10,6 @@ namespace {
 
 std::uint32_t slot_of(NodeId id) { return static_cast<std::uint32_t>(id.value) - 1; }
 
-bool sensible(const NodeShape& shape) {
-  return shape.cpu_millicores >= 0 && shape.cpu_millicores <= kCpuMillicoresMax &&
-         shape.memory_bytes >= 0 && shape.memory_bytes <= kBytesMax && shape.disk_bytes >= 0 &&
-         shape.disk_bytes <= kBytesMax && shape.gpus >= 0 && shape.gpus <= kGpusPerNodeMax &&
-         shape.gpu_model >= 0 && shape.gpu_model < kGpuModelsMax && shape.start_slots >= 0 &&
-         shape.sandboxes_max >= 0;
-}
-
 // The index of a zone, given when it is first seen; kNone when there are zones_max others.
 std::uint32_t zone_index(State& state, ZoneId zone, std::uint32_t zones_max) {
   const auto at = std::find(state.zones.begin(), state.zones.end(), zone);
@@ -41,6 +33,14 @@ void count_in_pool(State& state, const NodeInfo& info, bool joins) {
 }
 
 }  // namespace
+
+bool sensible(const NodeShape& shape) {
+  return shape.cpu_millicores >= 0 && shape.cpu_millicores <= kCpuMillicoresMax &&
+         shape.memory_bytes >= 0 && shape.memory_bytes <= kBytesMax && shape.disk_bytes >= 0 &&
+         shape.disk_bytes <= kBytesMax && shape.gpus >= 0 && shape.gpus <= kGpusPerNodeMax &&
+         shape.gpu_model >= 0 && shape.gpu_model < kGpuModelsMax && shape.start_slots >= 0 &&
+         shape.sandboxes_max >= 0;
+}
 
 std::uint32_t Scheduler::find_node(NodeId id) const {
   const std::uint32_t slot = slot_of(id);

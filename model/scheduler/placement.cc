@@ -44,7 +44,7 @@ class Choice {
         if (live_in(bucket.zone) > done) round_ = std::min(round_, live_in(bucket.zone));
       }
       if (round_ == INT64_MAX) return kNone;
-      Search search(state_, asked_.ask);
+      Search search(state_, asked_.ask, asked_.spare);
       look(*owner, search);
       if (search.best == kWorst) continue;
       return (image_ == nullptr ? search.best : prefer_image(*owner, search.best)).node - 1;
@@ -70,7 +70,7 @@ class Choice {
   Candidate prefer_image(const Owner& owner, Candidate plain) const {
     if (holds_image(*image_, state_.infos[plain.node - 1].id)) return plain;
     const Candidate bound{plain.scarcity + 1, INT64_MIN, 0};
-    Search search(state_, asked_.ask);
+    Search search(state_, asked_.ask, asked_.spare);
     search.only_holding(*image_, image_->nodes.size());
     search.best = bound;
     look(owner, search);
@@ -86,7 +86,8 @@ class Choice {
       if (info.id != id || info.listed != Listed::open || info.owner != owner_) continue;
       const Node& node = state_.nodes[slot];
       if (node.cpu < ask.cpu_millicores || node.memory < ask.memory_bytes ||
-          node.disk < ask.disk_bytes || !in_round(state_.buckets[node.bucket])) {
+          node.disk < ask.disk_bytes || !in_round(state_.buckets[node.bucket]) ||
+          could_hold(asked_.spare, info)) {
         continue;
       }
       std::int32_t gpu_left = 0;
@@ -266,7 +267,7 @@ NotPlaced explain_refusal(const State& state, const PlaceAsked& asked) {
     refusal.best_available = most.most;
     return refusal;
   }
-  refusal.why = Shortage::start_slots;
+  refusal.why = asked.spare.empty() ? Shortage::start_slots : Shortage::spared;
   return refusal;
 }
 

@@ -9,8 +9,9 @@
 // holds what is free there, and is given what it misses of whatever is released there, before
 // anybody else; once it holds all it is Placed. Several on one node are served in their order.
 //
-// Among the nodes where an ask fits, the chosen one is least in this order, and the index finds the
-// very node that a linear scan finds (tests/property/oracle/scheduler_scan.h):
+// Among the nodes where an ask fits and which it need not spare, the chosen one is least in this
+// order, and the index finds the very node that a linear scan finds
+// (tests/property/oracle/scheduler_scan.h):
 //   0. one where no start of the same sandbox has failed;
 //   1. owned by the asking owner, before free (owner 0) nodes, which the placement then claims;
 //   2. in the zone with fewest live sandboxes of the ask's group;
@@ -77,7 +78,8 @@ struct PlaceAsked {
   // stays the best. Used all the same where it fits nowhere else.
   std::array<NodeId, 2> avoid = {};
   bool own_only = false;  // on nodes of the owner: it claims none
-  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group, avoid, own_only)
+  std::vector<Wish> spare = {};  // nodes that could hold any of these, when empty, are left to them
+  CHALK_FIELDS(PlaceAsked, sandbox, owner, ask, pool, image, group, avoid, own_only, spare)
 };
 struct StartFinished {
   SandboxId sandbox;
@@ -112,8 +114,8 @@ using Event = std::variant<NodeAdded, NodeRemoved, NodeCordoned, NodeOwned, Plac
                            StartFinished, Released, ImageCached, Nominated, GangAsked>;
 
 // Why an ask found no node. The filters stand in this order: limit, no_node_in_pool,
-// no_free_node_for_tenant, sandboxes, gpu, cpu, memory, disk, start_slots. The first that leaves no
-// node is the reason, and the best available is the most of that dimension over the nodes that
+// no_free_node_for_tenant, sandboxes, gpu, cpu, memory, disk, start_slots or spared. The first that
+// leaves no node is the reason, and the best available is the most of that dimension over the nodes that
 // passed the filters before it.
 enum class Shortage : std::uint8_t {
   no_node_in_pool,
@@ -125,6 +127,7 @@ enum class Shortage : std::uint8_t {
   start_slots,              // it would fit, but those nodes are busy starting others
   sandboxes,                // every considered node holds as many sandboxes as it may
   limit,                    // of Config, or an ask that means nothing, such as 1.5 GPUs
+  spared,                   // as start_slots, or those nodes are left to others (PlaceAsked::spare)
 };
 
 struct Placed {
@@ -149,6 +152,10 @@ struct NominationLost {  // its node left, takes nothing more, or has another ow
 };
 using Effect = std::variant<Placed, NotPlaced, NominationLost>;
 using Effects = std::vector<Effect>;
+
+// Whether a node can be so: nothing negative, nor so much that sums could overflow. One that cannot
+// is ignored.
+bool sensible(const NodeShape& shape);
 
 class Scheduler {
  public:

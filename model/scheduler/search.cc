@@ -8,6 +8,11 @@ void Search::look_at(const Bucket& bucket) {
   if (bucket.open == 0) return;
   // More than any node may have, so that the bounds below stay within 63 bits.
   if (ask_.cpu_millicores > kCpuMillicoresMax || ask_.memory_bytes > kBytesMax) return;
+  some_spared_ = false;
+  if (!spare_.empty()) {  // mostly the nodes of a bucket are alike, and none or all are spared
+    if (could_hold(spare_, bucket.least, bucket.pool, bucket.dedicated)) return;
+    some_spared_ = could_hold(spare_, bucket.most, bucket.pool, bucket.dedicated);
+  }
   if (is_share(ask_)) {
     first_share(bucket.share_root);
   } else if (bucket.grid == kNone) {
@@ -18,6 +23,7 @@ void Search::look_at(const Bucket& bucket) {
 }
 
 bool Search::accepts(std::uint32_t node) {
+  if (some_spared_ && could_hold(spare_, state_.infos[node - 1])) return false;
   if (image_ == nullptr) return true;
   if (tests_left_ == 0) {
     gave_up_ = true;

@@ -92,13 +92,14 @@ struct Bucket {
   std::int32_t gpu_model = -1;  // -1: no GPUs
   bool dedicated = false;
   std::uint32_t members = 0;     // 0: the bucket is vacant
+  NodeShape least, most;         // of each amount, of all that were members since it was vacant
   std::uint32_t considered = 0;  // members that are usable and not cordoned
   std::uint32_t open = 0, waiting = 0;
   std::uint32_t open_root = 0, waiting_root = 0;  // lists of nodes
   std::uint32_t share_root = 0;                   // a tree of shares
   std::uint32_t grid = kNone;  // instead of open_root when there are many open nodes
-  CHALK_FIELDS(Bucket, owner, pool, zone, gpu_model, dedicated, members, considered, open, waiting,
-               open_root, waiting_root, share_root, grid)
+  CHALK_FIELDS(Bucket, owner, pool, zone, gpu_model, dedicated, members, least, most, considered,
+               open, waiting, open_root, waiting_root, share_root, grid)
 };
 
 struct Owner {

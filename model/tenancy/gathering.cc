@@ -28,7 +28,7 @@ void Tenancy::leave_gathering(SandboxId sandbox, Held& held) {
   if (speaker) {
     Held& speaks = state_.held.at(speaker);
     stop_waiting(speaker, speaks);
-    settle_aged(speaker, speaks);
+    settle_aged(speaker);
     if (speaks.phase == Phase::waiting || speaks.phase == Phase::trying) {
       speaks.phase = Phase::gathering;
     }
@@ -42,6 +42,18 @@ void Tenancy::leave_gathering(SandboxId sandbox, Held& held) {
 Amounts Tenancy::wish_of(const Held& held) const {
   const Gathering* gang = held.gang ? gathering(held.tenant, held.gang) : nullptr;
   return gang == nullptr ? amounts_of(held.resources) : gang->amounts;
+}
+
+// What a node must have to be of use to it: of one that speaks for a gang, of each amount the least
+// of any member.
+Resources Tenancy::size_of(const Held& held) const {
+  const Gathering* gang = held.gang ? gathering(held.tenant, held.gang) : nullptr;
+  Resources least = held.resources;
+  if (gang == nullptr) return least;
+  for (const SandboxId member : gang->members) {
+    least = least_of(least, state_.held.find(member)->resources);
+  }
+  return least;
 }
 
 }  // namespace chalk::tenancy

@@ -19,7 +19,8 @@
 namespace chalk::tenancy {
 
 TryPlace Tenancy::attempt(Time now, SandboxId sandbox, const Held& held) const {
-  return {sandbox, owner_key(held.tenant), !may_claim(now, held)};
+  return {sandbox, owner_key(held.tenant), !may_claim(now, held),
+          spared(sandbox, held).value_or(std::vector<Wish>{})};
 }
 
 bool Tenancy::may_claim(Time now, const Held& held) const {
@@ -27,7 +28,7 @@ bool Tenancy::may_claim(Time now, const Held& held) const {
   const bool any_kept = config_.keep_first_node && config_.separate_tenants &&
                         config_.order == Order::fair && all.without != 0 &&
                         all.tenants <= all.nodes;
-  if (!any_kept || held.pool || all.free > all.without) return true;
+  if (!any_kept || held.pool || held.grows || all.free > all.without) return true;
   const Tenant& tenant = state_.tenants.at(held.tenant);
   if ((tenant.shares ? all.shared : tenant.nodes) == 0) return true;
   return rank_of(tenant, wish_of(held)) != kBorrowing || now >= claims_from(tenant, held);

@@ -103,8 +103,8 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   if (refuse_by_quota(asked, effects)) return;
   Held& held = state_.held.put(
       asked.sandbox,
-      {asked.tenant, asked.resources, asked.pool, {}, Phase::waiting, state_.next_ticket++, now,
-       asked.priority, asked.gang});
+      {asked.tenant, asked.resources, asked.pool, asked.grows, {}, Phase::waiting,
+       state_.next_ticket++, now, asked.priority, asked.gang});
   count_in_use(held, +1);
   if (held.gang && !gather(asked.sandbox, held)) {
     held.phase = Phase::gathering;
@@ -112,7 +112,7 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   }
   const bool behind_its_own =
       !tenant.waiting.empty() && tenant.waiting.begin()->first.priority >= asked.priority;
-  if (behind_its_own || must_not_pass(asked.sandbox, held)) return wait(asked.sandbox, held);
+  if (behind_its_own || passes_nothing(asked.sandbox, held)) return wait(asked.sandbox, held);
   held.phase = Phase::trying;
   effects.push_back(attempt(now, asked.sandbox, held));
 }
@@ -161,7 +161,7 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   if (held == nullptr || held->phase == Phase::placed) return;
   if (held->gang) leave_gathering(placed.sandbox, *held);
   stop_waiting(placed.sandbox, *held);
-  settle_aged(placed.sandbox, *held);
+  settle_aged(placed.sandbox);
   held->phase = Phase::placed;
   held->node = placed.node;
   count_placed(*held, +1);
@@ -183,26 +183,28 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
 }
 
 // No room. Somebody else's emptied node is worth more scrubbed than kept warm for its owner, but
-// not to one that may claim none.
+// not to one that may claim none, or for whom it is too small.
 void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   Held* held = state_.held.find(not_placed.sandbox);
   if (held == nullptr || held->phase != Phase::trying) return;
-  const auto [sandbox, owner, own_only] = attempt(now, not_placed.sandbox, *held);
+  const auto [sandbox, owner, own_only, spare] = attempt(now, not_placed.sandbox, *held);
   if (state_.round.open) {
     ++state_.round.failures;
     if (!held->gang) {  // that there is no room for all of a gang says nothing of one
       state_.round.failed.push_back(
-          {owner, held->pool, held->resources, held->tenant, held->priority, own_only});
+          {owner, held->pool, held->resources, held->tenant, held->priority, own_only, spare});
     }
     set_aside(held->tenant);
   }
   wait(sandbox, *held);
-  if (now - held->since >= config_.bypass_max) state_.aged.try_emplace(held->pool, sandbox);
+  if (now - held->since >= config_.bypass_max) age(sandbox, *held);
   if (own_only) return wait_to_claim(*held);
+  const Resources size = size_of(*held);
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
-    if (node.owner == owner || node.cordoned) continue;
+    const bool may = held->pool ? node.pool == held->pool : node.common;
+    if (node.owner == owner || node.cordoned || !may || !fits(node.shape, size)) continue;
     state_.lingering.erase(entry);
     return scrub(now, id, node, effects);
   }
@@ -211,7 +213,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
 void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
   Held* held = state_.held.find(nominated.sandbox);
   if (held == nullptr || held->phase != Phase::trying) return;
-  settle_aged(nominated.sandbox, *held);  // what is freed elsewhere is not for it any more
+  settle_aged(nominated.sandbox);  // what is freed elsewhere is not for it any more
   held->phase = Phase::nominated;
 }
 
@@ -234,7 +236,7 @@ void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
   if (found == nullptr) return;
   if (found->gang && found->phase != Phase::placed) leave_gathering(sandbox, *found);
   stop_waiting(sandbox, *found);
-  settle_aged(sandbox, *found);
+  settle_aged(sandbox);
   const Held held = *found;
   state_.held.erase(sandbox);
   count_in_use(held, -1);
@@ -248,6 +250,7 @@ void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
 void Tenancy::on(Time, const NodeJoined& joined, Effects&) {
   Node node;
   node.shape = joined.shape;
+  node.pool = joined.pool;
   node.dedicated = static_cast<bool>(joined.owner);
   node.owner = joined.owner;
   node.common = !node.dedicated && !joined.reserved;
@@ -322,6 +325,12 @@ void Tenancy::on(Time now, const Woken&, Effects& effects) {
       if (timer.at != state_.claims_at) continue;
       state_.claims_at = kNever;
       effects.push_back(RoundDue{});
+      continue;
+    }
+    if (timer.key == kRoundTimer) {
+      if (timer.at != state_.round_at) continue;
+      state_.round_at = kNever;
+      effects.push_back(RoundDue{true});
       continue;
     }
     Node* node = state_.nodes.find(timer.key);

@@ -21,12 +21,15 @@
 // Within a tenant by priority, then first come, first served; a priority says nothing to other
 // tenants, whose order it does not touch. A round stops after `tries_per_event` failures; what
 // failed is set aside until all have been tried, so every waiting tenant's head is tried within
-// 2 x tenants / tries_per_event rounds (the bound on waiting while capacity keeps being freed). A
-// large ask that has waited `bypass_max` is passed no more by tenants whose share is as large: what
-// they leave gathers until it fits.
+// 2 x tenants / tries_per_event rounds. A round that stopped at its failures goes on `round_pause`
+// later, until all have been tried that were in line when capacity was last freed. A large ask that
+// has waited `bypass_max` is passed no more by tenants whose share is as large: on nodes that could
+// hold it, when empty, nothing of theirs is placed, so what ends there gathers until it fits. The
+// same holds for who would borrow while others wait for what is within their guarantee.
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <variant>
@@ -43,6 +46,8 @@ namespace chalk::tenancy {
 
 // The owner key of all tenants that allow sharing nodes with each other.
 inline constexpr TenantId kSharedOwner{~0ULL};
+// In State::timers: that a round goes on. No node has this id, as none has 0 (when one may claim).
+inline constexpr NodeId kRoundTimer{~0ULL};
 
 // A tree of tenants may be so deep; the root is above the first level.
 inline constexpr std::uint32_t kDepthMax = 8;
@@ -54,6 +59,7 @@ struct Config {
   std::uint32_t pending_max = 1'000'000;
   std::uint32_t pending_per_tenant_max = 100'000;
   std::uint32_t tries_per_event = 8;
+  Duration round_pause = milliseconds(10);
   Duration scrub_timeout = seconds(300);  // a scrub that does not finish is ordered again
   Duration owner_linger = seconds(60);    // how long an emptied node stays with its owner
   bool separate_tenants = true;           // false: everybody shares, no scrubs
@@ -61,7 +67,8 @@ struct Config {
   Order order = Order::fair;
   bool keep_first_node = true;  // fair, separate tenants: for each that has a guarantee and no node
   CHALK_FIELDS(Config, tenants_max, pending_max, pending_per_tenant_max, tries_per_event,
-               scrub_timeout, owner_linger, separate_tenants, bypass_max, order, keep_first_node)
+               round_pause, scrub_timeout, owner_linger, separate_tenants, bypass_max, order,
+               keep_first_node)
 };
 
 struct Amounts {  // in use, or a limit; as a limit 0 means none
@@ -96,10 +103,11 @@ struct SandboxAsked {
   SandboxId sandbox;
   TenantId tenant;
   Resources resources;
-  PoolId pool;  // where it must go; 0: anywhere
+  PoolId pool;  // where it must go; 0: any that is not reserved
   Priority priority = 0;
   Gang gang = {};
-  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang)
+  PoolId grows = {};  // which is bought more of while it waits; 0: none
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang, grows)
 };
 struct SandboxPlaced {
   SandboxId sandbox;
@@ -132,7 +140,8 @@ struct NodeJoined {
   NodeShape shape;
   TenantId owner;  // of a dedicated pool; 0: free
   bool reserved = false;  // only asks that name its pool may use it
-  CHALK_FIELDS(NodeJoined, node, shape, owner, reserved)
+  PoolId pool = {};
+  CHALK_FIELDS(NodeJoined, node, shape, owner, reserved, pool)
 };
 struct NodeGone {
   NodeId node;
@@ -148,7 +157,8 @@ struct NodeCordoned {  // takes nothing new from now on, or does again
   CHALK_FIELDS(NodeCordoned, node, cordoned)
 };
 struct CapacityFreed {  // something ended or joined: a round of attempts begins
-  CHALK_FIELDS(CapacityFreed)
+  bool goes_on = false;  // nothing did: the last one goes on (RoundDue)
+  CHALK_FIELDS(CapacityFreed, goes_on)
 };
 struct NextAttempt {  // given again and again while round_open()
   CHALK_FIELDS(NextAttempt)
@@ -164,7 +174,8 @@ struct TryPlace {
   SandboxId sandbox;
   TenantId owner_key;
   bool own_only = false;  // on nodes that the owner has: those that are free are kept for others
-  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only)
+  std::vector<Wish> spare = {};  // on no node that could hold any of these when it is empty
+  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only, spare)
 };
 enum class Rule : std::uint8_t {
   unknown_tenant,
@@ -195,9 +206,10 @@ struct ScrubNode {
   NodeId node;
   CHALK_FIELDS(ScrubNode, node)
 };
-// Something that waits may claim a node now: CapacityFreed, though nothing was.
+// CapacityFreed, though nothing was: what waits may claim a node now, or has not been tried yet.
 struct RoundDue {
-  CHALK_FIELDS(RoundDue)
+  bool goes_on = false;
+  CHALK_FIELDS(RoundDue, goes_on)
 };
 using Effect = std::variant<TryPlace, RefuseSandbox, SetOwner, ScrubNode, RoundDue, WakeAt>;
 
@@ -206,14 +218,15 @@ enum class Phase : std::uint8_t { waiting, trying, placed, nominated, gathering 
 struct Held {  // every sandbox between asked and ended
   TenantId tenant;
   Resources resources;
-  PoolId pool;
+  PoolId pool;   // where it must go
+  PoolId grows;  // which is bought more of
   NodeId node;
   Phase phase = Phase::waiting;
   std::uint64_t ticket = 0;  // place in the tenant's line
   Time since;                // asked
   Priority priority = 0;
   Gang gang = {};
-  CHALK_FIELDS(Held, tenant, resources, pool, node, phase, ticket, since, priority, gang)
+  CHALK_FIELDS(Held, tenant, resources, pool, grows, node, phase, ticket, since, priority, gang)
 };
 struct Gathering {  // members of a gang that are not placed
   std::set<SandboxId> members;
@@ -258,14 +271,13 @@ struct Tenant {
   bool aside = false;                          // its head was tried and failed, see State::aside
   bool borrows = false;                        // more is placed than its guarantee
   bool reclaims = false;  // its head waits and is within its own guarantee
-  PoolId reclaims_in;
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
   bool dedicated = false;   // it has a pool of its own
   bool keeps = false;       // a first node is kept for it
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, reclaims_in, by_priority, dedicated,
+               line, share, place, aside, borrows, reclaims, by_priority, dedicated,
                keeps, nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
@@ -278,7 +290,8 @@ struct Node {
   std::uint32_t sandboxes = 0;
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
-  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape)
+  PoolId pool;
+  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool)
 };
 // No room for this in the present round, so none for as much or more; nor did it find others that
 // would make way, and of its tenant's nothing that is as important or less finds any.
@@ -288,8 +301,9 @@ struct Failure {
   Resources resources;
   TenantId tenant;
   Priority priority = 0;
-  bool own_only = false;  // says nothing of what may claim a node
-  CHALK_FIELDS(Failure, owner, pool, resources, tenant, priority, own_only)
+  bool own_only = false;         // says nothing of what may claim a node
+  std::vector<Wish> spare = {};  // nor, where there is any, of what spares other nodes
+  CHALK_FIELDS(Failure, owner, pool, resources, tenant, priority, own_only, spare)
 };
 struct Aside {
   std::uint64_t round = 0;
@@ -319,20 +333,21 @@ struct State {
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
   std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
-  std::map<PoolId, SandboxId> aged;             // has waited longer than bypass_max, one for a pool
+  std::vector<SandboxId> aged;  // have waited longer than bypass_max, the first that was found first
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
   Round round;
   std::uint64_t rounds = 0;
   std::uint32_t borrowers = 0;                // tenants with `borrows`
-  std::map<PoolId, std::uint32_t> reclaimed;  // how many tenants reclaim, by pool
+  std::set<TenantId> reclaimers;              // tenants with `reclaims`
   Keeping keeping;
   Time claims_at = kNever;  // when the first that may claim no node now may
+  Time round_at = kNever;   // when the round that stopped at its failures goes on
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimed, aside, keeping, claims_at, timers,
-               wake)
+               next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
+               round_at, timers, wake)
 };
 
 class Tenancy {
@@ -347,6 +362,7 @@ class Tenancy {
 
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }
+  const Config& config() const { return config_; }
   TenantId owner_key(TenantId tenant) const;
   std::uint64_t pending_count() const { return state_.pending_count; }
   bool round_open() const { return state_.round.open; }
@@ -382,6 +398,7 @@ class Tenancy {
   bool gather(SandboxId, const Held&);
   void leave_gathering(SandboxId, Held&);
   Amounts wish_of(const Held&) const;
+  Resources size_of(const Held&) const;
   void release(Time, SandboxId, Effects&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
@@ -399,10 +416,13 @@ class Tenancy {
   TenantId next_in_line() const;
   void set_aside(TenantId);
   bool bring_back(bool all);
-  void set_reclaim(Tenant&);
+  void set_reclaim(TenantId, Tenant&);
   bool fails_too(const TryPlace&, const Held&) const;
-  bool must_not_pass(SandboxId, const Held&) const;
-  void settle_aged(SandboxId, const Held&);
+  bool passes_nothing(SandboxId, const Held&) const;
+  std::optional<std::vector<Wish>> spared(SandboxId, const Held&) const;
+  void add_wish(SandboxId, PoolId, std::vector<Wish>&) const;
+  void age(SandboxId, const Held&);
+  void settle_aged(SandboxId);
   // keeping.cc
   bool may_claim(Time, const Held&) const;
   void keep(Tenant&);

@@ -8,6 +8,9 @@ namespace {
 
 __extension__ using Wide = unsigned __int128;
 
+// At most so many are passed by nobody, and for more the nodes of all are left alone.
+constexpr std::size_t kAgedMax = 8, kSparedMax = 16;
+
 bool covers(const Resources& big, const Resources& small) {
   return big.cpu_millicores >= small.cpu_millicores && big.memory_bytes >= small.memory_bytes &&
          big.disk_bytes >= small.disk_bytes && big.gpus >= small.gpus &&
@@ -36,14 +39,15 @@ bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) 
 
 // ---- rounds
 
-void Tenancy::on(Time, const CapacityFreed&, Effects&) {
+void Tenancy::on(Time, const CapacityFreed& freed, Effects&) {
   if (state_.round.open || state_.pending_count == 0) return;
   state_.round.open = true;
-  ++state_.rounds;
+  if (!freed.goes_on) ++state_.rounds;
 }
 
 // Tries the head of the next tenant in the line; closes the round when all have been tried or too
-// many have failed.
+// many have failed. In the latter case it goes on later: who was not tried would else wait for the
+// next time that something ends, beside a node that has just been bought for it.
 void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
   const Round& round = state_.round;
   while (round.open && round.failures < config_.tries_per_event) {
@@ -56,7 +60,7 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     const SandboxId head = state_.tenants.at(next).waiting.begin()->second;
     Held& held = state_.held.at(head);
     const TryPlace attempted = attempt(now, head, held);
-    if (fails_too(attempted, held) || must_not_pass(head, held)) {
+    if (fails_too(attempted, held) || passes_nothing(head, held)) {
       set_aside(next);
       continue;
     }
@@ -66,7 +70,11 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     effects.push_back(attempted);
     return;
   }
+  const bool all_tried = round.failures < config_.tries_per_event;
   state_.round = Round{};
+  if (all_tried || state_.round_at != kNever) return;
+  state_.round_at = now + config_.round_pause;
+  state_.timers.arm(state_.round_at, kRoundTimer);
 }
 
 bool Tenancy::fails_too(const TryPlace& attempted, const Held& held) const {
@@ -74,8 +82,10 @@ bool Tenancy::fails_too(const TryPlace& attempted, const Held& held) const {
     const bool finds_no_victims =
         held.priority == 0 ||
         (failure.tenant == held.tenant && failure.priority >= held.priority);
+    const bool looked_there = (!failure.own_only || attempted.own_only) &&
+                              (failure.spare.empty() || failure.spare == attempted.spare);
     if (failure.owner == attempted.owner_key && failure.pool == held.pool && finds_no_victims &&
-        (!failure.own_only || attempted.own_only) && covers(held.resources, failure.resources)) {
+        looked_there && covers(held.resources, failure.resources)) {
       return true;
     }
   }
@@ -115,52 +125,85 @@ Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
   return kBorrowing;
 }
 
-// Poorer tenants may always go before what has aged, so a flood that has aged does not hold up its
-// neighbours; and who asks within a guarantee before who would borrow.
-bool Tenancy::must_not_pass(SandboxId sandbox, const Held& held) const {
+// Whether it may take no node at all now.
+bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
   const Tenant& tenant = state_.tenants.at(held.tenant);
-  const Amounts ask = wish_of(held);
-  if (config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
-      !within(tenant.guarantee, tenant.placed, ask)) {
-    return true;
-  }
-  if (state_.borrowers != 0 && state_.reclaimed.contains(held.pool) &&
-      rank_of(tenant, ask) == kBorrowing) {  // somebody waits for what was lent
-    return true;
-  }
-  if (state_.aged.empty()) return false;
-  const auto found = state_.aged.find(held.pool);
-  if (found == state_.aged.end() || found->second == sandbox) return false;
-  const Held& aged = *state_.held.find(found->second);
-  if (aged.tenant == held.tenant && aged.priority < held.priority) return false;
-  if (config_.order != Order::fair) return held.ticket > aged.ticket;
-  const Tenant& waits = state_.tenants.at(aged.tenant);
-  const Rank mine = rank_of(tenant, ask);
-  const Rank theirs = rank_of(waits, wish_of(aged));
-  return mine != theirs ? mine > theirs : tenant.share >= waits.share;
+  const bool beyond = config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
+                      !within(tenant.guarantee, tenant.placed, wish_of(held));
+  return beyond || !spared(sandbox, held);
 }
 
-void Tenancy::settle_aged(SandboxId sandbox, const Held& held) {
-  const auto found = state_.aged.find(held.pool);
-  if (found != state_.aged.end() && found->second == sandbox) state_.aged.erase(found);
+// What it must not pass: it takes no node that could hold any of that. Nothing: there is too much
+// of it, so it takes none. Poorer tenants may always go before what has aged, so a flood that has
+// aged does not hold up its neighbours; and who asks within a guarantee before who would borrow. Of
+// what has aged the first goes before the next, so that no two wait for each other.
+std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& held) const {
+  std::vector<Wish> spare;
+  const bool reclaims = state_.borrowers != 0 && !state_.reclaimers.empty();
+  if (!reclaims && state_.aged.empty()) return spare;
+  const Tenant& tenant = state_.tenants.at(held.tenant);
+  const Rank mine = rank_of(tenant, wish_of(held));
+  if (reclaims && mine == kBorrowing) {  // somebody waits for what was lent
+    if (state_.reclaimers.size() > kSparedMax) return std::nullopt;
+    for (const TenantId id : state_.reclaimers) {
+      add_wish(state_.tenants.at(id).waiting.begin()->second, held.pool, spare);
+    }
+  }
+  for (const SandboxId id : state_.aged) {
+    if (id == sandbox) break;
+    const Held& aged = *state_.held.find(id);
+    if (aged.tenant == held.tenant && aged.priority < held.priority) continue;
+    const Tenant& waits = state_.tenants.at(aged.tenant);
+    const Rank theirs = rank_of(waits, wish_of(aged));
+    const bool first = config_.order != Order::fair ? held.ticket < aged.ticket
+                       : mine != theirs             ? mine < theirs
+                                                    : tenant.share < waits.share;
+    if (!first) add_wish(id, held.pool, spare);
+  }
+  return spare;
+}
+
+// Unless one that must go to `pool` cannot come in its way, or what is spared already holds it.
+void Tenancy::add_wish(SandboxId id, PoolId pool, std::vector<Wish>& spare) const {
+  const Held& held = *state_.held.find(id);
+  if (pool && held.pool && pool != held.pool) return;
+  const Wish wish{size_of(held), held.pool};
+  const bool known = std::any_of(spare.begin(), spare.end(), [&](const Wish& one) {
+    return one.pool == wish.pool && covers(wish.resources, one.resources);
+  });
+  if (!known) spare.push_back(wish);
+}
+
+// It has waited for too long: from now on others spare nodes that could hold it, unless they do so
+// already for one that needs no more. There may be as many as are told apart by what they need.
+void Tenancy::age(SandboxId sandbox, const Held& held) {
+  if (state_.aged.size() >= kAgedMax) return;
+  const Resources size = size_of(held);
+  for (const SandboxId id : state_.aged) {
+    const Held& aged = *state_.held.find(id);
+    if (id == sandbox || (aged.pool == held.pool && covers(size, size_of(aged)))) return;
+  }
+  state_.aged.push_back(sandbox);
+}
+
+void Tenancy::settle_aged(SandboxId sandbox) {
+  if (!state_.aged.empty()) std::erase(state_.aged, sandbox);
 }
 
 // Whether it waits for what its own guarantee gives it: then that is lent to nobody.
-void Tenancy::set_reclaim(Tenant& tenant) {
+void Tenancy::set_reclaim(TenantId id, Tenant& tenant) {
   bool reclaims = false;
-  PoolId pool;
   if (config_.order == Order::fair && !tenant.waiting.empty()) {
     const Held& head = *state_.held.find(tenant.waiting.begin()->second);
     reclaims = within(tenant.guarantee, tenant.placed, wish_of(head));
-    pool = head.pool;
   }
-  if (reclaims) ++state_.reclaimed[pool];
-  if (tenant.reclaims) {
-    const auto found = state_.reclaimed.find(tenant.reclaims_in);
-    if (--found->second == 0) state_.reclaimed.erase(found);
-  }
+  if (reclaims == tenant.reclaims) return;
   tenant.reclaims = reclaims;
-  tenant.reclaims_in = reclaims ? pool : PoolId{};
+  if (reclaims) {
+    state_.reclaimers.insert(id);
+  } else {
+    state_.reclaimers.erase(id);
+  }
 }
 
 // ---- lines and shares
@@ -209,7 +252,7 @@ Place Tenancy::place_of(TenantId id, const Tenant& tenant) const {
 
 // Puts a tenant and its families where they belong after any change of what decides that.
 void Tenancy::relist(TenantId id) {
-  if (id) set_reclaim(state_.tenants.at(id));
+  if (id) set_reclaim(id, state_.tenants.at(id));
   while (id) {
     Tenant& tenant = state_.tenants.at(id);
     const bool stands = !tenant.line.empty() || (!tenant.waiting.empty() && !tenant.aside);

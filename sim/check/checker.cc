@@ -3,8 +3,14 @@
 #include <algorithm>
 
 #include "model/core/print.h"
+#include "model/scheduler/index.h"
 
 namespace chalk::sim {
+
+namespace {
+// So long after a change everybody who waits has been tried.
+constexpr Duration kSettles = seconds(5);
+}  // namespace
 
 Checker::Checker(CheckLimits limits) : limits_(std::move(limits)) {
   for (const auto& [group, limit] : limits_.groups) {
@@ -177,6 +183,7 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
   });
   compare_nominations(now, control);
   compare_gangs(now, control);
+  compare_waiting(now, control);
   // A quota is what the live records of a tenant ask for, no more and no less.
   std::map<TenantId, std::int64_t> asked;
   std::map<std::uint64_t, std::uint32_t> wanted_of_group;
@@ -236,6 +243,54 @@ void Checker::compare_gangs(Time now, const control::Control& control) {
                 std::to_string(placed) + " sandboxes on nodes, of " +
                 std::to_string(gang.members.size()) + " that live and " +
                 std::to_string(gang.size) + " that it should have");
+    }
+  }
+}
+
+// Who stands first in its own line does not wait beside a node that is idle, fits it, and is of use
+// to nobody else that waits.
+void Checker::compare_waiting(Time now, const control::Control& control) {
+  const tenancy::State& tenancy = control.tenancy().state();
+  const scheduler::State& placed = control.scheduler().state();
+  if (tenancy.pending_count == 0 || control.tenancy().config().order == tenancy::Order::quotas) {
+    return;  // beyond its guarantee one waits for ever there
+  }
+  std::vector<std::uint32_t> idle;
+  control.fleet().state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
+    const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(id);
+    if (node.busy || now < node.idle_since + kSettles || slot >= placed.infos.size()) return;
+    const scheduler::NodeInfo& info = placed.infos[slot];
+    if (info.id == id && info.listed == scheduler::Listed::open && info.first_reservation == 0) {
+      idle.push_back(slot);
+    }
+  });
+  for (const scheduler::Nomination& one : placed.nominations) std::erase(idle, one.slot);
+  if (idle.empty()) return;
+  const auto could_run = [&](const tenancy::Held& held, std::uint32_t slot) {
+    return scheduler::could_hold({{held.resources, held.pool}}, placed.infos[slot]);
+  };
+  for (const auto& [id, tenant] : tenancy.tenants) {
+    if (tenant.waiting.empty()) continue;
+    const SandboxId head = tenant.waiting.begin()->second;
+    const tenancy::Held& held = *tenancy.held.find(head);
+    if (held.gang || now < held.since + kSettles) continue;
+    const tenancy::TryPlace attempt = control.tenancy().attempt(now, head, held);
+    for (const std::uint32_t slot : idle) {
+      const TenantId owner = placed.infos[slot].owner;
+      if ((owner || attempt.own_only) && owner != attempt.owner_key) continue;
+      if (!could_run(held, slot)) continue;
+      bool wanted = false;
+      tenancy.held.for_each([&](SandboxId other, const tenancy::Held& one) {
+        wanted = wanted || (other != head && one.tenant != id && one.phase != tenancy::Phase::placed &&
+                            could_run(one, slot));
+      });
+      if (wanted) continue;
+      broke(now, 9,
+            "sandbox " + to_text(head) + " of tenant " + to_text(id) + " waits since " +
+                std::to_string(held.since.nanos / 1'000'000) + " ms beside node " +
+                to_text(placed.infos[slot].id) +
+                ", which is idle, fits it and is of use to nobody else that waits");
+      break;
     }
   }
 }

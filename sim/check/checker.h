@@ -81,6 +81,7 @@ class Checker {
   CheckLimits limits_;
   void compare_nominations(Time now, const control::Control& control);
   void compare_gangs(Time now, const control::Control& control);
+  void compare_waiting(Time now, const control::Control& control);
   void compare_replicas(Time now, GroupId group, std::uint32_t live, std::uint32_t wanted,
                         const autoscaler::Group& known);
 

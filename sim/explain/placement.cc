@@ -228,6 +228,9 @@ const char* shortage_text(sched::Shortage why) {
       return "start slots: it would fit, but those nodes are busy starting others";
     case sched::Shortage::sandboxes: return "every node holds as many sandboxes as it may";
     case sched::Shortage::limit: return "a limit of the scheduler, or an ask that means nothing";
+    case sched::Shortage::spared:
+      return "it would fit, but those nodes are busy starting others or are left to what may not be "
+             "passed (it has waited too long, or asks for what its guarantee gives it)";
   }
   return "";
 }
@@ -313,7 +316,9 @@ std::vector<Decision> explain_placements(const control::Control& before,
     decision.where = "scheduler";
     auto asked = asked_of(after, accepted->sandbox, *record);
     if (const auto* held = after.tenancy().state().held.find(accepted->sandbox)) {
-      asked.own_only = after.tenancy().attempt(now, accepted->sandbox, *held).own_only;
+      const tenancy::TryPlace attempt = after.tenancy().attempt(now, accepted->sandbox, *held);
+      asked.own_only = attempt.own_only;
+      asked.spare = attempt.spare;
     }
     list_candidates(scheduler, asked, decision);
     said.clear();

@@ -116,6 +116,118 @@ TEST(Control, RefusesWithTheRuleWhatIsBeyondAQuotaOrFitsNoNode) {
   EXPECT_EQ(beyond[0].limit, 6000);
 }
 
+// What was counted for a pool is taken back from it, whatever has changed since.
+TEST(Control, CountsWhatWaitsForOnePoolUntilItIsPlaced) {
+  Control control{Config{}};
+  const auto pool = [&](std::uint64_t id, bool elastic) {
+    fleet::PoolAdded one{{id}, {}};
+    one.policy.shape = kShape;
+    one.policy.zones = {{1}};
+    one.policy.elastic = elastic;
+    one.policy.nodes_max = 1;
+    tell(control, at(1), one);
+  };
+  const auto waits = [&](std::uint64_t id) {
+    return control.fleet().state().pools[id - 1].pending.count;
+  };
+  pool(1, true);
+  pool(2, true);
+  tenancy::TenantAdded tenant{{1}, {}, 1, true, {}};
+  tell(control, at(1), tenant);
+  tell(control, at(1), request(1));
+  tell(control, at(1), request(2));
+  EXPECT_EQ(waits(1), 2);
+  tenant.dedicated_pool = {2};
+  tell(control, at(2), tenant);
+  NodeRegistration joins = registration(7);
+  joins.pool = {2};
+  const auto said_then = tell(control, at(3), joins);
+  EXPECT_EQ(orders<StartOrder>(said_then).size(), 2u);
+  EXPECT_EQ(waits(1), 0);
+  EXPECT_EQ(waits(2), 0);
+}
+
+TEST(Control, BuysForWhatWaitedBeforeItsPoolBecameElastic) {
+  Control control{Config{}};
+  fleet::PoolAdded pool{{1}, {}};
+  pool.policy.shape = kShape;
+  pool.policy.zones = {{1}};
+  pool.policy.nodes_max = 4;
+  tell(control, at(1), pool);
+  tell(control, at(1), tenancy::TenantAdded{{1}, {}, 1, true, {}});
+  SandboxRequested asked = request(1);
+  asked.pool = {1};
+  tell(control, at(1), asked);
+  EXPECT_EQ(control.fleet().state().pools[0].pending.count, 0) << "it buys nothing";
+  pool.policy.elastic = true;
+  const auto bought = said<fleet::BuyNode>(tell(control, at(2), pool));
+  EXPECT_EQ(control.fleet().state().pools[0].pending.count, 1);
+  EXPECT_EQ(bought.size(), 1u);
+}
+
+// It is no node at all: what it says of itself would count as capacity that nothing can use.
+TEST(Control, IgnoresANodeOfAnImpossibleShape) {
+  Rig rig;
+  for (const int what : {0, 1, 2, 3}) {
+    NodeRegistration wrong = registration(7);
+    if (what == 0) wrong.shape.cpu_millicores = INT64_MAX;
+    if (what == 1) wrong.shape.memory_bytes = -1;
+    if (what == 2) wrong.shape.gpus = kGpusPerNodeMax + 1;
+    if (what == 3) wrong.shape.gpu_model = kGpuModelsMax;
+    EXPECT_TRUE(said<fleet::WelcomeNode>(tell(rig.control, at(1), wrong)).empty()) << what;
+  }
+  EXPECT_EQ(rig.control.tenancy().state().capacity, tenancy::Amounts{});
+  rig.join(2, 7);
+}
+
+// One that beats and acknowledges nothing gets no more than is already its own.
+TEST(Control, DrainsANodeThatObeysNoOrders) {
+  Config config;
+  config.orders_per_node_max = 10;
+  Rig rig;
+  rig.control = Control(config, rig.control.state());
+  const NodeId node = rig.join(1, 7);
+  std::size_t orders_given = 0;
+  for (std::uint64_t id = 1; id <= 40; ++id) {
+    const auto asked = tell(rig.control, at(2), request(id, 10));
+    orders_given += orders<StartOrder>(asked).size();
+    for (const auto& accepted : said<sandbox::Accepted>(asked)) {
+      tell(rig.control, at(2), sandbox::TerminateRequested{accepted.sandbox});
+      rig.report(2, node, EndedReport{accepted.sandbox, EndReason::terminated});
+    }
+  }
+  EXPECT_GE(orders_given, 5u);
+  EXPECT_LE(orders_given, 11u);
+  EXPECT_TRUE(rig.control.fleet().state().nodes.find(node)->draining);
+}
+
+// Its new gateway is told what runs, and the old one that it is no longer its own.
+TEST(Control, TellsTheNewGatewayOfAGroupWhatRuns) {
+  Rig rig;
+  tell(rig.control, at(0), GatewayJoined{{2}, 1});
+  const NodeId node = rig.join(1, 7);
+  GroupDeployed deployed;
+  deployed.spec.group = {1};
+  deployed.spec.tenant = {1};
+  deployed.spec.gateway = {1};
+  deployed.spec.resources = {.cpu_millicores = 100};
+  deployed.spec.policy.min_replicas = 1;
+  const auto starts = orders<StartOrder>(tell(rig.control, at(2), deployed));
+  ASSERT_EQ(starts.size(), 1u);
+  rig.report(3, node, StartedReport{starts[0].sandbox});
+  deployed.spec.gateway = {2};
+  int ready = 0, gone = 0;
+  for (const auto& message : said<ToGateway>(tell(rig.control, at(4), deployed))) {
+    if (!message.envelope.message) continue;
+    const auto* one = std::get_if<ReplicaReady>(&*message.envelope.message);
+    const auto* other = std::get_if<ReplicaGone>(&*message.envelope.message);
+    if (one != nullptr && message.gateway == GatewayId{2}) ready += one->sandbox == starts[0].sandbox;
+    if (other != nullptr && message.gateway == GatewayId{1}) gone += other->sandbox == starts[0].sandbox;
+  }
+  EXPECT_EQ(ready, 1);
+  EXPECT_EQ(gone, 1);
+}
+
 TEST(Control, PlacesWhatAnOwnerHeldUpWhenTheOwnerGivesUp) {
   Rig rig;
   tell(rig.control, at(0), tenancy::TenantAdded{{1}, {}, 1, true, {}});

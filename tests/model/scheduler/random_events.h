@@ -53,6 +53,7 @@ class RandomEvents {
     if (random_.below(2)) event.group = {1 + random_.below(mix_.groups)};
     if (random_.below(4) == 0) event.avoid = {some_node(), random_.below(2) ? some_node() : NodeId{}};
     event.own_only = random_.below(8) == 0;
+    while (random_.below(8) == 0) event.spare.push_back({resources(), {random_.below(mix_.pools + 1)}});
     return event;
   }
   Event nominated() {

@@ -244,6 +244,73 @@ TEST(Scheduler, SaysWhichDimensionIsShortAndByHowMuch) {
   EXPECT_EQ(desk.refused(asked), (NotPlaced{{1}, Shortage::disk, 101 * kGi, 100 * kGi, 2}));
 }
 
+// Whatever the policy, and however small what is asked for.
+TEST(Scheduler, LeavesNodesThatCouldHoldWhatItMustSpare) {
+  for (const Policy policy : {Policy::best_fit, Policy::frag_fit, Policy::fgd, Policy::first_fit,
+                              Policy::power_of_two, Policy::least_allocated}) {
+    Config config;
+    config.placing = policy;
+    Desk desk(config);
+    NodeShape gpus = cores(8);
+    gpus.gpus = 2;
+    gpus.gpu_model = 1;
+    desk.add(1, gpus);
+    desk.add(2, cores(16));
+    desk.add(3, cores(8));
+    desk.add(4, cores(16), 1, 0, 2, true);
+    const auto spares = [&](std::vector<Wish> wishes, std::uint64_t pool = 0) {
+      PlaceAsked asked = one(1);
+      asked.spare = std::move(wishes);
+      asked.pool = {pool};
+      std::set<std::uint64_t> nodes;
+      for (asked.sandbox = {1}; asked.sandbox.value < 60; ++asked.sandbox.value) {
+        const Effect effect = desk.ask(asked);
+        const auto* placed = std::get_if<Placed>(&effect);
+        if (placed != nullptr) nodes.insert(placed->node.value);
+      }
+      for (std::uint64_t id = 1; id < 60; ++id) desk.send(Released{{id}});
+      return nodes;
+    };
+    using Nodes = std::set<std::uint64_t>;
+    Resources gpu, other_gpu, large;
+    gpu.gpus = other_gpu.gpus = 1;
+    gpu.gpu_millis = other_gpu.gpu_millis = 1000;
+    gpu.gpu_models = 2;
+    other_gpu.gpu_models = 4;
+    large.cpu_millicores = 9000;
+    EXPECT_EQ(spares({}), (Nodes{1, 2, 3}));
+    EXPECT_EQ(spares({{gpu, {}}}), (Nodes{2, 3}));
+    EXPECT_EQ(spares({{other_gpu, {}}}), (Nodes{1, 2, 3})) << "no node has that model";
+    EXPECT_EQ(spares({{large, {}}}), (Nodes{1, 3}));
+    EXPECT_EQ(spares({{large, {2}}}), (Nodes{1, 2, 3})) << "it must go to a pool of its own";
+    EXPECT_EQ(spares({{large, {2}}}, 2), Nodes{});
+    EXPECT_EQ(spares({{large, {}}}, 2), Nodes{4}) << "there it may not go";
+    EXPECT_EQ(spares({{gpu, {}}, {large, {}}}), Nodes{3});
+    PlaceAsked all = one(1);
+    all.spare = {{Resources{}, {}}};
+    EXPECT_EQ(desk.refused(all), (NotPlaced{{1}, Shortage::spared, 1, 0, 3}));
+  }
+}
+
+TEST(Scheduler, LeavesNodesOfAGridAndThoseWithTheImageToWhatItMustSpare) {
+  Desk desk;
+  for (std::uint64_t node = 1; node <= 600; ++node) desk.add(node, cores(node % 2 == 0 ? 8 : 4));
+  desk.send(ImageCached{{2}, {7}, true});
+  desk.send(ImageCached{{5}, {7}, true});
+  PlaceAsked asked = one(1);
+  asked.image = {7};
+  Resources large;
+  large.cpu_millicores = 8000;
+  asked.spare = {{large, {}}};
+  EXPECT_EQ(desk.place(asked), 5u);
+  asked.sandbox = {2};
+  asked.ask.cpu_millicores = 5000;
+  EXPECT_EQ(desk.refused(asked).why, Shortage::spared);
+  desk.send(ImageCached{{5}, {7}, false});
+  asked.ask.cpu_millicores = 4000;
+  EXPECT_EQ(desk.place(asked), 1u) << "only one that it must spare holds the image";
+}
+
 TEST(Scheduler, WaitsForAStartSlotAndSaysSo) {
   Desk desk;
   NodeShape shape = cores(16);

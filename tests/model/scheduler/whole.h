@@ -65,6 +65,15 @@ class Inspection {
                bucket.dedicated == info.dedicated &&
                bucket.gpu_model == (info.shape.gpus > 0 ? info.shape.gpu_model : -1),
            "the kind of bucket", slot);
+    const auto between = [](std::int64_t least, std::int64_t amount, std::int64_t most) {
+      return least <= amount && amount <= most;
+    };
+    const NodeShape &shape = info.shape, &least = bucket.least, &most = bucket.most;
+    expect(between(least.cpu_millicores, shape.cpu_millicores, most.cpu_millicores) &&
+               between(least.memory_bytes, shape.memory_bytes, most.memory_bytes) &&
+               between(least.disk_bytes, shape.disk_bytes, most.disk_bytes) &&
+               between(least.gpus, shape.gpus, most.gpus),
+           "the shapes of bucket", node.bucket);
     const bool considered = !info.cordoned && info.usable;
     const Listed listed = !considered || info.sandboxes_free == 0 ? Listed::no
                           : info.starts_free == 0                ? Listed::waiting

@@ -150,7 +150,7 @@ struct Bench {
   void hear(const std::vector<Effect>& effects) {
     for (const auto& attempt : said<TryPlace>(effects)) {
       const Ask& ask = asks.at(attempt.sandbox.value);
-      if (fits(ask)) {
+      if (fits(ask) && !spared(attempt.spare)) {
         placed.push_back(ask.sandbox);
         on_node[ask.sandbox] = ask;
         hear(tell(tenancy, kNow, SandboxPlaced{attempt.sandbox, {}, false}));
@@ -158,6 +158,12 @@ struct Bench {
         hear(tell(tenancy, kNow, NotPlaced{attempt.sandbox}));
       }
     }
+  }
+  bool spared(const std::vector<Wish>& wishes) const {
+    return std::any_of(wishes.begin(), wishes.end(), [&](const Wish& wish) {
+      return wish.resources.cpu_millicores <= oracle.cpu &&
+             wish.resources.memory_bytes <= oracle.memory;
+    });
   }
   bool fits(const Ask& ask) const {
     std::int64_t cpu = ask.resources.cpu_millicores, memory = ask.resources.memory_bytes;

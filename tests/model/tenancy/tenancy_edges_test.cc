@@ -3,6 +3,7 @@
 
 #include <map>
 #include <set>
+#include <vector>
 
 #include "model/tenancy/tenancy.h"
 #include "tests/support/said.h"
@@ -29,6 +30,15 @@ std::size_t ask(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant,
                 Resources resources = kOne, PoolId pool = {}, Time now = at(0)) {
   return tried(tell(tenancy, now, SandboxAsked{{sandbox}, {tenant}, resources, pool}));
 }
+// What it must spare, when it is tried at once and finds no room.
+std::vector<Wish> spared(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant,
+                         Resources resources, PoolId pool, Time now) {
+  const auto effects = tell(tenancy, now, SandboxAsked{{sandbox}, {tenant}, resources, pool});
+  const auto attempts = said<TryPlace>(effects);
+  EXPECT_EQ(attempts.size(), 1u);
+  tell(tenancy, now, NotPlaced{{sandbox}});
+  return attempts.empty() ? std::vector<Wish>{} : attempts[0].spare;
+}
 void place(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant, NodeId node = {}) {
   EXPECT_EQ(ask(tenancy, sandbox, tenant), 1u);
   tell(tenancy, at(0), SandboxPlaced{{sandbox}, node, true});
@@ -40,9 +50,10 @@ void make_wait(Tenancy& tenancy, std::uint64_t sandbox, std::uint64_t tenant,
   }
 }
 // One round in which nothing finds room: who was tried, in order.
-std::vector<std::uint64_t> fruitless_round(Tenancy& tenancy, Time now = at(0)) {
+std::vector<std::uint64_t> fruitless_round(Tenancy& tenancy, Time now = at(0),
+                                           bool goes_on = false) {
   std::vector<std::uint64_t> out;
-  tell(tenancy, now, CapacityFreed{});
+  tell(tenancy, now, CapacityFreed{goes_on});
   while (tenancy.round_open()) {
     for (const auto& attempt : said<TryPlace>(tell(tenancy, now, NextAttempt{}))) {
       out.push_back(attempt.sandbox.value);
@@ -405,14 +416,138 @@ TEST(Tenancy, WhatHasWaitedLongIsPassedByNobodyRicherInItsPool) {
   EXPECT_TRUE(tenancy.state().aged.empty());
   EXPECT_EQ(fruitless_round(tenancy, at(100)), (Tried{1}));
   EXPECT_EQ(tenancy.state().aged.size(), 1u);
-  EXPECT_EQ(ask(tenancy, 2, 2, kOne, {}, at(101)), 0u) << "as poor: it waits behind";
+  const std::vector<Wish> one{{kOne, {}}};
+  EXPECT_EQ(spared(tenancy, 2, 2, kOne, {}, at(101)), one) << "as poor: not where that could run";
   EXPECT_EQ(ask(tenancy, 3, 2, kOne, {4}, at(101)), 0u) << "behind its own";
-  EXPECT_EQ(fruitless_round(tenancy, at(102)), (Tried{1}));
+  EXPECT_EQ(fruitless_round(tenancy, at(102)), (Tried{1, 2}));
   tell(tenancy, at(103), SandboxCancelled{{2}});
   EXPECT_EQ(fruitless_round(tenancy, at(104)), (Tried{1, 3})) << "another pool";
   tell(tenancy, at(105), SandboxCancelled{{1}});
-  EXPECT_TRUE(tenancy.state().aged.contains({4}) || tenancy.state().aged.empty());
-  EXPECT_EQ(ask(tenancy, 5, 1, kOne, {}, at(106)), 1u);
+  EXPECT_TRUE(tenancy.state().aged.empty());
+  EXPECT_EQ(spared(tenancy, 5, 1, kOne, {}, at(106)), std::vector<Wish>{});
+}
+
+// Only what could run on the same nodes gives way: a pool of its own, or one that must go elsewhere,
+// is in nobody's way, and of two that have aged the first goes first.
+TEST(Tenancy, WhatHasAgedHoldsOthersOffTheNodesThatCouldHoldIt) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_tenants(4, config);
+  Resources gpu = kOne, large = kOne;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  large.cpu_millicores = 16'000;
+  make_wait(tenancy, 1, 1, gpu);
+  make_wait(tenancy, 2, 2, large);
+  make_wait(tenancy, 3, 3, large, {4});
+  fruitless_round(tenancy, at(100));
+  EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{1}, {2}, {3}}));
+  const Wish of_gpu{gpu, {}}, of_large{large, {}}, in_pool{large, {4}};
+  EXPECT_EQ(spared(tenancy, 4, 4, kOne, {}, at(101)),
+            (std::vector<Wish>{of_gpu, of_large, in_pool}));
+  tell(tenancy, at(101), SandboxCancelled{{4}});
+  EXPECT_EQ(spared(tenancy, 5, 4, kOne, {4}, at(102)),
+            (std::vector<Wish>{of_gpu, of_large, in_pool}));
+  tell(tenancy, at(102), SandboxCancelled{{5}});
+  EXPECT_EQ(spared(tenancy, 6, 4, kOne, {5}, at(103)), (std::vector<Wish>{of_gpu, of_large}));
+  tell(tenancy, at(103), SandboxCancelled{{6}});
+  std::map<std::uint64_t, std::size_t> gives_way;
+  tell(tenancy, at(104), CapacityFreed{});
+  while (tenancy.round_open()) {
+    for (const TryPlace& one : said<TryPlace>(tell(tenancy, at(104), NextAttempt{}))) {
+      gives_way[one.sandbox.value] = one.spare.size();
+      tell(tenancy, at(104), NotPlaced{one.sandbox});
+    }
+  }
+  EXPECT_EQ(gives_way, (std::map<std::uint64_t, std::size_t>{{1, 0}, {2, 1}, {3, 2}}));
+}
+
+TEST(Tenancy, WhatNeedsNoLessThanTheAgedIsSparedWithIt) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_tenants(3, config);
+  Resources large = kOne;
+  large.cpu_millicores = 16'000;
+  make_wait(tenancy, 1, 1);
+  make_wait(tenancy, 2, 2, large);
+  fruitless_round(tenancy, at(100));
+  EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{1}}));
+  tell(tenancy, at(101), SandboxCancelled{{1}});
+  fruitless_round(tenancy, at(102));
+  EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{2}}));
+}
+
+// Guarantees hold between asks for different pools as long as both could use one.
+TEST(Tenancy, WhatIsReclaimedIsReclaimedFromWhoCouldUseTheSameNodes) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}, {}, {.cpu_millicores = 8000}});
+  place(tenancy, 1, 1);
+  Resources eight = kOne;
+  eight.cpu_millicores = 8000;
+  make_wait(tenancy, 2, 3, eight);
+  EXPECT_EQ(spared(tenancy, 3, 2, kOne, {7}, at(1)), (std::vector<Wish>{{eight, {}}}));
+  tell(tenancy, at(1), SandboxCancelled{{2}});
+  EXPECT_TRUE(tenancy.state().reclaimers.empty());
+}
+
+TEST(Tenancy, WhatFailsOnAllNodesFailsWhereSomeAreSpared) {
+  Config config;
+  config.bypass_max = seconds(100);
+  config.separate_tenants = false;
+  Tenancy tenancy = with_tenants(3, config);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, kSharedOwner});
+  place(tenancy, 1, 2);
+  place(tenancy, 2, 1);
+  make_wait(tenancy, 3, 1);
+  fruitless_round(tenancy, at(100));
+  ASSERT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{3}}));
+  make_wait(tenancy, 4, 2);
+  make_wait(tenancy, 5, 3);
+  tell(tenancy, at(101), SandboxEnded{{2}});  // 1 is the poorest, then 3 beside it
+  EXPECT_EQ(fruitless_round(tenancy, at(101)), (Tried{3}));
+}
+
+// Eight fail, and nothing more is freed: the ninth has its turn all the same, and nobody a second.
+TEST(Tenancy, ARoundThatStoppedAtItsFailuresGoesOnUntilAllHaveBeenTried) {
+  Config config;
+  config.tries_per_event = 8;
+  Tenancy tenancy = with_tenants(20, config);
+  for (std::uint64_t id = 1; id <= 20; ++id) make_wait(tenancy, id, id);
+  Tried all = fruitless_round(tenancy, at(1));
+  EXPECT_EQ(all.size(), 8u);
+  int rounds = 1;
+  Time now = at(1);
+  while (tenancy.state().round_at != kNever) {
+    ASSERT_LT(++rounds, 10);
+    EXPECT_EQ(tenancy.state().round_at, now + config.round_pause);
+    now = tenancy.state().wake;
+    const auto due = said<RoundDue>(tell(tenancy, now, Woken{}));
+    ASSERT_EQ(due, (std::vector<RoundDue>{{true}}));
+    const Tried more = fruitless_round(tenancy, now, true);
+    all.insert(all.end(), more.begin(), more.end());
+  }
+  EXPECT_EQ(rounds, 3);
+  EXPECT_EQ(std::set(all.begin(), all.end()).size(), 20u);
+  EXPECT_EQ(all.size(), 20u);
+  EXPECT_EQ(fruitless_round(tenancy, at(9)).size(), 8u) << "once something is freed all begins anew";
+}
+
+// Somebody else's warm node is scrubbed only for one that it could hold.
+TEST(Tenancy, WhatWaitsHasNoNodeScrubbedThatIsOfNoUseToIt) {
+  for (const bool use : {false, true}) {
+    for (const int why : {0, 1, 2}) {
+      Tenancy tenancy = with_tenants(2);
+      tell(tenancy, at(0), NodeJoined{{1}, kShape, {}, why == 2 && !use, {4}});
+      place(tenancy, 1, 1, {1});
+      tell(tenancy, at(0), SandboxEnded{{1}});
+      ASSERT_EQ(tenancy.state().lingering.size(), 1u);
+      Resources asks = kOne;
+      if (why == 0) asks.cpu_millicores = kShape.cpu_millicores + (use ? 0 : 1);
+      const PoolId pool{why != 1 ? 0ULL : use ? 4ULL : 5ULL};
+      make_wait(tenancy, 2, 2, asks, pool);
+      EXPECT_EQ(tenancy.state().lingering.size(), use ? 0u : 1u) << why;
+    }
+  }
 }
 
 TEST(Tenancy, EachRefusalHasAName) {
@@ -510,7 +645,9 @@ TEST(Tenancy, TheAgedDoNotHoldUpTheMoreImportantOfTheirOwnTenant) {
   tell(tenancy, at(400), NotPlaced{{1}});  // it has waited longer than bypass_max
   ASSERT_FALSE(tenancy.state().aged.empty());
   EXPECT_EQ(tried(tell(tenancy, at(401), important(2, 1, 0))), 0u);
-  EXPECT_EQ(tried(tell(tenancy, at(401), important(3, 1, 1))), 1u);
+  const auto attempts = said<TryPlace>(tell(tenancy, at(401), important(3, 1, 1)));
+  ASSERT_EQ(attempts.size(), 1u);
+  EXPECT_TRUE(attempts[0].spare.empty());
 }
 
 TEST(Tenancy, KnowsWhetherATenantHasAnythingLessImportantPlaced) {
@@ -640,12 +777,13 @@ TEST(Tenancy, WhatHasAgedIsNotPassedInTheOrderOfComing) {
   place(tenancy, 1, 3);
   make_wait(tenancy, 2, 1);
   make_wait(tenancy, 3, 2);
-  EXPECT_EQ(fruitless_round(tenancy, at(20)), Tried{2}) << "3 asks for as much, in the same pool";
-  EXPECT_EQ(tenancy.state().aged.size(), 1u);
+  EXPECT_EQ(fruitless_round(tenancy, at(20)), (Tried{2, 3}));
+  EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{2}})) << "3 needs no less";
   tell(tenancy, at(20), SandboxEnded{{1}});
   tell(tenancy, at(20), SandboxCancelled{{3}});
   ASSERT_EQ(tenancy.state().aged.size(), 1u) << "others that end change nothing";
-  EXPECT_EQ(ask(tenancy, 4, 3, kOne, {}, at(21)), 0u) << "it came later";
+  EXPECT_EQ(spared(tenancy, 4, 3, kOne, {}, at(21)), (std::vector<Wish>{{kOne, {}}}))
+      << "it came later";
   EXPECT_EQ(ask(tenancy, 5, 3, kOne, {7}, at(21)), 0u) << "behind its own";
   EXPECT_EQ(ask(tenancy, 6, 2, kOne, {7}, at(21)), 1u) << "in another pool";
   tell(tenancy, at(21), SandboxPlaced{{6}, {}, false});

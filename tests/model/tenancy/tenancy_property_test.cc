@@ -24,19 +24,19 @@ class Inspection {
       : state_(state), config_(config), now_(now) {
     state.held.for_each([&](SandboxId id, const Held& held) { count(id, held); });
     for (const auto& [id, tenant] : state.tenants) look_at_tenant(id, tenant);
-    for (const auto& [pool, count] : reclaimed_) expect(count > 0, "a pool", pool.value);
-    expect(state.reclaimed == reclaimed_, "what is reclaimed");
+    expect(state.reclaimers == reclaimers_, "who reclaims");
     expect(state.borrowers == borrowers_, "borrowers");
     expect(state.pending_count == waiting_, "what waits");
     expect(state.line == lines_[TenantId{}], "the line of all");
     look_at_gangs();
     look_at_nodes();
     look_at_keeping();
-    for (const auto& [pool, sandbox] : state.aged) {
+    for (const SandboxId sandbox : state.aged) {
       const Held* held = state.held.find(sandbox);
-      expect(held != nullptr && held->pool == pool && held->phase == Phase::waiting &&
-                 now >= held->since + config.bypass_max,
-             "what has aged in pool", pool.value);
+      expect(held != nullptr && (held->phase == Phase::waiting || held->phase == Phase::trying) &&
+                 now >= held->since + config.bypass_max &&
+                 std::count(state.aged.begin(), state.aged.end(), sandbox) == 1,
+             "what has aged", sandbox.value);
     }
   }
   std::string fault;
@@ -116,7 +116,7 @@ class Inspection {
       const Held& head = *state_.held.find(tenant.waiting.begin()->second);
       const bool own = within(tenant, placed_[id], wish(head));
       reclaims = config_.order == Order::fair && own;
-      if (reclaims) ++reclaimed_[head.pool];
+      if (reclaims) reclaimers_.insert(id);
       if (!tenant.aside && config_.order == Order::fair) {
         stands(id, tenant, {own ? kOwnGuarantee : kBorrowing, tenant.share, id});
       } else if (!tenant.aside) {
@@ -211,7 +211,7 @@ class Inspection {
   std::map<TenantId, std::map<Turn, SandboxId>> waits_;
   std::map<TenantId, std::map<Priority, std::uint32_t>> priorities_;
   std::map<TenantId, std::set<Place>> lines_;
-  std::map<PoolId, std::uint32_t> reclaimed_;
+  std::set<TenantId> reclaimers_;
   std::map<GangKey, Gathering> gangs_;
   std::map<NodeId, std::uint32_t> on_node_;
   std::map<TenantId, std::uint32_t> owns_;
@@ -256,6 +256,97 @@ struct World {
     if (!fault.empty()) RC_FAIL(fault);
   }
 
+  // ---- who gives way to whom, read plainly
+
+  bool room(const Tenant& tenant, const Amounts& more) const {
+    const Amounts& most = tenant.guarantee;
+    const auto fits = [](std::int64_t limit, std::int64_t has, std::int64_t wants) {
+      return limit == 0 || has + wants <= limit;
+    };
+    const Amounts& has = tenant.placed;
+    return most != Amounts{} && fits(most.cpu_millicores, has.cpu_millicores, more.cpu_millicores) &&
+           fits(most.memory_bytes, has.memory_bytes, more.memory_bytes) &&
+           fits(most.gpu_millis, has.gpu_millis, more.gpu_millis) &&
+           fits(most.sandboxes, has.sandboxes, more.sandboxes);
+  }
+  std::vector<Resources> parts(const Held& held) const {
+    std::vector<Resources> all{held.resources};
+    const Gathering* gang = held.gang ? tenancy.gathering(held.tenant, held.gang) : nullptr;
+    if (gang == nullptr) return all;
+    all.clear();
+    for (const SandboxId id : gang->members) {
+      all.push_back(tenancy.state().held.find(id)->resources);
+    }
+    return all;
+  }
+  int rank(const Held& held) const {
+    Amounts wish;
+    for (const Resources& one : parts(held)) wish.add(amounts_of(one), 1);
+    const Tenant& tenant = tenancy.state().tenants.at(held.tenant);
+    if (room(tenant, wish)) return 0;
+    for (TenantId at = tenant.parent; at; at = tenancy.state().tenants.at(at).parent) {
+      if (room(tenancy.state().tenants.at(at), wish)) return 1;
+    }
+    return 2;
+  }
+  bool passes(const Held& one, const Held& aged) const {
+    if (one.tenant == aged.tenant && one.priority > aged.priority) return true;
+    if (config.order != Order::fair) return one.ticket < aged.ticket;
+    const auto share = [&](const Held& held) {
+      return tenancy.state().tenants.at(held.tenant).share;
+    };
+    return std::pair(rank(one), share(one)) < std::pair(rank(aged), share(aged)) &&
+           (rank(one) < rank(aged) || share(one) < share(aged));
+  }
+  struct Probe {
+    std::int64_t cpu, gib;
+    int gpus;
+    std::uint64_t pool;
+    bool reserved;
+  };
+  bool could_hold(const Probe& node, const Held& held) const {
+    if (held.pool ? held.pool.value != node.pool : node.reserved) return false;
+    std::int64_t cpu = INT64_MAX, memory = INT64_MAX;
+    int gpus = 16;
+    for (const Resources& one : parts(held)) {
+      cpu = std::min(cpu, one.cpu_millicores);
+      memory = std::min(memory, one.memory_bytes);
+      gpus = std::min(gpus, one.gpus);
+    }
+    return cpu <= node.cpu && memory <= node.gib << 30 && gpus <= node.gpus;
+  }
+  bool spares(const Probe& node, SandboxId sandbox, const Held& held) const {
+    const State& state = tenancy.state();
+    for (const auto& [id, tenant] : state.tenants) {
+      if (!tenant.reclaims || state.borrowers == 0 || rank(held) != 2) continue;
+      if (could_hold(node, *state.held.find(tenant.waiting.begin()->second))) return true;
+    }
+    for (const SandboxId aged : state.aged) {
+      if (aged == sandbox) return false;  // those after it wait for it
+      const Held& theirs = *state.held.find(aged);
+      if (!passes(held, theirs) && could_hold(node, theirs)) return true;
+    }
+    return false;
+  }
+  // Held against what the machine says, for nodes of many kinds that it may use.
+  void check_spare(const TryPlace& attempt, const Held& held) {
+    for (int i = 0; i < 12; ++i) {
+      const auto below = [&](std::uint64_t most) { return static_cast<std::int64_t>(random.below(most)); };
+      const Probe node{500 * below(6), below(5), static_cast<int>(below(2)), 1 + random.below(2),
+                       random.below(4) == 0};
+      if (held.pool ? held.pool.value != node.pool : node.reserved) continue;
+      const bool said = std::any_of(
+          attempt.spare.begin(), attempt.spare.end(), [&](const Wish& wish) {
+            Held one;
+            one.resources = wish.resources;
+            one.pool = wish.pool;
+            return could_hold(node, one);
+          });
+      RC_ASSERT(said == spares(node, attempt.sandbox, held));
+      seen[said ? "spared" : "not spared"] += 1;
+    }
+  }
+
   NodeId node_for(TenantId owner, bool own_only) {
     for (int tries = 0; tries < 4; ++tries) {
       const auto at = nodes.find(1 + random.below(5));
@@ -276,13 +367,14 @@ struct World {
     const Held& held = *tenancy.state().held.find(attempt.sandbox);
     const bool kept = config.keep_first_node && config.separate_tenants &&
                       config.order == Order::fair && all.without > 0 && all.free <= all.without &&
-                      all.tenants <= all.nodes && !ask.pool &&
+                      all.tenants <= all.nodes && !ask.pool && !ask.grows &&
                       (asks.shares ? all.shared : asks.nodes) > 0 &&
                       now - std::max(asks.last_placed, held.since) < config.bypass_max;
     const bool borrows = asks.guarantee == Amounts{} && !asks.parent;
     RC_ASSERT(!attempt.own_only || kept);
     RC_ASSERT(attempt.own_only || !kept || !borrows);
     seen["own_only"] += attempt.own_only;
+    check_spare(attempt, held);
     const std::uint64_t how = random.below(5);
     if (how < 2) {
       ++seen["placed"];
@@ -300,7 +392,15 @@ struct World {
       ++seen["nominated"];
       tell(SandboxNominated{attempt.sandbox});
     } else {
+      const bool late = now - held.since >= config.bypass_max;
+      const Held was = held;
       tell(NotPlaced{attempt.sandbox});
+      const auto& aged = tenancy.state().aged;
+      RC_ASSERT(!late || aged.size() == 8u ||
+                std::any_of(aged.begin(), aged.end(), [&](SandboxId id) {
+                  const Held& one = *tenancy.state().held.find(id);
+                  return id == attempt.sandbox || one.pool == was.pool;
+                }));
     }
   }
 
@@ -311,7 +411,7 @@ struct World {
     shape.gpus = slot == 3 ? 4 : 0;
     shape.sandboxes_max = 100;
     nodes[slot] = {slot | (1 + random.below(1000)) << 32};
-    tell(NodeJoined{nodes[slot], shape, {slot == 5 ? 3ULL : 0ULL}, slot == 4});
+    tell(NodeJoined{nodes[slot], shape, {slot == 5 ? 3ULL : 0ULL}, slot == 4, {1 + slot % 2}});
   }
   void add(std::uint64_t id) {
     TenantAdded one;
@@ -338,6 +438,7 @@ struct World {
     one.resources.memory_bytes = static_cast<std::int64_t>(random.below(4)) << 30;
     if (random.below(4) == 0) one.resources.gpus = 1, one.resources.gpu_millis = 500;
     one.pool = {random.below(3)};
+    one.grows = random.below(2) == 0 ? one.pool : PoolId{};
     one.priority = static_cast<Priority>(random.below(3));
     return one;
   }
@@ -475,7 +576,7 @@ RC_GTEST_PROP(Tenancy, NothingIsLeftOfWhatHasEnded, (std::uint64_t key)) {
   for (const auto& [id, ask] : world.asked) world.tell(SandboxEnded{{id}});
   const State& state = world.tenancy.state();
   RC_ASSERT(state.held.size() == 0u && state.gangs.empty() && state.aged.empty());
-  RC_ASSERT(state.reclaimed.empty() && state.borrowers == 0u && state.line.empty());
+  RC_ASSERT(state.reclaimers.empty() && state.borrowers == 0u && state.line.empty());
   world.pass();
   world.check();
 }

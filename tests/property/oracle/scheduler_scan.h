@@ -127,7 +127,20 @@ class SchedulerScan {
   }
   bool wanted(const Node& node, const scheduler::PlaceAsked& asked) const {
     return considered(node, asked) &&
-           std::find(asked.avoid.begin(), asked.avoid.end(), node.id) == asked.avoid.end();
+           std::find(asked.avoid.begin(), asked.avoid.end(), node.id) == asked.avoid.end() &&
+           !spared(node, asked);
+  }
+  static bool spared(const Node& node, const scheduler::PlaceAsked& asked) {
+    for (const Wish& wish : asked.spare) {
+      const Resources& ask = wish.resources;
+      const bool pool = wish.pool ? node.pool == wish.pool : !node.dedicated;
+      if (pool && model_accepted(node, ask) && node.shape.gpus >= ask.gpus &&
+          node.shape.cpu_millicores >= ask.cpu_millicores &&
+          node.shape.memory_bytes >= ask.memory_bytes && node.shape.disk_bytes >= ask.disk_bytes) {
+        return true;
+      }
+    }
+    return false;
   }
   bool fits(const Node& node, const Resources& ask) const {
     return node.sandboxes > 0 && node.starts > 0 && node.cpu >= ask.cpu_millicores &&
@@ -342,7 +355,7 @@ class SchedulerScan {
         emptied_by(Shortage::disk, ask.disk_bytes, [](const Node& n) { return n.disk; })) {
       return no;
     }
-    no.why = Shortage::start_slots;
+    no.why = asked.spare.empty() ? Shortage::start_slots : Shortage::spared;
     return no;
   }
 
