@@ -42,6 +42,13 @@ struct DriverOptions {
   // Makes durable what an observer keeps of the records so far; false: it could not, and there is
   // no snapshot now, since a recovery shows the observer only what comes after the snapshot.
   std::function<bool()> flush_view;
+  // The time, and how much of it goes by; tests have their own.
+  std::function<std::chrono::nanoseconds()> wall = [] {
+    return std::chrono::system_clock::now().time_since_epoch();
+  };
+  std::function<std::chrono::nanoseconds()> steady = [] {
+    return std::chrono::steady_clock::now().time_since_epoch();
+  };
   // After each batch: how many events, and how long the disk and the steps took, in seconds.
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
 };
@@ -157,6 +164,8 @@ class Driver {
       append_config(machine);
     }
     snapshot_at_ = log_.next() + options_.snapshot_every;
+    told_ = last_;
+    told_at_ = options_.steady();
     return std::move(*machine);
   }
 
@@ -224,12 +233,15 @@ class Driver {
     }
   }
 
-  // The wall clock, which never goes back here: a machine sees time stand still until it has caught
-  // up with what it has seen.
-  Time clock() const {
-    const auto wall = std::chrono::system_clock::now().time_since_epoch();
-    return std::max(last_,
-                    Time{std::chrono::duration_cast<std::chrono::nanoseconds>(wall).count()});
+  // The wall clock, which never goes back here. While it is behind what a machine has seen, since
+  // it was set ahead and then right, time goes on from there as the steady clock does: it must not
+  // stand still, over restarts too, until the wall has caught up.
+  Time clock() {
+    const std::chrono::nanoseconds steady = options_.steady();
+    const Time gone_on = told_ + Duration{(steady - told_at_).count()};
+    told_ = std::max(gone_on, Time{options_.wall().count()});
+    told_at_ = steady;
+    return told_;
   }
 
   void loop() {
@@ -342,7 +354,9 @@ class Driver {
   Effects effects_;
   Digest running_;
   std::vector<std::uint32_t> digests_;  // of records that are in the log without theirs
-  Time last_;
+  Time last_;  // of the newest record
+  Time told_;  // by the clock, when the steady one stood at:
+  std::chrono::nanoseconds told_at_{};
   Time wake_ = kNever;
   std::uint64_t snapshot_at_ = 0;
   bool recovered_ = false;

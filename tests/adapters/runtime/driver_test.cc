@@ -7,9 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <set>
 
 #include "adapters/runtime/export_log.h"
@@ -49,6 +51,36 @@ control::SandboxRequested request(std::uint64_t number) {
   one.tenant = {1};
   one.resources = {.cpu_millicores = 1000};
   return one;
+}
+// The clocks of a test: the wall's, which may be set, and the one that only goes on.
+struct Clocks {
+  std::atomic<std::int64_t> wall = seconds(1'000'000).nanos;
+  std::atomic<std::int64_t> steady = seconds(50).nanos;
+
+  void go_on(Duration by) {
+    wall += by.nanos;
+    steady += by.nanos;
+  }
+  DriverOptions options() {
+    DriverOptions out;
+    out.wall = [this] { return std::chrono::nanoseconds(wall); };
+    out.steady = [this] { return std::chrono::nanoseconds(steady); };
+    return out;
+  }
+};
+// Posts, and waits until it was stepped.
+void tell(Driver<Control>& driver, const control::Event& event) {
+  ASSERT_TRUE(driver.post(event));
+  do {
+    ASSERT_TRUE(driver.look([](const Control&) {}));
+  } while (driver.waiting() != 0);
+}
+// Timers fire within a nap of the driver, that is a second, after a test has moved its clocks.
+bool soon(const std::function<bool()>& holds) {
+  for (int i = 0; i < 1000 && !holds(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return holds();
 }
 const Driver<Control>::Interpret kNobody = [](std::uint64_t, Time, const control::Effect&) {};
 
@@ -90,6 +122,46 @@ TEST(Driver, WakesTheMachineAtTheTimeItAskedFor) {
   std::this_thread::sleep_for(std::chrono::milliseconds(400));
   driver.stop();
   EXPECT_TRUE(driver.machine().sandboxes().state().keys.empty()) << "its retention is over";
+}
+
+// The wall was an hour ahead and is set right. Before and after a restart timers fire all the same,
+// and no time goes back.
+TEST(Driver, TimersFireWhileTheWallClockIsBehindWhatTheMachineHasSeen) {
+  Folder folder;
+  Clocks clocks;
+  control::Config config;
+  config.sandbox.key_retention = seconds(60);
+  std::vector<Time> seen;
+  const auto observe = [&](std::uint64_t, Time now, const control::Event&, const auto&) {
+    seen.push_back(now);
+  };
+  for (std::uint64_t round = 1; round <= 2; ++round) {
+    seen.clear();
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(config, log, kNobody, observe, clocks.options());
+    driver.start();
+    if (round == 1) {
+      clocks.wall += seconds(3600).nanos;
+      tell(driver, tenant());
+      tell(driver, pool());
+      clocks.wall -= seconds(3600).nanos;
+    }
+    tell(driver, request(round));
+    SandboxId made;
+    driver.look([&](const Control& c) { made = c.sandboxes().state().keys.begin()->second; });
+    tell(driver, sandbox::TerminateRequested{made});
+    const auto keys = [&] {
+      std::size_t count = 0;
+      driver.look([&](const Control& c) { count = c.sandboxes().state().keys.size(); });
+      return count;
+    };
+    EXPECT_EQ(keys(), 1u);
+    clocks.go_on(seconds(61));
+    EXPECT_TRUE(soon([&] { return keys() == 0; })) << "its retention is over";
+    driver.stop();
+    EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+    EXPECT_LE(seen.back() - seen.front(), seconds(2 * 61));
+  }
 }
 
 TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {
