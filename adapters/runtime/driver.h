@@ -5,8 +5,10 @@
 // interpreter. So an effect leaves only after its event is on disk, and who was answered is
 // remembered. A restart rebuilds the State from snapshot and log: the observer sees every record
 // again, the interpreter none; what had not been answered is asked again by links, clients and a
-// Resumed event. Invariant: State is a function of Config and log. The digest of each step is kept
-// with the log, so a program that decides differently is found at its start, not later.
+// Resumed event. A timer that is due is stepped after what had come in by then: who was stopped, or
+// waited for its disk, hears first what was said meanwhile, and then finds out who was silent.
+// Invariant: State is a function of Config and log. The digest of each step is kept with the log,
+// so a program that decides differently is found at its start, not later.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -89,7 +91,8 @@ class Driver {
     came_.notify_all();
     if (thread_.joinable()) thread_.join();
   }
-  // False when the inbox is full or the driver has stopped: the event was not taken.
+  // False when the inbox is full or the driver has stopped: the event was not taken. What is posted
+  // before start() is stepped before anything else, timers that came due meanwhile among it.
   bool post(Event event) {
     {
       const std::lock_guard lock(mutex_);
@@ -220,7 +223,8 @@ class Driver {
   void take(M& machine, std::uint64_t index, const Happened& record, const Interpret* interpret) {
     effects_.clear();
     last_ = record.at;
-    if (std::holds_alternative<Woken>(record.event)) wake_ = kNever;
+    // What was stepped before it may have put the wake-up off: then that one is still to come.
+    if (std::holds_alternative<Woken>(record.event) && wake_ <= record.at) wake_ = kNever;
     machine.step(record.at, record.event, effects_);
     add_step(running_, options_.root, 0, record.at, record.event, effects_);
     if (observe_) observe_(index, record.at, record.event, effects_);
@@ -285,10 +289,19 @@ class Driver {
       }
     }
     const Time now = clock();
-    if (wake_ <= now && !stopping_) batch.push_back(Happened{now, Event{Woken{}}});
+    if (wake_ > now) {
+      before_wake_.reset();
+    } else if (!before_wake_) {
+      before_wake_ = inbox_.size();
+    }
     const std::size_t count = std::min(inbox_.size(), options_.batch_max);
     for (std::size_t i = 0; i < count; ++i) batch.push_back(Happened{now, std::move(inbox_[i])});
     inbox_.erase(inbox_.begin(), inbox_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (before_wake_) *before_wake_ -= std::min(*before_wake_, count);
+    if (before_wake_ == 0 && !stopping_) {
+      batch.push_back(Happened{now, Event{Woken{}}});
+      before_wake_.reset();
+    }
     looks.swap(looks_);
     return !batch.empty() || !looks.empty();
   }
@@ -358,6 +371,7 @@ class Driver {
   Time told_;  // by the clock, when the steady one stood at:
   std::chrono::nanoseconds told_at_{};
   Time wake_ = kNever;
+  std::optional<std::size_t> before_wake_;  // a timer is due: so many had come in by then
   std::uint64_t snapshot_at_ = 0;
   bool recovered_ = false;
   M machine_;  // after what recover() writes

@@ -163,10 +163,10 @@ Plane::~Plane() { stop(); }
 
 void Plane::start(NodeSender sender) {
   state_->sender = std::move(sender);
-  const bool recovered = state_->driver.recovered();
   state_->started = true;
+  // Before it starts, hence before the timers that came due meanwhile: by them every node is lost.
+  if (state_->driver.recovered()) state_->driver.post(fleet::Resumed{});
   state_->driver.start();
-  if (recovered) state_->driver.post(fleet::Resumed{});
   for (const fleet::PoolAdded& pool : state_->options.pools) state_->driver.post(pool);
 }
 

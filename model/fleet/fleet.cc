@@ -153,11 +153,7 @@ void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
   }
 }
 
-void Fleet::on(Time now, const Resumed&, Effects&) {
-  for (std::uint32_t at = state_.oldest; at != 0; at = state_.nodes.in_slot(at - 1).newer) {
-    state_.nodes.in_slot(at - 1).seen = now;
-  }
-}
+void Fleet::on(Time now, const Resumed&, Effects&) { count_as_heard(now); }
 
 void Fleet::on(Time now, const Woken&, Effects& effects) {
   bool looks = false;  // one look serves a scan and a batch at the same instant
@@ -166,6 +162,9 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
     if (timer.key.pool == 0) {
       if (state_.silence_check != timer.at) continue;
       state_.silence_check = kNever;
+      // Woken so much too late, control has heard nobody: its disk or its machine stood still.
+      const bool away = now - timer.at > Duration{config_.heartbeat_timeout.nanos / 4};
+      if (away) count_as_heard(now);
       check_silence(now, effects);
     } else if (timer.key.pool == kScanTimer) {
       if (state_.scan_at != timer.at) continue;
@@ -195,6 +194,13 @@ void Fleet::check_silence(Time now, Effects& effects) {
     effects.push_back(NodeLost{id, silent});
   }
   arm_silence();
+}
+
+// Control itself was away: silence until now says nothing about the nodes.
+void Fleet::count_as_heard(Time now) {
+  for (std::uint32_t at = state_.oldest; at != 0; at = state_.nodes.in_slot(at - 1).newer) {
+    state_.nodes.in_slot(at - 1).seen = now;
+  }
 }
 
 void Fleet::arm_silence() {

@@ -3,9 +3,10 @@
 // In: pools, registrations, heartbeats, what is pending, which nodes are busy. Out: welcomes, joins
 // and losses for the other machines, purchases and releases for the supplier.
 // Invariants: nodes and purchases of a pool never exceed nodes_max; a node is declared lost once,
-// and never before heartbeat_timeout has passed in silence; a busy node is never released; no node
-// that holds what may not move is emptied, unless it is taken away from us (ReclaimNoticed); those
-// that are emptied, and the sandboxes on them, never exceed the bounds of Rules.
+// and never before heartbeat_timeout has passed in silence while control was there to hear; a busy
+// node is never released; no node that holds what may not move is emptied, unless it is taken away
+// from us (ReclaimNoticed); those that are emptied, and the sandboxes on them, never exceed the
+// bounds of Rules.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -294,6 +295,7 @@ class Fleet {
   void unlink(std::uint32_t slot);
   void remove(NodeId id);
   void check_silence(Time, Effects&);
+  void count_as_heard(Time);
   void arm_silence();
   void look_at_pool(Time, std::uint32_t index, Effects&);
   void buy(Time, std::uint32_t index, Effects&);

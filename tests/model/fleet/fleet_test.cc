@@ -180,6 +180,22 @@ TEST(Fleet, TakesNoSilenceOfItsOwnForALoss) {
   EXPECT_EQ(said<NodeLost>(tell(fleet, at(140), Woken{})).size(), 1u);
 }
 
+// Control stood still, and nobody said so: the check of silence comes much too late, and before the
+// heartbeats that wait. What it was late by is the point: a little late it gives up as ever.
+TEST(Fleet, TakesACheckThatComesMuchTooLateForASilenceOfItsOwn) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  for (const std::int64_t late : {10, 11}) {
+    Fleet fleet(config);
+    tell(fleet, at(0), PoolAdded{{1}, {}});
+    tell(fleet, at(0), NodeRegistered{registration(1)});
+    const auto woken = tell(fleet, at(40 + late), Woken{});
+    EXPECT_EQ(said<NodeLost>(woken).size(), late == 10 ? 1u : 0u);
+    if (late == 10) continue;
+    EXPECT_EQ(said<NodeLost>(tell(fleet, at(91), Woken{})).size(), 1u);
+  }
+}
+
 // Heartbeats in any order: each silent node is declared lost once, not before its time, and not
 // later than the wake-up that was asked for. The oracle keeps every node's last heartbeat.
 RC_GTEST_PROP(Fleet, DeclaresASilentNodeLostOnceAndInTime, (std::uint64_t key)) {
