@@ -72,7 +72,12 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   append_newest(SlotTable<NodeId, Node>::slot_of(id));
   arm_silence();
   ++pool.nodes;
-  if (pool.booting.erase(asked.purchase) == 0) ++pool.in_zone[asked.zone];
+  // It was bought for a zone, and its supplier may have had it in another one only.
+  if (const auto bought = pool.booting.find(asked.purchase); bought != pool.booting.end()) {
+    leave_zone(pool, bought->second);
+    pool.booting.erase(bought);
+  }
+  ++pool.in_zone[asked.zone];
   if (pool.policy.elastic) pool.idle.insert({now, id});
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
   effects.push_back(NodeJoined{id, asked});
@@ -140,7 +145,7 @@ void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
   for (PoolState& pool : state_.pools) {
     const auto found = pool.booting.find(failed.purchase);
     if (found == pool.booting.end()) continue;
-    if (--pool.in_zone[found->second] == 0) pool.in_zone.erase(found->second);
+    leave_zone(pool, found->second);
     pool.booting.erase(found);
     if (const auto place = state_.replaces.find(failed.purchase); place != state_.replaces.end()) {
       if (Node* node = state_.nodes.find(place->second)) {
@@ -224,6 +229,10 @@ void Fleet::unlink(std::uint32_t slot) {
   (node.newer != 0 ? state_.nodes.in_slot(node.newer - 1).older : state_.newest) = node.older;
 }
 
+void Fleet::leave_zone(PoolState& pool, ZoneId zone) {
+  if (--pool.in_zone.at(zone) == 0) pool.in_zone.erase(zone);
+}
+
 void Fleet::remove(NodeId id) {
   const Node node = state_.nodes.at(id);
   PoolState& pool = state_.pools[node.pool];
@@ -231,7 +240,7 @@ void Fleet::remove(NodeId id) {
   --pool.nodes;
   if (node.busy) --pool.busy;
   if (node.draining) --pool.draining;
-  if (--pool.in_zone[node.zone] == 0) pool.in_zone.erase(node.zone);
+  leave_zone(pool, node.zone);
   pool.idle.erase({node.idle_since, id});
   state_.emptying.erase(id);
   state_.reclaimed.erase(id);

@@ -293,6 +293,7 @@ class Fleet {
 
   void append_newest(std::uint32_t slot);
   void unlink(std::uint32_t slot);
+  void leave_zone(PoolState&, ZoneId);
   void remove(NodeId id);
   void check_silence(Time, Effects&);
   void count_as_heard(Time);

@@ -91,6 +91,25 @@ TEST(Fleet, SpreadsPurchasesOverZones) {
   EXPECT_EQ(zones[{2}], 2);
 }
 
+// A supplier that had the node in another zone only: the zone that it was bought for is free again.
+TEST(Fleet, ANodeCountsInTheZoneWhereItIs) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  const auto bought = said<BuyNode>(tell(fleet, at(1), cores(8'000)));
+  ASSERT_EQ(bought.size(), 2u);
+  EXPECT_EQ(bought[1].zone, ZoneId{2});
+  for (const BuyNode& one : bought) {  // both of them in zone 1
+    tell(fleet, at(2), NodeRegistered{registration(one.purchase, 1, one.purchase)});
+  }
+  using Zones = std::map<ZoneId, std::uint32_t>;
+  EXPECT_EQ(fleet.state().pools[0].in_zone, (Zones{{{1}, 2}}));
+  std::map<ZoneId, int> next;
+  for (const auto& buy : said<BuyNode>(tell(fleet, at(3), cores(16'000)))) ++next[buy.zone];
+  EXPECT_EQ(next[{2}], 2) << "the other zone catches up";
+  for (const NodeId node : {NodeId{1}, NodeId{2}}) tell(fleet, at(4), DrainAsked{node});
+  EXPECT_EQ(fleet.state().pools[0].in_zone, (Zones{{{2}, 2}}));
+}
+
 TEST(Fleet, GivesBackWhatIsIdleButNothingThatIsBusyOrNeeded) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, elastic(1, 10)});
