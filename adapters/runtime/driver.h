@@ -66,15 +66,19 @@ class Driver {
   using Observe = std::function<void(std::uint64_t index, Time now, const Event& event,
                                      const Effects& effects)>;
 
+  // Before another Config takes over what was made under the one that the log has: throws where the
+  // two do not go together. Nothing is written then.
+  using Reconfigure = std::function<void(const typename M::Config& was, const M& machine)>;
+
   // Recovers the State from the log. Throws LogError where it cannot.
   Driver(typename M::Config config, log::EventLog& log, Interpret interpret, Observe observe = {},
-         DriverOptions options = {})
+         DriverOptions options = {}, const Reconfigure& reconfigure = {})
       : log_(log),
         interpret_(std::move(interpret)),
         observe_(std::move(observe)),
         options_(std::move(options)),
         config_(std::move(config)),
-        machine_(recover()) {}
+        machine_(recover(reconfigure)) {}
   ~Driver() { stop(); }
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -140,7 +144,7 @@ class Driver {
   using Happened = logged::Happened<M>;
   using Configured = logged::Configured<M>;
 
-  M recover() {
+  M recover(const Reconfigure& reconfigure) {
     std::optional<M> machine;
     std::uint64_t from = log_.first();
     if (const auto snapshot = log_.newest_snapshot()) {
@@ -164,6 +168,7 @@ class Driver {
     recovered_ = machine.has_value() || log_.next() != from;
     replay(machine, from);
     if (!machine || logged_config_ != config_) {
+      if (machine && reconfigure) reconfigure(logged_config_, *machine);
       append_config(machine);
     }
     snapshot_at_ = log_.next() + options_.snapshot_every;
