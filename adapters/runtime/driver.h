@@ -5,8 +5,10 @@
 // interpreter. So an effect leaves only after its event is on disk, and who was answered is
 // remembered. A restart rebuilds the State from snapshot and log: the observer sees every record
 // again, the interpreter none; what had not been answered is asked again by links, clients and a
-// Resumed event. Invariant: State is a function of Config and log. The digest of each step is kept
-// with the log, so a program that decides differently is found at its start, not later.
+// Resumed event. A timer that is due is stepped after what had come in by then: who was stopped, or
+// waited for its disk, hears first what was said meanwhile, and then finds out who was silent.
+// Invariant: State is a function of Config and log. The digest of each step is kept with the log,
+// so a program that decides differently is found at its start, not later.
 #pragma once
 #include <algorithm>
 #include <chrono>
@@ -42,6 +44,13 @@ struct DriverOptions {
   // Makes durable what an observer keeps of the records so far; false: it could not, and there is
   // no snapshot now, since a recovery shows the observer only what comes after the snapshot.
   std::function<bool()> flush_view;
+  // The time, and how much of it goes by; tests have their own.
+  std::function<std::chrono::nanoseconds()> wall = [] {
+    return std::chrono::system_clock::now().time_since_epoch();
+  };
+  std::function<std::chrono::nanoseconds()> steady = [] {
+    return std::chrono::steady_clock::now().time_since_epoch();
+  };
   // After each batch: how many events, and how long the disk and the steps took, in seconds.
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
 };
@@ -57,15 +66,19 @@ class Driver {
   using Observe = std::function<void(std::uint64_t index, Time now, const Event& event,
                                      const Effects& effects)>;
 
+  // Before another Config takes over what was made under the one that the log has: throws where the
+  // two do not go together. Nothing is written then.
+  using Reconfigure = std::function<void(const typename M::Config& was, const M& machine)>;
+
   // Recovers the State from the log. Throws LogError where it cannot.
   Driver(typename M::Config config, log::EventLog& log, Interpret interpret, Observe observe = {},
-         DriverOptions options = {})
+         DriverOptions options = {}, const Reconfigure& reconfigure = {})
       : log_(log),
         interpret_(std::move(interpret)),
         observe_(std::move(observe)),
         options_(std::move(options)),
         config_(std::move(config)),
-        machine_(recover()) {}
+        machine_(recover(reconfigure)) {}
   ~Driver() { stop(); }
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -82,7 +95,8 @@ class Driver {
     came_.notify_all();
     if (thread_.joinable()) thread_.join();
   }
-  // False when the inbox is full or the driver has stopped: the event was not taken.
+  // False when the inbox is full or the driver has stopped: the event was not taken. What is posted
+  // before start() is stepped before anything else, timers that came due meanwhile among it.
   bool post(Event event) {
     {
       const std::lock_guard lock(mutex_);
@@ -130,7 +144,7 @@ class Driver {
   using Happened = logged::Happened<M>;
   using Configured = logged::Configured<M>;
 
-  M recover() {
+  M recover(const Reconfigure& reconfigure) {
     std::optional<M> machine;
     std::uint64_t from = log_.first();
     if (const auto snapshot = log_.newest_snapshot()) {
@@ -154,9 +168,12 @@ class Driver {
     recovered_ = machine.has_value() || log_.next() != from;
     replay(machine, from);
     if (!machine || logged_config_ != config_) {
+      if (machine && reconfigure) reconfigure(logged_config_, *machine);
       append_config(machine);
     }
     snapshot_at_ = log_.next() + options_.snapshot_every;
+    told_ = last_;
+    told_at_ = options_.steady();
     return std::move(*machine);
   }
 
@@ -211,7 +228,8 @@ class Driver {
   void take(M& machine, std::uint64_t index, const Happened& record, const Interpret* interpret) {
     effects_.clear();
     last_ = record.at;
-    if (std::holds_alternative<Woken>(record.event)) wake_ = kNever;
+    // What was stepped before it may have put the wake-up off: then that one is still to come.
+    if (std::holds_alternative<Woken>(record.event) && wake_ <= record.at) wake_ = kNever;
     machine.step(record.at, record.event, effects_);
     add_step(running_, options_.root, 0, record.at, record.event, effects_);
     if (observe_) observe_(index, record.at, record.event, effects_);
@@ -224,12 +242,15 @@ class Driver {
     }
   }
 
-  // The wall clock, which never goes back here: a machine sees time stand still until it has caught
-  // up with what it has seen.
-  Time clock() const {
-    const auto wall = std::chrono::system_clock::now().time_since_epoch();
-    return std::max(last_,
-                    Time{std::chrono::duration_cast<std::chrono::nanoseconds>(wall).count()});
+  // The wall clock, which never goes back here. While it is behind what a machine has seen, since
+  // it was set ahead and then right, time goes on from there as the steady clock does: it must not
+  // stand still, over restarts too, until the wall has caught up.
+  Time clock() {
+    const std::chrono::nanoseconds steady = options_.steady();
+    const Time gone_on = told_ + Duration{(steady - told_at_).count()};
+    told_ = std::max(gone_on, Time{options_.wall().count()});
+    told_at_ = steady;
+    return told_;
   }
 
   void loop() {
@@ -273,10 +294,19 @@ class Driver {
       }
     }
     const Time now = clock();
-    if (wake_ <= now && !stopping_) batch.push_back(Happened{now, Event{Woken{}}});
+    if (wake_ > now) {
+      before_wake_.reset();
+    } else if (!before_wake_) {
+      before_wake_ = inbox_.size();
+    }
     const std::size_t count = std::min(inbox_.size(), options_.batch_max);
     for (std::size_t i = 0; i < count; ++i) batch.push_back(Happened{now, std::move(inbox_[i])});
     inbox_.erase(inbox_.begin(), inbox_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (before_wake_) *before_wake_ -= std::min(*before_wake_, count);
+    if (before_wake_ == 0 && !stopping_) {
+      batch.push_back(Happened{now, Event{Woken{}}});
+      before_wake_.reset();
+    }
     looks.swap(looks_);
     return !batch.empty() || !looks.empty();
   }
@@ -342,8 +372,11 @@ class Driver {
   Effects effects_;
   Digest running_;
   std::vector<std::uint32_t> digests_;  // of records that are in the log without theirs
-  Time last_;
+  Time last_;  // of the newest record
+  Time told_;  // by the clock, when the steady one stood at:
+  std::chrono::nanoseconds told_at_{};
   Time wake_ = kNever;
+  std::optional<std::size_t> before_wake_;  // a timer is due: so many had come in by then
   std::uint64_t snapshot_at_ = 0;
   bool recovered_ = false;
   M machine_;  // after what recover() writes

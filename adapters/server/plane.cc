@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 
 #include "adapters/log/event_log.h"
 #include "adapters/runtime/driver.h"
@@ -31,6 +32,24 @@ Error::Kind kind_of(sandbox::Refusal rule) {
     case sandbox::Refusal::admission: return Error::Kind::exhausted;
     default: return Error::Kind::invalid;
   }
+}
+
+// Whose a node is was decided by whether tenants share nodes: nodes and sandboxes that are there do
+// not go with the other answer.
+void refuse_other_sharing(const PlaneOptions& options, const control::Config& was,
+                          const Control& control) {
+  const bool shared = !was.tenancy.separate_tenants;
+  const bool share = !options.config.tenancy.separate_tenants;
+  const std::size_t nodes = control.fleet().state().nodes.size();
+  const std::size_t sandboxes = control.sandboxes().state().sandboxes.size();
+  if (shared == share || (nodes == 0 && sandboxes == 0)) return;
+  const std::string before = shared ? "with" : "without", now = share ? "with" : "without";
+  throw std::runtime_error(
+      "--data " + options.data + ": what it holds (nodes: " + std::to_string(nodes) +
+      ", sandboxes: " + std::to_string(sandboxes) + ") is of a server " + before +
+      " --share-nodes: start " + before + " it again. To change that, end all sandboxes there, let "
+      "no node be connected (nor that of --all-in-one) until none is listed, and then start " +
+      now + " --share-nodes");
 }
 
 // What a node need not know stays here.
@@ -73,7 +92,10 @@ struct Plane::State {
               answer(event, effects);
               if (started && options.seen) options.seen(now, effects);
             },
-            driver_options()) {
+            driver_options(),
+            [this](const control::Config& was, const Control& control) {
+              refuse_other_sharing(options, was, control);
+            }) {
     const auto boot = std::chrono::system_clock::now().time_since_epoch();
     next_reply = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(boot).count());
@@ -163,10 +185,10 @@ Plane::~Plane() { stop(); }
 
 void Plane::start(NodeSender sender) {
   state_->sender = std::move(sender);
-  const bool recovered = state_->driver.recovered();
   state_->started = true;
+  // Before it starts, hence before the timers that came due meanwhile: by them every node is lost.
+  if (state_->driver.recovered()) state_->driver.post(fleet::Resumed{});
   state_->driver.start();
-  if (recovered) state_->driver.post(fleet::Resumed{});
   for (const fleet::PoolAdded& pool : state_->options.pools) state_->driver.post(pool);
 }
 

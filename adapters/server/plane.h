@@ -61,7 +61,8 @@ struct NodeView {  // what control knows of a node
 
 class Plane {
  public:
-  // Recovers. Throws std::runtime_error (log::LogError among them) with what to do.
+  // Recovers. Throws std::runtime_error (log::LogError among them) with what to do, also where the
+  // log holds nodes or sandboxes of a server that shared nodes, and this one does not, or reversed.
   Plane(PlaneOptions options);
   ~Plane();
   Plane(const Plane&) = delete;

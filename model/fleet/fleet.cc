@@ -12,11 +12,12 @@ void Fleet::step(Time now, const Event& event, Effects& effects) {
 }
 
 // The most frequent event of all: 86 million on a day of 10,000 nodes. No look-up but the slot.
-void Fleet::on(Time now, const HeartbeatSeen& beat, Effects&) {
+void Fleet::on(Time now, const HeartbeatSeen& beat, Effects& effects) {
   Node* node = state_.nodes.find(beat.node);
   if (node == nullptr) return;
   node->seen = now;
   const std::uint32_t slot = SlotTable<NodeId, Node>::slot_of(beat.node);
+  if (node->silent) heard_again(beat.node, effects);
   if (state_.newest == slot + 1) return;
   unlink(slot);
   append_newest(slot);
@@ -72,7 +73,12 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   append_newest(SlotTable<NodeId, Node>::slot_of(id));
   arm_silence();
   ++pool.nodes;
-  if (pool.booting.erase(asked.purchase) == 0) ++pool.in_zone[asked.zone];
+  // It was bought for a zone, and its supplier may have had it in another one only.
+  if (const auto bought = pool.booting.find(asked.purchase); bought != pool.booting.end()) {
+    leave_zone(pool, bought->second);
+    pool.booting.erase(bought);
+  }
+  ++pool.in_zone[asked.zone];
   if (pool.policy.elastic) pool.idle.insert({now, id});
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
   effects.push_back(NodeJoined{id, asked});
@@ -124,10 +130,9 @@ void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
     return;
   }
   PoolState& pool = state_.pools[node->pool];
-  node->draining = true;
   ++pool.draining;
   pool.idle.erase({node->idle_since, asked.node});
-  effects.push_back(CordonNode{asked.node, true});
+  cordon(asked.node, &Node::draining, true, effects);
   if (!node->busy && node->purchase != 0) {
     const Duration idle = now - node->idle_since;
     const std::uint64_t purchase = node->purchase;
@@ -140,7 +145,7 @@ void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
   for (PoolState& pool : state_.pools) {
     const auto found = pool.booting.find(failed.purchase);
     if (found == pool.booting.end()) continue;
-    if (--pool.in_zone[found->second] == 0) pool.in_zone.erase(found->second);
+    leave_zone(pool, found->second);
     pool.booting.erase(found);
     if (const auto place = state_.replaces.find(failed.purchase); place != state_.replaces.end()) {
       if (Node* node = state_.nodes.find(place->second)) {
@@ -153,11 +158,7 @@ void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
   }
 }
 
-void Fleet::on(Time now, const Resumed&, Effects&) {
-  for (std::uint32_t at = state_.oldest; at != 0; at = state_.nodes.in_slot(at - 1).newer) {
-    state_.nodes.in_slot(at - 1).seen = now;
-  }
-}
+void Fleet::on(Time now, const Resumed&, Effects& effects) { count_as_heard(now, effects); }
 
 void Fleet::on(Time now, const Woken&, Effects& effects) {
   bool looks = false;  // one look serves a scan and a batch at the same instant
@@ -166,6 +167,9 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
     if (timer.key.pool == 0) {
       if (state_.silence_check != timer.at) continue;
       state_.silence_check = kNever;
+      // Woken so much too late, control has heard nobody: its disk or its machine stood still.
+      const bool away = now - timer.at > Duration{config_.heartbeat_timeout.nanos / 4};
+      if (away) count_as_heard(now, effects);
       check_silence(now, effects);
     } else if (timer.key.pool == kScanTimer) {
       if (state_.scan_at != timer.at) continue;
@@ -184,8 +188,15 @@ void Fleet::on(Time now, const Woken&, Effects& effects) {
 
 // ---- silence
 
-// Nodes stand in the order of their last heartbeat, so only those at the front can be too old.
+// Nodes stand in the order of their last heartbeat, so only those at the front can be too old, and
+// those that are marked silent are the first ones. What is lost now was marked long ago, unless
+// there was nobody to look; marks come first, so that nothing of it moves to a node as dead.
 void Fleet::check_silence(Time now, Effects& effects) {
+  for (std::uint32_t at = oldest_heard(); at != 0; at = state_.nodes.in_slot(at - 1).newer) {
+    if (state_.nodes.in_slot(at - 1).seen + silent_after() > now) break;
+    state_.silent = at;
+    cordon(state_.nodes.id_at(at - 1), &Node::silent, true, effects);
+  }
   while (state_.oldest != 0) {
     const Node& node = state_.nodes.in_slot(state_.oldest - 1);
     if (node.seen + config_.heartbeat_timeout > now) break;
@@ -197,9 +208,51 @@ void Fleet::check_silence(Time now, Effects& effects) {
   arm_silence();
 }
 
+// Half of what a node is given up after: from then on it takes nothing new, so that what starts on
+// a dead one is not tried on its dead neighbours next.
+Duration Fleet::silent_after() const { return {config_.heartbeat_timeout.nanos / 2}; }
+
+// The one of those not marked that has been silent longest: slot + 1, or 0.
+std::uint32_t Fleet::oldest_heard() const {
+  return state_.silent == 0 ? state_.oldest : state_.nodes.in_slot(state_.silent - 1).newer;
+}
+
+void Fleet::heard_again(NodeId id, Effects& effects) {
+  unmark(SlotTable<NodeId, Node>::slot_of(id));
+  cordon(id, &Node::silent, false, effects);
+}
+
+// A marked node leaves its place in the list.
+void Fleet::unmark(std::uint32_t slot) {
+  if (state_.silent == slot + 1) state_.silent = state_.nodes.in_slot(slot).older;
+}
+
+// Nothing new goes to a node that is silent, or drains, or both; said only when that changes.
+void Fleet::cordon(NodeId id, bool Node::*reason, bool holds, Effects& effects) {
+  Node& node = state_.nodes.at(id);
+  const bool before = node.silent || node.draining;
+  node.*reason = holds;
+  const bool after = node.silent || node.draining;
+  if (before != after) effects.push_back(CordonNode{id, after});
+}
+
+// Control itself was away: silence until now says nothing about the nodes.
+void Fleet::count_as_heard(Time now, Effects& effects) {
+  for (std::uint32_t at = state_.oldest; at != 0; at = state_.nodes.in_slot(at - 1).newer) {
+    state_.nodes.in_slot(at - 1).seen = now;
+    cordon(state_.nodes.id_at(at - 1), &Node::silent, false, effects);
+  }
+  state_.silent = 0;
+}
+
+// A heartbeat only puts off what is due, so the check that is armed is never too late.
 void Fleet::arm_silence() {
   if (state_.oldest == 0 || state_.silence_check != kNever) return;
   state_.silence_check = state_.nodes.in_slot(state_.oldest - 1).seen + config_.heartbeat_timeout;
+  if (const std::uint32_t at = oldest_heard(); at != 0) {
+    const Time marked = state_.nodes.in_slot(at - 1).seen + silent_after();
+    state_.silence_check = std::min(state_.silence_check, marked);
+  }
   state_.timers.arm(state_.silence_check, {0});
 }
 
@@ -218,14 +271,20 @@ void Fleet::unlink(std::uint32_t slot) {
   (node.newer != 0 ? state_.nodes.in_slot(node.newer - 1).older : state_.newest) = node.older;
 }
 
+void Fleet::leave_zone(PoolState& pool, ZoneId zone) {
+  if (--pool.in_zone.at(zone) == 0) pool.in_zone.erase(zone);
+}
+
 void Fleet::remove(NodeId id) {
   const Node node = state_.nodes.at(id);
   PoolState& pool = state_.pools[node.pool];
-  unlink(SlotTable<NodeId, Node>::slot_of(id));
+  const std::uint32_t slot = SlotTable<NodeId, Node>::slot_of(id);
+  if (node.silent) unmark(slot);
+  unlink(slot);
   --pool.nodes;
   if (node.busy) --pool.busy;
   if (node.draining) --pool.draining;
-  if (--pool.in_zone[node.zone] == 0) pool.in_zone.erase(node.zone);
+  leave_zone(pool, node.zone);
   pool.idle.erase({node.idle_since, id});
   state_.emptying.erase(id);
   state_.reclaimed.erase(id);

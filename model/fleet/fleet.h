@@ -3,9 +3,10 @@
 // In: pools, registrations, heartbeats, what is pending, which nodes are busy. Out: welcomes, joins
 // and losses for the other machines, purchases and releases for the supplier.
 // Invariants: nodes and purchases of a pool never exceed nodes_max; a node is declared lost once,
-// and never before heartbeat_timeout has passed in silence; a busy node is never released; no node
-// that holds what may not move is emptied, unless it is taken away from us (ReclaimNoticed); those
-// that are emptied, and the sandboxes on them, never exceed the bounds of Rules.
+// and never before heartbeat_timeout has passed in silence while control was there to hear; after
+// half of that it takes nothing new until it is heard; a busy node is never released; no node that
+// holds what may not move is emptied, unless it is taken away from us (ReclaimNoticed); those that
+// are emptied, and the sandboxes on them, never exceed the bounds of Rules.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -192,6 +193,7 @@ struct Node {
   std::uint32_t pool = 0;  // index
   bool busy = false;
   bool draining = false;
+  bool silent = false;  // for half of heartbeat_timeout
   Time idle_since;
   std::uint64_t key = 0;
   std::uint64_t purchase = 0;
@@ -202,7 +204,7 @@ struct Node {
   std::uint32_t moving = 0;        // being emptied: sandboxes that were on it
   std::uint64_t replacement = 0;   // a purchase on its way that takes its place
   Time reclaimed_at = kNever;
-  CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, idle_since, key,
+  CHALK_FIELDS(Node, incarnation, seen, older, newer, pool, busy, draining, silent, idle_since, key,
                purchase, zone, not_before, unneeded_since, empty_by, moving, replacement,
                reclaimed_at)
 };
@@ -238,6 +240,7 @@ struct State {
   std::vector<PoolState> pools;
   std::uint32_t oldest = 0;  // slot + 1
   std::uint32_t newest = 0;
+  std::uint32_t silent = 0;  // the newest of those marked silent, which are the oldest of all
   Time silence_check = kNever;
   std::uint64_t purchases = 0;
   Timers<TimerKey> timers;
@@ -252,9 +255,9 @@ struct State {
   std::set<NodeId> emptying;                 // by our own choice
   std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
   std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
-  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silence_check, purchases, timers, wake,
-               scan_at, scanned, batch_at, batch_since, last_purchase, replaces, emptying, reclaimed,
-               nodes_emptied, nodes_reclaimed)
+  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silent, silence_check, purchases,
+               timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces, emptying,
+               reclaimed, nodes_emptied, nodes_reclaimed)
 };
 
 class Fleet {
@@ -292,8 +295,15 @@ class Fleet {
 
   void append_newest(std::uint32_t slot);
   void unlink(std::uint32_t slot);
+  void leave_zone(PoolState&, ZoneId);
   void remove(NodeId id);
   void check_silence(Time, Effects&);
+  Duration silent_after() const;
+  std::uint32_t oldest_heard() const;
+  void heard_again(NodeId id, Effects&);
+  void unmark(std::uint32_t slot);
+  void cordon(NodeId id, bool Node::*reason, bool holds, Effects&);
+  void count_as_heard(Time, Effects&);
   void arm_silence();
   void look_at_pool(Time, std::uint32_t index, Effects&);
   void buy(Time, std::uint32_t index, Effects&);

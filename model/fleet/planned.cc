@@ -279,10 +279,9 @@ void Fleet::empty(Time now, NodeId id, std::uint32_t sandboxes, Effects& effects
   }
   node.empty_by = now + config_.rules.empty_within;
   if (!node.draining) {
-    node.draining = true;
     ++pool.draining;
     pool.idle.erase({node.idle_since, id});
-    effects.push_back(CordonNode{id, true});
+    cordon(id, &Node::draining, true, effects);
   }
   if (node.busy) {
     effects.push_back(EmptyNode{id});
@@ -301,13 +300,12 @@ void Fleet::stop_emptying(Time now, Effects& effects) {
     Node& node = state_.nodes.at(id);
     if (!node.draining || node.empty_by > now) continue;
     state_.emptying.erase(id);
-    node.draining = false;
     node.moving = 0;
     node.empty_by = kNever;
     node.unneeded_since = kNever;
     node.not_before = now + config_.rules.empty_within;
     --state_.pools[node.pool].draining;
-    effects.push_back(CordonNode{id, false});
+    cordon(id, &Node::draining, false, effects);
   }
 }
 
@@ -340,10 +338,9 @@ void Fleet::on(Time now, const ReclaimNoticed& noticed, Effects& effects) {
   node->reclaimed_at = noticed.at;
   const bool room = !pool.idle.empty();
   if (!node->draining) {
-    node->draining = true;
     ++pool.draining;
     pool.idle.erase({node->idle_since, noticed.node});
-    effects.push_back(CordonNode{noticed.node, true});
+    cordon(noticed.node, &Node::draining, true, effects);
   }
   const Time half = noticed.at - Duration{(noticed.at - now).nanos / 2};
   const bool waits = config_.rules.policy == Policy::newsvendor && node->busy && !room &&

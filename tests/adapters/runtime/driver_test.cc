@@ -7,10 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <future>
 #include <set>
+#include <thread>
 
 #include "adapters/runtime/export_log.h"
 #include "model/control/control.h"
@@ -49,6 +53,36 @@ control::SandboxRequested request(std::uint64_t number) {
   one.tenant = {1};
   one.resources = {.cpu_millicores = 1000};
   return one;
+}
+// The clocks of a test: the wall's, which may be set, and the one that only goes on.
+struct Clocks {
+  std::atomic<std::int64_t> wall = seconds(1'000'000).nanos;
+  std::atomic<std::int64_t> steady = seconds(50).nanos;
+
+  void go_on(Duration by) {
+    wall += by.nanos;
+    steady += by.nanos;
+  }
+  DriverOptions options() {
+    DriverOptions out;
+    out.wall = [this] { return std::chrono::nanoseconds(wall); };
+    out.steady = [this] { return std::chrono::nanoseconds(steady); };
+    return out;
+  }
+};
+// Posts, and waits until it was stepped.
+void tell(Driver<Control>& driver, const control::Event& event) {
+  ASSERT_TRUE(driver.post(event));
+  do {
+    ASSERT_TRUE(driver.look([](const Control&) {}));
+  } while (driver.waiting() != 0);
+}
+// Timers fire within a nap of the driver, that is a second, after a test has moved its clocks.
+bool soon(const std::function<bool()>& holds) {
+  for (int i = 0; i < 1000 && !holds(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return holds();
 }
 const Driver<Control>::Interpret kNobody = [](std::uint64_t, Time, const control::Effect&) {};
 
@@ -90,6 +124,200 @@ TEST(Driver, WakesTheMachineAtTheTimeItAskedFor) {
   std::this_thread::sleep_for(std::chrono::milliseconds(400));
   driver.stop();
   EXPECT_TRUE(driver.machine().sandboxes().state().keys.empty()) << "its retention is over";
+}
+
+// The wall was an hour ahead and is set right. Before and after a restart timers fire all the same,
+// and no time goes back.
+TEST(Driver, TimersFireWhileTheWallClockIsBehindWhatTheMachineHasSeen) {
+  Folder folder;
+  Clocks clocks;
+  control::Config config;
+  config.sandbox.key_retention = seconds(60);
+  std::vector<Time> seen;
+  const auto observe = [&](std::uint64_t, Time now, const control::Event&, const auto&) {
+    seen.push_back(now);
+  };
+  for (std::uint64_t round = 1; round <= 2; ++round) {
+    seen.clear();
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(config, log, kNobody, observe, clocks.options());
+    driver.start();
+    if (round == 1) {
+      clocks.wall += seconds(3600).nanos;
+      tell(driver, tenant());
+      tell(driver, pool());
+      clocks.wall -= seconds(3600).nanos;
+    }
+    tell(driver, request(round));
+    SandboxId made;
+    driver.look([&](const Control& c) { made = c.sandboxes().state().keys.begin()->second; });
+    tell(driver, sandbox::TerminateRequested{made});
+    const auto keys = [&] {
+      std::size_t count = 0;
+      driver.look([&](const Control& c) { count = c.sandboxes().state().keys.size(); });
+      return count;
+    };
+    EXPECT_EQ(keys(), 1u);
+    clocks.go_on(seconds(61));
+    EXPECT_TRUE(soon([&] { return keys() == 0; })) << "its retention is over";
+    driver.stop();
+    EXPECT_TRUE(std::is_sorted(seen.begin(), seen.end()));
+    EXPECT_LE(seen.back() - seen.front(), seconds(2 * 61));
+  }
+}
+
+NodeRegistration hello() {
+  NodeRegistration one;
+  one.key = 7;
+  one.incarnation = 1;
+  one.pool = {1};
+  one.zone = {1};
+  one.shape = {.cpu_millicores = 4000, .memory_bytes = 16LL << 30};
+  return one;
+}
+// A control plane with one node on which one sandbox runs.
+class OneNode {
+ public:
+  Driver<Control>::Interpret interpret() {
+    return [this](std::uint64_t, Time, const control::Effect& effect) {
+      if (const auto* welcome = std::get_if<fleet::WelcomeNode>(&effect)) node = welcome->node;
+      unknown += std::holds_alternative<control::UnknownNode>(effect);
+      running += std::holds_alternative<sandbox::Running>(effect);
+      gone += std::holds_alternative<sandbox::Gone>(effect);
+    };
+  }
+  void begin(Driver<Control>& driver) {
+    tell(driver, tenant());
+    tell(driver, pool());
+    tell(driver, hello());
+    tell(driver, request(1));
+    SandboxId made;
+    driver.look([&](const Control& c) { made = c.sandboxes().state().keys.begin()->second; });
+    tell(driver, control::FromNode{node, {1, 1, 1, StartedReport{made}}});
+    EXPECT_EQ(running, 1);
+  }
+  control::FromNode beat() const { return {node, {1, 0, 1, {}}}; }
+
+  NodeId node;
+  std::atomic<int> unknown = 0, running = 0, gone = 0;
+};
+
+// For an hour there is no control plane, and nobody was silent: it resumes before it looks who was.
+TEST(Driver, GivesNoNodeUpForItsOwnAbsence) {
+  Folder folder;
+  Clocks clocks;
+  OneNode one;
+  control::Config config;
+  config.fleet.heartbeat_timeout = seconds(40);
+  {
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(config, log, one.interpret(), {}, clocks.options());
+    driver.start();
+    one.begin(driver);
+    driver.stop();
+  }
+  clocks.go_on(seconds(3600));
+  log::EventLog log(folder.file(), 1);
+  std::vector<std::size_t> events;  // by their place in the variant
+  const auto observe = [&](std::uint64_t, Time now, const control::Event& event, const auto&) {
+    if (now.nanos >= clocks.wall) events.push_back(event.index());
+  };
+  Driver<Control> driver(config, log, one.interpret(), observe, clocks.options());
+  ASSERT_TRUE(driver.recovered());
+  driver.post(fleet::Resumed{});
+  driver.start();
+  tell(driver, one.beat());
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_EQ(events[0], control::Event{fleet::Resumed{}}.index());
+  EXPECT_EQ(std::count(events.begin(), events.end(), control::Event{Woken{}}.index()), 1);
+  clocks.go_on(seconds(39));
+  tell(driver, one.beat());
+  clocks.go_on(seconds(39));
+  tell(driver, one.beat());
+  EXPECT_EQ(one.unknown, 0);
+  EXPECT_EQ(one.gone, 0);
+  clocks.go_on(seconds(21));
+  tell(driver, tenant());
+  EXPECT_EQ(one.gone, 0);
+  clocks.go_on(seconds(20));
+  tell(driver, tenant());
+  EXPECT_EQ(one.gone, 1) << "silence counts again";
+  driver.stop();
+}
+
+// It stands still for an hour without an end of its process: its disk hangs, its machine is
+// suspended. What nodes have said meanwhile waits, or comes a little later.
+TEST(Driver, GivesNoNodeUpWhileItStandsStill) {
+  for (const bool waits : {true, false}) {
+    Folder folder;
+    Clocks clocks;
+    OneNode one;
+    control::Config config;
+    config.fleet.heartbeat_timeout = seconds(40);
+    log::EventLog log(folder.file(), 1);
+    Driver<Control> driver(config, log, one.interpret(), {}, clocks.options());
+    driver.start();
+    one.begin(driver);
+    std::promise<void> stands_still, goes_on;
+    std::thread looking([&] {
+      driver.look([&](const Control&) {
+        stands_still.set_value();
+        goes_on.get_future().wait();
+      });
+    });
+    stands_still.get_future().wait();
+    clocks.go_on(seconds(3600));
+    if (waits) driver.post(one.beat());
+    goes_on.set_value();
+    looking.join();
+    if (!waits) {  // the check that was due comes first
+      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+      tell(driver, one.beat());
+    }
+    clocks.go_on(seconds(19));
+    tell(driver, one.beat());
+    EXPECT_EQ(one.unknown, 0) << waits;
+    EXPECT_EQ(one.gone, 0) << waits;
+    driver.stop();
+  }
+}
+
+// More waits than a batch takes: a timer that is due comes after all of it.
+TEST(Driver, StepsWhatHadComeInBeforeATimerThatIsDue) {
+  Folder folder;
+  Clocks clocks;
+  OneNode one;
+  control::Config config;
+  config.fleet.heartbeat_timeout = seconds(40);
+  log::EventLog log(folder.file(), 1);
+  DriverOptions options = clocks.options();
+  options.batch_max = 3;
+  std::vector<std::size_t> events;
+  const auto observe = [&](std::uint64_t, Time, const control::Event& event, const auto&) {
+    events.push_back(event.index());
+  };
+  Driver<Control> driver(config, log, one.interpret(), observe, options);
+  for (const control::Event& event : {control::Event{tenant()}, control::Event{pool()},
+                                      control::Event{hello()}}) {
+    driver.post(event);
+  }
+  driver.start();
+  tell(driver, tenant());
+  driver.look([&](const Control&) {
+    clocks.go_on(seconds(21));
+    for (int i = 0; i < 10; ++i) driver.post(one.beat());
+    events.clear();
+  });
+  EXPECT_TRUE(soon([&] {
+    bool woken = false;
+    driver.look([&](const Control&) {
+      woken = !events.empty() && events.back() == control::Event{Woken{}}.index();
+    });
+    return woken;
+  }));
+  driver.stop();
+  EXPECT_EQ(events.size(), 11u);
+  EXPECT_EQ(one.gone, 0);
 }
 
 TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {

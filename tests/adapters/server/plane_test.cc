@@ -185,6 +185,63 @@ TEST_F(PlaneTest, AServerThatRestartsGoesOn) {
   wait(*runs, Status::ended);
 }
 
+// What a server says that starts over this directory and shares nodes or does not; empty: it starts.
+std::string said_at_start(const std::string& folder, bool separate_tenants) {
+  PlaneOptions options = options_in(folder);
+  options.config.tenancy.separate_tenants = separate_tenants;
+  try {
+    Plane plane(options);
+    return {};
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+}
+
+TEST_F(PlaneTest, SharingNodesOrNotIsKeptWhileThereAreNodesOrSandboxes) {
+  start();
+  plane_.reset();
+  EXPECT_EQ(said_at_start(folder_, true), "") << "nobody is there yet";
+  EXPECT_EQ(said_at_start(folder_, false), "");
+  start_with_node();
+  plane_.reset();
+  for (int i = 0; i < 2; ++i) {
+    const std::string said = said_at_start(folder_, true);
+    EXPECT_NE(said.find("--data " + folder_ + ": what it holds (nodes: 1, sandboxes: 0) is of a "
+                        "server with --share-nodes: start with it again"),
+              std::string::npos) << said;
+    EXPECT_NE(said.find("then start without --share-nodes"), std::string::npos) << said;
+  }
+  EXPECT_EQ(said_at_start(folder_, false), "") << "and nothing was changed";
+}
+
+TEST_F(PlaneTest, ASandboxThatWaitsKeepsWhetherNodesAreShared) {
+  const NodeSender nobody{[](NodeId, Envelope<NodeOrder>) {},
+                          [](std::uint64_t, std::uint64_t, NodeId) {},
+                          [](NodeId, std::uint64_t) {}};
+  PlaneOptions options = options_in(folder_);
+  options.config.tenancy.separate_tenants = true;
+  options.pools[0].policy.shape = {.cpu_millicores = 8'000, .memory_bytes = 16LL << 30};
+  SandboxId waits;
+  {
+    Plane plane(options);
+    plane.start(nobody);
+    plane.add_tenant(kTenant);
+    const auto made = plane.create(ask_for("waits"));
+    ASSERT_TRUE(made) << made.error().message;
+    waits = *made;
+  }
+  const std::string said = said_at_start(folder_, false);
+  EXPECT_NE(said.find("(nodes: 0, sandboxes: 1) is of a server without --share-nodes: start "
+                      "without it again"),
+            std::string::npos) << said;
+  {
+    Plane plane(options);
+    plane.start(nobody);
+    ASSERT_TRUE(plane.terminate(waits, {}));
+  }
+  EXPECT_EQ(said_at_start(folder_, false), "") << "it has ended";
+}
+
 // The child answers over a pipe for what it has accepted, until it is killed at any moment.
 [[noreturn]] void accept_until_killed(const std::string& folder, int pipe) {
   Plane plane(options_in(folder));

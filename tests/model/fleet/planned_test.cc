@@ -3,6 +3,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -271,9 +272,12 @@ struct TrueNode {
   std::uint64_t purchase = 0;
   std::int64_t since = 0;
   bool cordoned = false;
+  bool leaves = false;  // but for its silence
   bool emptying = false;
+  std::int64_t empty_by = 0;
   std::size_t told_to_move = 0;
   std::int64_t noticed = -1, reclaimed = -1;
+  std::int64_t heard = 0, quiet_until = 0;
 };
 
 // What fits elsewhere, by slots, as a fleet's root would find it.
@@ -335,6 +339,14 @@ class World {
       return;
     }
   }
+  // Some node is not heard for a while, and not for so long that it is lost.
+  void hush() {
+    if (nodes_.empty()) return;
+    auto node = nodes_.begin();
+    std::advance(node, static_cast<std::ptrdiff_t>(random_.below(nodes_.size())));
+    if (node->second.quiet_until > now_) return;
+    node->second.quiet_until = now_ + 15 + static_cast<std::int64_t>(random_.below(20));
+  }
   void second() {
     ++now_;
     for (auto& [until, purchase] : std::exchange(booting_, {})) {
@@ -349,7 +361,11 @@ class World {
     }
     std::erase_if(sandboxes_, [&](const Sandbox& one) { return one.until <= now_; });
     take_reclaimed();
-    for (const auto& [id, node] : nodes_) tell(fleet_, at(now_), HeartbeatSeen{{id}});
+    for (const auto& [id, node] : std::map(nodes_)) {
+      if (node.quiet_until > now_) continue;
+      nodes_.at(id).heard = now_;
+      hear(HeartbeatSeen{{id}});
+    }
     if (wake_ <= at(now_)) hear(Woken{});
     place();
     check();
@@ -428,6 +444,7 @@ class World {
   void obey(const WelcomeNode&) {}
   void obey(const NodeJoined& one) {
     nodes_[one.node.value] = {one.registration.purchase, now_};
+    nodes_[one.node.value].heard = now_;
   }
   void obey(const NodeLost& one) { nodes_.erase(one.node.value); }
   void obey(const WakeAt& one) { wake_ = one.at; }
@@ -439,28 +456,32 @@ class World {
     const TrueNode node = nodes_.at(one.node.value);
     EXPECT_EQ(used(one.node.value), 0) << "a busy node was given back";
     nodes_.erase(one.node.value);
-    if (node.noticed < 0 && !node.cordoned) {
+    if (node.noticed < 0 && !node.leaves) {
       EXPECT_GE(staying(), least_) << "below the pool's least";
     }
   }
   void obey(const CordonNode& one) {
     TrueNode& node = nodes_.at(one.node.value);
+    EXPECT_NE(node.cordoned, one.cordoned) << "said though nothing changed";
     node.cordoned = one.cordoned;
     if (!one.cordoned) node.emptying = false;
-    if (node.noticed < 0 && one.cordoned) {
+    node.leaves = one.cordoned && !silent(node);
+    if (node.noticed < 0 && node.leaves) {
       EXPECT_GE(staying(), least_) << "below the pool's least";
     }
   }
+  bool silent(const TrueNode& node) const { return now_ - node.heard >= 20; }
   std::size_t staying() const {
     return static_cast<std::size_t>(std::count_if(
-        nodes_.begin(), nodes_.end(), [](const auto& one) { return !one.second.cordoned; }));
+        nodes_.begin(), nodes_.end(), [](const auto& one) { return !one.second.leaves; }));
   }
   void obey(const EmptyNode& one) {
     TrueNode& node = nodes_.at(one.node.value);
     EXPECT_TRUE(node.cordoned);
     if (node.noticed < 0) {
       EXPECT_EQ(fixed(one.node.value), 0) << "something there may not move";
-      node.emptying = true;
+      node.emptying = node.leaves = true;
+      node.empty_by = now_ + rules_.empty_within.nanos / seconds(1).nanos;
       node.told_to_move = static_cast<std::size_t>(used(one.node.value));
       ++emptied_;
     } else {
@@ -498,7 +519,8 @@ class World {
     EXPECT_LE(nodes_.size() + booting_.size(), most_);
     std::size_t emptying = 0, moving = 0;
     for (const auto& [id, node] : nodes_) {
-      if (!node.emptying) continue;
+      EXPECT_EQ(node.cordoned, silent(node) || node.leaves || node.noticed >= 0) << id;
+      if (!node.emptying || now_ >= node.empty_by) continue;
       ++emptying;
       moving += node.told_to_move;
     }
@@ -529,6 +551,7 @@ RC_GTEST_PROP(PlannedFleet, KeepsItsBoundsWhateverComes, (std::uint64_t key)) {
   rules.after_purchase = seconds(60);
   rules.pays_back = seconds(120);
   const auto least = static_cast<std::uint32_t>(random.below(3));
+  if (random.below(2) == 0) rules.empty_within = seconds(30);
   World world(rules, least, least + 3 + static_cast<std::uint32_t>(random.below(10)), key);
   const std::uint64_t load = 2 + random.below(12);
   for (int second = 0; second < 1500; ++second) {
@@ -536,11 +559,43 @@ RC_GTEST_PROP(PlannedFleet, KeepsItsBoundsWhateverComes, (std::uint64_t key)) {
     if (random.below(busy ? load : 10 * load) == 0) {
       world.ask(random.below(5) == 0, 10 + static_cast<std::int64_t>(random.below(300)));
     }
+    if (random.below(50) == 0) world.hush();
     if (random.below(200) == 0) world.reclaim(40 + static_cast<std::int64_t>(random.below(120)));
     world.second();
     RC_ASSERT(!::testing::Test::HasFailure());
   }
   RC_ASSERT(world.lost() == 0);
+}
+
+// To be silent and to be emptied are two reasons for one cordon, which goes with the last of them.
+TEST(PlannedFleet, ANodeThatIsUsedAgainTakesNothingWhileItIsSilent) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  config.rules = rules_of(Policy::karpenter);
+  config.rules.unneeded = {};
+  config.rules.empty_within = seconds(30);
+  for (const std::int64_t heard : {37, 50}) {
+    Fleet fleet(config);
+    PoolAdded pool{{1}, {}};
+    pool.policy.elastic = true;
+    pool.policy.nodes_max = 1;
+    tell(fleet, at(0), pool);
+    tell(fleet, at(0), NodeRegistered{{1, 1, 0, {1}, {1}, shape(kSlots)}});
+    const NodeId node = fleet.state().by_key.at(1);
+    tell(fleet, at(0), NodeBusy{node});
+    std::map<std::int64_t, bool> cordons;
+    const auto hear = [&](std::int64_t s, const auto& event) {
+      for (const auto& one : said<CordonNode>(tell(fleet, at(s), event))) cordons[s] = one.cordoned;
+    };
+    for (std::int64_t s = 0; s <= 50; ++s) {
+      hear(s, Woken{});
+      if (s == 5) hear(s, RemovalsFound{{{node, 1, {}, false}}});
+      if (s == 15 || s == heard) hear(s, HeartbeatSeen{node});
+    }
+    // Emptied from 5 to 40, silent from 35.
+    const std::int64_t until = heard == 37 ? 40 : 50;
+    EXPECT_EQ(cordons, (std::map<std::int64_t, bool>{{5, true}, {until, false}}));
+  }
 }
 
 TEST(PlannedFleet, EachPolicyFindsTheNodesThatAPeakLeavesBehind) {
