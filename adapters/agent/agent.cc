@@ -260,6 +260,8 @@ void Agent::Parts::carry_out(const node::Effect& effect) {
     sandboxes->kill(kill->sandbox, kill->why, kill->grace);
   } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
     pulls->pull(*pull);
+  } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+    pulls->cancel(*cancel);
   } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
     pulls->evict(*evict);
   } else if (const auto* registration = std::get_if<node::Register>(&effect)) {

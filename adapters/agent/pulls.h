@@ -30,6 +30,7 @@ class Pulls {
 
   void learn(const images::Image& image);
   void pull(images::PullLayers order);
+  void cancel(images::CancelPull order);  // nothing is said of it, and what had come is removed
   void evict(images::EvictLayers order);
   // Removes stored layers that the machine does not know: those of a log that is gone, or pulled
   // and not told before a crash.
@@ -41,8 +42,13 @@ class Pulls {
     images::Reference repository;
     images::Layer layer;
   };
-  Result<images::Image> subset(const std::vector<LayerId>& layers);
+  using UnderWay = std::multimap<images::PullId, std::stop_source>;  // an order may come twice
+
+  std::optional<images::PullFinished> fetch(const images::PullLayers& order, std::stop_token stop);
+  bool goes_on(UnderWay::iterator pull);
+  Result<images::Image> subset(const std::vector<LayerId>& layers, const std::stop_token& stop);
   std::optional<std::string> diff_id(LayerId layer) const;
+  void leave(const std::vector<LayerId>& layers);
   void remove(const std::vector<LayerId>& layers);
 
   images::Store& store_;
@@ -53,6 +59,7 @@ class Pulls {
   std::map<LayerId, Known> known_;
   std::condition_variable removed_;
   std::multiset<LayerId> leaving_;  // ordered to go: a later pull of the same layer waits for that
+  UnderWay under_way_;  // or waiting for a thread
   std::stop_source stop_;
   Workers removals_{1};
   Workers workers_;

@@ -154,6 +154,8 @@ class RealArm : public Arm {
       parts_->sandboxes->kill(kill->sandbox, kill->why, kill->grace);
     } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
       parts_->pulls->pull(*pull);
+    } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+      parts_->pulls->cancel(*cancel);
     } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
       parts_->pulls->evict(*evict);
     } else if (std::holds_alternative<node::Scrub>(effect)) {
