@@ -238,7 +238,9 @@ void Agent::Parts::post(node::Event event) {
 void Agent::Parts::learn(const StartOrder& order) {
   node::v1::SandboxPayload payload;
   if (!payload.ParseFromString(order.payload)) return;  // its start says so
-  if (const auto image = images::decode_image(payload.image())) pulls->learn(*image);
+  if (const auto image = images::decode_image(payload.image())) {
+    pulls->learn(order.image.image, *image);
+  }
 }
 
 void Agent::Parts::order_came(Envelope<NodeOrder> envelope) {

@@ -275,7 +275,7 @@ class RealArm : public Arm {
     if (!payload.ParseFromString(order.payload)) return;
     images::Image image = must(images::decode_image(payload.image()));
     if (broken_) image.reference.registry = "127.0.0.1:1";  // nobody is there
-    parts_->pulls->learn(image);
+    parts_->pulls->learn(order.image.image, image);
   }
   // Mounts of runsc, of images and of a small disk are in it.
   void remove_data() {

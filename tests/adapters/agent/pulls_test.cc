@@ -21,6 +21,7 @@ using namespace images::testing;
 
 const Blob kBase = make_layer({file("base", "1")});
 const Blob kTop = make_layer({file("top", "2")});
+const Blob kOther = make_layer({file("other", "3")});
 
 LayerId id_of(const Blob& blob) { return images::layer_id(blob.layer.diff_id); }
 images::PullLayers order(std::uint64_t pull, std::uint64_t image, std::vector<LayerId> layers) {
@@ -99,7 +100,7 @@ struct Trickling {
 TEST_F(PullsTest, APullThatIsCancelledGivesItsThreadBackAndLeavesNothing) {
   Trickling registry;
   open({registry.server.host()});
-  pulls_->learn(resolved(registry.server));
+  pulls_->learn({1}, resolved(registry.server));
   const std::vector<LayerId> layers{id_of(kBase), id_of(kTop)};
   pulls_->pull(order(1, 1, layers));
   ASSERT_TRUE(soon([&] { return registry.asked && store_->has(kBase.layer.diff_id); }));
@@ -117,7 +118,7 @@ TEST_F(PullsTest, APullThatIsCancelledGivesItsThreadBackAndLeavesNothing) {
 TEST_F(PullsTest, WhatIsCancelledWhileItWaitsIsNotPulled) {
   Trickling registry;
   open({registry.server.host()});
-  pulls_->learn(resolved(registry.server));
+  pulls_->learn({1}, resolved(registry.server));
   pulls_->pull(order(1, 1, {id_of(kTop)}));
   ASSERT_TRUE(soon([&] { return registry.asked.load(); }));
   pulls_->pull(order(2, 1, {id_of(kBase)}));
@@ -127,6 +128,48 @@ TEST_F(PullsTest, WhatIsCancelledWhileItWaitsIsNotPulled) {
   EXPECT_EQ(finished(), (images::PullFinished{{3}, true}));
   EXPECT_TRUE(store_->has(kBase.layer.diff_id));
   EXPECT_EQ(said_.size(), 1u);
+}
+
+// Two registries with an image each, which have their first layer in common.
+struct Two {
+  Published first = publish({kBase, kTop});
+  Published second = publish({kBase, kOther});
+  Server one{[this](const Asked& asked) { return serve_image(first, "app", asked); }};
+  Server other{[this](const Asked& asked) { return serve_image(second, "app", asked); }};
+};
+
+TEST_F(PullsTest, AnImageIsAskedOfItsOwnRegistryWhoeverNamedItsLayersLast) {
+  Two registries;
+  open({registries.one.host(), registries.other.host()});
+  pulls_->learn({1}, resolved(registries.one));
+  pulls_->learn({2}, resolved(registries.other));
+  pulls_->pull(order(1, 1, {id_of(kBase), id_of(kTop)}));  // it stood in line meanwhile
+  EXPECT_EQ(finished(), (images::PullFinished{{1}, true}));
+  for (const Asked& asked : registries.other.asked()) {
+    EXPECT_EQ(asked.path.find("/blobs/" + kBase.layer.digest), std::string::npos);
+  }
+}
+
+TEST_F(PullsTest, WhatIsWrongIsSaidForEverOnlyOfTheImageItself) {
+  Two registries;
+  open({registries.one.host(), registries.other.host()});
+  const images::Image first = resolved(registries.one);
+  images::Image elsewhere = first;  // as if it had been there when it was named
+  elsewhere.reference = reference_to(registries.other);
+  pulls_->learn({1}, elsewhere);
+  pulls_->pull(order(1, 1, {id_of(kTop)}));
+  EXPECT_TRUE(!finished(0).good && finished(0).permanent);
+  pulls_->pull(order(2, 7, {id_of(kTop)}));  // of an image that no order has named
+  EXPECT_TRUE(!finished(1).good && !finished(1).permanent);
+  pulls_->learn({1}, first);
+  pulls_->pull(order(3, 1, {id_of(kTop)}));
+  EXPECT_TRUE(finished(2).good);
+  pulls_->learn({1}, elsewhere);
+  pulls_->pull(order(4, 1, {id_of(kBase), id_of(kOther)}));
+  EXPECT_TRUE(!finished(3).good && !finished(3).permanent) << "a layer that nobody named";
+  registries.second.blobs.clear();
+  pulls_->pull(order(5, 1, {id_of(kBase)}));
+  EXPECT_TRUE(!finished(4).good && !finished(4).permanent) << "the other registry may have it";
 }
 
 }  // namespace
