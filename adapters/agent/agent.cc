@@ -139,7 +139,9 @@ Result<void> Agent::Parts::open_adapters() {
 Result<void> Agent::Parts::open_machine() {
   node::Birth birth;
   birth.config = options.machine;
-  birth.config.cache.capacity_bytes = host_image_bytes(options);
+  std::int64_t stored = 0;
+  for (const images::StoredLayer& layer : store->list()) stored += layer.bytes;
+  birth.config.cache.capacity_bytes = host_image_bytes(options, stored);
   birth.registration = {identity.key,
                         static_cast<std::uint64_t>(wall_nanos()),
                         options.purchase,
