@@ -218,10 +218,7 @@ void Cache::stop_unwanted(Effects& effects) {
       --state_.pulling;
       effects.push_back(CancelPull{number, pull.layers});
     }
-    for (const ImageId image : images_of(pull)) {
-      effects.push_back(ImageChanged{image, false});  // nor can it be passed on
-      forget(image);
-    }
+    for (const ImageId image : images_of(pull)) forget(image, effects);
     drop_layers(pull);
   }
 }
@@ -261,7 +258,7 @@ void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64
     state_.holds.erase(sandbox);
     unhold(image);
   }
-  forget(id);
+  forget(id, effects);
 }
 
 void Cache::hold(CachedImage& image) {
@@ -300,14 +297,13 @@ void Cache::evict(Effects& effects) {
   state_.bytes -= layer.unpacked_bytes;
   state_.layers.erase(id);
   effects.push_back(EvictLayers{layer.unpacked_bytes, {id}});
-  for (const ImageId image_id : layer.images) {
-    if (state_.images.at(image_id).missing == 0) effects.push_back(ImageChanged{image_id, false});
-    forget(image_id);
-  }
+  for (const ImageId image : layer.images) forget(image, effects);
 }
 
-// The image is no longer whole; whoever wants it next plans anew.
-void Cache::forget(ImageId id) {
+// The image is no longer whole, or will not be: whoever wants it next plans anew, and nobody is to
+// get it from here, also where nobody waits who would be told.
+void Cache::forget(ImageId id, Effects& effects) {
+  effects.push_back(ImageChanged{id, false});
   for (const LayerSpec& spec : state_.images.at(id).layers) {
     const auto found = state_.layers.find(spec.layer);
     if (found != state_.layers.end()) found->second.images.erase(id);

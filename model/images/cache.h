@@ -181,7 +181,7 @@ class Cache {
   void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
               const std::string& note, Effects&);
   void arrived(LayerId, Effects&);
-  void forget(ImageId);
+  void forget(ImageId, Effects&);
 
   Config config_;
   State state_;

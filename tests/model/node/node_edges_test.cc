@@ -369,6 +369,13 @@ TEST(Node, APullIsStoppedWithTheLastSandboxThatWaitsForIt) {
   EXPECT_EQ(said<PullLayers>(rig.give(at(5), with_image(3))).size(), 1u) << "pulled anew";
 }
 
+TEST(Node, AWarmOrderThatFailsIsTold) {
+  Rig rig;
+  const auto pulls = said<PullLayers>(rig.give(at(1), WarmOrder{{{5}, {{{5}, 10, 10}}}}));
+  rig.tell(at(2), images::PullFinished{pulls.at(0).pull, false, "x", true});
+  EXPECT_EQ(rig.reported<ImageReport>(), (std::vector<ImageReport>{{{5}, false}}));
+}
+
 TEST(Node, APullThatFailedIsTriedAgainExactlyWhenItsPauseEnds) {
   Rig rig;
   const auto pulls = said<PullLayers>(rig.give(at(1), with_image(1)));
