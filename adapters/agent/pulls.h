@@ -1,7 +1,7 @@
 // Carries out what the machine orders about images: pulls of layers on a bounded number of threads,
 // and removals. Orders name images and layers by number only; which registry and digests stand
-// behind an image's number is learned from the payloads of start orders. Two images may have a layer
-// in common and come from two registries, which need not have each other's.
+// behind an image's number is learned from the payloads of start orders. Two images may have a
+// layer in common and come from two registries, which need not have each other's.
 #pragma once
 #include <condition_variable>
 #include <functional>

@@ -85,8 +85,8 @@ RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t
   RC_ASSERT(world.ready() + world.starting() >= policy.min_replicas);
 }
 
-// Totals and times that no gateway can mean, in any order: nothing overflows (the checked build says
-// so), nothing grows, the bounds hold, and the first honest report is believed again.
+// Totals and times that no gateway can mean, in any order: nothing overflows (the checked build
+// says so), nothing grows, the bounds hold, and the first honest report is believed again.
 std::uint64_t any_figure(Random& random, std::uint64_t most) {
   const std::uint64_t anything = mix64(random.next());
   switch (random.below(6)) {
