@@ -139,7 +139,9 @@ Result<void> Agent::Parts::open_adapters() {
 Result<void> Agent::Parts::open_machine() {
   node::Birth birth;
   birth.config = options.machine;
-  birth.config.cache.capacity_bytes = host_image_bytes(options);
+  std::int64_t stored = 0;
+  for (const images::StoredLayer& layer : store->list()) stored += layer.bytes;
+  birth.config.cache.capacity_bytes = host_image_bytes(options, stored);
   birth.registration = {identity.key,
                         static_cast<std::uint64_t>(wall_nanos()),
                         options.purchase,
@@ -238,7 +240,9 @@ void Agent::Parts::post(node::Event event) {
 void Agent::Parts::learn(const StartOrder& order) {
   node::v1::SandboxPayload payload;
   if (!payload.ParseFromString(order.payload)) return;  // its start says so
-  if (const auto image = images::decode_image(payload.image())) pulls->learn(*image);
+  if (const auto image = images::decode_image(payload.image())) {
+    pulls->learn(order.image.image, *image);
+  }
 }
 
 void Agent::Parts::order_came(Envelope<NodeOrder> envelope) {
@@ -260,6 +264,8 @@ void Agent::Parts::carry_out(const node::Effect& effect) {
     sandboxes->kill(kill->sandbox, kill->why, kill->grace);
   } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
     pulls->pull(*pull);
+  } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+    pulls->cancel(*cancel);
   } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
     pulls->evict(*evict);
   } else if (const auto* registration = std::get_if<node::Register>(&effect)) {

@@ -43,7 +43,7 @@ void add_node_flags(CLI::App& app, Options& options, NodeFlags& flags) {
   app.add_option("--disk", flags.disk,
                  "offered for what sandboxes write; default: half of what is free");
   app.add_option("--image-cache", flags.image_cache,
-                 "for unpacked layers; default: a quarter of what is free");
+                 "for unpacked layers; default: a quarter of what is free or theirs already");
   app.add_option("--start-slots", options.start_slots, "sandboxes that start at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();

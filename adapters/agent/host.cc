@@ -53,9 +53,17 @@ NodeShape host_shape(const Options& options) {
   return shape;
 }
 
-std::int64_t host_image_bytes(const Options& options) {
+std::int64_t host_image_bytes(const Options& options, std::int64_t stored) {
   if (options.image_bytes > 0) return options.image_bytes;
-  return free_disk(options.data) / 4 / kGiB * kGiB;
+  return image_bytes_of(free_disk(options.data), stored);
+}
+
+// A quarter, in whole GiB: what layers take already is theirs, or an agent that starts with a full
+// cache would give it less each time. Of a small disk one GiB, or half where that is less.
+std::int64_t image_bytes_of(std::int64_t free, std::int64_t stored) {
+  const std::int64_t all = free + stored;
+  const std::int64_t quarter = all / 4 / kGiB * kGiB;
+  return quarter > 0 ? quarter : std::clamp(all / 2 / kMiB * kMiB, kMiB, kGiB);
 }
 
 }  // namespace chalk::agent

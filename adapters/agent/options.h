@@ -45,7 +45,7 @@ struct Options {
   std::int64_t cpu_millicores = 0;  // 0: what the host has
   std::int64_t memory_bytes = 0;    // 0: what the host has, less a reserve of a tenth (min. 1 GiB)
   std::int64_t disk_bytes = 0;      // 0: half of what is free in data at the first start
-  std::int64_t image_bytes = 0;     // of cached layers; 0: a quarter of what is free
+  std::int64_t image_bytes = 0;     // of cached layers; 0: a quarter of what is free or theirs
   std::int32_t start_slots = 8;
   std::int32_t sandboxes_max = 512;
   node::Config machine = default_machine();
@@ -75,6 +75,9 @@ struct Options {
 
 // What the host offers, where the options do not say.
 NodeShape host_shape(const Options& options);
-std::int64_t host_image_bytes(const Options& options);
+// `stored`: what cached layers take already.
+std::int64_t host_image_bytes(const Options& options, std::int64_t stored);
+// Never 0, which would be no limit at all.
+std::int64_t image_bytes_of(std::int64_t free, std::int64_t stored);
 
 }  // namespace chalk::agent

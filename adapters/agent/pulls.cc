@@ -32,57 +32,123 @@ void Pulls::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_.request_stop();
+    for (auto& [number, pull] : under_way_) pull.request_stop();
     removed_.notify_all();
   }
   removals_.stop();
   workers_.stop();
 }
 
-void Pulls::learn(const images::Image& image) {
+void Pulls::learn(ImageId id, const images::Image& image) {
   const std::lock_guard lock(mutex_);
   for (const images::Layer& layer : image.layers) {
     if (known_.size() >= kLayersMax) known_.erase(known_.begin());
     known_.insert_or_assign(images::layer_id(layer.diff_id), Known{image.reference, layer});
   }
+  if (!id) return;
+  const auto before = named_.find(id);
+  if (before != named_.end()) {
+    const bool other = before->second.image.reference != image.reference;
+    before->second = {image, before->second.twice || other};
+    return;
+  }
+  if (named_.size() >= kImagesMax) named_.erase(named_.begin());
+  named_.emplace(id, Named{image});
 }
 
 void Pulls::pull(images::PullLayers order) {
-  workers_.run([this, order = std::move(order)] {
-    if (stop_.stop_requested()) return;
-    const auto began = std::chrono::steady_clock::now();
-    auto image = subset(order.layers);
-    Result<void> done;
-    if (image) {
-      done = store_.pull(registry_, *image, {}, stop_.get_token());
-    } else {
-      done = std::unexpected(image.error());
-    }
-    if (stop_.stop_requested()) return;
-    const double took =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    if (metrics_.observed) metrics_.observed("pull", took);
-    if (done) {
-      spdlog::info("pull {}: {} layers of {} in {:.3f} s", order.pull.value, order.layers.size(),
-                   to_string(image->reference), took);
-    } else {
-      if (metrics_.counted) metrics_.counted("pulls_failed");
-      spdlog::warn("pull {}: {} layers failed after {:.3f} s: {}", order.pull.value,
-                   order.layers.size(), took, done.error().message);
-    }
-    node::v1::SandboxNote why;
-    if (!done) why.set_detail(done.error().message);
-    finished_({order.pull, done.has_value(), why.SerializeAsString(),
-               image && !done && is_permanent(done.error().kind)});
+  UnderWay::iterator place;
+  {
+    const std::lock_guard lock(mutex_);
+    place = under_way_.emplace(order.pull, std::stop_source());
+  }
+  workers_.run([this, place, order = std::move(order)] {
+    const auto finished = fetch(order, place->second.get_token());
+    if (goes_on(place)) return finished_(*finished);
+    if (!stop_.stop_requested()) leave(order.layers);
   });
 }
 
+// None where it was stopped.
+std::optional<images::PullFinished> Pulls::fetch(const images::PullLayers& order,
+                                                 std::stop_token stop) {
+  if (stop.stop_requested()) return {};
+  const auto began = std::chrono::steady_clock::now();
+  const auto from = subset(order, stop);
+  Result<void> done;
+  if (from) {
+    done = store_.pull(registry_, from->image, {}, stop);
+  } else {
+    done = std::unexpected(from.error());
+  }
+  if (stop.stop_requested()) return {};
+  const double took =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (metrics_.observed) metrics_.observed("pull", took);
+  if (done) {
+    spdlog::info("pull {}: {} layers of {} in {:.3f} s", order.pull.value, order.layers.size(),
+                 to_string(from->image.reference), took);
+  } else {
+    if (metrics_.counted) metrics_.counted("pulls_failed");
+    spdlog::warn("pull {}: {} layers failed after {:.3f} s: {}", order.pull.value,
+                 order.layers.size(), took, done.error().message);
+  }
+  node::v1::SandboxNote why;
+  if (!done) why.set_detail(done.error().message);
+  return images::PullFinished{order.pull, done.has_value(), why.SerializeAsString(),
+                              from && from->is_own && !done && is_permanent(done.error().kind)};
+}
+
+// It is over. Was it wanted to the end?
+bool Pulls::goes_on(UnderWay::iterator pull) {
+  const std::lock_guard lock(mutex_);
+  const bool wanted = !pull->second.stop_requested();
+  under_way_.erase(pull);
+  return wanted;
+}
+
+// Its layers leave once it has stopped: a later pull of them waits for that.
+void Pulls::cancel(images::CancelPull order) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto [from, to] = under_way_.equal_range(order.pull);
+    for (auto one = from; one != to; ++one) {
+      if (!one->second.request_stop()) continue;  // said before
+      leaving_.insert(order.layers.begin(), order.layers.end());
+    }
+    removed_.notify_all();
+    if (from != to) return;
+  }
+  evict({0, std::move(order.layers)});  // it had just come
+}
+
 // An image in name only: what the store needs to fetch these layers.
-Result<images::Image> Pulls::subset(const std::vector<LayerId>& layers) {
+Result<Pulls::Subset> Pulls::subset(const images::PullLayers& order, const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   removed_.wait(lock, [&] {
-    return stop_.stop_requested() ||
-           std::ranges::none_of(layers, [&](LayerId one) { return leaving_.contains(one); });
+    return stop.stop_requested() ||
+           std::ranges::none_of(order.layers, [&](LayerId one) { return leaving_.contains(one); });
   });
+  Subset out;
+  const auto named = named_.find(order.image);
+  if (named != named_.end()) {
+    const std::set<LayerId> wanted(order.layers.begin(), order.layers.end());
+    std::set<LayerId> found;
+    out.image.reference = named->second.image.reference;
+    for (const images::Layer& layer : named->second.image.layers) {
+      const LayerId id = images::layer_id(layer.diff_id);
+      if (wanted.contains(id) && found.insert(id).second) out.image.layers.push_back(layer);
+    }
+    out.is_own = !named->second.twice;
+    if (found == wanted) return out;
+  }
+  auto others = from_others(order.layers);
+  if (!others) return std::unexpected(others.error());
+  return Subset{std::move(*others), false};
+}
+
+// Of an image that no order has named here, or that is forgotten.
+Result<images::Image> Pulls::from_others(const std::vector<LayerId>& layers) const {
   images::Image image;
   for (const LayerId id : layers) {
     const auto found = known_.find(id);
@@ -113,12 +179,14 @@ void Pulls::evict(images::EvictLayers order) {
     const std::lock_guard lock(mutex_);
     leaving_.insert(order.layers.begin(), order.layers.end());
   }
-  removals_.run([this, layers = std::move(order.layers)] {
-    remove(layers);
-    const std::lock_guard lock(mutex_);
-    for (const LayerId layer : layers) leaving_.extract(layer);
-    removed_.notify_all();
-  });
+  removals_.run([this, layers = std::move(order.layers)] { leave(layers); });
+}
+
+void Pulls::leave(const std::vector<LayerId>& layers) {
+  remove(layers);
+  const std::lock_guard lock(mutex_);
+  for (const LayerId layer : layers) leaving_.extract(layer);
+  removed_.notify_all();
 }
 
 void Pulls::remove(const std::vector<LayerId>& layers) {

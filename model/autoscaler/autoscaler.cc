@@ -3,6 +3,33 @@
 #include <algorithm>
 
 namespace chalk::autoscaler {
+namespace {
+
+// Far above what there ever is, and so low that no sum or product of them overflows.
+constexpr std::uint32_t kCallsMost = 500'000'000;    // at once
+constexpr std::uint64_t kTotalMost = 1ULL << 62;     // ever
+constexpr std::size_t kSamplesMost = 4096;           // kpa, hpa: of one window
+
+// A gateway is believed as far as what it says may be true: it stands in the log before anybody
+// looks at it, so whatever it says must be survived.
+Demand bounded(Time now, Demand demand) {
+  demand.at = std::min(demand.at, now);  // else all that is true comes too late
+  for (std::int64_t* total : {&demand.concurrency_ns, &demand.busy_ns}) {
+    *total = std::max<std::int64_t>(0, *total);
+  }
+  for (std::uint64_t* total :
+       {&demand.arrivals, &demand.refused, &demand.holds, &demand.reloads}) {
+    *total = std::min(*total, kTotalMost);
+  }
+  for (std::uint32_t* calls : {&demand.in_flight, &demand.queued, &demand.ready}) {
+    *calls = std::min(*calls, kCallsMost);
+  }
+  demand.peak = std::min(demand.peak, 2 * kCallsMost);
+  return demand;
+}
+
+}  // namespace
+
 void Autoscaler::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
   if (state_.timers.next() == state_.wake) return;
@@ -25,7 +52,7 @@ void Autoscaler::on(Time now, const GroupAdded& added, Effects& effects) {
 }
 
 void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
-  const Demand& demand = report.demand;
+  const Demand demand = bounded(now, report.demand);
   Group* group = find(demand.group);
   if (group == nullptr) return;
   const Demand& last = group->last;
@@ -63,7 +90,13 @@ void Autoscaler::learn(Time now, Group& group, const Demand& next) {
   }
   const Time from = now - config_.stable_window;
   while (group.samples.size() > 1 && group.samples[1].at <= from) group.samples.pop_front();
-  group.samples.push_back(sample);
+  // Of one moment the last word; and of more than there can be, less is kept of the newest.
+  const std::size_t have = group.samples.size();
+  if (have != 0 && (have == kSamplesMost || group.samples[have - 1].at == sample.at)) {
+    group.samples[have - 1] = sample;
+  } else {
+    group.samples.push_back(sample);
+  }
 }
 
 void Autoscaler::on(Time now, const ReplicaStarting& starting, Effects&) {

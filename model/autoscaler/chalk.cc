@@ -22,11 +22,14 @@
 // under way count, and the slack of those at hand does. A queue that chance makes adds none: it
 // takes as much evidence as the load does.
 #include <algorithm>
+#include <limits>
 
 #include "model/autoscaler/autoscaler.h"
 
 namespace chalk::autoscaler {
 namespace {
+
+__extension__ using Wide = __int128;  // for products of nanoseconds
 
 constexpr std::uint32_t kFindOut = 16;  // replicas, until a start has told how long it takes
 constexpr Duration kPatience = seconds(10);  // of calls that wait, beyond a start, at most
@@ -73,7 +76,6 @@ std::int64_t milli_for_queue(std::uint32_t queued, Duration service, Duration wi
   const std::int64_t sure =
       queued - doubts * square_root(likely * 1000) / std::max(z, kSlackLeast);
   if (sure <= 0) return 0;
-  __extension__ using Wide = __int128;
   const Wide milli = Wide{sure} * 1000 * service.nanos / within.nanos;
   return static_cast<std::int64_t>(std::min<Wide>(milli, Wide{sure} * 1000));
 }
@@ -93,7 +95,9 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   Sample end{std::max(now, last.at), 0, last.busy_ns, last.arrivals, 0};
   end.finished = group.finished;
   end.queued = last.queued;
-  end.busy_ns += std::int64_t{last.in_flight} * (end.at - last.at).nanos;
+  const Wide since = Wide{last.in_flight} * (end.at - last.at).nanos;
+  end.busy_ns += static_cast<std::int64_t>(
+      std::min<Wide>(since, std::numeric_limits<std::int64_t>::max() - end.busy_ns));
   const Load load = load_of(group.history, end, config_.window_doubts);
   const Duration pays = pays_after(start_time(now, group));
   const std::int64_t z = group.policy.z_permille;
@@ -124,9 +128,9 @@ Autoscaler::Wish Autoscaler::wish_of_chalk(Time now, Group& group) const {
   // calls take is not guessed for it.
   std::int64_t waiting = level == 0 ? 0 : 1000;
   if (queue != 0) {
-    const std::int64_t beside = std::max<std::int64_t>(0, mean) * (load.seen.nanos / 1000) /
-                                std::max<std::int64_t>(1, load.service.nanos / 1000);
-    waiting = std::clamp(beside + queue, waiting, level * 1000);
+    const Wide beside = Wide{std::max<std::int64_t>(0, mean)} * (load.seen.nanos / 1000) /
+                        std::max<std::int64_t>(1, load.service.nanos / 1000);
+    waiting = static_cast<std::int64_t>(std::clamp<Wide>(beside + queue, waiting, level * 1000));
   }
   const bool backlog = waiting > least;
   least = std::max(least, waiting);

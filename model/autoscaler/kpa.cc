@@ -86,7 +86,7 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
     span = window.nanos;
   }
   if (span <= 0) return level * 1000;
-  return static_cast<std::int64_t>(std::max<Wide>(0, total * 1000 / span));
+  return static_cast<std::int64_t>(std::clamp<Wide>(total * 1000 / span, 0, kMilliMost));
 }
 
 }  // namespace chalk::autoscaler

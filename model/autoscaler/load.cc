@@ -9,7 +9,9 @@ __extension__ using Wide = __int128;  // for products of nanoseconds
 
 constexpr Duration kShortest = seconds(1);           // of a window
 constexpr Duration kServiceGuess = seconds(1);       // weighs as much as one call
-constexpr std::int64_t kMost = 1'000'000'000'000LL;  // thousandths; an absurd load stays finite
+constexpr std::int64_t kMost = kMilliMost;
+constexpr std::int64_t kLongest = 1LL << 53;         // of a call, 104 days
+constexpr Wide kWork = Wide{1} << 62;                // calls x nanoseconds in one window
 
 struct Part {  // of the history, between two moments
   Duration length;
@@ -34,8 +36,8 @@ Wide divided(Wide n, std::int64_t by) {
 // surely more (calls take longer than they did) is that believed. For n calls the two differ by
 // root(n) S.
 std::int64_t milli_of(const Part& part, Duration service, std::int64_t doubts) {
-  const Wide offered = Wide{part.arrivals} * service.nanos;
-  const Wide worked = part.busy_ns + Wide{part.queued} * service.nanos;
+  const Wide offered = std::min(kWork, Wide{part.arrivals} * service.nanos);
+  const Wide worked = std::min(kWork, part.busy_ns + Wide{part.queued} * service.nanos);
   const Wide apart = worked - offered;
   const bool more = apart > 0 && apart * apart > offered * service.nanos * doubts * doubts;
   return static_cast<std::int64_t>(
@@ -122,8 +124,9 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
   load.service = kServiceGuess;
   if (history.empty()) return load;
   const Sample& first = history.front();
-  const auto calls = static_cast<std::int64_t>(end.finished - first.finished + 1);
-  load.seen.nanos = (end.busy_ns - first.busy_ns) / calls;
+  const auto calls =
+      std::max<std::int64_t>(1, static_cast<std::int64_t>(end.finished - first.finished + 1));
+  load.seen.nanos = std::min(kLongest, (end.busy_ns - first.busy_ns) / calls);
   load.service.nanos = load.seen.nanos + kServiceGuess.nanos / calls;
   std::size_t i = history.size();
   while (i > 0 && end.at - history[i - 1].at < kShortest) --i;

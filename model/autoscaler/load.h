@@ -44,6 +44,9 @@ Load load_of(const std::vector<Sample>& history, const Sample& end, std::int64_t
 // Thousandths of calls with this mean service time that are still in service after `later`.
 std::int64_t survivors_permille(Duration service, Duration later);
 
+// Thousandths of calls: an absurd load stays finite, and so low that it can be reckoned with.
+inline constexpr std::int64_t kMilliMost = 1'000'000'000'000LL;
+
 // Largest r with r * r <= n.
 std::int64_t square_root(std::int64_t n);
 

@@ -123,6 +123,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   Group& group = state_.groups[index];
   const std::uint32_t concurrency_before = group.routing.concurrency;
   const bool other_habit = rule_of(routing) != rule_of(group.routing);
+  const bool other_policy = routing.keep_alive_policy != group.routing.keep_alive_policy;
   group.routing = routing;
   group.routing.concurrency = std::max(1u, routing.concurrency);
   group.queue.set_order(routing.queue_order);
@@ -138,6 +139,8 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
       take_queued(now, group, group.first - 1, false, effects);
   }
   if (other_habit) group.habit.begin(rule_of(group.routing));
+  if (other_policy) keep_otherwise(group);
+  pool_idle(group, effects);
   group.reap_at = group.patience_at = kNever;  // what was armed may be too late for the new times
   arm_reap(now, group, index);
   arm_patience(group, index);

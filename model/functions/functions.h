@@ -205,6 +205,9 @@ class Functions {
   void take_out(Group&, std::uint32_t slot, Effects&);
   // What the policies of keeping learn and do; keeping.cc.
   void falls_idle(std::uint32_t slot, Effects&);
+  void pool(std::uint32_t slot);
+  void keep_otherwise(Group&);
+  void pool_idle(Group&, Effects&);
   void taken(Time, Group&, std::uint32_t slot);
   void missed(Time, Group&);
   void stands_in(Time, Group&, Replica&);

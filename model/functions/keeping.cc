@@ -19,27 +19,55 @@ bool learns(const Group& group) {
 }  // namespace
 
 void Functions::falls_idle(std::uint32_t slot, Effects& effects) {
+  const Group& group = state_.groups[state_.replicas.in_slot(slot).group];
+  if (group.routing.keep_alive_policy != KeepAlive::greedy_dual) return;
+  pool(slot);
+  evict(effects);
+}
+
+void Functions::pool(std::uint32_t slot) {
   Replica& replica = state_.replicas.in_slot(slot);
   const Group& group = state_.groups[replica.group];
-  if (group.routing.keep_alive_policy != KeepAlive::greedy_dual) return;
   replica.priority =
       state_.idle.priority(group.frequency, group.start_took, group.routing.memory_bytes);
   replica.pooled = std::max<std::int64_t>(1, group.routing.memory_bytes);
   state_.idle.idle(replica.priority, slot, replica.pooled);
+}
+
+// By another policy from now on: what the last one had in mind is nothing to it.
+void Functions::keep_otherwise(Group& group) {
+  group.left.clear();
+  group.reloading = false;
+  group.reload_at = kNever;
+  group.frequency = 0;
+  for (std::uint32_t at = group.first; at != 0; at = state_.replicas.in_slot(at - 1).next) {
+    leaves(at - 1);
+  }
+}
+
+// What has lain idle by another policy, or was one of the least that there must be.
+void Functions::pool_idle(Group& group, Effects& effects) {
+  if (group.routing.keep_alive_policy != KeepAlive::greedy_dual) return;
+  for (std::uint32_t at = group.first; at != 0;) {
+    const std::uint32_t slot = at - 1;
+    const Replica& replica = state_.replicas.in_slot(slot);
+    at = replica.next;
+    if (replica.in_flight == 0 && replica.pooled == 0) pool(slot);
+  }
   evict(effects);
 }
 
 // An idle replica takes a call.
 void Functions::taken(Time now, Group& group, std::uint32_t slot) {
-  if (group.routing.keep_alive_policy == KeepAlive::fixed) return;
   Replica& replica = state_.replicas.in_slot(slot);
-  ++group.frequency;
   leaves(slot);
+  replica.reloaded = false;
+  if (group.routing.keep_alive_policy == KeepAlive::fixed) return;
+  ++group.frequency;
   if (replica.used && learns(group)) {
     group.habit.learn(rule_of(group.routing), now - replica.idle_since);
   }
   replica.used = true;
-  replica.reloaded = false;
 }
 
 // A call found none, and one that went would have served it.

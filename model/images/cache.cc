@@ -11,6 +11,10 @@ PullLayers order_of(PullId number, const Pull& pull) {
           pull.layers, pull.sources.empty() ? NodeId{} : pull.sources.front()};
 }
 
+bool waits(const CachedImage& image, SandboxId sandbox) {
+  return std::find(image.waiting.begin(), image.waiting.end(), sandbox) != image.waiting.end();
+}
+
 }  // namespace
 
 void Cache::step(Time now, const Event& event, Effects& effects) {
@@ -26,8 +30,8 @@ void Cache::on(Time now, const Wanted& wanted, Effects& effects) {
   auto [place, fresh] = state_.images.try_emplace(id);
   CachedImage& image = place->second;
   if (fresh) image.layers = wanted.image.layers;
-  if (!wanted.sandbox && (image.missing != 0 || (!fresh && image.missing == 0)))
-    return;  // warm, or soon
+  // Warm, or wished to be. One that only sandboxes wait for is not: they may let go of it.
+  if (!wanted.sandbox && !fresh && (image.missing == 0 || waits(image, {}))) return;
 
   hold(image);  // what is here stays here while the rest is fetched
   Pull pull;
@@ -97,14 +101,19 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
     pull.retry_at = now + config_.retry * (1LL << std::min(pull.attempt - 1, 10u));
     state_.timers.arm(pull.retry_at, finished.pull);
   } else {
-    Pull failed = std::move(pull);
+    const Pull failed = std::move(pull);
     state_.pulls.erase(found);
-    give_up(std::move(failed), finished, effects);
+    // Those that are refused may have waited for more. That is stopped before they hear of it: they
+    // may want some of it anew.
+    Effects refusals;
+    give_up(failed, finished, refusals);
+    stop_unwanted(effects);
+    effects.insert(effects.end(), refusals.begin(), refusals.end());
   }
   start_pulls(now, effects);
 }
 
-void Cache::on(Time, const LetGo& gone, Effects&) {
+void Cache::on(Time now, const LetGo& gone, Effects& effects) {
   const auto held = state_.holds.find(gone.sandbox);
   if (held == state_.holds.end()) return;
   const ImageId id = held->second;
@@ -112,6 +121,9 @@ void Cache::on(Time, const LetGo& gone, Effects&) {
   state_.holds.erase(held);
   std::erase(image.waiting, gone.sandbox);
   unhold(image);
+  if (image.missing == 0) return;
+  stop_unwanted(effects);
+  start_pulls(now, effects);
 }
 
 void Cache::on(Time now, const Woken&, Effects& effects) {
@@ -184,17 +196,50 @@ void Cache::arrived(LayerId id, Effects& effects) {
 
 // Every image that counted on one of these layers is refused to those who wait for it. What is wrong
 // with one image is not said of others: they may have their layers from elsewhere.
-void Cache::give_up(Pull pull, const PullFinished& finished, Effects& effects) {
+void Cache::give_up(const Pull& pull, const PullFinished& finished, Effects& effects) {
+  for (const ImageId image : images_of(pull)) {
+    const bool bad = finished.permanent && image == pull.image;
+    refuse(image, bad ? Unavailable::bad_image : Unavailable::pull_failed, pull.attempt,
+           config_.attempts, finished.note, effects);
+  }
+  drop_layers(pull);
+}
+
+// A registry that trickles would keep its place for ever, and everybody else in line. Who wants the
+// image again pulls it anew, under another number.
+void Cache::stop_unwanted(Effects& effects) {
+  for (auto next = state_.pulls.begin(); next != state_.pulls.end();) {
+    const auto place = next++;
+    if (is_wanted(place->second)) continue;
+    const auto [number, pull] = std::move(*place);
+    state_.pulls.erase(place);
+    state_.line.erase(number);
+    if (pull.running) {
+      --state_.pulling;
+      effects.push_back(CancelPull{number, pull.layers});
+    }
+    for (const ImageId image : images_of(pull)) forget(image, effects);
+    drop_layers(pull);
+  }
+}
+
+bool Cache::is_wanted(const Pull& pull) const {
+  return std::any_of(pull.layers.begin(), pull.layers.end(),
+                     [&](LayerId id) { return state_.layers.at(id).uses != 0; });
+}
+
+// That count on one of its layers.
+std::set<ImageId> Cache::images_of(const Pull& pull) const {
   std::set<ImageId> images;
   for (const LayerId id : pull.layers) {
     const CachedLayer& layer = state_.layers.at(id);
     images.insert(layer.images.begin(), layer.images.end());
   }
-  for (const ImageId image : images) {
-    const bool bad = finished.permanent && image == pull.image;
-    refuse(image, bad ? Unavailable::bad_image : Unavailable::pull_failed, pull.attempt,
-           config_.attempts, finished.note, effects);
-  }
+  return images;
+}
+
+// They do not come.
+void Cache::drop_layers(const Pull& pull) {
   for (const LayerId id : pull.layers) {
     state_.bytes -= state_.layers.at(id).unpacked_bytes;
     state_.layers.erase(id);
@@ -213,7 +258,7 @@ void Cache::refuse(ImageId id, Unavailable rule, std::int64_t needed, std::int64
     state_.holds.erase(sandbox);
     unhold(image);
   }
-  forget(id);
+  forget(id, effects);
 }
 
 void Cache::hold(CachedImage& image) {
@@ -252,14 +297,13 @@ void Cache::evict(Effects& effects) {
   state_.bytes -= layer.unpacked_bytes;
   state_.layers.erase(id);
   effects.push_back(EvictLayers{layer.unpacked_bytes, {id}});
-  for (const ImageId image_id : layer.images) {
-    if (state_.images.at(image_id).missing == 0) effects.push_back(ImageChanged{image_id, false});
-    forget(image_id);
-  }
+  for (const ImageId image : layer.images) forget(image, effects);
 }
 
-// The image is no longer whole; whoever wants it next plans anew.
-void Cache::forget(ImageId id) {
+// The image is no longer whole, or will not be: whoever wants it next plans anew, and nobody is to
+// get it from here, also where nobody waits who would be told.
+void Cache::forget(ImageId id, Effects& effects) {
+  effects.push_back(ImageChanged{id, false});
   for (const LayerSpec& spec : state_.images.at(id).layers) {
     const auto found = state_.layers.find(spec.layer);
     if (found != state_.layers.end()) found->second.images.erase(id);

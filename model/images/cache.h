@@ -3,9 +3,10 @@
 // In: images that are wanted, pulls that ended, sandboxes that let go. Out: pulls, evictions,
 // answers. A layer is pulled once however many want it; layers in use are never evicted, which of
 // the rest go when room is needed is eviction.h's. A pull tries the peers that it was told of, each
-// once, and then the registry; a peer that fails or is slow is left for the next. Invariants:
-// bytes on disk plus bytes under way never exceed capacity; every Wanted is answered once, by
-// ImageReady or ImageUnavailable, unless it is let go before.
+// once, and then the registry; a peer that fails or is slow is left for the next. A pull that
+// nobody waits for any more is stopped: its place is another's. Invariants: bytes on disk plus
+// bytes under way never exceed capacity; every Wanted is answered once, by ImageReady or
+// ImageUnavailable, unless it is let go before; every pull has a layer that somebody waits for.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -68,6 +69,11 @@ struct PullLayers {
   NodeId source = {};  // 0: the registry
   CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers, source)
 };
+struct CancelPull {  // nobody waits for it; what of it has come is to go
+  PullId pull;
+  std::vector<LayerId> layers;
+  CHALK_FIELDS(CancelPull, pull, layers)
+};
 struct EvictLayers {
   std::int64_t bytes = 0;
   std::vector<LayerId> layers;
@@ -94,8 +100,8 @@ struct ImageChanged {
   bool cached = false;
   CHALK_FIELDS(ImageChanged, image, cached)
 };
-using CacheEffect =
-    std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable, ImageChanged, WakeAt>;
+using CacheEffect = std::variant<PullLayers, EvictLayers, ImageReady, ImageUnavailable,
+                                 ImageChanged, WakeAt, CancelPull>;
 
 enum class LayerPhase : std::uint8_t { pulling, present };
 struct CachedLayer {
@@ -167,11 +173,15 @@ class Cache {
   void evict(Effects&);
   void start_pulls(Time, Effects&);
   void next_source(PullId);
-  void give_up(Pull, const PullFinished&, Effects&);
+  void stop_unwanted(Effects&);
+  bool is_wanted(const Pull&) const;
+  std::set<ImageId> images_of(const Pull&) const;
+  void drop_layers(const Pull&);
+  void give_up(const Pull&, const PullFinished&, Effects&);
   void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
               const std::string& note, Effects&);
   void arrived(LayerId, Effects&);
-  void forget(ImageId);
+  void forget(ImageId, Effects&);
 
   Config config_;
   State state_;

@@ -50,13 +50,15 @@ void Snapshots::on(const StartAsked& asked, Effects& effects) {
   const MachineKind* here = state_.machines.find(asked.node);
   if (here == nullptr || !*here || !asked.group) return effects.push_back(chosen);
   GroupSnapshots& group = state_.groups[asked.group];
-  // Deployed anew with another image: nothing that was saved is of use.
+  // Deployed anew with another image: nothing that was saved is of use, and that it failed tells
+  // nothing of the next.
   std::vector<SnapshotId> stale;
   for (const Snapshot& one : group.snapshots) {
     if (one.image != asked.image) stale.push_back(one.id);
   }
   for (const SnapshotId one : stale) drop(one);
-  if (!stale.empty()) group.failures.clear();
+  if (group.image != asked.image) group.failures.clear();
+  group.image = asked.image;
   Snapshot* best = nullptr;
   bool coming = false;
   for (Snapshot& one : group.snapshots) {

@@ -84,7 +84,8 @@ struct Failures {
 struct GroupSnapshots {
   std::vector<Snapshot> snapshots;
   std::vector<Failures> failures;
-  CHALK_FIELDS(GroupSnapshots, snapshots, failures)
+  ImageId image;  // that it has: the failures are of it
+  CHALK_FIELDS(GroupSnapshots, snapshots, failures, image)
 };
 struct SnapshotsState {
   SlotMap<NodeId, MachineKind> machines;

@@ -477,6 +477,8 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
   for (const auto& effect : said) {
     if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
       effects.push_back(*pull);
+    } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+      effects.push_back(*cancel);
     } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
       effects.push_back(*evict);
     } else if (const auto* ready = std::get_if<images::ImageReady>(&effect)) {
@@ -492,8 +494,9 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
               missing->note, effects);
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
       report(ImageReport{changed->image, changed->cached}, effects);
-    } else if (const auto* wake = std::get_if<WakeAt>(&effect)) {
-      state_.cache_wake = wake->at;
+    } else if (std::holds_alternative<WakeAt>(effect)) {
+      // What was answered before this may have stepped the cache again, and asked for another.
+      state_.cache_wake = cache_.state().wake;
     }
   }
 }

@@ -152,7 +152,8 @@ struct Scrub {
   CHALK_FIELDS(Scrub)
 };
 using Effect = std::variant<WakeAt, ToControl, StartSandbox, KillSandbox, images::PullLayers,
-                            images::EvictLayers, Register, Scrub, SaveSnapshot, MakeShell>;
+                            images::EvictLayers, Register, Scrub, SaveSnapshot, MakeShell,
+                            images::CancelPull>;
 
 // ---- state
 enum class Phase : std::uint8_t {

@@ -181,6 +181,7 @@ class World {
   void obey(std::uint32_t node, const node::SaveSnapshot&);
   void obey(std::uint32_t node, const node::MakeShell&);
   void obey(std::uint32_t node, const images::PullLayers&);
+  void obey(std::uint32_t node, const images::CancelPull&);
   void obey(std::uint32_t node, const images::EvictLayers&);
   void obey_node_wake(std::uint32_t node, const WakeAt&);
   std::uint32_t add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase);
@@ -198,12 +199,15 @@ class World {
   void ask_peer(Job&& job, NodeId source);
   void offer(Job&& job);
   void transfer(Job&& job);
+  void stop_fetching(std::uint32_t node, std::uint64_t slot);
+  void fetched(std::uint32_t node, std::uint64_t slot);
   void part_done(Job&& job);
   void stop_waiting(std::uint32_t node, ImageId image);
   void offer_waiting(std::uint32_t node, ImageId image);
   void settle_copies(std::uint32_t node);
   void stop_serving(std::uint32_t node);
   void break_off(Job&& job);
+  void break_off(std::uint64_t slot);
   bool current(const Job& job) const;
 
   // ---- world_faults.cc
@@ -252,6 +256,7 @@ class World {
   Mail<Job> jobs_;
   std::map<std::pair<std::uint32_t, ImageId>, Copy> copies_;    // of nodes that are getting them
   std::map<std::uint32_t, std::set<std::uint64_t>> served_;     // jobs by the node that sends
+  std::map<std::uint32_t, std::set<std::uint64_t>> fetching_;   // by the node that gets or waits
   std::vector<Time> gateway_wakes_;
   std::vector<std::uint32_t> gateway_of_;  // by function
   Time control_wake_ = kNever;

@@ -182,6 +182,7 @@ Job World::job_of(Job::What what, std::uint32_t index) const {
 void World::job_done(std::uint64_t slot) {
   Job job = jobs_.take(slot);
   if (job.peer != 0) served_[job.peer - 1].erase(slot);
+  if (job.what == Job::What::pull) fetched(job.node, slot);
   if (job.what == Job::What::call) return call_done(job.request);
   // From before a crash: the node that asked for it is no more.
   if (!nodes_[job.node].up || nodes_[job.node].epoch != job.epoch) return;

@@ -31,8 +31,9 @@ void World::obey(std::uint32_t index, const images::PullLayers& pull) {
   if (setup_.distribution == images::Spreading::registry) {
     measure_.pulled(pull.bytes);
     const TrueNode& node = nodes_[index];
-    return model_->pull(jobs_.put(std::move(job)), now_, node.host, node.zone, pull.bytes,
-                        pull.unpacked_bytes);
+    const std::uint64_t slot = jobs_.put(std::move(job));
+    fetching_[index].insert(slot);
+    return model_->pull(slot, now_, node.host, node.zone, pull.bytes, pull.unpacked_bytes);
   }
   copies_.try_emplace({index, pull.image});  // perhaps somebody waits for it already
   if (pull.source) {
@@ -42,6 +43,40 @@ void World::obey(std::uint32_t index, const images::PullLayers& pull) {
   measure_.pulled(pull.bytes);
   job.part = Job::Part::first;
   transfer(std::move(job));
+}
+
+// What flows to the node stops, and who would have got it from there learns that it does not come.
+// One that failed and has not said so yet still does: the machine does not know it any more.
+void World::obey(std::uint32_t index, const images::CancelPull& cancel) {
+  const auto fetching = fetching_.find(index);
+  if (fetching != fetching_.end()) {
+    const auto& slots = fetching->second;
+    const auto slot = std::find_if(slots.begin(), slots.end(), [&](std::uint64_t one) {
+      return jobs_[one].pull == cancel.pull && current(jobs_[one]);
+    });
+    if (slot != slots.end()) stop_fetching(index, *slot);
+  }
+  settle_copies(index);
+}
+
+void World::stop_fetching(std::uint32_t index, std::uint64_t slot) {
+  const Job job = jobs_.take(slot);
+  fetched(index, slot);
+  model_->cancel(slot, now_);
+  const auto ours = copies_.find({index, job.image});
+  if (ours != copies_.end()) ours->second.begun = ours->second.all = false;
+  if (job.peer == 0) return;
+  served_[job.peer - 1].erase(slot);
+  const auto copy = copies_.find({job.peer - 1, job.image});
+  if (copy != copies_.end()) std::erase(copy->second.waiting, slot);
+}
+
+// It is there, or will not be.
+void World::fetched(std::uint32_t node, std::uint64_t slot) {
+  const auto fetching = fetching_.find(node);
+  if (fetching == fetching_.end()) return;
+  fetching->second.erase(slot);
+  if (fetching->second.empty()) fetching_.erase(fetching);
 }
 
 void World::ask_peer(Job&& job, NodeId source) {
@@ -69,7 +104,10 @@ void World::offer(Job&& job) {
                          ? begun && setup_.distribution == images::Spreading::tree
                          : whole;
   if (ready || whole) return transfer(std::move(job));
-  copies_[{peer, job.image}].waiting.push_back(jobs_.put(std::move(job)));
+  auto& waiting = copies_[{peer, job.image}].waiting;
+  const std::uint32_t node = job.node;
+  waiting.push_back(jobs_.put(std::move(job)));
+  fetching_[node].insert(waiting.back());
 }
 
 void World::transfer(Job&& job) {
@@ -87,7 +125,9 @@ void World::transfer(Job&& job) {
   const std::uint32_t peer = job.peer;
   const bool unpack = job.part == Job::Part::unpack;
   const std::int64_t unpacked = unpack ? job.unpacked_bytes : 0;
+  const std::uint32_t to = job.node;
   const std::uint64_t slot = jobs_.put(std::move(job));
+  fetching_[to].insert(slot);
   if (unpack) return model_->transfer(slot, now_, node.host, node.host, 0, unpacked);
   if (peer == 0) return model_->pull(slot, now_, node.host, node.zone, bytes, 0);
   served_[peer - 1].insert(slot);
@@ -138,7 +178,7 @@ void World::stop_waiting(std::uint32_t node, ImageId image) {
     if (pull.image == image && pull.running) return;
   }
   const std::vector<std::uint64_t> waiting = std::exchange(copy->second.waiting, {});
-  for (const std::uint64_t slot : waiting) break_off(jobs_.take(slot));
+  for (const std::uint64_t slot : waiting) break_off(slot);
 }
 
 void World::offer_waiting(std::uint32_t node, ImageId image) {
@@ -148,6 +188,7 @@ void World::offer_waiting(std::uint32_t node, ImageId image) {
   copy->second.waiting.clear();
   for (const std::uint64_t slot : waiting) {
     Job job = jobs_.take(slot);
+    fetched(job.node, slot);
     if (current(job)) offer(std::move(job));
   }
 }
@@ -183,7 +224,13 @@ void World::stop_serving(std::uint32_t node) {
     broken.insert(broken.end(), at->second.waiting.begin(), at->second.waiting.end());
     at = copies_.erase(at);
   }
-  for (const std::uint64_t slot : broken) break_off(jobs_.take(slot));
+  for (const std::uint64_t slot : broken) break_off(slot);
+}
+
+void World::break_off(std::uint64_t slot) {
+  Job job = jobs_.take(slot);
+  fetched(job.node, slot);
+  break_off(std::move(job));
 }
 
 void World::break_off(Job&& job) {

@@ -25,7 +25,7 @@ class Arm {
   virtual StartOrder order(std::uint64_t number, Program program) = 0;
   // The order has come to the node; its machine is not told by this.
   virtual void accepted(const StartOrder&) {}
-  // StartSandbox, KillSandbox, PullLayers, EvictLayers, Scrub.
+  // StartSandbox, KillSandbox, PullLayers, CancelPull, EvictLayers, Scrub.
   virtual void obey(const node::Effect& effect) = 0;
   // The next thing that is to be told to the machine; none when nothing came in time.
   virtual std::optional<node::Event> next(Duration wait) = 0;

@@ -31,7 +31,7 @@ std::string name_of(const node::Effect& effect) {
   static constexpr const char* kNames[] = {"WakeAt",     "ToControl",   "StartSandbox",
                                            "KillSandbox", "PullLayers", "EvictLayers",
                                            "Register",   "Scrub",      "SaveSnapshot",
-                                           "MakeShell"};
+                                           "MakeShell",  "CancelPull"};
   return kNames[effect.index()];
 }
 std::string name_of(const node::Event& event) {

@@ -154,6 +154,8 @@ class RealArm : public Arm {
       parts_->sandboxes->kill(kill->sandbox, kill->why, kill->grace);
     } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
       parts_->pulls->pull(*pull);
+    } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+      parts_->pulls->cancel(*cancel);
     } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
       parts_->pulls->evict(*evict);
     } else if (std::holds_alternative<node::Scrub>(effect)) {
@@ -273,7 +275,7 @@ class RealArm : public Arm {
     if (!payload.ParseFromString(order.payload)) return;
     images::Image image = must(images::decode_image(payload.image()));
     if (broken_) image.reference.registry = "127.0.0.1:1";  // nobody is there
-    parts_->pulls->learn(image);
+    parts_->pulls->learn(order.image.image, image);
   }
   // Mounts of runsc, of images and of a small disk are in it.
   void remove_data() {

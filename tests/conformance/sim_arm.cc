@@ -87,6 +87,8 @@ class NodeArm : private Kept, private World, public conformance::Arm {
       World::obey(0, *kill);
     } else if (const auto* pull = std::get_if<images::PullLayers>(&effect)) {
       World::obey(0, *pull);
+    } else if (const auto* cancel = std::get_if<images::CancelPull>(&effect)) {
+      World::obey(0, *cancel);
     } else if (const auto* evict = std::get_if<images::EvictLayers>(&effect)) {
       World::obey(0, *evict);
     } else if (const auto* scrub = std::get_if<node::Scrub>(&effect)) {

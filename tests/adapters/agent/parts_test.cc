@@ -12,6 +12,7 @@
 
 #include "adapters/agent/alarm.h"
 #include "adapters/agent/logs.h"
+#include "adapters/agent/options.h"
 #include "adapters/agent/sandboxes.h"
 #include "adapters/agent/user.h"
 #include "adapters/agent/workers.h"
@@ -53,6 +54,24 @@ TEST(SandboxName, IsReadBackAndNothingElseIs) {
   for (const char* other : {"", "s", "s12x", "x12", "s-1", "s99999999999999999999999"}) {
     EXPECT_FALSE(sandbox_of(other)) << other;
   }
+}
+
+// ---- what the host offers
+
+TEST(ImageBytes, AreAQuarterOfWhatIsFreeOrTheirsAndNeverNothing) {
+  constexpr std::int64_t kMiB = 1LL << 20, kGiB = 1LL << 30;
+  EXPECT_EQ(image_bytes_of(100 * kGiB, 0), 25 * kGiB);
+  EXPECT_EQ(image_bytes_of(75 * kGiB, 25 * kGiB), 25 * kGiB) << "a restart changes nothing";
+  EXPECT_EQ(image_bytes_of(0, 100 * kGiB), 25 * kGiB) << "a disk that is full";
+  EXPECT_EQ(image_bytes_of(4 * kGiB, 0), kGiB);
+  EXPECT_EQ(image_bytes_of(4 * kGiB - 1, 0), kGiB);
+  EXPECT_EQ(image_bytes_of(kGiB, kGiB / 2), 768 * kMiB);
+  EXPECT_EQ(image_bytes_of(0, 0), kMiB) << "0 would be no limit";
+  Options options;
+  options.data = testing::TempDir();
+  EXPECT_GT(host_image_bytes(options, 0), 0);
+  options.image_bytes = 5;
+  EXPECT_EQ(host_image_bytes(options, 7 * kGiB), 5);
 }
 
 // ---- users of images

@@ -3,6 +3,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "model/core/codec.h"
 #include "model/core/random.h"
@@ -82,6 +83,67 @@ RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t
   // With no more failures the minimum is there in a few looks.
   world.run_until(world.now + seconds(10));
   RC_ASSERT(world.ready() + world.starting() >= policy.min_replicas);
+}
+
+// Totals and times that no gateway can mean, in any order: nothing overflows (the checked build
+// says so), nothing grows, the bounds hold, and the first honest report is believed again.
+std::uint64_t any_figure(Random& random, std::uint64_t most) {
+  const std::uint64_t anything = mix64(random.next());
+  switch (random.below(6)) {
+    case 0: return 0;
+    case 1: return most;
+    case 2: return std::min(most, std::uint64_t{1} << 63);
+    case 3: return most - random.below(4);
+    case 4: return std::min(most, anything >> random.below(64));
+    default: return std::min<std::uint64_t>(most, random.below(2000));
+  }
+}
+Time any_time(Random& random, Time now) {
+  switch (random.below(6)) {
+    case 0: return kNever;
+    case 1: return {std::numeric_limits<std::int64_t>::min()};
+    case 2: return now + seconds(1'000'000);
+    case 3: return now - nanoseconds(1 + static_cast<std::int64_t>(random.below(5'000'000'000)));
+    default: return now;
+  }
+}
+Demand any_demand(Random& random, Time now, const Demand& last) {
+  constexpr std::uint64_t kAny = std::numeric_limits<std::uint64_t>::max();
+  constexpr std::uint64_t kFew = std::numeric_limits<std::uint32_t>::max();
+  Demand out = last;
+  out.group = kGroup;
+  out.at = any_time(random, now);
+  for (std::uint64_t* total : {&out.arrivals, &out.refused, &out.holds, &out.reloads}) {
+    if (random.below(2) == 0) *total = any_figure(random, kAny);
+  }
+  for (std::int64_t* total : {&out.concurrency_ns, &out.busy_ns}) {
+    if (random.below(2) == 0) *total = static_cast<std::int64_t>(any_figure(random, kAny));
+  }
+  for (std::uint32_t* calls : {&out.peak, &out.in_flight, &out.queued, &out.ready}) {
+    if (random.below(2) == 0) *calls = static_cast<std::uint32_t>(any_figure(random, kFew));
+  }
+  return out;
+}
+RC_GTEST_PROP(Autoscaler, SurvivesWhateverAGatewayClaims, (std::uint64_t key)) {
+  const GroupPolicy policy = any_policy();
+  GroupWorld world(policy);
+  Random random{key, 0};
+  if (random.below(2) == 0) world.now = {seconds(1'800'000'000).nanos};  // as on a real clock
+  for (int i = 0; i < 100; ++i) {
+    const Group& group = *world.autoscaler.group(kGroup);
+    world.give(DemandReported{any_demand(random, world.now, group.last)});
+    RC_ASSERT(group.ready + group.starting <= policy.max_replicas);
+    RC_ASSERT(group.last.at <= world.now);
+    RC_ASSERT(group.samples.size() <= static_cast<std::size_t>(i) + 1);
+    if (random.below(4) == 0) world.finish_starts(milliseconds(500));
+    if (random.below(3) == 0) world.drain();
+    const std::uint64_t most = random.below(2) == 0 ? 3 : 9'000'000'000;
+    world.run_until(world.now + nanoseconds(static_cast<std::int64_t>(random.below(most))));
+  }
+  world.run_until(world.now + seconds(1));
+  world.set_queued(7);
+  world.report();
+  RC_ASSERT(world.autoscaler.group(kGroup)->last == world.totals);
 }
 
 // Under demand that does not change there is enough for it, and never a step back: not while starts

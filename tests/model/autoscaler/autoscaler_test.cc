@@ -481,6 +481,68 @@ TEST(Autoscaler, KnowsAsManyGroupsAsItMay) {
   EXPECT_EQ(autoscaler.group({3}), nullptr);
 }
 
+// ---- gateways that say what cannot be
+
+TEST(Autoscaler, SurvivesAReportThatNoGatewayCanMeanAndGoesByTheNext) {
+  for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa}) {
+    GroupWorld world(policy(kind));
+    world.run_until(at(1));
+    world.set_queued(1);
+    world.report();
+    Demand absurd = world.demand();
+    absurd.arrivals = ~0ULL;  // and by that all but what is here has been served
+    absurd.in_flight = absurd.queued = 0;
+    for (int s = 3; s <= 6; ++s) {
+      world.run_until(at(s));
+      absurd.at = world.now;
+      world.give(DemandReported{absurd});
+    }
+    world.run_until(at(10));
+    world.set_queued(5);
+    world.report();
+    EXPECT_EQ(world.autoscaler.group(kGroup)->last, world.totals);
+    world.finish_starts();
+    world.run_until(at(20));
+    world.set_queued(6);
+    world.report();
+    EXPECT_GE(world.ready() + world.starting(), 1u);
+    const std::uint32_t most = world.autoscaler.group(kGroup)->policy.max_replicas;
+    EXPECT_LE(world.ready() + world.starting(), most);
+  }
+}
+
+TEST(Autoscaler, AReportFromTheFutureMakesNoLaterOneLate) {
+  for (const Kind kind : {Kind::kpa, Kind::chalk, Kind::hpa}) {
+    GroupWorld world(policy(kind));
+    world.run_until(at(1));
+    Demand early = world.demand();
+    early.at = at(1'000'000'000);
+    for (int i = 0; i < 20'000; ++i) world.give(DemandReported{early});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->last.at, at(1));
+    EXPECT_LE(world.autoscaler.group(kGroup)->samples.size(), 1u) << "of one moment";
+    world.run_until(at(10));
+    world.set_queued(500);
+    world.report();
+    EXPECT_EQ(world.autoscaler.group(kGroup)->last.queued, 500u);
+  }
+}
+
+TEST(Autoscaler, KeepsNoMoreOfAWindowThanItMay) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(3);
+  for (int i = 0; i < 10'000; ++i) {
+    world.run_until(world.now + milliseconds(1));
+    world.report();
+  }
+  const Group& group = *world.autoscaler.group(kGroup);
+  EXPECT_EQ(group.samples.size(), 4096u);
+  EXPECT_EQ(group.samples[4095].at, world.now);
+  const auto wish = said<StartReplicas>(tell(world.autoscaler, world.now, GroupAdded{
+      kGroup, policy(Kind::kpa)}));
+  for (const auto& start : wish) EXPECT_EQ(start.concurrency_milli, 3000);
+  EXPECT_EQ(group.desired, 5u) << "three calls at 70 %";
+}
+
 TEST(Autoscaler, IgnoresWhatConcernsNoGroup) {
   Autoscaler autoscaler(Config{});
   EXPECT_TRUE(tell(autoscaler, at(1), DemandReported{demand(at(1), 5, 5)}).empty());

@@ -422,6 +422,40 @@ TEST(KeepAlive, GreedyDualFillsItsBudgetToTheLastByte) {
   EXPECT_EQ(functions.state().idle.bytes(), 2LL << 30);
 }
 
+TEST(KeepAlive, GreedyDualNeverTakesAReplicaThatIsInACallByAnotherPolicy) {
+  Config config;
+  config.idle_bytes_max = 1LL << 30;
+  Functions functions(config);
+  tell(functions, at(0), greedy(1));
+  tell(functions, at(0), greedy(2));
+  tell(functions, at(1), ReplicaReady{{1}, {1}});
+  GroupRouting fixed = greedy(1);
+  fixed.keep_alive_policy = KeepAlive::fixed;
+  tell(functions, at(2), fixed);
+  EXPECT_EQ(functions.state().idle.bytes(), 0) << "it is kept by another rule now";
+  const auto call = said<Dispatch>(tell(functions, at(3), RequestArrived{{1}, {1}}));
+  ASSERT_EQ(call.size(), 1u);
+  tell(functions, at(4), ReplicaReady{{2}, {2}});
+  EXPECT_TRUE(returned(tell(functions, at(4), ReplicaReady{{2}, {3}})) != Sandboxes{1});
+  EXPECT_EQ(functions.state().groups[0].in_flight, 1u);
+  tell(functions, at(5), RequestFinished{call[0].replica});
+  EXPECT_EQ(functions.state().groups[0].in_flight, 0u);
+  EXPECT_EQ(functions.state().groups[0].ready, 1u);
+}
+
+TEST(KeepAlive, WhatLiesIdleComesUnderGreedyDualWithItsPolicyAndWithASmallerMinimum) {
+  Config config;
+  config.idle_bytes_max = 1LL << 30;
+  Functions functions(config);
+  GroupRouting before = greedy(1);
+  before.keep_alive_policy = KeepAlive::fixed;
+  tell(functions, at(0), before);
+  for (std::uint64_t n = 1; n <= 3; ++n) tell(functions, at(1), ReplicaReady{{1}, {n}});
+  EXPECT_EQ(returned(tell(functions, at(2), greedy(1, 2))).size(), 1u);
+  EXPECT_EQ(returned(tell(functions, at(3), greedy(1))).size(), 1u);
+  EXPECT_EQ(functions.state().idle.bytes(), 1LL << 30);
+}
+
 TEST(KeepAlive, PriorityGrowsWithFrequencyAndCostAndFallsWithSize) {
   const GreedyDual pool;
   const auto priority = [&](std::uint64_t frequency, std::int64_t cost, std::int64_t mebibytes) {

@@ -21,6 +21,8 @@ struct Plain {
     std::uint32_t calls = 0;
     Time idle_since{};
     bool draining = false, used = false, reloaded = false;
+    std::uint32_t slot = 0;  // the machine's: of equal priorities the lowest goes
+    std::int64_t priority = 0, pooled = 0;
   };
   using Place = std::list<One>::iterator;
   Config config;
@@ -45,6 +47,10 @@ struct Plain {
   Time start_asked = kNever;
   Duration start_took{};
   bool reloading = false;
+  // Greedy-Dual.
+  std::uint64_t frequency = 0;
+  std::int64_t clock = 0;
+  std::uint32_t next_slot = 0;
   std::vector<Effect> said{};
 
   // ---- small parts
@@ -53,6 +59,7 @@ struct Plain {
     return routing.keep_alive_policy == KeepAlive::hybrid || routing.keep_alive_policy == KeepAlive::cost;
   }
   bool fixed() const { return routing.keep_alive_policy == KeepAlive::fixed; }
+  bool greedy() const { return routing.keep_alive_policy == KeepAlive::greedy_dual; }
   std::uint32_t in_flight() const {
     std::uint32_t sum = 0;
     for (const One& one : free) sum += one.calls;
@@ -86,9 +93,10 @@ struct Plain {
   }
   // The replica takes a call.
   void serve(Place one, RequestId call, bool cold) {
-    if (one->calls++ == 0 && !fixed()) {
+    if (one->calls++ == 0) {
+      one->pooled = 0, one->reloaded = false;
       if (learns() && one->used) habit.learn(rule_of(routing), now - one->idle_since);
-      one->used = true, one->reloaded = false;
+      if (!fixed()) one->used = true, ++frequency;
     }
     peak = std::max(peak, here());
     said.push_back(Dispatch{call, {}, one->sandbox, cold});
@@ -106,7 +114,35 @@ struct Plain {
     said.push_back(ReturnReplica{kGroup, one->sandbox});
     from.erase(one);
   }
+  // ---- Greedy-Dual: what is idle is in the pool, and above the budget the least of it goes.
+  void pool(One& one) const {
+    if (!greedy() || one.calls != 0 || one.pooled != 0) return;
+    const std::int64_t mebibytes = routing.memory_bytes / (1 << 20) + 1;
+    const auto worth = static_cast<std::int64_t>(frequency) * (start_took.nanos / 1000 + 1);
+    one.priority = clock + worth / mebibytes;
+    one.pooled = std::max<std::int64_t>(1, routing.memory_bytes);
+  }
+  std::int64_t pooled() const {
+    std::int64_t sum = 0;
+    for (const One& one : free) sum += one.pooled;
+    return sum;
+  }
+  void shrink() {
+    while (pooled() > config.idle_bytes_max) {
+      Place least = free.end();
+      for (Place one = free.begin(); one != free.end(); ++one) {
+        const auto rank = [](Place any) { return std::pair(any->priority, any->slot); };
+        if (one->pooled != 0 && (least == free.end() || rank(one) < rank(least))) least = one;
+      }
+      clock = least->priority;
+      least->pooled = 0;
+      if (ready() <= routing.min_replicas) continue;
+      leave(free, least);
+      if (ready() == 0) frequency = 0;
+    }
+  }
   Time goes_at(const One& one) const {
+    if (greedy()) return kNever;
     if (fixed()) return one.idle_since + routing.keep_alive;
     const Window& window = habit.window();
     return one.idle_since + (one.reloaded ? window.until : window.hold);
@@ -145,6 +181,7 @@ struct Plain {
   void on(const GroupRouting& to) {
     const std::uint32_t before = routing.concurrency;
     const bool anew = !known || rule_of(to) != rule_of(routing);
+    const bool other = to.keep_alive_policy != routing.keep_alive_policy;
     routing = to;
     routing.concurrency = std::max({1u, to.concurrency, known ? before : 1u});
     queue.set_order(to.queue_order);
@@ -163,6 +200,14 @@ struct Plain {
       serve(free.begin(), queue.pop().request, false);
     }
     if (anew) habit.begin(rule_of(routing));
+    if (other) {
+      left.clear();
+      reloading = false, frequency = 0;
+      alarm(Alarm::reload) = kNever;
+      for (One& one : free) one.pooled = 0;
+    }
+    for (One& one : free) pool(one);
+    shrink();
     alarm(Alarm::reap) = alarm(Alarm::patience) = kNever;
     arm_reap();
     arm_patience();
@@ -214,6 +259,8 @@ struct Plain {
     if (!queue.empty() && routing.delayed_warm_start) return serve(one, queue.pop().request, false);
     if (one->calls != 0) return;
     one->idle_since = now;
+    pool(*one);
+    shrink();
     arm_reap();
   }
   void on(const RequestAbandoned& call) {
@@ -227,6 +274,7 @@ struct Plain {
     if (free.size() + others.size() >= config.replicas_max) return said.push_back(ReturnReplica{kGroup, is.sandbox});
     count();
     free.push_front({is.sandbox, 0, now});
+    free.front().slot = next_slot;
     if (start_asked != kNever) start_took = now - start_asked;
     start_asked = kNever;
     if (reloading && queue.empty() && !left.empty()) {
@@ -240,6 +288,8 @@ struct Plain {
     for (; !queue.empty() && one->calls < routing.concurrency; cold = false) {
       serve(one, queue.pop().request, cold);
     }
+    pool(*one);
+    shrink();
     arm_reap();
   }
   void on(const ReplicaGone& is) {
@@ -377,6 +427,8 @@ struct World {
     RC_ASSERT(group.patience_at == plain.alarm(Alarm::patience));
     RC_ASSERT(group.reload_at == plain.alarm(Alarm::reload) && group.left == plain.left);
     RC_ASSERT(group.reloading == plain.reloading && group.start_took == plain.start_took);
+    RC_ASSERT(group.frequency == plain.frequency);
+    RC_ASSERT(machine.state().idle.bytes() == plain.pooled());
     const auto& alarms = plain.alarms;
     const auto next = std::min_element(alarms.begin(), alarms.end());
     RC_ASSERT(machine.state().wake == (next == alarms.end() ? kNever : std::get<0>(*next)));
@@ -404,7 +456,11 @@ struct World {
     same(tell(machine, plain.now, RequestFinished{slot, caller, took}));
   }
   void arrive() { give(RequestArrived{{++calls}, kGroup, {random.below(4)}}); }
-  void begin() { give(ReplicaReady{kGroup, {random.below(20) == 0 ? 1 : ++sandboxes}}); }
+  void begin() {
+    auto replicas = machine.state().replicas;
+    plain.next_slot = SlotTable<ReplicaSlot, Replica>::slot_of(replicas.insert({}));
+    give(ReplicaReady{kGroup, {random.below(20) == 0 ? 1 : ++sandboxes}});
+  }
   SandboxId some() { return {1 + random.below(sandboxes + 1)}; }
   // One call as by a clock, with all that it takes: what is not there is started.
   void tick_of_a_clock() {
@@ -453,7 +509,8 @@ GroupRouting any_routing(Random& random) {
   out.delayed_warm_start = random.below(3) != 0;
   out.keep_alive_policy = static_cast<KeepAlive>(
       one_of({static_cast<int>(KeepAlive::fixed), static_cast<int>(KeepAlive::hybrid),
-              static_cast<int>(KeepAlive::cost)}));
+              static_cast<int>(KeepAlive::cost), static_cast<int>(KeepAlive::greedy_dual)}));
+  out.memory_bytes = one_of({0, 1 << 20, 100 << 20});
   out.cold_start_worth = seconds(one_of({0, 2, 240, 3000}));
   out.queue_order = random.below(2) == 0 ? QueueOrder::fifo : QueueOrder::drr;
   return out;
@@ -462,6 +519,7 @@ void follows_its_rules(std::uint64_t key, bool changes, std::int64_t apart) {
   Config config;
   config.replicas_max = *rc::gen::element(3u, 100u);
   config.patience = seconds(*rc::gen::element(5, 60));
+  config.idle_bytes_max = *rc::gen::element(0LL, 1LL, 250LL << 20, 8LL << 30);
   World world{Random{key, 0}, Plain{config}, Functions(config)};
   world.apart = apart;
   GroupRouting how = any_routing(world.random);
@@ -470,9 +528,7 @@ void follows_its_rules(std::uint64_t key, bool changes, std::int64_t apart) {
   for (int i = 0; i < (apart != 0 ? 120 : 250); ++i) {
     world.act();
     if (!changes || world.random.below(20) != 0) continue;
-    const KeepAlive before = how.keep_alive_policy;
     how = any_routing(world.random);
-    how.keep_alive_policy = before;
     world.give(how);
   }
 }

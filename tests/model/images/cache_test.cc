@@ -143,6 +143,78 @@ TEST(Cache, TriesEachPeerOnceAndThenTheRegistry) {
   EXPECT_EQ(said<ImageReady>(tell(cache, at(13), done(pull[0]))).size(), 1u);
 }
 
+TEST(Cache, StopsAPullThatNobodyWaitsForAndGivesItsPlaceToWhoDoes) {
+  Cache cache(CacheConfig{});  // three at once
+  std::vector<PullLayers> slow;
+  for (std::uint64_t n = 1; n <= 3; ++n) {
+    slow.push_back(said<PullLayers>(tell(cache, at(1), Wanted{image(n, {n}), {n}})).at(0));
+  }
+  EXPECT_TRUE(said<PullLayers>(tell(cache, at(2), Wanted{image(9, {9}), {9}})).empty());
+  const auto effects = tell(cache, at(300), LetGo{{1}});
+  EXPECT_EQ(said<CancelPull>(effects), (std::vector<CancelPull>{{slow[0].pull, {{1}}}}));
+  EXPECT_EQ(said<ImageChanged>(effects), (std::vector<ImageChanged>{{{1}, false}}));
+  EXPECT_EQ(said<PullLayers>(effects).at(0).image, ImageId{9});
+  EXPECT_EQ(cache.state().pulling, 3u);
+  EXPECT_EQ(cache.state().bytes, 75);
+  EXPECT_TRUE(tell(cache, at(301), done(slow[0])).empty()) << "it had come before it was stopped";
+  EXPECT_TRUE(tell(cache, at(301), bad(slow[0])).empty());
+  tell(cache, at(302), LetGo{{2}});
+  const auto again = said<PullLayers>(tell(cache, at(303), Wanted{image(1, {1}), {10}}));
+  ASSERT_EQ(again.size(), 1u) << "pulled anew";
+  EXPECT_GT(again[0].pull, slow[2].pull) << "no number stands for two pulls";
+}
+
+TEST(Cache, APullGoesOnAsLongAsAnybodyWaitsForOneOfItsLayers) {
+  Cache cache(CacheConfig{});
+  const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}));
+  tell(cache, at(0), Wanted{image(1, {1, 2}), {8}});
+  tell(cache, at(0), Wanted{image(2, {2}), {9}});
+  EXPECT_TRUE(tell(cache, at(1), LetGo{{7}}).empty());
+  EXPECT_TRUE(tell(cache, at(1), LetGo{{8}}).empty()) << "image 2 has a layer of it";
+  const auto last = tell(cache, at(2), LetGo{{9}});
+  EXPECT_EQ(said<CancelPull>(last), (std::vector<CancelPull>{{pull[0].pull, {{1}, {2}}}}));
+  EXPECT_EQ(said<ImageChanged>(last).size(), 2u);
+  EXPECT_TRUE(cache.state().pulls.empty() && cache.state().layers.empty());
+  EXPECT_TRUE(cache.state().images.empty());
+  EXPECT_EQ(cache.state().bytes, 0);
+}
+
+TEST(Cache, AWarmOrderWaitsAlsoForWhatASandboxPulls) {
+  Cache cache(CacheConfig{});
+  const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  EXPECT_TRUE(tell(cache, at(0), Wanted{image(1, {1}), {}}).empty());
+  EXPECT_TRUE(tell(cache, at(0), Wanted{image(1, {1}), {}}).empty()) << "said again";
+  EXPECT_TRUE(tell(cache, at(1), LetGo{{7}}).empty());
+  const auto effects = tell(cache, at(2), done(pull[0]));
+  EXPECT_EQ(said<ImageChanged>(effects), (std::vector<ImageChanged>{{{1}, true}}));
+  EXPECT_EQ(cache.state().layers.at({1}).uses, 0u);
+}
+
+TEST(Cache, APullInLineOrInAPauseIsForgottenWithoutAWord) {
+  CacheConfig config;
+  config.pulls_at_once = 1;
+  Cache cache(config);
+  const auto first = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  tell(cache, at(0), Wanted{image(2, {2}), {8}});
+  EXPECT_TRUE(said<CancelPull>(tell(cache, at(1), LetGo{{8}})).empty()) << "it was in line";
+  tell(cache, at(2), done(first[0], false));
+  EXPECT_TRUE(said<CancelPull>(tell(cache, at(2), LetGo{{7}})).empty()) << "it paused";
+  EXPECT_TRUE(cache.state().pulls.empty() && cache.state().line.empty());
+  EXPECT_EQ(cache.state().pulling, 0u);
+  EXPECT_TRUE(said<PullLayers>(tell(cache, at(9), Woken{})).empty());
+}
+
+TEST(Cache, WhoIsRefusedWaitsForNothingElseEither) {
+  Cache cache(CacheConfig{});
+  const auto first = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  const auto rest = said<PullLayers>(tell(cache, at(0), Wanted{image(2, {1, 2}), {8}}));
+  const auto effects = tell(cache, at(1), bad(first[0]));
+  EXPECT_EQ(said<ImageUnavailable>(effects).size(), 2u);
+  EXPECT_EQ(said<CancelPull>(effects), (std::vector<CancelPull>{{rest[0].pull, {{2}}}}));
+  EXPECT_EQ(cache.state().bytes, 0);
+  EXPECT_EQ(cache.state().pulling, 0u);
+}
+
 TEST(Cache, KeepsAWarmImageWithoutAnybodyThatHoldsIt) {
   Cache cache(CacheConfig{});
   const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {}}));
@@ -152,7 +224,8 @@ TEST(Cache, KeepsAWarmImageWithoutAnybodyThatHoldsIt) {
 }
 
 // Whatever comes in whatever order: bytes stay within the capacity and equal what the layers say,
-// nobody is answered twice, and once all pulls have ended everybody who still holds was answered.
+// nobody is answered twice, what is pulled somebody waits for, and once all pulls have ended
+// everybody who still holds was answered.
 RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
   CacheConfig config;
   config.capacity_bytes = *rc::gen::inRange(25, 150);
@@ -160,22 +233,42 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
   config.attempts = 2;
   Cache cache(config);
   std::map<SandboxId, int> answers;  // of those that want and have not let go
+  std::map<SandboxId, std::uint64_t> image_of;  // its layers are its bits
+  std::set<std::uint64_t> warm;                 // wished, and not answered yet
   std::map<PullId, std::int64_t> running;
   std::uint64_t next_sandbox = 1;
   std::int64_t second = 0;
   const auto hear = [&](const std::vector<CacheEffect>& effects) {
-    for (const auto& pull : said<PullLayers>(effects)) running[pull.pull] = pull.bytes;
+    for (const CacheEffect& effect : effects) {
+      if (const auto* pull = std::get_if<PullLayers>(&effect)) running[pull->pull] = pull->bytes;
+      if (const auto* gone = std::get_if<CancelPull>(&effect)) {
+        RC_ASSERT(running.erase(gone->pull) == 1u);
+      }
+    }
     for (const auto& ready : said<ImageReady>(effects)) {
       if (ready.sandbox) RC_ASSERT(++answers.at(ready.sandbox) == 1);
+      if (!ready.sandbox) RC_ASSERT(warm.erase(ready.image.value) == 1u);
     }
     for (const auto& missing : said<ImageUnavailable>(effects)) {
       if (missing.sandbox) RC_ASSERT(++answers.at(missing.sandbox) == 1);
+      if (!missing.sandbox) RC_ASSERT(warm.erase(missing.image.value) == 1u);
     }
     std::int64_t bytes = 0;
     for (const auto& [id, layer] : cache.state().layers) bytes += layer.unpacked_bytes;
     RC_ASSERT(bytes == cache.state().bytes);
     RC_ASSERT(bytes <= config.capacity_bytes);
     RC_ASSERT(running.size() <= config.pulls_at_once);
+    RC_ASSERT(running.size() == cache.state().pulling);
+    std::uint64_t waited_for = 0;
+    for (const std::uint64_t one : warm) waited_for |= one;
+    for (const auto& [sandbox, count] : answers) {
+      if (count == 0) waited_for |= image_of.at(sandbox);
+    }
+    for (const auto& [number, pull] : cache.state().pulls) {
+      RC_ASSERT(std::any_of(pull.layers.begin(), pull.layers.end(), [&](LayerId layer) {
+        return (waited_for >> (layer.value - 1) & 1) != 0;
+      }));
+    }
   };
   const auto finish = [&](PullId pull, bool good) {
     running.erase(pull);
@@ -191,10 +284,17 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
       for (std::uint64_t layer = 1; layer <= 5; ++layer) {
         if ((which % 31 + 1) >> (layer - 1) & 1) layers.push_back(layer);
       }
-      const SandboxId sandbox{next_sandbox++};
-      answers[sandbox] = 0;
-      hear(tell(cache, at(second),
-                Wanted{image(static_cast<std::uint64_t>(which % 31 + 1), layers), sandbox}));
+      const auto bits = static_cast<std::uint64_t>(which % 31 + 1);
+      const SandboxId sandbox{which % 9 == 0 ? 0 : next_sandbox++};
+      if (sandbox) {
+        answers[sandbox] = 0;
+        image_of[sandbox] = bits;
+      } else {
+        const auto known = cache.state().images.find({bits});
+        const bool whole = known != cache.state().images.end() && known->second.missing == 0;
+        if (!whole) warm.insert(bits);
+      }
+      hear(tell(cache, at(second), Wanted{image(bits, layers), sandbox}));
     } else if (what < 7 && !running.empty()) {
       auto pull = running.begin();
       std::advance(pull, which % static_cast<int>(running.size()));
@@ -217,6 +317,7 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
     if (!running.empty()) finish(running.begin()->first, true);
   }
   for (const auto& [sandbox, count] : answers) RC_ASSERT(count == 1);
+  RC_ASSERT(warm.empty());
 }
 
 }  // namespace

@@ -102,6 +102,26 @@ TEST(Cache, WhatWasRefusedHoldsNothing) {
             (std::vector<EvictLayers>{{25, {{1}}}}));
 }
 
+// Control takes a node that is getting an image for a source of it until it hears that it is not.
+TEST(Cache, SaysThatAnImageDoesNotComeAlsoWhereNobodyWaits) {
+  const std::vector<ImageChanged> gone{{{1}, false}};
+  Cache warm(CacheConfig{});
+  const auto pulls = want(warm, at(0), image(1, {1}), {});
+  EXPECT_EQ(said<ImageChanged>(tell(warm, at(1), PullFinished{pulls.at(0).pull, false, "x", true})),
+            gone);
+  Cache left(CacheConfig{});  // by its sandbox, while another image needs the pull
+  const auto shared = want(left, at(0), image(1, {1}), {7});
+  want(left, at(0), image(2, {1}), {8});
+  EXPECT_TRUE(tell(left, at(1), LetGo{{7}}).empty());
+  const auto failed = tell(left, at(2), PullFinished{shared.at(0).pull, false, "x", true});
+  EXPECT_EQ(said<ImageUnavailable>(failed).size(), 1u);
+  EXPECT_EQ(said<ImageChanged>(failed), (std::vector<ImageChanged>{{{1}, false}, {{2}, false}}));
+  CacheConfig small;
+  small.capacity_bytes = 24;
+  Cache full(small);
+  EXPECT_EQ(said<ImageChanged>(tell(full, at(0), Wanted{image(1, {1}), {7}})), gone);
+}
+
 TEST(Cache, WhoIsAnsweredWaitsNoMoreAndAPullThatIsDoneIsForgotten) {
   Cache cache(CacheConfig{});
   bring(cache, at(0), image(1, {1}), {1});

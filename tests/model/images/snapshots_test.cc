@@ -175,6 +175,15 @@ TEST(Snapshots, AfterThreeFailuresOfAKindNoMoreAreTriedThere) {
   EXPECT_TRUE(ask(who, 1, 15, {4}).save) << "and another image";
 }
 
+TEST(Snapshots, AnImageThatWasGivenUpSaysNothingOfTheNextOne) {
+  Snapshots who = three({.failures_max = 1});
+  say(who, ask(who, 1, 10).save, SnapshotNews::not_saved);
+  EXPECT_FALSE(ask(who, 1, 11).save) << "and there is no snapshot of it";
+  EXPECT_TRUE(ask(who, 1, 12, {4}).save);
+  say(who, {2}, SnapshotNews::not_saved);
+  EXPECT_FALSE(ask(who, 1, 13, {4}).save);
+}
+
 TEST(Snapshots, OneThatMostlyFailsIsDroppedAndOneThatSometimesDoesIsKept) {
   Snapshots who = three();
   const SnapshotId bad = save(who, 1, 10);
