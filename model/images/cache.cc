@@ -103,12 +103,7 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
   } else {
     const Pull failed = std::move(pull);
     state_.pulls.erase(found);
-    // Those that are refused may have waited for more. That is stopped before they hear of it: they
-    // may want some of it anew.
-    Effects refusals;
-    give_up(failed, finished, refusals);
-    stop_unwanted(effects);
-    effects.insert(effects.end(), refusals.begin(), refusals.end());
+    give_up(failed, finished, effects);
   }
   start_pulls(now, effects);
 }
@@ -121,9 +116,7 @@ void Cache::on(Time now, const LetGo& gone, Effects& effects) {
   state_.holds.erase(held);
   std::erase(image.waiting, gone.sandbox);
   unhold(image);
-  if (image.missing == 0) return;
-  stop_unwanted(effects);
-  start_pulls(now, effects);
+  if (image.missing != 0) start_pulls(now, effects);
 }
 
 void Cache::on(Time now, const Woken&, Effects& effects) {
@@ -149,10 +142,18 @@ void Cache::on(Time, const Resumed&, Effects& effects) {
   }
 }
 
+// A place belongs to who waits. What nobody waits for any more goes on only while no other needs its
+// place: what a start was too slow for is there for the next, and a registry that trickles is in
+// nobody's way.
 void Cache::start_pulls(Time now, Effects& effects) {
-  while (state_.pulling < config_.pulls_at_once && !state_.line.empty()) {
+  while (!state_.line.empty()) {
     const PullId number = *state_.line.begin();
-    state_.line.erase(state_.line.begin());
+    if (!is_wanted(state_.pulls.at(number))) {
+      stop(number, effects);
+      continue;
+    }
+    if (state_.pulling >= config_.pulls_at_once && !stop_one_unwanted(true, effects)) return;
+    state_.line.erase(number);
     Pull& pull = state_.pulls.at(number);
     pull.running = true;
     ++state_.pulling;
@@ -205,22 +206,27 @@ void Cache::give_up(const Pull& pull, const PullFinished& finished, Effects& eff
   drop_layers(pull);
 }
 
-// A registry that trickles would keep its place for ever, and everybody else in line. Who wants the
-// image again pulls it anew, under another number.
-void Cache::stop_unwanted(Effects& effects) {
-  for (auto next = state_.pulls.begin(); next != state_.pulls.end();) {
-    const auto place = next++;
-    if (is_wanted(place->second)) continue;
-    const auto [number, pull] = std::move(*place);
-    state_.pulls.erase(place);
-    state_.line.erase(number);
-    if (pull.running) {
-      --state_.pulling;
-      effects.push_back(CancelPull{number, pull.layers});
-    }
-    for (const ImageId image : images_of(pull)) forget(image, effects);
-    drop_layers(pull);
+// Who wants it again pulls it anew, under another number.
+void Cache::stop(PullId number, Effects& effects) {
+  const Pull pull = std::move(state_.pulls.at(number));
+  state_.pulls.erase(number);
+  state_.line.erase(number);
+  if (pull.running) {
+    --state_.pulling;
+    effects.push_back(CancelPull{number, pull.layers});
   }
+  for (const ImageId image : images_of(pull)) forget(image, effects);
+  drop_layers(pull);
+}
+
+// The first that was ordered. False when all, or all that run, are waited for.
+bool Cache::stop_one_unwanted(bool running, Effects& effects) {
+  const auto found = std::find_if(state_.pulls.begin(), state_.pulls.end(), [&](const auto& one) {
+    return (one.second.running || !running) && !is_wanted(one.second);
+  });
+  if (found == state_.pulls.end()) return false;
+  stop(found->first, effects);
+  return true;
 }
 
 bool Cache::is_wanted(const Pull& pull) const {
@@ -286,7 +292,9 @@ void Cache::unhold(CachedImage& image) {
 bool Cache::make_room(std::int64_t bytes, Effects& effects) {
   if (config_.capacity_bytes == 0) return true;
   // Enough, before anything is thrown away?
-  if (state_.bytes + bytes - state_.eviction.idle_bytes() > config_.capacity_bytes) return false;
+  while (state_.bytes + bytes - state_.eviction.idle_bytes() > config_.capacity_bytes) {
+    if (!stop_one_unwanted(false, effects)) return false;
+  }
   while (state_.bytes + bytes > config_.capacity_bytes) evict(effects);
   return true;
 }

@@ -69,7 +69,7 @@ struct PullLayers {
   NodeId source = {};  // 0: the registry
   CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers, source)
 };
-struct CancelPull {  // nobody waits for it; what of it has come is to go
+struct CancelPull {  // nobody waits for it, and others need its place; what of it has come is to go
   PullId pull;
   std::vector<LayerId> layers;
   CHALK_FIELDS(CancelPull, pull, layers)
@@ -173,7 +173,8 @@ class Cache {
   void evict(Effects&);
   void start_pulls(Time, Effects&);
   void next_source(PullId);
-  void stop_unwanted(Effects&);
+  void stop(PullId, Effects&);
+  bool stop_one_unwanted(bool running, Effects&);
   bool is_wanted(const Pull&) const;
   std::set<ImageId> images_of(const Pull&) const;
   void drop_layers(const Pull&);
