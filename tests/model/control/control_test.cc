@@ -266,6 +266,7 @@ TEST(Control, TriesTheStartElsewhereWhenANodeFallsSilent) {
   const NodeId first = rig.join(1, 7);
   const auto asked = tell(rig.control, at(2), request(1));
   const SandboxId id = said<sandbox::Accepted>(asked)[0].sandbox;
+  tell(rig.control, at(21), Woken{});  // it takes nothing new
   const NodeId second = rig.join(30, 8);
   const auto silent = tell(rig.control, at(41), Woken{});
   const auto starts = orders<StartOrder>(silent);
@@ -433,7 +434,9 @@ TEST(Control, TakesAStartOutOfTheLineThatLostItsNode) {
   Line line;
   line.demand(3, 4);
   EXPECT_TRUE(line.waiting().empty());
-  tell(line.rig.control, at(42), Woken{});  // silent for too long
+  for (const std::int64_t second : {22, 42}) {  // silent for long, then for too long
+    tell(line.rig.control, at(second), Woken{});
+  }
   EXPECT_EQ(line.waiting().size(), 4u);
   EXPECT_EQ(said<sandbox::Gone>(line.demand(43, 1)).size(), 3u);
   EXPECT_EQ(line.waiting().size(), 1u);
