@@ -202,13 +202,14 @@ void Agent::Parts::take_up() {
                  "away",
                  state.sandboxes.size(), recovery.adopted, recovery.gone.size(), recovery.reaped);
   }
-  driver->start();
+  // Before it starts, hence before the timers that came due meanwhile.
   for (const node::SandboxExited& gone : recovery.gone) post(gone);
   if (driver->recovered()) {
     post(node::Resumed{});
   } else {
     post(node::Booted{});
   }
+  driver->start();
 }
 
 void Agent::Parts::connect() {

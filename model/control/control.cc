@@ -239,7 +239,10 @@ void Control::on(const fleet::DrainAsked& asked) { drive(fleet_, fleet_scratch_,
 void Control::on(const fleet::ReclaimNoticed& noticed) {
   drive(fleet_, fleet_scratch_, noticed);
 }
-void Control::on(const fleet::Resumed& resumed) { drive(fleet_, fleet_scratch_, resumed); }
+void Control::on(const fleet::Resumed& resumed) {
+  drive(fleet_, fleet_scratch_, resumed);
+  drive(sandboxes_, sandbox_scratch_, sandbox::Resumed{});
+}
 void Control::on(const images::WarmAsked& asked) { drive(catalogue_, catalogue_scratch_, asked); }
 void Control::on(const ImageSpec& image) {
   drive(catalogue_, catalogue_scratch_, images::ImageAdded{image});

@@ -205,6 +205,19 @@ void Sandboxes::on(Time now, const Woken&, Effects& effects) {
   }
 }
 
+void Sandboxes::on(Time now, const Resumed&, Effects&) {
+  state_.sandboxes.for_each([&](SandboxId id, Record& record) {
+    if (record.phase != Phase::placed || record.start_deadline == kNever) return;
+    record.start_deadline = now + config_.start_timeout;
+    state_.start_deadlines.arm(record.start_deadline, id);
+  });
+  for (auto& [key, gang] : state_.gangs) {
+    if (gang.came == gang.size || gang.ended) continue;
+    gang.deadline = now + config_.gang_gather;
+    state_.gatherings.arm(gang.deadline, key);
+  }
+}
+
 void Sandboxes::on(Time, const MoveAsked& asked, Effects& effects) {
   Record* record = state_.sandboxes.find(asked.sandbox);
   if (record == nullptr || record->stop_asked || record->moving) return;

@@ -128,9 +128,14 @@ struct Preempted {
   Duration grace = {};  // between asking the workload to end and killing it
   CHALK_FIELDS(Preempted, sandbox, grace)
 };
+// Control itself was away: what nodes had to say about starts, and the rest of a gang, may have come
+// meanwhile and not been heard, so they have all of their time again.
+struct Resumed {
+  CHALK_FIELDS(Resumed)
+};
 using Event = std::variant<Requested, AdmissionRefused, Placed, Started, NodeRefused, Ended,
                            TerminateRequested, NodeLost, Woken, NodeRestarted, MoveAsked,
-                           Preempted>;
+                           Preempted, Resumed>;
 
 // ---- effects
 enum class Refusal : std::uint8_t {
@@ -323,6 +328,7 @@ class Sandboxes {
   void on(Time, const Woken&, Effects&);
   void on(Time, const MoveAsked&, Effects&);
   void on(Time, const Preempted&, Effects&);
+  void on(Time, const Resumed&, Effects&);
 
   Record* placed_on(SandboxId, NodeId);
   SandboxId* first_beside(const Record&);

@@ -447,6 +447,26 @@ TEST(Sandboxes, AGangWhoseMembersFailInTurnIsGivenUpAsOneThatFailsAlone) {
   }
 }
 
+// What had started, or the rest of a gang that had asked, was not heard while control was away.
+TEST(Sandboxes, HaveAllOfTheirTimeAgainAfterControlWasAway) {
+  Config config;
+  config.start_timeout = seconds(60);
+  config.gang_gather = seconds(100);
+  Sandboxes sandboxes(config);
+  const SandboxId starts = place(sandboxes, at(0), {1});
+  const SandboxId runs = run(sandboxes, at(0), {1});
+  const SandboxId first = take(sandboxes, at(0), member(5, 2));
+  tell(sandboxes, at(500), Resumed{});
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(500), Woken{})).empty());
+  EXPECT_EQ(sandboxes.state().wake, at(560));
+  EXPECT_TRUE(said<SendStop>(tell(sandboxes, at(559), Woken{})).empty());
+  EXPECT_EQ(said<SendStop>(tell(sandboxes, at(560), Woken{})),
+            (std::vector<SendStop>{{{1}, starts, {}}}));
+  EXPECT_TRUE(said<Gone>(tell(sandboxes, at(599), Woken{})).empty());
+  EXPECT_EQ(said<Gone>(tell(sandboxes, at(600), Woken{})).at(0).sandbox, first);
+  EXPECT_EQ(sandboxes.find(runs)->phase, Phase::running);
+}
+
 TEST(Sandboxes, WhatIsWantedElsewhereIsAsNewAndSoIsItsGang) {
   for (const bool preempted : {false, true}) {
     Sandboxes sandboxes(Config{});
