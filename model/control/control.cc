@@ -348,11 +348,15 @@ void Control::report(NodeId node, const SnapshotReport& said) {
   drive(snapshots_, snapshots_scratch_,
         images::SnapshotSaid{node, said.snapshot, said.news, said.bytes});
 }
-void Control::report(GatewayId, const Demand& demand) {
+void Control::report(GatewayId gateway, const Demand& demand) {
+  const GroupSpec* spec = group(demand.group);
+  if (spec == nullptr || spec->gateway != gateway) return;  // another's group, or no more its own
   drive(autoscaler_, autoscaler_scratch_, autoscaler::DemandReported{demand});
 }
-void Control::report(GatewayId, const ReplicaReturned& returned) {
+void Control::report(GatewayId gateway, const ReplicaReturned& returned) {
   const sandbox::Record* record = sandboxes_.find(returned.sandbox);
+  const GroupSpec* spec = group(returned.group);
+  if (spec == nullptr || spec->gateway != gateway) return;
   if (record == nullptr || record->group != returned.group || record->stop_asked) return;
   drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{returned.group, record->ran});
   drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox, {}});

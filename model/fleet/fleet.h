@@ -256,8 +256,8 @@ struct State {
   std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
   std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
   CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silent, silence_check, purchases,
-               timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces, emptying,
-               reclaimed, nodes_emptied, nodes_reclaimed)
+               timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces,
+               emptying, reclaimed, nodes_emptied, nodes_reclaimed)
 };
 
 class Fleet {

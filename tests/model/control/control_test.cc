@@ -226,6 +226,19 @@ TEST(Control, TellsTheNewGatewayOfAGroupWhatRuns) {
   }
   EXPECT_EQ(ready, 1);
   EXPECT_EQ(gone, 1);
+  // What the old one has still to say of it is not believed.
+  Demand demand;
+  demand.group = {1};
+  demand.arrivals = demand.queued = demand.peak = 50;
+  for (std::uint64_t second = 5; second < 8; ++second) {
+    demand.at = at(second);
+    EXPECT_TRUE(orders<StartOrder>(tell(rig.control, at(second),
+                                        FromGateway{{1}, {1, second - 4, 0, demand}})).empty());
+  }
+  tell(rig.control, at(8), FromGateway{{1}, {1, 4, 0, ReplicaReturned{{1}, starts[0].sandbox}}});
+  EXPECT_FALSE(rig.control.sandboxes().find(starts[0].sandbox)->stop_asked);
+  tell(rig.control, at(9), FromGateway{{2}, {1, 1, 0, ReplicaReturned{{1}, starts[0].sandbox}}});
+  EXPECT_TRUE(rig.control.sandboxes().find(starts[0].sandbox)->stop_asked);
 }
 
 TEST(Control, PlacesWhatAnOwnerHeldUpWhenTheOwnerGivesUp) {
