@@ -2,8 +2,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 
@@ -25,12 +23,6 @@
 
 namespace chalk::sim {
 namespace {
-
-std::atomic<bool> g_stop{false};
-// The first ctrl-C ends the run cleanly, with what there is; the second one at once.
-void on_interrupt(int) {
-  if (g_stop.exchange(true)) _exit(130);
-}
 
 struct Options {
   std::string scenario;
@@ -99,7 +91,7 @@ int run(const Options& options) {
   RunOptions run_options;
   run_options.seed = options.seed.value_or(setup.seed);
   run_options.commit = CHALK_COMMIT;
-  run_options.stop = &g_stop;
+  run_options.stop = StopOnSignal::flag();
   run_options.restore_each = options.restore_each;
   run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
@@ -110,7 +102,7 @@ int run(const Options& options) {
     }
   }
   if (wants_progress(options)) run_options.progress = show_progress;
-  const Result result = run_world(setup, run_options);
+  const Result result = stoppable([&] { return run_world(setup, run_options); });
   clear_progress(options);
   if (!options.out.empty()) write_result(options.out, result);
   print_result(result, summary(result), options.out, options.json);
@@ -149,7 +141,7 @@ int plan_command(const Options& options) {
     RunOptions run_options;
     run_options.seed = seed;
     run_options.commit = CHALK_COMMIT;
-    run_options.stop = &g_stop;
+    run_options.stop = StopOnSignal::flag();
     return run_world(setup, run_options);
   };
   const auto progress = [&](std::size_t done, std::size_t expected, std::int64_t value) {
@@ -158,7 +150,8 @@ int plan_command(const Options& options) {
                  question.knob.c_str(), static_cast<long long>(value), question.seeds.size(), done,
                  expected);
   };
-  const PlanResult result = plan(question, run_one, progress, &g_stop);
+  const PlanResult result =
+      stoppable([&] { return plan(question, run_one, progress, StopOnSignal::flag()); });
   if (!options.out.empty()) {
     make_folder("--out", options.out);
     write_plan(options.out, result);
@@ -289,7 +282,7 @@ int command(int argc, char** argv) {
   CLI::App* check_app =
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
-  const Context context{CHALK_COMMIT, &g_stop};
+  const Context context{CHALK_COMMIT, StopOnSignal::flag()};
   const Subcommand others[] = {add_sweep(app, context),   add_merge(app, context),
                                add_compare(app, context), add_swarm(app, context),
                                add_shrink(app, context),  add_explain(app, context),
@@ -309,8 +302,6 @@ int command(int argc, char** argv) {
 }  // namespace chalk::sim
 
 int main(int argc, char** argv) {
-  std::signal(SIGINT, chalk::sim::on_interrupt);
-  std::signal(SIGTERM, chalk::sim::on_interrupt);
   try {
     return chalk::sim::command(argc, argv);
   } catch (const std::exception& error) {

@@ -14,7 +14,7 @@ namespace chalk::sim {
 
 struct Context {
   std::string commit;
-  const std::atomic<bool>* stop = nullptr;  // set by the first ctrl-C
+  const std::atomic<bool>* stop = nullptr;  // StopOnSignal's
 };
 
 // `run` gives the exit status: 0 good; 1 an error; 2 a condition is not met; 3 an invariant is
@@ -31,6 +31,24 @@ Subcommand add_swarm(CLI::App& app, const Context& context);
 Subcommand add_shrink(CLI::App& app, const Context& context);
 Subcommand add_explain(CLI::App& app, const Context& context);
 Subcommand add_whatif(CLI::App& app, const Context& context);
+
+// ---- signals
+// While one lives, the first ctrl-C or SIGTERM sets Context::stop, so that what runs ends cleanly
+// with what there is, and the second ends the program at once. Only what looks at `stop` may run
+// under it: elsewhere a signal ends the program, as it does any.
+class StopOnSignal {
+ public:
+  StopOnSignal();
+  ~StopOnSignal();
+  StopOnSignal(const StopOnSignal&) = delete;
+  StopOnSignal& operator=(const StopOnSignal&) = delete;
+  static const std::atomic<bool>* flag();
+};
+template <class Body>
+auto stoppable(Body&& body) {
+  const StopOnSignal listening;
+  return body();
+}
 
 // ---- arguments
 std::vector<Override> parse_sets(const std::vector<std::string>& sets);  // a.b.c=value

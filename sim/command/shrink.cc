@@ -40,8 +40,9 @@ int shrink_command(const Options& options, const Context& context) {
                           p.size.lines, p.size.arrivals, p.size.faults, p.runs,
                           clock_text(wall_seconds() - began), p.step));
   };
+  const std::string text = read_scenario_file(options.scenario);
   const ShrinkResult result =
-      shrink(options.scenario, read_scenario_file(options.scenario), how, progress, context.stop);
+      stoppable([&] { return shrink(options.scenario, text, how, progress, context.stop); });
   line.clear();
   const std::string repeat = result.failure.kind == "two digests"
                                  ? "chalk-sim shrink " + shell_word(out)

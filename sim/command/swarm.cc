@@ -88,7 +88,8 @@ int swarm_command(const Options& options, const Context& context) {
                     p.seed, p.done, static_cast<double>(p.events) * 1e-6,
                     static_cast<double>(p.done) / std::max(wall, 1e-3), left));
   };
-  const SwarmOutcome outcome = swarm(question, random_scenario, progress, context.stop);
+  const SwarmOutcome outcome =
+      stoppable([&] { return swarm(question, random_scenario, progress, context.stop); });
   line.clear();
   const double wall = wall_seconds() - began;
   nlohmann::json told = {{"first_seed", question.first},

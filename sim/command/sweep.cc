@@ -118,9 +118,10 @@ int sweep(const Options& options, const Context& context) {
                           shard.of > 1 ? fmt::format(" of shard {}/{}", shard.index, shard.of) : "",
                           left_text(wall_seconds() - began, p.done - p.there, p.whole - p.there)));
   };
-  const SweepOutcome outcome =
-      run_shard(question, shard, folder, options.parallel != 0 ? options.parallel : cores(), body,
-                progress, context.stop);
+  const SweepOutcome outcome = stoppable([&] {
+    return run_shard(question, shard, folder, options.parallel != 0 ? options.parallel : cores(),
+                     body, progress, context.stop);
+  });
   line.clear();
   for (const std::string& failed : outcome.failed) std::cerr << "chalk-sim: " << failed << "\n";
   if (outcome.interrupted) {

@@ -32,7 +32,7 @@ int whatif_command(Options options, const Context& context) {
   };
   WhatIfResult result;
   try {
-    result = what_if(question, progress, context.stop);
+    result = stoppable([&] { return what_if(question, progress, context.stop); });
   } catch (const std::exception&) {
     if (context.stop == nullptr || !context.stop->load()) throw;
     line.clear();

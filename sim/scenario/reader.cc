@@ -15,9 +15,17 @@ namespace {
 
 constexpr std::uintmax_t kFileBytesMax = 4 << 20;
 constexpr int kDepthMax = 32;
+// More than any text of the greatest size has by itself; a few lines of aliases stand for billions.
+constexpr std::size_t kYamlNodesMax = kFileBytesMax;
 
-// yaml-cpp keeps the first of two equal keys and says nothing.
-void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth) {
+// yaml-cpp keeps the first of two equal keys and says nothing. Every alias is walked as what it
+// stands for, as whatever reads the document does later; `left` is how many nodes still may come.
+void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth,
+                          std::size_t& left) {
+  if (left-- == 0) {
+    throw ScenarioError(fmt::format("{}:{}: found more than {} nodes with what aliases stand for, "
+                                    "expected fewer", file, node.Mark().line + 1, kYamlNodesMax));
+  }
   if (depth > kDepthMax) {
     throw ScenarioError(fmt::format("{}:{}: found more than {} levels, expected fewer", file,
                                     node.Mark().line + 1, kDepthMax));
@@ -33,10 +41,10 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
         throw ScenarioError(fmt::format("{}:{}: found the key \"{}\" twice, expected it once", file,
                                         entry.first.Mark().line + 1, entry.first.Scalar()));
       }
-      refuse_repeated_keys(file, entry.second, depth + 1);
+      refuse_repeated_keys(file, entry.second, depth + 1, left);
     }
   } else if (node.IsSequence()) {
-    for (const auto& item : node) refuse_repeated_keys(file, item, depth + 1);
+    for (const auto& item : node) refuse_repeated_keys(file, item, depth + 1, left);
   }
 }
 
@@ -46,7 +54,8 @@ YAML::Node parse_map(const std::string& file, const std::string& text, const cha
     const std::string placed = std::string(static_cast<std::size_t>(lines_before), '\n') + text;
     YAML::Node root = YAML::Load(placed);
     if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected " + expected);
-    if (lines_before == 0) refuse_repeated_keys(file, root, 0);
+    std::size_t left = kYamlNodesMax;
+    if (lines_before == 0) refuse_repeated_keys(file, root, 0, left);
     return root;
   } catch (const YAML::Exception& bad) {
     throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", file,

@@ -1,5 +1,6 @@
 #include "sim/scenario/parse.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -108,6 +109,24 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
             std::string::npos);
   EXPECT_NE(error_of(kGood, "duration: 10s\n", "").find("expected duration or requests"),
             std::string::npos);
+}
+
+// 341 bytes that stand for billions of nodes; and as much as a file may hold by itself.
+TEST(Scenario, TakesNoMoreThanItsTextMaySay) {
+  std::string aliases = "\na: &a [x,x,x,x,x,x,x,x,x]\n";
+  for (char c = 'b'; c <= 'j'; ++c) {
+    aliases += fmt::format("{0}: &{0} [*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1}]\n", c,
+                           static_cast<char>(c - 1));
+  }
+  EXPECT_EQ(error_of(kGood, "\nduration: 10s\n", aliases + "duration: 10s\n"),
+            "parse_test.yaml:2: found more than 4194304 nodes with what aliases stand for, "
+            "expected fewer");
+  EXPECT_NE(error_of(kGood, "duration: 10s", "duration: 10s\nwatch: &w [*w, *w]").find("expected f"),
+            std::string::npos)
+      << "a list that holds itself";
+  std::string many = "duration: 10s\nwatch: [a";
+  while (many.size() < 1'000'000) many += ",b";
+  EXPECT_EQ(error_of(kGood, "duration: 10s", many + "]"), "no error");
 }
 
 TEST(Scenario, RefusesPlatformsThatCannotBe) {
