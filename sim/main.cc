@@ -95,11 +95,11 @@ int run(const Options& options) {
   run_options.restore_each = options.restore_each;
   run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
+    const std::string scenario = resolved(options, setup.name);  // which may lie in the folder
     make_folder("--out", options.out);
-    if (setup.event_log) {
-      run_options.log_path = options.out + "/events.log";
-      write_file(options.out + "/scenario.yaml", resolved(options, setup.name));
-    }
+    clear_result(options.out);
+    if (setup.event_log) run_options.log_path = options.out + "/events.log";
+    write_file(options.out + "/scenario.yaml", scenario);
   }
   if (wants_progress(options)) run_options.progress = show_progress;
   const Result result = stoppable([&] { return run_world(setup, run_options); });
@@ -177,7 +177,7 @@ int replay_command(const Options& options) {
                           {"seed", report.header.seed},
                           {"commit", report.header.commit},
                           {"scenario", report.header.scenario}};
-    std::cout << out.dump(2) << "\n";
+    std::cout << json_text(out);
   } else {
     if (report.header.scenario.empty()) {
       std::cout << "the log of a real machine";

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "sim/report/result.h"
 #include "sim/scenario/parse.h"
 
 namespace chalk::sim {
@@ -83,7 +84,7 @@ template <class Result>
 void print_result(const Result& result, const std::string& words, const std::string& out,
                   bool json) {
   if (json) {
-    std::cout << to_json(result).dump(2) << "\n";
+    std::cout << json_text(to_json(result));
     return;
   }
   std::cout << words;

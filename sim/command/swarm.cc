@@ -101,7 +101,7 @@ int swarm_command(const Options& options, const Context& context) {
                          {"found", nullptr}};
   if (outcome.found) told["found"] = write_case(*outcome.found, options.out);
   if (options.json) {
-    std::cout << told.dump(2) << "\n";
+    std::cout << json_text(told);
   } else {
     std::cout << fmt::format("{} random worlds from seed {}, {:.3g} M events, in {}: {}\n",
                              outcome.done, question.first,

@@ -51,8 +51,8 @@ int whatif_command(Options options, const Context& context) {
     told["arrivals"] = result.arrivals;
     told["same_as_log"] = result.same_as_log;
     told["notes"] = result.notes;
-    std::cout << told.dump(2) << "\n";
-    return 0;
+    std::cout << json_text(told);
+    return status;
   }
   std::cout << fmt::format(
       "{}, seed {}: the same {} calls and sandboxes, decided twice, with {} seeds of what is "

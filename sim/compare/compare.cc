@@ -201,7 +201,7 @@ json to_json(const Comparison& c) {
 }
 
 void write_comparison(const std::string& folder, const Comparison& comparison) {
-  write_file(folder + "/compare.json", to_json(comparison).dump(2) + "\n");
+  write_file(folder + "/compare.json", json_text(to_json(comparison)));
   write_file(folder + "/report.html", html_page(comparison));
 }
 

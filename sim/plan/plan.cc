@@ -56,7 +56,7 @@ class Search {
     if (progress_) progress_(done_, expected_, value);
     std::vector<std::function<std::string()>> bodies;
     for (const std::uint64_t seed : question_.seeds) {
-      bodies.push_back([this, value, seed] { return to_json(run_(value, seed)).dump(); });
+      bodies.push_back([this, value, seed] { return json_text(to_json(run_(value, seed))); });
     }
     const auto outcomes = run_isolated_all(bodies, question_.parallel);
     PlanPoint point;

@@ -357,19 +357,29 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
   return condition;
 }
 
+std::string json_text(const json& j) {
+  return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+void clear_result(const std::string& folder) {
+  for (const char* name : {"result.json", "report.html", "series.csv", "wait.csv", "events.log"}) {
+    std::filesystem::remove(folder + "/" + name);
+  }
+}
+
 void write_result(const std::string& folder, const Result& result) {
   std::filesystem::create_directories(folder);
-  write_file(folder + "/result.json", to_json(result).dump(2) + "\n");
   write_file(folder + "/series.csv", series_csv(result.series));
   write_file(folder + "/wait.csv", cumulative_csv(result.wait_ms));
   write_file(folder + "/report.html", html_page(result));
+  write_file(folder + "/result.json", json_text(to_json(result)));
 }
 
 void write_plan(const std::string& folder, const PlanResult& plan) {
   std::filesystem::create_directories(folder);
-  write_file(folder + "/plan.json", to_json(plan).dump(2) + "\n");
   write_file(folder + "/series.csv", series_csv(plan.reference.series));
   write_file(folder + "/report.html", html_page(plan));
+  write_file(folder + "/plan.json", json_text(to_json(plan)));
 }
 
 }  // namespace chalk::sim

@@ -134,11 +134,16 @@ std::string plan_summary(const PlanResult& plan);
 std::vector<std::string> answer(const Result& result);
 std::vector<std::string> answer(const PlanResult& plan);
 
-// result.json, series.csv, wait.csv and report.html (and plan.json), each complete or not there.
-// Throws std::runtime_error that names the file.
+// result.json, series.csv, wait.csv and report.html (and plan.json), each complete or not there;
+// result.json and plan.json come last. Throws std::runtime_error that names the file.
 void write_result(const std::string& folder, const Result& result);
 void write_plan(const std::string& folder, const PlanResult& plan);
 
+// Removes what an earlier run left, before a new one writes: one that is killed has no result.
+void clear_result(const std::string& folder);
+
+// What goes to files and to programs; bytes that are not UTF-8 become U+FFFD.
+std::string json_text(const nlohmann::json& json);
 std::string hex_text(std::uint64_t digest);
 std::string number_text(double value);
 std::string shell_word(const std::string& word);  // in quotes where a shell needs them

@@ -9,6 +9,8 @@
 #include <sstream>
 
 #include "sim/report/closest.h"
+#include "sim/workload/input_error.h"
+#include "sim/workload/trace.h"
 
 namespace chalk::sim {
 namespace {
@@ -17,6 +19,18 @@ constexpr std::uintmax_t kFileBytesMax = 4 << 20;
 constexpr int kDepthMax = 32;
 // More than any text of the greatest size has by itself; a few lines of aliases stand for billions.
 constexpr std::size_t kYamlNodesMax = kFileBytesMax;
+
+int lines_of(const std::string& text) {
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1;
+}
+
+// What a scenario says is written into results and pages, which hold nothing but UTF-8.
+void refuse_other_text(const std::string& file, const std::string& text) {
+  const std::size_t at = not_utf8(text);
+  if (at == std::string::npos) return;
+  throw ScenarioError(fmt::format("{}:{}: found the byte {}, expected text in UTF-8", file,
+                                  lines_of(text.substr(0, at)), quote(text.substr(at, 1))));
+}
 
 // yaml-cpp keeps the first of two equal keys and says nothing. Every alias is walked as what it
 // stands for, as whatever reads the document does later; `left` is how many nodes still may come.
@@ -50,6 +64,7 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
 
 YAML::Node parse_map(const std::string& file, const std::string& text, const char* expected,
                      int lines_before = 0) {
+  refuse_other_text(file, text);
   try {
     const std::string placed = std::string(static_cast<std::size_t>(lines_before), '\n') + text;
     YAML::Node root = YAML::Load(placed);

@@ -176,7 +176,7 @@ std::string to_csv(const SweepTable& table) {
 }
 
 void write_table(const std::string& folder, const SweepTable& table) {
-  write_file(folder + "/table.json", to_json(table).dump(2) + "\n");
+  write_file(folder + "/table.json", json_text(to_json(table)));
   write_file(folder + "/table.csv", to_csv(table));
   write_file(folder + "/report.html", html_page(table));
 }

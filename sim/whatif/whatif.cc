@@ -172,7 +172,7 @@ class Asker {
                            {"digest", hex_text(result.digest)},
                            {"arrivals", listed.arrivals.size()},
                            {"clients", clients}}
-                          .dump() +
+                          .dump(-1, ' ', true, json::error_handler_t::replace) +
                       "\n";
     if (clients) {
       out.append(reinterpret_cast<const char*>(listed.arrivals.data()),

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "model/core/random.h"
 #include "sim/report/result.h"
@@ -112,6 +113,13 @@ TEST(Compare, ReadsSweepsAndRunsBelowAFolder) {
   result.cost = 5;
   write_result(folder + "/y/again", result);
   EXPECT_THROW(read_measured(folder), std::runtime_error) << "one seed with two costs";
+  std::filesystem::remove_all(folder + "/y/again");
+  std::ofstream(folder + "/y/z/events.log") << "of a run that was killed";
+  EXPECT_EQ(read_measured(folder).size(), 2u);
+  clear_result(folder + "/y/z");
+  EXPECT_EQ(read_measured(folder).size(), 1u);
+  std::ofstream(folder + "/y/z/events.log") << "of a run that was killed";
+  EXPECT_THROW(read_measured(folder), std::runtime_error);
 }
 
 }  // namespace

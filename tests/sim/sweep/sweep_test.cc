@@ -103,8 +103,19 @@ TEST(Sweep, KeepsSweepsApart) {
         << error.what();
   }
   EXPECT_THROW(read_question(testing::TempDir()), std::runtime_error);
-  std::ofstream(folder + "/runs/000000-7.json") << "{\"sweep\":1";
-  EXPECT_THROW(read_runs(folder, question()), std::runtime_error);
+  for (const char* cut : {"", "{\"sweep\":1", "{}"}) {
+    std::ofstream(folder + "/runs/000000-7.json") << cut;
+    try {
+      read_runs(folder, question());
+      FAIL() << "a run that is cut was taken for whole";
+    } catch (const std::runtime_error& error) {
+      const std::string what = error.what();
+      EXPECT_NE(what.find("/runs/000000-7.json: found"), std::string::npos) << what;
+      EXPECT_NE(what.find("delete the file and run it again: chalk-sim sweep --resume " + folder),
+                std::string::npos)
+          << what;
+    }
+  }
 }
 
 TEST(Sweep, TheFrontIsWhatNothingBeats) {
