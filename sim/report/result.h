@@ -96,6 +96,8 @@ Result result_from_json(const std::string& text);
 // Every flat number by name: "wait_p99_ms", "cold_start_ratio", "refused", "cost", ...
 std::optional<double> lookup_metric(const Result& result, const std::string& name);
 std::vector<std::string> metric_names();
+// Whether anything was measured for a name of these: a time of no call is 0 and says nothing.
+bool has_samples(const Result& result, const std::string& name);
 
 struct Condition {
   std::string metric;
@@ -108,8 +110,11 @@ std::expected<Condition, std::string> parse_condition(const std::string& text);
 
 struct PlanPoint {
   double value = 0;
-  std::vector<double> metrics;  // by seed
+  std::vector<double> metrics;  // by seed, of those that measured something
   std::size_t satisfied = 0;    // seeds in which the condition holds
+  // Why it does not count in some seed, whatever the condition says: an invariant is broken, an
+  // assertion of the scenario fails, or nothing was measured.
+  std::vector<std::string> unfit;
 };
 struct PlanResult {
   std::string knob;

@@ -43,7 +43,7 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
   run.digest = hex_text(result.digest);
   run.wall_seconds = result.wall_seconds;
   for (const std::string& name : metric_names()) {
-    run.metrics[name] = lookup_metric(result, name).value_or(0);
+    if (has_samples(result, name)) run.metrics[name] = lookup_metric(result, name).value_or(0);
   }
   run.broken = result.broken;
   for (const Assertion& assertion : result.assertions) {

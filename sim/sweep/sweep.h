@@ -61,7 +61,7 @@ struct SweepRun {
   std::uint64_t seed = 0;
   std::string digest;
   double wall_seconds = 0;
-  std::map<std::string, double> metrics;  // each of docs/results.md
+  std::map<std::string, double> metrics;  // each of docs/results.md that was measured
   std::vector<std::string> broken;        // invariants
   std::vector<std::string> not_met;       // assertions
 };

@@ -78,6 +78,21 @@ TEST(Compare, OneSeedIsNoVerdictAndABrokenInvariantAlwaysOne) {
   EXPECT_TRUE(compare("A", broken, "B", broken, {}).broken.empty());
 }
 
+TEST(Compare, DoesNotCompareWhatOneSideCouldNotMeasure) {
+  Measured nobody = side(1);
+  for (auto& [seed, metrics] : nobody["a"]) metrics.erase("wait_p99_ms");
+  const Comparison c = compare("A", side(1), "B", nobody, {});
+  EXPECT_EQ(row(c, "wait_p99_ms").verdict, Verdict::unmeasured);
+  EXPECT_EQ(c.count(Verdict::better), 0u);
+  EXPECT_NE(summary(c).find("nothing to measure: wait_p99_ms of a (nothing in B)"),
+            std::string::npos)
+      << summary(c);
+  EXPECT_EQ(row(compare("A", nobody, "B", nobody, {}), "wait_p99_ms").verdict, Verdict::equal);
+  nobody["a"][2]["wait_p99_ms"] = nobody["a"][5]["wait_p99_ms"] = 1;
+  const CompareRow some = row(compare("A", side(1), "B", nobody, {}), "wait_p99_ms");
+  EXPECT_EQ(some.difference.count, 2u) << "only the seeds that measured it";
+}
+
 TEST(Compare, NamesWhatOnlyOneSideHasAndMetricsThatNobodyKnows) {
   Measured more = side(1);
   more["b"] = more["a"];

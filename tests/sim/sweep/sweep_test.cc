@@ -32,6 +32,7 @@ Result result_of(const Configuration& point, std::uint64_t seed) {
   Result result;
   result.seed = seed;
   result.cost = std::stod(point[0].second);
+  result.wait_ms.count = 1;
   result.wait_ms.p99 = 100 / result.cost + (point[1].second == "y" ? 5 : 0);
   return result;
 }
@@ -135,6 +136,12 @@ TEST(Sweep, TheFrontIsWhatNothingBeats) {
   // With 4 nodes and x an invariant is broken, so y is the best there.
   EXPECT_EQ(front, (std::vector<bool>{true, false, true, false, false, true}));
   EXPECT_THROW(sweep_table(q, runs, "cost", "wait_p99"), std::runtime_error);
+  // Nothing was measured where nobody was served, and that is not the best of all waits.
+  for (auto& [which, run] : runs) {
+    if (which.first == 5) run.metrics.erase("wait_p99_ms");
+  }
+  const SweepTable nobody = sweep_table(q, runs, "cost", "wait_p99_ms");
+  EXPECT_FALSE(nobody.points[5].on_front);
   runs.erase({3, 8});
   EXPECT_EQ(sweep_table(q, runs, "cost", "wait_p99_ms").missing,
             (std::vector<std::string>{"pools.0.nodes=2 d.e=y seed 8"}));
