@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 
 #include "sim/calibrate/calibrate.h"
@@ -14,6 +15,7 @@
 #include "sim/scenario/parse.h"
 #include "sim/scenario/reader.h"
 #include "sim/shrink/tree.h"
+#include "sim/workload/trace.h"
 #include "sim/world/replay.h"
 #include "sim/world/world.h"
 
@@ -53,17 +55,29 @@ Setup load(const Options& options, std::vector<Override> more = {}) {
   return load_scenario(options.scenario, overrides, trace);
 }
 
+// The trace by a path that holds wherever the scenario is moved to.
+std::string anywhere(const std::string& trace) {
+  const auto spec = parse_trace_spec(trace);
+  return spec ? spec->format + ":" + std::filesystem::absolute(spec->path).string() : trace;
+}
+
 // The scenario as it is run, for `whatif` and for whoever finds the folder: in one file, with what
 // --set and --trace changed.
 std::string resolved(const Options& options, const std::string& name) {
-  YAML::Node root = parse_yaml(options.scenario, read_scenario_file(options.scenario));
+  Files files(options.scenario);
+  YAML::Node root = parse_yaml(options.scenario, read_scenario_file(options.scenario), &files);
   for (const Override& one : parse_sets(options.sets)) {
     apply_override(options.scenario, root, one);
   }
-  if (!options.trace.empty()) {
+  find_traces(files, root);
+  if (options.trace.empty()) {
+    for (const YAML::Node& section : root["workload"]) {
+      if (YAML::Node path = section["path"]) path = anywhere(path.Scalar());
+    }
+  } else {
     YAML::Node section;
     section["kind"] = "trace";
-    section["path"] = options.trace;
+    section["path"] = anywhere(options.trace);
     root["workload"] = YAML::Node(YAML::NodeType::Sequence);
     root["workload"].push_back(section);
   }
