@@ -118,8 +118,9 @@ int run(const Options& options) {
   if (wants_progress(options)) run_options.progress = show_progress;
   const Result result = stoppable([&] { return run_world(setup, run_options); });
   clear_progress(options);
-  if (!options.out.empty()) write_result(options.out, result);
-  print_result(result, summary(result), options.out, options.json);
+  const bool good = options.out.empty() || saved([&] { write_result(options.out, result); });
+  print_result(result, summary(result), good ? options.out : "", options.json);
+  if (!good) return 1;
   if (!result.broken.empty()) return 3;
   for (const auto& assertion : result.assertions) {
     if (!assertion.passed) return 2;
@@ -150,6 +151,7 @@ int plan_command(const Options& options) {
                           ? options.parallel
                           : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   load(options, {{question.knob, std::to_string(question.high)}});  // a bad knob is told at once
+  if (!options.out.empty()) make_folder("--out", options.out);
   const auto run_one = [&](std::int64_t value, std::uint64_t seed) {
     const Setup setup = load(options, {{question.knob, std::to_string(value)}});
     RunOptions run_options;
@@ -166,16 +168,15 @@ int plan_command(const Options& options) {
   };
   const PlanResult result =
       stoppable([&] { return plan(question, run_one, progress, StopOnSignal::flag()); });
-  if (!options.out.empty()) {
-    make_folder("--out", options.out);
-    write_plan(options.out, result);
-  }
-  print_result(result, plan_summary(result), options.out, options.json);
+  const bool good = options.out.empty() || saved([&] { write_plan(options.out, result); });
+  print_result(result, plan_summary(result), good ? options.out : "", options.json);
+  if (!good) return 1;
   if (result.interrupted) return 130;
   return result.found ? 0 : 2;
 }
 
 int replay_command(const Options& options) {
+  expect_log(options.log);
   const auto report = replay(options.log, options.check_digest, [&](std::uint64_t records) {
     if (wants_progress(options)) {
       std::fprintf(stderr, "\r\033[Kreplayed %.2f M records", static_cast<double>(records) * 1e-6);
@@ -213,8 +214,8 @@ int replay_command(const Options& options) {
 }
 
 int calibrate_command(const Options& options) {
-  const Calibration calibration = calibrate(options.log, options.node_log);
   make_folder("--out", options.out);
+  const Calibration calibration = calibrate(options.log, options.node_log);
   write_calibration(options.out, calibration);
   std::cout << summary(calibration) << "written: " << options.out
             << "/platform.yaml, workload.jsonl, measured.json\n"
@@ -301,7 +302,12 @@ int command(int argc, char** argv) {
                                add_compare(app, context), add_swarm(app, context),
                                add_shrink(app, context),  add_explain(app, context),
                                add_whatif(app, context)};
-  CLI11_PARSE(app, argc, argv);
+  refuse_no_numbers(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {  // also --help, whose status is 0
+    return app.exit(error) == 0 ? 0 : 1;
+  }
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();
   }
@@ -312,12 +318,20 @@ int command(int argc, char** argv) {
   return check(options);
 }
 
+// What could not be written was not answered: a full disk behind a `>` is no success.
+int all_told(int status) {
+  std::cout.flush();
+  if (std::cout) return status;
+  std::fprintf(stderr, "chalk-sim: standard output cannot be written to: the answer is cut\n");
+  return 1;
+}
+
 }  // namespace
 }  // namespace chalk::sim
 
 int main(int argc, char** argv) {
   try {
-    return chalk::sim::command(argc, argv);
+    return chalk::sim::all_told(chalk::sim::command(argc, argv));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "chalk-sim: %s\n", error.what());
     return 1;

@@ -74,10 +74,20 @@ std::string left_text(double wall_seconds, std::size_t done, std::size_t whole);
 std::string clock_text(double seconds);
 double wall_seconds();  // of a clock that only grows
 
-// Throws where the folder `path`, given with `option`, cannot be made.
+// Throws where the folder `path`, given with `option`, cannot be made or written to: before the
+// work, and not after it.
 void make_folder(const std::string& option, const std::string& path);
+// Does `write`; where that fails it says so and gives false: the answer is still printed.
+bool saved(const std::function<void()>& write);
+
+// Throws where the file is no event log that this program reads, and says what it is.
+void expect_log(const std::string& path);
 
 unsigned cores();
+
+// Numbers that no option means: -1 where a count is asked, which would be read as 2^64 - 1, and
+// nan, which passes every comparison with a bound. For all options of all subcommands.
+void refuse_no_numbers(CLI::App& app);
 
 // How a command ends that has a page in the folder `out`, or none where that is empty.
 template <class Result>

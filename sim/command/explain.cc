@@ -20,6 +20,7 @@ int explain_command(const Options& options) {
   if ((options.event == 0) == options.find.empty()) {
     throw std::runtime_error("explain: expected --event N, from 1, or --find TEXT");
   }
+  expect_log(options.log);
   ProgressLine line(options.quiet);
   const auto progress = [&](std::uint64_t records) {
     line.show(

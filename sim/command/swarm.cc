@@ -58,14 +58,14 @@ SwarmQuestion ask(const Options& options) {
 
 // Writes the case and says how to repeat it.
 nlohmann::json write_case(const SwarmCase& found, const std::string& folder) {
-  make_folder("--out", folder);
   const std::string path = fmt::format("{}/swarm-{}.yaml", folder, found.seed);
-  write_file(path, "# " + found.failure.what + "\n" + found.text);
+  const bool good =
+      saved([&] { write_file(path, "# " + found.failure.what + "\n" + found.text); });
   const std::string repeat =
       found.digests ? fmt::format("chalk-sim swarm --seeds {0}..{0} --digests-every 1", found.seed)
                     : fmt::format("chalk-sim run {} --check-each-step", shell_word(path));
   return {{"seed", found.seed},         {"kind", found.failure.kind},
-          {"what", found.failure.what}, {"case", path},
+          {"what", found.failure.what}, {"case", good ? path : ""},
           {"repeat", repeat},           {"shrink", "chalk-sim shrink " + shell_word(path)}};
 }
 
@@ -75,6 +75,7 @@ int swarm_command(const Options& options, const Context& context) {
     return 0;
   }
   const SwarmQuestion question = ask(options);
+  make_folder("--out", options.out);
   ProgressLine line(options.quiet);
   const double began = wall_seconds();
   const auto progress = [&](const SwarmProgress& p) {
@@ -115,7 +116,7 @@ int swarm_command(const Options& options, const Context& context) {
                 << "\nshrink: " << found["shrink"].get<std::string>() << "\n";
     }
   }
-  if (outcome.found) return 3;
+  if (outcome.found) return told["found"]["case"] == "" ? 1 : 3;
   return outcome.interrupted ? 130 : 0;
 }
 

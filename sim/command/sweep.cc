@@ -68,12 +68,15 @@ SweepQuestion asked_before(const Options& options, const Context& context) {
   return question;
 }
 
-void tell(const SweepTable& table, const Options& options, const std::string& folder) {
-  write_table(folder, table);
-  print_result(table, summary(table), folder, options.json);
-}
-
-int status_of(const SweepTable& table) {
+// `write`: what goes to the folder before the table.
+int tell(const SweepTable& table, const Options& options, const std::string& folder,
+         const std::function<void()>& write = [] {}) {
+  const bool good = saved([&] {
+    write();
+    write_table(folder, table);
+  });
+  print_result(table, summary(table), good ? folder : "", options.json);
+  if (!good) return 1;
   for (const SweepPoint& point : table.points) {
     if (point.broken) return 3;
   }
@@ -140,24 +143,22 @@ int sweep(const Options& options, const Context& context) {
     return 0;
   }
   SweepRuns runs = read_runs(folder, question);
-  const SweepTable table = sweep_table(question, runs, options.x, options.y);
-  tell(table, options, folder);
-  return status_of(table);
+  return tell(sweep_table(question, runs, options.x, options.y), options, folder);
 }
 
 int merge(const Options& options) {
   SweepRuns runs;
+  if (!options.out.empty()) make_folder("--out", options.out);
   const SweepQuestion question = merge_runs(options.folders, runs);
   const std::string folder = options.out.empty() ? options.folders[0] : options.out;
-  make_folder("--out", folder);
   const SweepTable table = sweep_table(question, runs, options.x, options.y);
-  open_sweep(folder, question);
-  const SweepRuns there = read_runs(folder, question);
-  for (const auto& [which, run] : runs) {
-    if (!there.contains(which)) write_run(folder, question, run);
-  }
-  tell(table, options, folder);
-  return status_of(table);
+  return tell(table, options, folder, [&] {
+    open_sweep(folder, question);
+    const SweepRuns there = read_runs(folder, question);
+    for (const auto& [which, run] : runs) {
+      if (!there.contains(which)) write_run(folder, question, run);
+    }
+  });
 }
 
 void add_table_options(CLI::App& app, Options& options) {

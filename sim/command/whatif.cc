@@ -40,10 +40,9 @@ int whatif_command(Options options, const Context& context) {
     return 130;
   }
   line.clear();
-  if (!options.out.empty()) {
-    make_folder("--out", options.out);
-    write_comparison(options.out, result.comparison);
-  }
+  const bool good =
+      options.out.empty() || saved([&] { write_comparison(options.out, result.comparison); });
+  const int status = !good ? 1 : result.differs ? 2 : 0;
   if (options.json) {
     nlohmann::json told = to_json(result.comparison);
     told["scenario"] = result.scenario;
@@ -64,8 +63,8 @@ int whatif_command(Options options, const Context& context) {
   for (const std::string& note : result.notes) std::cout << note << "\n";
   std::cout << "A: the log; B: " << result.comparison.name_b << "\n\n"
             << summary(result.comparison);
-  if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
-  return 0;
+  if (!options.out.empty() && good) std::cout << "report: " << options.out << "/report.html\n";
+  return status;
 }
 
 }  // namespace
