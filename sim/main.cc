@@ -144,6 +144,10 @@ int plan_command(const Options& options) {
     throw std::runtime_error("--range: found \"" + options.range +
                              "\", expected LO:HI, such as 1:64");
   }
+  if (question.knob == "seed") {
+    throw std::runtime_error(
+        "--find: found seed, which each value has several of; expected another key, and --seeds N");
+  }
   const Setup base = load(options);
   const std::uint64_t first_seed = options.seed.value_or(base.seed);
   for (std::uint32_t i = 0; i < options.seeds; ++i) question.seeds.push_back(first_seed + i);

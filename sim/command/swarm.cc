@@ -41,6 +41,10 @@ SwarmQuestion ask(const Options& options) {
     throw std::runtime_error("swarm: found " + std::string(options.minutes ? "both" : "neither") +
                              " --minutes and --seeds, expected one of them");
   }
+  if (options.from && !options.minutes) {
+    throw std::runtime_error("--from: found with --seeds, which says the first itself; expected "
+                             "with --minutes");
+  }
   if (options.minutes) {
     question.seconds_max = *options.minutes * 60;
     question.first = options.from.value_or(
