@@ -2,9 +2,8 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 
 #include "sim/calibrate/calibrate.h"
@@ -16,6 +15,7 @@
 #include "sim/scenario/parse.h"
 #include "sim/scenario/reader.h"
 #include "sim/shrink/tree.h"
+#include "sim/workload/trace.h"
 #include "sim/world/replay.h"
 #include "sim/world/world.h"
 
@@ -25,12 +25,6 @@
 
 namespace chalk::sim {
 namespace {
-
-std::atomic<bool> g_stop{false};
-// The first ctrl-C ends the run cleanly, with what there is; the second one at once.
-void on_interrupt(int) {
-  if (g_stop.exchange(true)) _exit(130);
-}
 
 struct Options {
   std::string scenario;
@@ -61,17 +55,29 @@ Setup load(const Options& options, std::vector<Override> more = {}) {
   return load_scenario(options.scenario, overrides, trace);
 }
 
+// The trace by a path that holds wherever the scenario is moved to.
+std::string anywhere(const std::string& trace) {
+  const auto spec = parse_trace_spec(trace);
+  return spec ? spec->format + ":" + std::filesystem::absolute(spec->path).string() : trace;
+}
+
 // The scenario as it is run, for `whatif` and for whoever finds the folder: in one file, with what
 // --set and --trace changed.
 std::string resolved(const Options& options, const std::string& name) {
-  YAML::Node root = parse_yaml(options.scenario, read_scenario_file(options.scenario));
+  Files files(options.scenario);
+  YAML::Node root = parse_yaml(options.scenario, read_scenario_file(options.scenario), &files);
   for (const Override& one : parse_sets(options.sets)) {
     apply_override(options.scenario, root, one);
   }
-  if (!options.trace.empty()) {
+  find_traces(files, root);
+  if (options.trace.empty()) {
+    for (const YAML::Node& section : root["workload"]) {
+      if (YAML::Node path = section["path"]) path = anywhere(path.Scalar());
+    }
+  } else {
     YAML::Node section;
     section["kind"] = "trace";
-    section["path"] = options.trace;
+    section["path"] = anywhere(options.trace);
     root["workload"] = YAML::Node(YAML::NodeType::Sequence);
     root["workload"].push_back(section);
   }
@@ -99,21 +105,22 @@ int run(const Options& options) {
   RunOptions run_options;
   run_options.seed = options.seed.value_or(setup.seed);
   run_options.commit = CHALK_COMMIT;
-  run_options.stop = &g_stop;
+  run_options.stop = StopOnSignal::flag();
   run_options.restore_each = options.restore_each;
   run_options.compare_each_step = options.check_each_step;
   if (!options.out.empty()) {
+    const std::string scenario = resolved(options, setup.name);  // which may lie in the folder
     make_folder("--out", options.out);
-    if (setup.event_log) {
-      run_options.log_path = options.out + "/events.log";
-      write_file(options.out + "/scenario.yaml", resolved(options, setup.name));
-    }
+    clear_result(options.out);
+    if (setup.event_log) run_options.log_path = options.out + "/events.log";
+    write_file(options.out + "/scenario.yaml", scenario);
   }
   if (wants_progress(options)) run_options.progress = show_progress;
-  const Result result = run_world(setup, run_options);
+  const Result result = stoppable([&] { return run_world(setup, run_options); });
   clear_progress(options);
-  if (!options.out.empty()) write_result(options.out, result);
-  print_result(result, summary(result), options.out, options.json);
+  const bool good = options.out.empty() || saved([&] { write_result(options.out, result); });
+  print_result(result, summary(result), good ? options.out : "", options.json);
+  if (!good) return 1;
   if (!result.broken.empty()) return 3;
   for (const auto& assertion : result.assertions) {
     if (!assertion.passed) return 2;
@@ -137,6 +144,10 @@ int plan_command(const Options& options) {
     throw std::runtime_error("--range: found \"" + options.range +
                              "\", expected LO:HI, such as 1:64");
   }
+  if (question.knob == "seed") {
+    throw std::runtime_error(
+        "--find: found seed, which each value has several of; expected another key, and --seeds N");
+  }
   const Setup base = load(options);
   const std::uint64_t first_seed = options.seed.value_or(base.seed);
   for (std::uint32_t i = 0; i < options.seeds; ++i) question.seeds.push_back(first_seed + i);
@@ -144,12 +155,13 @@ int plan_command(const Options& options) {
                           ? options.parallel
                           : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   load(options, {{question.knob, std::to_string(question.high)}});  // a bad knob is told at once
+  if (!options.out.empty()) make_folder("--out", options.out);
   const auto run_one = [&](std::int64_t value, std::uint64_t seed) {
     const Setup setup = load(options, {{question.knob, std::to_string(value)}});
     RunOptions run_options;
     run_options.seed = seed;
     run_options.commit = CHALK_COMMIT;
-    run_options.stop = &g_stop;
+    run_options.stop = StopOnSignal::flag();
     return run_world(setup, run_options);
   };
   const auto progress = [&](std::size_t done, std::size_t expected, std::int64_t value) {
@@ -158,17 +170,17 @@ int plan_command(const Options& options) {
                  question.knob.c_str(), static_cast<long long>(value), question.seeds.size(), done,
                  expected);
   };
-  const PlanResult result = plan(question, run_one, progress, &g_stop);
-  if (!options.out.empty()) {
-    make_folder("--out", options.out);
-    write_plan(options.out, result);
-  }
-  print_result(result, plan_summary(result), options.out, options.json);
+  const PlanResult result =
+      stoppable([&] { return plan(question, run_one, progress, StopOnSignal::flag()); });
+  const bool good = options.out.empty() || saved([&] { write_plan(options.out, result); });
+  print_result(result, plan_summary(result), good ? options.out : "", options.json);
+  if (!good) return 1;
   if (result.interrupted) return 130;
   return result.found ? 0 : 2;
 }
 
 int replay_command(const Options& options) {
+  expect_log(options.log);
   const auto report = replay(options.log, options.check_digest, [&](std::uint64_t records) {
     if (wants_progress(options)) {
       std::fprintf(stderr, "\r\033[Kreplayed %.2f M records", static_cast<double>(records) * 1e-6);
@@ -184,7 +196,7 @@ int replay_command(const Options& options) {
                           {"seed", report.header.seed},
                           {"commit", report.header.commit},
                           {"scenario", report.header.scenario}};
-    std::cout << out.dump(2) << "\n";
+    std::cout << json_text(out);
   } else {
     if (report.header.scenario.empty()) {
       std::cout << "the log of a real machine";
@@ -206,8 +218,8 @@ int replay_command(const Options& options) {
 }
 
 int calibrate_command(const Options& options) {
-  const Calibration calibration = calibrate(options.log, options.node_log);
   make_folder("--out", options.out);
+  const Calibration calibration = calibrate(options.log, options.node_log);
   write_calibration(options.out, calibration);
   std::cout << summary(calibration) << "written: " << options.out
             << "/platform.yaml, workload.jsonl, measured.json\n"
@@ -289,12 +301,17 @@ int command(int argc, char** argv) {
   CLI::App* check_app =
       app.add_subcommand("check", "parse and lint scenarios without running them");
   check_app->add_option("SCENARIO", options.scenarios, "scenario files")->required();
-  const Context context{CHALK_COMMIT, &g_stop};
+  const Context context{CHALK_COMMIT, StopOnSignal::flag()};
   const Subcommand others[] = {add_sweep(app, context),   add_merge(app, context),
                                add_compare(app, context), add_swarm(app, context),
                                add_shrink(app, context),  add_explain(app, context),
                                add_whatif(app, context)};
-  CLI11_PARSE(app, argc, argv);
+  refuse_no_numbers(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {  // also --help, whose status is 0
+    return app.exit(error) == 0 ? 0 : 1;
+  }
   for (const Subcommand& other : others) {
     if (*other.app) return other.run();
   }
@@ -305,14 +322,20 @@ int command(int argc, char** argv) {
   return check(options);
 }
 
+// What could not be written was not answered: a full disk behind a `>` is no success.
+int all_told(int status) {
+  std::cout.flush();
+  if (std::cout) return status;
+  std::fprintf(stderr, "chalk-sim: standard output cannot be written to: the answer is cut\n");
+  return 1;
+}
+
 }  // namespace
 }  // namespace chalk::sim
 
 int main(int argc, char** argv) {
-  std::signal(SIGINT, chalk::sim::on_interrupt);
-  std::signal(SIGTERM, chalk::sim::on_interrupt);
   try {
-    return chalk::sim::command(argc, argv);
+    return chalk::sim::all_told(chalk::sim::command(argc, argv));
   } catch (const std::exception& error) {
     std::fprintf(stderr, "chalk-sim: %s\n", error.what());
     return 1;

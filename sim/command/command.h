@@ -8,13 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "sim/report/result.h"
 #include "sim/scenario/parse.h"
 
 namespace chalk::sim {
 
 struct Context {
   std::string commit;
-  const std::atomic<bool>* stop = nullptr;  // set by the first ctrl-C
+  const std::atomic<bool>* stop = nullptr;  // StopOnSignal's
 };
 
 // `run` gives the exit status: 0 good; 1 an error; 2 a condition is not met; 3 an invariant is
@@ -31,6 +32,24 @@ Subcommand add_swarm(CLI::App& app, const Context& context);
 Subcommand add_shrink(CLI::App& app, const Context& context);
 Subcommand add_explain(CLI::App& app, const Context& context);
 Subcommand add_whatif(CLI::App& app, const Context& context);
+
+// ---- signals
+// While one lives, the first ctrl-C or SIGTERM sets Context::stop, so that what runs ends cleanly
+// with what there is, and the second ends the program at once. Only what looks at `stop` may run
+// under it: elsewhere a signal ends the program, as it does any.
+class StopOnSignal {
+ public:
+  StopOnSignal();
+  ~StopOnSignal();
+  StopOnSignal(const StopOnSignal&) = delete;
+  StopOnSignal& operator=(const StopOnSignal&) = delete;
+  static const std::atomic<bool>* flag();
+};
+template <class Body>
+auto stoppable(Body&& body) {
+  const StopOnSignal listening;
+  return body();
+}
 
 // ---- arguments
 std::vector<Override> parse_sets(const std::vector<std::string>& sets);  // a.b.c=value
@@ -55,17 +74,27 @@ std::string left_text(double wall_seconds, std::size_t done, std::size_t whole);
 std::string clock_text(double seconds);
 double wall_seconds();  // of a clock that only grows
 
-// Throws where the folder `path`, given with `option`, cannot be made.
+// Throws where the folder `path`, given with `option`, cannot be made or written to: before the
+// work, and not after it.
 void make_folder(const std::string& option, const std::string& path);
+// Does `write`; where that fails it says so and gives false: the answer is still printed.
+bool saved(const std::function<void()>& write);
+
+// Throws where the file is no event log that this program reads, and says what it is.
+void expect_log(const std::string& path);
 
 unsigned cores();
+
+// Numbers that no option means: -1 where a count is asked, which would be read as 2^64 - 1, and
+// nan, which passes every comparison with a bound. For all options of all subcommands.
+void refuse_no_numbers(CLI::App& app);
 
 // How a command ends that has a page in the folder `out`, or none where that is empty.
 template <class Result>
 void print_result(const Result& result, const std::string& words, const std::string& out,
                   bool json) {
   if (json) {
-    std::cout << to_json(result).dump(2) << "\n";
+    std::cout << json_text(to_json(result));
     return;
   }
   std::cout << words;

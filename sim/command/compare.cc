@@ -18,14 +18,14 @@ int compare_command(const Options& options) {
   how.metrics = options.all ? metric_names() : options.metrics;
   how.at_least = options.at_least_percent / 100;
   how.confidence = options.confidence_percent / 100;
+  if (!options.out.empty()) make_folder("--out", options.out);
   const Comparison result =
       compare(options.name_a.empty() ? options.a : options.name_a, read_measured(options.a),
               options.name_b.empty() ? options.b : options.name_b, read_measured(options.b), how);
-  if (!options.out.empty()) {
-    make_folder("--out", options.out);
-    write_comparison(options.out, result);
-  }
-  print_result(result, summary(result), options.out, options.json);
+  const bool good =
+      options.out.empty() || saved([&] { write_comparison(options.out, result); });
+  print_result(result, summary(result), good ? options.out : "", options.json);
+  if (!good) return 1;
   if (!result.broken.empty()) return 3;
   return result.count(Verdict::worse) == 0 ? 0 : 2;
 }

@@ -20,6 +20,7 @@ int explain_command(const Options& options) {
   if ((options.event == 0) == options.find.empty()) {
     throw std::runtime_error("explain: expected --event N, from 1, or --find TEXT");
   }
+  expect_log(options.log);
   ProgressLine line(options.quiet);
   const auto progress = [&](std::uint64_t records) {
     line.show(
@@ -39,14 +40,14 @@ int explain_command(const Options& options) {
                                  static_cast<double>(one.at.nanos) * 1e-9, one.machine, one.text);
       }
     }
-    if (options.json) std::cout << told.dump(2) << "\n";
+    if (options.json) std::cout << json_text(told);
     if (found.empty() && !options.json) std::cout << "no event has that text\n";
     return found.empty() ? 2 : 0;
   }
   const Explanation result = explain(options.log, options.event, progress);
   line.clear();
   if (options.json) {
-    std::cout << to_json(result).dump(2) << "\n";
+    std::cout << json_text(to_json(result));
   } else {
     std::cout << summary(result);
   }

@@ -29,6 +29,12 @@ int shrink_command(const Options& options, const Context& context) {
   if (out.empty()) {
     out = std::filesystem::path(options.scenario).replace_extension(".least.yaml").string();
   }
+  const std::filesystem::path folder = std::filesystem::path(out).parent_path();
+  make_folder("--out", folder.empty() ? "." : folder.string());
+  std::error_code no_file;
+  if (std::filesystem::equivalent(out, options.scenario, no_file)) {
+    throw std::runtime_error("--out " + out + ": found the case itself, expected another file");
+  }
   ShrinkOptions how;
   how.parallel = options.parallel != 0 ? options.parallel : cores();
   how.seconds_max = options.minutes * 60;
@@ -40,28 +46,29 @@ int shrink_command(const Options& options, const Context& context) {
                           p.size.lines, p.size.arrivals, p.size.faults, p.runs,
                           clock_text(wall_seconds() - began), p.step));
   };
+  const std::string text = read_scenario_file(options.scenario);
   const ShrinkResult result =
-      shrink(options.scenario, read_scenario_file(options.scenario), how, progress, context.stop);
+      stoppable([&] { return shrink(options.scenario, text, how, progress, context.stop); });
   line.clear();
   const std::string repeat = result.failure.kind == "two digests"
                                  ? "chalk-sim shrink " + shell_word(out)
                                  : "chalk-sim run " + shell_word(out) + " --check-each-step";
-  write_file(out, fmt::format("# Fails: {}\n# Shrunk from {}.\n{}", result.failure.what,
-                              options.scenario, to_yaml(result.tree)));
+  const bool good = saved([&] {
+    write_file(out, fmt::format("# Fails: {}\n# Shrunk from {}.\n{}", result.failure.what,
+                                options.scenario, to_yaml(result.tree)));
+  });
   if (options.json) {
-    std::cout << nlohmann::json{{"kind", result.failure.kind},
-                                {"what", result.failure.what},
-                                {"case", out},
-                                {"repeat", repeat},
-                                {"before", size_json(result.before)},
-                                {"after", size_json(result.after)},
-                                {"runs", result.runs},
-                                {"complete", result.complete},
-                                {"listed", result.listed},
-                                {"wall_seconds", wall_seconds() - began}}
-                     .dump(2)
-              << "\n";
-    return 0;
+    std::cout << json_text({{"kind", result.failure.kind},
+                            {"what", result.failure.what},
+                            {"case", out},
+                            {"repeat", repeat},
+                            {"before", size_json(result.before)},
+                            {"after", size_json(result.after)},
+                            {"runs", result.runs},
+                            {"complete", result.complete},
+                            {"listed", result.listed},
+                            {"wall_seconds", wall_seconds() - began}});
+    return good ? 0 : 1;
   }
   std::cout << fmt::format(
       "{}\n{} lines, {} arrivals and {} faults are left of {}, {} and {}, after {} runs in "
@@ -75,7 +82,7 @@ int shrink_command(const Options& options, const Context& context) {
     std::cout
         << "The workload stands as it was: written out arrival by arrival it does not fail.\n";
   }
-  return 0;
+  return good ? 0 : 1;
 }
 
 }  // namespace

@@ -41,6 +41,10 @@ SwarmQuestion ask(const Options& options) {
     throw std::runtime_error("swarm: found " + std::string(options.minutes ? "both" : "neither") +
                              " --minutes and --seeds, expected one of them");
   }
+  if (options.from && !options.minutes) {
+    throw std::runtime_error("--from: found with --seeds, which says the first itself; expected "
+                             "with --minutes");
+  }
   if (options.minutes) {
     question.seconds_max = *options.minutes * 60;
     question.first = options.from.value_or(
@@ -58,14 +62,14 @@ SwarmQuestion ask(const Options& options) {
 
 // Writes the case and says how to repeat it.
 nlohmann::json write_case(const SwarmCase& found, const std::string& folder) {
-  make_folder("--out", folder);
   const std::string path = fmt::format("{}/swarm-{}.yaml", folder, found.seed);
-  write_file(path, "# " + found.failure.what + "\n" + found.text);
+  const bool good =
+      saved([&] { write_file(path, "# " + found.failure.what + "\n" + found.text); });
   const std::string repeat =
       found.digests ? fmt::format("chalk-sim swarm --seeds {0}..{0} --digests-every 1", found.seed)
                     : fmt::format("chalk-sim run {} --check-each-step", shell_word(path));
   return {{"seed", found.seed},         {"kind", found.failure.kind},
-          {"what", found.failure.what}, {"case", path},
+          {"what", found.failure.what}, {"case", good ? path : ""},
           {"repeat", repeat},           {"shrink", "chalk-sim shrink " + shell_word(path)}};
 }
 
@@ -75,6 +79,7 @@ int swarm_command(const Options& options, const Context& context) {
     return 0;
   }
   const SwarmQuestion question = ask(options);
+  make_folder("--out", options.out);
   ProgressLine line(options.quiet);
   const double began = wall_seconds();
   const auto progress = [&](const SwarmProgress& p) {
@@ -88,7 +93,8 @@ int swarm_command(const Options& options, const Context& context) {
                     p.seed, p.done, static_cast<double>(p.events) * 1e-6,
                     static_cast<double>(p.done) / std::max(wall, 1e-3), left));
   };
-  const SwarmOutcome outcome = swarm(question, random_scenario, progress, context.stop);
+  const SwarmOutcome outcome =
+      stoppable([&] { return swarm(question, random_scenario, progress, context.stop); });
   line.clear();
   const double wall = wall_seconds() - began;
   nlohmann::json told = {{"first_seed", question.first},
@@ -100,7 +106,7 @@ int swarm_command(const Options& options, const Context& context) {
                          {"found", nullptr}};
   if (outcome.found) told["found"] = write_case(*outcome.found, options.out);
   if (options.json) {
-    std::cout << told.dump(2) << "\n";
+    std::cout << json_text(told);
   } else {
     std::cout << fmt::format("{} random worlds from seed {}, {:.3g} M events, in {}: {}\n",
                              outcome.done, question.first,
@@ -114,7 +120,7 @@ int swarm_command(const Options& options, const Context& context) {
                 << "\nshrink: " << found["shrink"].get<std::string>() << "\n";
     }
   }
-  if (outcome.found) return 3;
+  if (outcome.found) return told["found"]["case"] == "" ? 1 : 3;
   return outcome.interrupted ? 130 : 0;
 }
 

@@ -32,6 +32,21 @@ Setup load(const SweepQuestion& question, const Configuration& point) {
   return load_scenario(question.scenario, overrides_of(question, point), trace);
 }
 
+void add_axis(SweepQuestion& question, const Axis& axis) {
+  if (axis.key == "seed") {
+    throw std::runtime_error(
+        "--over: found seed, which each point has several of; expected --seeds N, and --seed for "
+        "the first of them");
+  }
+  for (const Axis& other : question.axes) {
+    if (other.key == axis.key) {
+      throw std::runtime_error("--over: found " + axis.key +
+                               " twice, expected each key once, with all its values");
+    }
+  }
+  question.axes.push_back(axis);
+}
+
 SweepQuestion ask(const Options& options, const Context& context) {
   SweepQuestion question;
   question.scenario = options.scenario;
@@ -39,7 +54,7 @@ SweepQuestion ask(const Options& options, const Context& context) {
   for (const Override& one : parse_sets(options.sets)) {
     question.sets.emplace_back(one.path, one.value);
   }
-  for (const std::string& text : options.over) question.axes.push_back(parse_axis(text));
+  for (const std::string& text : options.over) add_axis(question, parse_axis(text));
   question.seeds = options.seeds.value_or(3);
   question.commit = context.commit;
   const Setup setup = load(question, {});
@@ -50,9 +65,26 @@ SweepQuestion ask(const Options& options, const Context& context) {
   return question;
 }
 
+// What is said again beside --resume must be what the folder says.
+void agrees(const Options& options, const SweepQuestion& there) {
+  SweepQuestion asked = there;
+  if (options.seeds) asked.seeds = *options.seeds;
+  if (options.seed) asked.first_seed = *options.seed;
+  if (!options.trace.empty()) asked.trace = options.trace;
+  if (!options.sets.empty()) asked.sets.clear();
+  for (const Override& one : parse_sets(options.sets)) {
+    asked.sets.emplace_back(one.path, one.value);
+  }
+  const std::string other = difference(there, asked);
+  if (other.empty()) return;
+  throw std::runtime_error("--resume " + options.resume + ": found another sweep: " + other +
+                           "; expected the same, or a new sweep in another folder");
+}
+
 // The question of an earlier start, which this program and this file must still be able to answer.
 SweepQuestion asked_before(const Options& options, const Context& context) {
   SweepQuestion question = read_question(options.resume);
+  agrees(options, question);
   if (!options.scenario.empty()) question.scenario = options.scenario;
   if (question.commit != context.commit) {
     throw std::runtime_error(fmt::format(
@@ -68,12 +100,15 @@ SweepQuestion asked_before(const Options& options, const Context& context) {
   return question;
 }
 
-void tell(const SweepTable& table, const Options& options, const std::string& folder) {
-  write_table(folder, table);
-  print_result(table, summary(table), folder, options.json);
-}
-
-int status_of(const SweepTable& table) {
+// `write`: what goes to the folder before the table.
+int tell(const SweepTable& table, const Options& options, const std::string& folder,
+         const std::function<void()>& write = [] {}) {
+  const bool good = saved([&] {
+    write();
+    write_table(folder, table);
+  });
+  print_result(table, summary(table), good ? folder : "", options.json);
+  if (!good) return 1;
   for (const SweepPoint& point : table.points) {
     if (point.broken) return 3;
   }
@@ -84,7 +119,7 @@ int sweep(const Options& options, const Context& context) {
   if (options.scenario.empty() && options.resume.empty()) {
     throw std::runtime_error("sweep: found no SCENARIO, expected one, or --resume DIR");
   }
-  const bool again = options.over.empty() && options.sets.empty() && !options.resume.empty();
+  const bool again = options.over.empty() && !options.resume.empty();
   const SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
   const std::string folder = options.out.empty() ? options.resume : options.out;
   if (folder.empty()) throw std::runtime_error("--out: found nothing, expected a folder");
@@ -118,9 +153,10 @@ int sweep(const Options& options, const Context& context) {
                           shard.of > 1 ? fmt::format(" of shard {}/{}", shard.index, shard.of) : "",
                           left_text(wall_seconds() - began, p.done - p.there, p.whole - p.there)));
   };
-  const SweepOutcome outcome =
-      run_shard(question, shard, folder, options.parallel != 0 ? options.parallel : cores(), body,
-                progress, context.stop);
+  const SweepOutcome outcome = stoppable([&] {
+    return run_shard(question, shard, folder, options.parallel != 0 ? options.parallel : cores(),
+                     body, progress, context.stop);
+  });
   line.clear();
   for (const std::string& failed : outcome.failed) std::cerr << "chalk-sim: " << failed << "\n";
   if (outcome.interrupted) {
@@ -139,24 +175,22 @@ int sweep(const Options& options, const Context& context) {
     return 0;
   }
   SweepRuns runs = read_runs(folder, question);
-  const SweepTable table = sweep_table(question, runs, options.x, options.y);
-  tell(table, options, folder);
-  return status_of(table);
+  return tell(sweep_table(question, runs, options.x, options.y), options, folder);
 }
 
 int merge(const Options& options) {
   SweepRuns runs;
+  if (!options.out.empty()) make_folder("--out", options.out);
   const SweepQuestion question = merge_runs(options.folders, runs);
   const std::string folder = options.out.empty() ? options.folders[0] : options.out;
-  make_folder("--out", folder);
   const SweepTable table = sweep_table(question, runs, options.x, options.y);
-  open_sweep(folder, question);
-  const SweepRuns there = read_runs(folder, question);
-  for (const auto& [which, run] : runs) {
-    if (!there.contains(which)) write_run(folder, question, run);
-  }
-  tell(table, options, folder);
-  return status_of(table);
+  return tell(table, options, folder, [&] {
+    open_sweep(folder, question);
+    const SweepRuns there = read_runs(folder, question);
+    for (const auto& [which, run] : runs) {
+      if (!there.contains(which)) write_run(folder, question, run);
+    }
+  });
 }
 
 void add_table_options(CLI::App& app, Options& options) {
@@ -183,7 +217,8 @@ Subcommand add_sweep(CLI::App& app, const Context& context) {
   sub->add_option("--trace", options->trace, "replace the scenario's workload, as for run");
   sub->add_option("--shard", options->shard, "I/N: of N parts only part I, from 0 (default 0/1)");
   sub->add_option("--resume", options->resume,
-                  "take the finished runs of this folder; without --over also its question");
+                  "take the finished runs of this folder; without --over also its question, "
+                  "which other options may only repeat");
   sub->add_option("--out", options->out,
                   "folder; finished runs that are there already are not run again");
   sub->add_option("--parallel", options->parallel, "processes at once (default: one per core)");

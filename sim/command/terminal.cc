@@ -2,12 +2,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <stdexcept>
 
+#include "model/protocol/log_record.h"
 #include "sim/command/command.h"
+#include "sim/workload/input_error.h"
 
 namespace chalk::sim {
 
@@ -64,6 +71,61 @@ void make_folder(const std::string& option, const std::string& path) {
   if (error) {
     throw std::runtime_error(option + " " + path + ": the folder cannot be made: " +
                              error.message() + "; choose one that you may write to");
+  }
+  std::string probe = path + "/.chalk-sim-XXXXXX";  // only writing tells whether one may
+  const int file = mkstemp(probe.data());
+  if (file < 0) {
+    throw std::runtime_error(option + " " + path + ": the folder cannot be written to: " +
+                             std::strerror(errno) + "; choose one that you may write to");
+  }
+  close(file);
+  unlink(probe.c_str());
+}
+
+bool saved(const std::function<void()>& write) {
+  try {
+    write();
+    return true;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "chalk-sim: %s\n", error.what());
+    return false;
+  }
+}
+
+void expect_log(const std::string& path) {
+  if (std::filesystem::is_directory(path)) {
+    throw std::runtime_error(path + ": found a folder, expected an event log, such as " + path +
+                             "/events.log");
+  }
+  std::ifstream in(path, std::ios::binary);
+  std::string begins(kLogMagic.size() + 8, '\0');
+  in.read(begins.data(), static_cast<std::streamsize>(begins.size()));
+  begins = begins.substr(0, std::min<std::size_t>(begins.find('\n'), in.gcount()));
+  const std::string ours(kLogMagic.substr(0, kLogMagic.find('\n')));
+  if (!begins.starts_with("chalk-log ") || begins == ours) return;  // the reader tells the rest
+  throw std::runtime_error(path + ": found a log of the format " + quote(begins) + ", expected " +
+                           quote(ours) + ": it was written by another version of chalk");
+}
+
+void refuse_no_numbers(CLI::App& app) {
+  const CLI::Validator count(
+      [](std::string& text) {
+        return text.contains('-') ? "found " + text + ", expected a whole number from 0"
+                                     : std::string();
+      },
+      "");
+  const CLI::Validator finite(
+      [](std::string& text) {
+        const double value = std::strtod(text.c_str(), nullptr);  // as CLI11 reads it
+        return std::isfinite(value) ? std::string() : "found " + text + ", expected a number";
+      },
+      "");
+  for (CLI::App* sub : app.get_subcommands({})) {
+    for (CLI::Option* option : sub->get_options()) {
+      const std::string type = option->get_type_name();
+      if (type.starts_with("UINT")) option->check(count);
+      if (type.starts_with("FLOAT")) option->check(finite);
+    }
   }
 }
 

@@ -24,6 +24,9 @@ int whatif_command(Options options, const Context& context) {
   question.compare.at_least = options.at_least_percent / 100;
   if (options.all) question.compare.metrics = metric_names();
   if (question.parallel == 0) question.parallel = cores();
+  question.commit = context.commit;
+  expect_log(question.log);
+  if (!options.out.empty()) make_folder("--out", options.out);
   ProgressLine line(options.quiet);
   const double began = wall_seconds();
   const auto progress = [&](std::size_t done, std::size_t whole) {
@@ -32,7 +35,7 @@ int whatif_command(Options options, const Context& context) {
   };
   WhatIfResult result;
   try {
-    result = what_if(question, progress, context.stop);
+    result = stoppable([&] { return what_if(question, progress, context.stop); });
   } catch (const std::exception&) {
     if (context.stop == nullptr || !context.stop->load()) throw;
     line.clear();
@@ -40,32 +43,38 @@ int whatif_command(Options options, const Context& context) {
     return 130;
   }
   line.clear();
-  if (!options.out.empty()) {
-    make_folder("--out", options.out);
-    write_comparison(options.out, result.comparison);
-  }
+  const bool good =
+      options.out.empty() || saved([&] { write_comparison(options.out, result.comparison); });
+  const int status = !good ? 1 : result.differs ? 2 : 0;
   if (options.json) {
     nlohmann::json told = to_json(result.comparison);
     told["scenario"] = result.scenario;
     told["seed"] = result.seed;
     told["arrivals"] = result.arrivals;
     told["same_as_log"] = result.same_as_log;
+    told["log_ends_seconds"] =
+        result.log_ends_seconds ? nlohmann::json(*result.log_ends_seconds) : nullptr;
     told["notes"] = result.notes;
-    std::cout << told.dump(2) << "\n";
-    return 0;
+    std::cout << json_text(told);
+    return status;
   }
   std::cout << fmt::format(
       "{}, seed {}: the same {} calls and sandboxes, decided twice, with {} seeds of what is "
       "chance.\n",
       result.scenario, result.seed, result.arrivals, question.seeds);
-  if (result.same_as_log) {
+  if (result.log_ends_seconds) {
+    std::cout << fmt::format(
+        "The log is of a run that was interrupted at {:.3f} s. Until then this program decides as "
+        "it says, event by event; what comes after is the scenario's.\n",
+        *result.log_ends_seconds);
+  } else if (result.same_as_log) {
     std::cout << "As it was, this program decides as the log says, event by event.\n";
   }
   for (const std::string& note : result.notes) std::cout << note << "\n";
   std::cout << "A: the log; B: " << result.comparison.name_b << "\n\n"
             << summary(result.comparison);
-  if (!options.out.empty()) std::cout << "report: " << options.out << "/report.html\n";
-  return 0;
+  if (!options.out.empty() && good) std::cout << "report: " << options.out << "/report.html\n";
+  return status;
 }
 
 }  // namespace
@@ -75,7 +84,8 @@ Subcommand add_whatif(CLI::App& app, const Context& context) {
   WhatIfQuestion& question = options->question;
   question.parallel = 0;
   CLI::App* sub = app.add_subcommand(
-      "whatif", "the demand of a log under other settings: both columns, and the difference");
+      "whatif", "the demand of a log under other settings: both columns, and the difference; 2 "
+                "where this program decides otherwise than the log");
   sub->add_option("LOG", question.log, "events.log of a run, or control.log of `export-log`")
       ->required();
   sub->add_option("--set", options->sets, "a.b.c=value: what is decided otherwise")

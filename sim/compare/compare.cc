@@ -15,15 +15,14 @@ namespace {
 
 using nlohmann::json;
 
-double value_of(const Metrics& metrics, const std::string& name) {
-  const auto found = metrics.find(name);
-  return found == metrics.end() ? 0 : found->second;
-}
-
 std::vector<double> values_of(const std::map<std::uint64_t, Metrics>& runs,
                               const std::string& metric) {
   std::vector<double> out;
-  for (const auto& [seed, metrics] : runs) out.push_back(value_of(metrics, metric));
+  for (const auto& [seed, metrics] : runs) {
+    if (const auto found = metrics.find(metric); found != metrics.end()) {
+      out.push_back(found->second);
+    }
+  }
   return out;
 }
 
@@ -37,13 +36,21 @@ CompareRow row_of(const std::string& of, const std::string& metric,
   for (const auto& [seed, metrics] : a) {
     const auto other = b.find(seed);
     if (other == b.end()) continue;
-    both_a.push_back(value_of(metrics, metric));
-    both_b.push_back(value_of(other->second, metric));
+    const auto in_a = metrics.find(metric);
+    const auto in_b = other->second.find(metric);
+    if (in_a == metrics.end() || in_b == other->second.end()) continue;
+    both_a.push_back(in_a->second);
+    both_b.push_back(in_b->second);
   }
   row.paired = both_a.size() >= 2 || (!both_a.empty() && a.size() == 1 && b.size() == 1);
   if (!row.paired) {
     both_a = values_of(a, metric);
     both_b = values_of(b, metric);
+  }
+  if (both_a.empty() != both_b.empty()) {
+    row.verdict = Verdict::unmeasured;
+    row.unmeasured_a = both_a.empty();
+    return row;
   }
   row.a = mean_of(both_a).mean;
   row.b = mean_of(both_b).mean;
@@ -93,9 +100,10 @@ int rank(Verdict verdict) {
     case Verdict::one_seed: return 3;
     case Verdict::too_small: return 4;
     case Verdict::within_noise: return 5;
-    case Verdict::equal: return 6;
+    case Verdict::unmeasured: return 6;
+    case Verdict::equal: return 7;
   }
-  return 7;
+  return 8;
 }
 
 void known_metrics(const std::vector<std::string>& metrics) {
@@ -127,6 +135,7 @@ const char* to_text(Verdict verdict) {
     case Verdict::worse: return "WORSE";
     case Verdict::changed: return "changed";
     case Verdict::one_seed: return "one seed";
+    case Verdict::unmeasured: return "not measured";
   }
   return "";
 }
@@ -201,7 +210,7 @@ json to_json(const Comparison& c) {
 }
 
 void write_comparison(const std::string& folder, const Comparison& comparison) {
-  write_file(folder + "/compare.json", to_json(comparison).dump(2) + "\n");
+  write_file(folder + "/compare.json", json_text(to_json(comparison)));
   write_file(folder + "/report.html", html_page(comparison));
 }
 

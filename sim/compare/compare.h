@@ -35,7 +35,17 @@ struct CompareOptions {
 std::vector<std::string> headline_metrics();
 
 // too_small: beyond noise, but a change that does not count (CompareOptions::at_least).
-enum class Verdict { equal, within_noise, too_small, better, worse, changed, one_seed };
+// unmeasured: one side has no sample of it, such as a time of calls that were all refused.
+enum class Verdict {
+  equal,
+  within_noise,
+  too_small,
+  better,
+  worse,
+  changed,
+  one_seed,
+  unmeasured
+};
 const char* to_text(Verdict verdict);
 
 struct CompareRow {
@@ -46,6 +56,7 @@ struct CompareRow {
   bool paired = false;
   double adjusted = 1;  // Holm's p
   Verdict verdict = Verdict::equal;
+  bool unmeasured_a = false;  // unmeasured: A is the side without samples, else B
   double relative(double value) const;  // as a share of a; of 1 where a is 0
 };
 

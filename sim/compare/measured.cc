@@ -35,8 +35,10 @@ void add_result(Measured& out, const std::string& path) {
   Result result;
   try {
     result = result_from_json(read_file(path));
-  } catch (const nlohmann::json::exception& bad) {
-    throw std::runtime_error(path + ": found text that is no result: " + bad.what());
+  } catch (const nlohmann::json::exception&) {
+    throw std::runtime_error(path +
+                             ": found text that is cut or no result, expected what `chalk-sim "
+                             "run --out` writes; run it again");
   }
   if (result.interrupted) throw std::runtime_error(path + ": found a run that was interrupted");
   add(out, path, result.scenario, result.seed, sweep_run(0, result).metrics);
@@ -58,7 +60,13 @@ Measured read_measured(const std::string& folder) {
   std::sort(folders.begin(), folders.end());
   for (const std::string& one : folders) {
     if (std::filesystem::exists(one + "/sweep.json")) add_sweep(out, one);
-    if (std::filesystem::exists(one + "/result.json")) add_result(out, one + "/result.json");
+    if (std::filesystem::exists(one + "/result.json")) {
+      add_result(out, one + "/result.json");
+    } else if (std::filesystem::exists(one + "/events.log")) {
+      throw std::runtime_error(one +
+                               ": found an events.log without a result.json: the run did not end, "
+                               "run it again");
+    }
   }
   if (out.empty()) {
     throw std::runtime_error(folder + ": found neither result.json nor sweep.json below it");

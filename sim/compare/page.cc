@@ -12,6 +12,7 @@ namespace chalk::sim {
 namespace {
 
 bool told(const Comparison& c, const CompareRow& row) {
+  if (row.verdict == Verdict::unmeasured) return false;  // a sentence says so
   return c.options.show_equal || row.verdict != Verdict::equal;
 }
 
@@ -61,6 +62,17 @@ std::vector<std::string> answer(const Comparison& c) {
     say.push_back(fmt::format(
         "{} figures differ, but of one seed: whether that is noise, more seeds would tell.",
         c.count(Verdict::one_seed)));
+  }
+  std::vector<std::string> unmeasured;
+  for (const CompareRow& row : c.rows) {
+    if (row.verdict == Verdict::unmeasured) {
+      unmeasured.push_back(fmt::format("{} of {} (nothing in {})", row.metric, row.of,
+                                       row.unmeasured_a ? c.name_a : c.name_b));
+    }
+  }
+  if (!unmeasured.empty()) {
+    say.push_back("Not compared, since one side has nothing to measure: " + joined(unmeasured) +
+                  ".");
   }
   if (!c.only_a.empty()) say.push_back("Only " + c.name_a + " has: " + joined(c.only_a) + ".");
   if (!c.only_b.empty()) say.push_back("Only " + c.name_b + " has: " + joined(c.only_b) + ".");

@@ -56,7 +56,7 @@ class Search {
     if (progress_) progress_(done_, expected_, value);
     std::vector<std::function<std::string()>> bodies;
     for (const std::uint64_t seed : question_.seeds) {
-      bodies.push_back([this, value, seed] { return to_json(run_(value, seed)).dump(); });
+      bodies.push_back([this, value, seed] { return json_text(to_json(run_(value, seed))); });
     }
     const auto outcomes = run_isolated_all(bodies, question_.parallel);
     PlanPoint point;
@@ -68,13 +68,28 @@ class Search {
                                  " failed: " + outcomes[i].error());
       }
       const Result result = result_from_json(*outcomes[i]);
-      const auto metric = lookup_metric(result, condition_.metric);
-      point.metrics.push_back(metric.value_or(0));
-      if (metric && condition_.holds(*metric)) ++point.satisfied;
+      const double metric = lookup_metric(result, condition_.metric).value_or(0);
+      if (has_samples(result, condition_.metric)) point.metrics.push_back(metric);
+      const std::string unfit = why_unfit(result);
+      if (!unfit.empty()) point.unfit.push_back(unfit);
+      if (unfit.empty() && condition_.holds(metric)) ++point.satisfied;
       if (i == 0) references_.emplace(value, result);
     }
     done_ += outcomes.size();
     return points_.emplace(value, std::move(point)).first->second;
+  }
+
+  // A fleet that breaks what must hold, or serves nobody, is no answer however good its figure.
+  std::string why_unfit(const Result& result) const {
+    const std::string seed = "with seed " + std::to_string(result.seed) + " ";
+    if (!result.broken.empty()) return seed + "an invariant is broken: " + result.broken[0];
+    if (!has_samples(result, condition_.metric)) {
+      return seed + "there is nothing to measure " + condition_.metric + " of";
+    }
+    for (const Assertion& assertion : result.assertions) {
+      if (!assertion.passed) return seed + "the scenario's assertion " + assertion.text + " fails";
+    }
+    return "";
   }
 
   // One below and some above the answer: for the picture, and to see whether more ever harms.
@@ -102,7 +117,8 @@ class Search {
       if (plan.found && value > holds && point.satisfied < question_.seeds.size()) {
         plan.notes.push_back(
             question_.knob + "=" + std::to_string(value) +
-            " fails although it is more: the answer depends on chance; use more seeds");
+            " fails although it is more: either that is chance, which more seeds would tell, or "
+            "more is not better for " + condition_.metric + ", and the answer is no threshold.");
       }
       plan.points.push_back(point);
     }
@@ -126,6 +142,12 @@ class Search {
 
 PlanResult plan(const PlanQuestion& question, const PlanRun& run, const PlanProgress& progress,
                 const std::atomic<bool>* stop) {
+  for (const char* equality : {"==", "!="}) {
+    if (question.condition.find(equality) == std::string::npos) continue;
+    throw std::runtime_error("--until: found \"" + question.condition +
+                             "\", expected METRIC<=NUMBER, also <, >= and >: the search takes "
+                             "more to be better, which " + equality + " is not");
+  }
   const auto condition = parse_condition(question.condition);
   if (!condition) throw std::runtime_error("--until: " + condition.error());
   if (question.low > question.high) {

@@ -2,7 +2,8 @@
 //
 // The search doubles its step upwards from the low end until the condition holds, then halves the
 // gap (both assume that more does not harm; the points around the answer are then run as well and a
-// point that contradicts this is reported). A value meets the condition when every seed does.
+// point that contradicts this is reported). A value meets the condition when every seed does,
+// breaks no invariant, meets the scenario's own assertions and measured something.
 #pragma once
 #include <atomic>
 #include <cstdint>

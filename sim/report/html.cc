@@ -142,10 +142,13 @@ std::string html_page(const PlanResult& p) {
     }
     const double mean =
         point.metrics.empty() ? 0 : total / static_cast<double>(point.metrics.size());
+    const auto shown = [&](double value) {  // "-": no seed measured anything
+      return point.metrics.empty() ? std::string("-") : number_text(value);
+    };
     body += fmt::format(
         "<tr{}><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{} of {}</td></tr>\n",
         p.found && point.value == p.chosen ? " class=\"chosen\"" : "", number_text(point.value),
-        number_text(least), number_text(mean), number_text(most), point.satisfied, p.seeds.size());
+        shown(least), shown(mean), shown(most), point.satisfied, p.seeds.size());
   }
   body +=
       fmt::format("</tbody></table>\n<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <stdexcept>
@@ -293,7 +294,8 @@ json to_json(const PlanResult& p) {
   json points = json::array();
   for (const PlanPoint& point : p.points) {
     points.push_back(
-        {{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied}});
+        {{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied},
+         {"unfit", point.unfit}});
   }
   return {{"find", p.knob},    {"until", p.condition},
           {"low", p.low},      {"high", p.high},
@@ -314,6 +316,17 @@ std::optional<double> lookup_metric(const Result& result, const std::string& nam
     if (known == name) return get(result);
   }
   return {};
+}
+
+bool has_samples(const Result& r, const std::string& name) {
+  for (const auto& [start, times] : {std::pair{"wait_", &r.wait_ms},
+                                     {"total_", &r.total_ms},
+                                     {"watched_wait_", &r.watched_wait_ms},
+                                     {"watched_total_", &r.watched_total_ms}}) {
+    if (name.starts_with(start) && name.ends_with("_ms")) return times->count > 0;
+  }
+  if (name == "image_hit_ratio") return r.replica_starts > 0;
+  return !name.ends_with("_ratio") || r.requests > 0;
 }
 
 bool Condition::holds(double value) const {
@@ -344,7 +357,8 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
   try {
     std::size_t used = 0;
     condition.bound = std::stod(number, &used);
-    if (used != number.size() || condition.comparison == "=") throw std::invalid_argument("");
+    if (used != number.size() || condition.comparison == "=" || !std::isfinite(condition.bound))
+      throw std::invalid_argument("");
   } catch (const std::exception&) {
     return std::unexpected(fmt::format("found \"{}\", {}", text, expected));
   }
@@ -357,19 +371,29 @@ std::expected<Condition, std::string> parse_condition(const std::string& text) {
   return condition;
 }
 
+std::string json_text(const json& j) {
+  return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+void clear_result(const std::string& folder) {
+  for (const char* name : {"result.json", "report.html", "series.csv", "wait.csv", "events.log"}) {
+    std::filesystem::remove(folder + "/" + name);
+  }
+}
+
 void write_result(const std::string& folder, const Result& result) {
   std::filesystem::create_directories(folder);
-  write_file(folder + "/result.json", to_json(result).dump(2) + "\n");
   write_file(folder + "/series.csv", series_csv(result.series));
   write_file(folder + "/wait.csv", cumulative_csv(result.wait_ms));
   write_file(folder + "/report.html", html_page(result));
+  write_file(folder + "/result.json", json_text(to_json(result)));
 }
 
 void write_plan(const std::string& folder, const PlanResult& plan) {
   std::filesystem::create_directories(folder);
-  write_file(folder + "/plan.json", to_json(plan).dump(2) + "\n");
   write_file(folder + "/series.csv", series_csv(plan.reference.series));
   write_file(folder + "/report.html", html_page(plan));
+  write_file(folder + "/plan.json", json_text(to_json(plan)));
 }
 
 }  // namespace chalk::sim

@@ -96,6 +96,8 @@ Result result_from_json(const std::string& text);
 // Every flat number by name: "wait_p99_ms", "cold_start_ratio", "refused", "cost", ...
 std::optional<double> lookup_metric(const Result& result, const std::string& name);
 std::vector<std::string> metric_names();
+// Whether anything was measured for a name of these: a time of no call is 0 and says nothing.
+bool has_samples(const Result& result, const std::string& name);
 
 struct Condition {
   std::string metric;
@@ -108,8 +110,11 @@ std::expected<Condition, std::string> parse_condition(const std::string& text);
 
 struct PlanPoint {
   double value = 0;
-  std::vector<double> metrics;  // by seed
+  std::vector<double> metrics;  // by seed, of those that measured something
   std::size_t satisfied = 0;    // seeds in which the condition holds
+  // Why it does not count in some seed, whatever the condition says: an invariant is broken, an
+  // assertion of the scenario fails, or nothing was measured.
+  std::vector<std::string> unfit;
 };
 struct PlanResult {
   std::string knob;
@@ -134,11 +139,16 @@ std::string plan_summary(const PlanResult& plan);
 std::vector<std::string> answer(const Result& result);
 std::vector<std::string> answer(const PlanResult& plan);
 
-// result.json, series.csv, wait.csv and report.html (and plan.json), each complete or not there.
-// Throws std::runtime_error that names the file.
+// result.json, series.csv, wait.csv and report.html (and plan.json), each complete or not there;
+// result.json and plan.json come last. Throws std::runtime_error that names the file.
 void write_result(const std::string& folder, const Result& result);
 void write_plan(const std::string& folder, const PlanResult& plan);
 
+// Removes what an earlier run left, before a new one writes: one that is killed has no result.
+void clear_result(const std::string& folder);
+
+// What goes to files and to programs; bytes that are not UTF-8 become U+FFFD.
+std::string json_text(const nlohmann::json& json);
 std::string hex_text(std::uint64_t digest);
 std::string number_text(double value);
 std::string shell_word(const std::string& word);  // in quotes where a shell needs them

@@ -148,9 +148,14 @@ std::string confidence_text(const PlanResult& plan) {
 std::vector<std::string> answer(const PlanResult& plan) {
   std::vector<std::string> say;
   if (!plan.found) {
-    say.push_back(fmt::format("No value of {} from {} to {} meets {} with every one of {} seeds.",
-                              plan.knob, number_text(plan.low), number_text(plan.high),
-                              plan.condition, plan.seeds.size()));
+    std::string tried;
+    for (const PlanPoint& point : plan.points) {
+      tried += (tried.empty() ? "" : ", ") + number_text(point.value);
+    }
+    say.push_back(fmt::format(
+        "None of the values of {} that were tried ({}) meets {} with every one of {} seeds. More "
+        "is taken to be better, so that nothing between them was tried.",
+        plan.knob, tried, plan.condition, plan.seeds.size()));
   } else {
     say.push_back(fmt::format("{} = {} is the least that meets {}.", plan.knob,
                               number_text(plan.chosen), plan.condition));
@@ -162,6 +167,14 @@ std::vector<std::string> answer(const PlanResult& plan) {
     if (least == point.metrics.end()) continue;
     say.push_back(fmt::format("With {} the measured value lies between {} and {}.",
                               number_text(point.value), number_text(*least), number_text(*most)));
+  }
+  for (const PlanPoint& point : plan.points) {
+    if (point.unfit.empty()) continue;
+    say.push_back(fmt::format("{} = {} does not count, whatever was measured: {}{}", plan.knob,
+                              number_text(point.value), point.unfit[0],
+                              point.unfit.size() == 1
+                                  ? "."
+                                  : fmt::format("; and {} more.", point.unfit.size() - 1)));
   }
   if (plan.interrupted) say.push_back("The search was interrupted: this is what it knew by then.");
   say.insert(say.end(), plan.notes.begin(), plan.notes.end());
@@ -194,15 +207,16 @@ std::string plan_summary(const PlanResult& plan) {
   text += fmt::format("\n  {:>12} {:>12} {:>12} {:>12}  seeds that meet it\n", plan.knob, "least",
                       "mean", "most");
   for (const PlanPoint& point : plan.points) {
-    double least = 0, most = 0, mean = 0;
+    std::string least = "-", most = "-", mean = "-";
     if (!point.metrics.empty()) {
-      least = *std::min_element(point.metrics.begin(), point.metrics.end());
-      most = *std::max_element(point.metrics.begin(), point.metrics.end());
-      for (const double m : point.metrics) mean += m / static_cast<double>(point.metrics.size());
+      double sum = 0;
+      for (const double m : point.metrics) sum += m;
+      least = number_text(*std::min_element(point.metrics.begin(), point.metrics.end()));
+      most = number_text(*std::max_element(point.metrics.begin(), point.metrics.end()));
+      mean = number_text(sum / static_cast<double>(point.metrics.size()));
     }
     text += fmt::format("  {:>12} {:>12} {:>12} {:>12}  {} of {}{}\n", number_text(point.value),
-                        number_text(least), number_text(mean), number_text(most), point.satisfied,
-                        plan.seeds.size(),
+                        least, mean, most, point.satisfied, plan.seeds.size(),
                         plan.found && point.value == plan.chosen ? "  <- the answer" : "");
   }
   text += fmt::format("\nWith {} = {} (seed {}):\n\n", plan.knob,

@@ -527,7 +527,7 @@ class Parser {
       const auto condition = parse_condition(text);
       if (!condition)
         throw ScenarioError(
-            fmt::format("{}:{}: assert: {}", files_.name(), root_.line(), condition.error()));
+            fmt::format("{}: assert: {}", root_.place("assert"), condition.error()));
     }
   }
 
@@ -601,6 +601,7 @@ Setup load_scenario_text(const std::string& path, const std::string& text,
   YAML::Node root = parse_yaml(path, text, &files);
   for (const Override& one : overrides) apply_override(path, root, one);
   const std::string content = canonical(root) + trace.value_or("");
+  find_traces(files, root);
   try {
     Setup setup = Parser(files, Reader(files, "", root), trace).parse();
     Digest digest;

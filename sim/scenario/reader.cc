@@ -9,15 +9,39 @@
 #include <sstream>
 
 #include "sim/report/closest.h"
+#include "sim/workload/input_error.h"
+#include "sim/workload/trace.h"
 
 namespace chalk::sim {
 namespace {
 
 constexpr std::uintmax_t kFileBytesMax = 4 << 20;
 constexpr int kDepthMax = 32;
+constexpr Duration kDurationMax = seconds(36'500LL * 86'400);
+// More than any text of the greatest size has by itself; a few lines of aliases stand for billions.
+constexpr std::size_t kYamlNodesMax = kFileBytesMax;
 
-// yaml-cpp keeps the first of two equal keys and says nothing.
-void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth) {
+int lines_of(const std::string& text) {
+  return static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1;
+}
+
+// What a scenario says is written into results and pages, which hold nothing but UTF-8.
+void refuse_other_text(const std::string& file, const std::string& text) {
+  const std::size_t at = not_utf8(text);
+  if (at == std::string::npos) return;
+  throw ScenarioError(fmt::format("{}:{}: found the byte {}, expected text in UTF-8", file,
+                                  lines_of(text.substr(0, at)), quote(text.substr(at, 1))));
+}
+
+// yaml-cpp keeps the first of two equal keys and says nothing. Every alias is walked as what it
+// stands for, as whatever reads the document does later; `left` is how many nodes still may come.
+void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int depth,
+                          std::size_t& left) {
+  if (left-- == 0) {
+    throw ScenarioError(
+        fmt::format("{}:{}: found more than {} nodes with what aliases stand for, expected fewer",
+                    file, node.Mark().line + 1, kYamlNodesMax));
+  }
   if (depth > kDepthMax) {
     throw ScenarioError(fmt::format("{}:{}: found more than {} levels, expected fewer", file,
                                     node.Mark().line + 1, kDepthMax));
@@ -33,20 +57,22 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
         throw ScenarioError(fmt::format("{}:{}: found the key \"{}\" twice, expected it once", file,
                                         entry.first.Mark().line + 1, entry.first.Scalar()));
       }
-      refuse_repeated_keys(file, entry.second, depth + 1);
+      refuse_repeated_keys(file, entry.second, depth + 1, left);
     }
   } else if (node.IsSequence()) {
-    for (const auto& item : node) refuse_repeated_keys(file, item, depth + 1);
+    for (const auto& item : node) refuse_repeated_keys(file, item, depth + 1, left);
   }
 }
 
 YAML::Node parse_map(const std::string& file, const std::string& text, const char* expected,
                      int lines_before = 0) {
+  refuse_other_text(file, text);
   try {
     const std::string placed = std::string(static_cast<std::size_t>(lines_before), '\n') + text;
     YAML::Node root = YAML::Load(placed);
     if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected " + expected);
-    if (lines_before == 0) refuse_repeated_keys(file, root, 0);
+    std::size_t left = kYamlNodesMax;
+    if (lines_before == 0) refuse_repeated_keys(file, root, 0, left);
     return root;
   } catch (const YAML::Exception& bad) {
     throw ScenarioError(fmt::format("{}:{}: found text that is not YAML: {}", file,
@@ -76,11 +102,43 @@ const std::set<std::string> kPieceKeys = {"zones",  "pools",         "images", "
                                           "tenants", "group_default", "groups", "start",
                                           "llm",     "workload",      "control", "fleet"};
 
-int lines_of(const std::string& text) {
-  return static_cast<int>(std::count(text.begin(), text.end(), '\n')) + 1;
+// From 1; 0 is none. Lists that were put together of pieces have that of their first element.
+int line_of(const YAML::Node& node) {
+  const bool joined = node.Mark().line < 0 && node.IsSequence() && node.size() > 0;
+  return (joined ? node[0] : node).Mark().line + 1;
+}
+
+// The same without lines: those of a --set value are no lines of the scenario.
+YAML::Node without_lines(const YAML::Node& node) {
+  if (node.IsScalar()) return YAML::Node(node.Scalar());
+  YAML::Node out(node.Type());
+  for (const auto& entry : node) {
+    if (node.IsMap()) {
+      out[entry.first.Scalar()] = without_lines(entry.second);
+    } else {
+      out.push_back(without_lines(entry));
+    }
+  }
+  return out;
+}
+
+YAML::Node value_of(const std::string& text) {
+  const std::string place = "--set";
+  refuse_other_text(place, text);
+  const YAML::Node value = YAML::Load(text);
+  std::size_t left = kYamlNodesMax;
+  refuse_repeated_keys(place, value, 0, left);
+  return without_lines(value);
 }
 
 }  // namespace
+
+const std::string& Files::file(int line) const {
+  for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
+    if (line >= piece->first) return piece->second;
+  }
+  return name_;
+}
 
 std::string Files::place(int line) const {
   if (line <= 0) return name_ + " with --set";
@@ -138,10 +196,34 @@ YAML::Node parse_yaml(const std::string& file, const std::string& text, Files* f
   return root;
 }
 
+void find_traces(const Files& files, YAML::Node root) {
+  const YAML::Node workload = static_cast<const YAML::Node&>(root)["workload"];
+  if (!workload.IsDefined() || !workload.IsSequence()) return;
+  for (YAML::Node section : workload) {
+    if (!section.IsMap()) continue;
+    YAML::Node path = static_cast<const YAML::Node&>(section)["path"];
+    if (!path.IsDefined() || !path.IsScalar() || path.Mark().line < 0) continue;
+    const auto spec = parse_trace_spec(path.Scalar());
+    if (!spec || std::filesystem::path(spec->path).is_absolute()) continue;
+    const auto folder = std::filesystem::path(files.file(path.Mark().line + 1)).parent_path();
+    const std::string beside = (folder / spec->path).lexically_normal().string();
+    std::error_code no_file;
+    if (std::filesystem::exists(beside, no_file)) path = spec->format + ":" + beside;
+  }
+}
+
 void apply_override(const std::string& file, YAML::Node root, const Override& one) {
   const auto fail = [&](const std::string& found, const std::string& expected) {
     throw ScenarioError(
         fmt::format("{}: --set {}: found {}, expected {}", file, one.path, found, expected));
+  };
+  const auto value = [&] {
+    try {
+      return value_of(one.value);
+    } catch (const YAML::Exception& bad) {
+      fail(fmt::format("\"{}\"", one.value), "a value: " + bad.msg);
+      throw;
+    }
   };
   std::vector<std::string> parts;
   std::stringstream path(one.path);
@@ -164,17 +246,13 @@ void apply_override(const std::string& file, YAML::Node root, const Override& on
              fmt::format("a name in the list or a number from 0 to {}", at.size() - 1));
       }
       if (last) {
-        at[index] = YAML::Load(one.value);
+        at[index] = value();
       } else {
         at.reset(at[index]);
       }
     } else if (at.IsMap() || !at.IsDefined() || at.IsNull()) {
       if (last) {
-        try {
-          at[parts[i]] = YAML::Load(one.value);
-        } catch (const YAML::Exception& bad) {
-          fail(fmt::format("\"{}\"", one.value), "a value: " + bad.msg);
-        }
+        at[parts[i]] = value();
       } else {
         at.reset(at[parts[i]]);
       }
@@ -202,13 +280,17 @@ YAML::Node Reader::find(const char* key) {
 
 bool Reader::has(const char* key) { return find(key).IsDefined(); }
 
-void Reader::fail(const char* key, const std::string& found, const std::string& expected) {
+std::string Reader::place(const char* key) {
   int at = node_.IsDefined() ? node_.Mark().line + 1 : 0;
   if (node_.IsMap()) {
     const YAML::Node value = static_cast<const YAML::Node&>(node_)[key];
-    if (value.IsDefined() && value.Mark().line >= 0) at = value.Mark().line + 1;
+    if (value.IsDefined()) at = line_of(value);
   }
-  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", files_.place(at), path_,
+  return files_.place(at);
+}
+
+void Reader::fail(const char* key, const std::string& found, const std::string& expected) {
+  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", place(key), path_,
                                   path_.empty() ? "" : ".", key, found, expected));
 }
 
@@ -270,13 +352,18 @@ bool Reader::flag(const char* key, bool otherwise) {
 
 Duration Reader::duration(const char* key, Duration otherwise) {
   if (!has(key)) return otherwise;
-  return parsed(key, "a duration such as 250ms, 10s or 1h30m",
-                [](const std::string& text) { return parse_duration(text); });
+  return parsed(key, "a duration such as 250ms, 10s or 1h30m, at most 36500d",
+                [](const std::string& text) -> std::optional<Duration> {
+                  const auto value = parse_duration(text);
+                  // Some of these are added up, in 64 bits of nanoseconds.
+                  if (value && *value > kDurationMax) return {};
+                  return value;
+                });
 }
 
 std::int64_t Reader::bytes(const char* key, std::int64_t otherwise) {
   if (!has(key)) return otherwise;
-  return parsed(key, "a size such as 512Mi or 16Gi",
+  return parsed(key, "a size such as 512Mi or 16Gi, at most 1Pi",
                 [](const std::string& text) -> std::optional<std::int64_t> {
                   const auto value = parse_bytes(text);
                   if (value && *value > (1LL << 50)) return {};  // a pebibyte is a mistake
@@ -301,7 +388,7 @@ double Reader::bandwidth(const char* key, double otherwise) {
                   double value = 0;
                   const auto [end, problem] =
                       std::from_chars(text.data(), text.data() + text.size(), value);
-                  if (problem != std::errc() || !(value > 0)) return {};
+                  if (problem != std::errc() || !(value > 0 && value < 1e15)) return {};
                   const std::string unit(end, text.data() + text.size());
                   for (const auto& [name, factor] : {std::pair{"kbps", 125.0},
                                                      {"Mbps", 125e3},

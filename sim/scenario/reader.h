@@ -21,8 +21,9 @@ class Files {
   void add(std::string piece, int first_line) {
     pieces_.emplace_back(first_line, std::move(piece));
   }
-  // "file:line"; line 0 is none, as of keys that --set has put there.
+  // "file:line"; line 0 is none, as of what --set has put there.
   std::string place(int line) const;
+  const std::string& file(int line) const;  // the scenario or a piece
 
  private:
   std::string name_;
@@ -54,7 +55,8 @@ class Reader {
   std::vector<std::pair<std::string, Reader>> entries(const char* key);  // a map with free keys
 
   [[noreturn]] void fail(const char* key, const std::string& found, const std::string& expected);
-  void done();  // unknown keys are errors
+  std::string place(const char* key);  // "file:line", of the key's value or else of the map
+  void done();                         // unknown keys are errors
   int line() const { return node_.Mark().line + 1; }
 
  private:
@@ -74,6 +76,9 @@ std::string read_scenario_file(const std::string& file);
 // The scenario with the pieces that it includes. Throws ScenarioError for a text that is no YAML
 // map, or has a key twice, and for pieces that cannot be included.
 YAML::Node parse_yaml(const std::string& file, const std::string& text, Files* files = nullptr);
+// Paths of traces that lie beside the scenario, or the piece, that names them become paths from the
+// current folder; the others are left as they are.
+void find_traces(const Files& files, YAML::Node root);
 void apply_override(const std::string& file, YAML::Node root, const Override& override_one);
 
 }  // namespace chalk::sim

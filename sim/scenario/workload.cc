@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "sim/scenario/listed.h"
 #include "sim/workload/azure_shape.h"
 #include "sim/workload/generate.h"
+#include "sim/workload/input_error.h"
 #include "sim/workload/sampling.h"
 #include "sim/world/deploy.h"
 
@@ -100,9 +102,20 @@ AzureShape read_azure_shape(Reader& section) {
   return shape;
 }
 
-// One section: the generator it asks for, ended where it says.
+// Traces are opened when they run; that there is one is told at once, with the place that names it.
+void expect_trace(Reader& section, const std::string& text) {
+  const auto spec = parse_trace_spec(text);
+  if (!spec) section.fail("path", quote(text), kTraceSpecs);
+  std::error_code error;
+  if (!std::filesystem::exists(spec->path, error)) {
+    section.fail("path", "no " + spec->path,
+                 "a trace by its path from the scenario's file or from the current folder");
+  }
+}
+
+// One section: the generator it asks for, ended where it says. `replaced`: by --trace.
 OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_models,
-                          const TraceOptions& trace_options) {
+                          const TraceOptions& trace_options, bool replaced) {
   const std::vector<const char*> kinds = {"poisson",         "bursts", "daily", "closed_loop",
                                           "azure_functions", "trace",  "list"};
   if (!section.has("kind"))
@@ -117,6 +130,7 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
   OpenWorkload open;
   if (kind == "trace") {
     const std::string path = section.required_text("path");
+    if (!replaced) expect_trace(section, path);
     const bool qos_priorities = section.flag("qos_priorities", false);
     open = [path, trace_options, qos_priorities](std::uint64_t seed) {
       TraceOptions options = trace_options;
@@ -199,7 +213,7 @@ OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_mod
   llm.done();
   std::vector<OpenWorkload> sections;
   for (Reader& section : root.list("workload"))
-    sections.push_back(read_section(section, gpu_models, options));
+    sections.push_back(read_section(section, gpu_models, options, trace.has_value()));
   if (trace) {
     return [spec = *trace, options](std::uint64_t seed) {
       TraceOptions seeded = options;

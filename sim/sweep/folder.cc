@@ -12,27 +12,26 @@ namespace {
 
 using nlohmann::json;
 
-json parsed(const std::string& path) {
+// What is cut was not written by us: each file is renamed into place when it is whole.
+json parsed(const std::string& path, const std::string& expected) {
   try {
     return json::parse(read_file(path));
-  } catch (const json::exception& bad) {
-    throw std::runtime_error(path + ": found text that is not of a sweep: " + bad.what());
+  } catch (const json::exception&) {
+    throw std::runtime_error(path + ": found text that is cut or damaged, expected " + expected);
   }
+}
+
+std::string whole_run(const std::string& folder) {
+  return "a finished run; delete the file and run it again: chalk-sim sweep --resume " +
+         shell_word(folder);
 }
 
 std::string run_path(const std::string& folder, const SweepRun& run) {
   return fmt::format("{}/runs/{:06}-{}.json", folder, run.point, run.seed);
 }
 
-// The first part of the question that is another one.
-std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
-  const json a = to_json(there), b = to_json(asked);
-  for (const auto& [key, value] : a.items()) {
-    if (key != "scenario" && value != b.at(key)) {
-      return fmt::format("its {} is {}, asked is {}", key, value.dump(), b.at(key).dump());
-    }
-  }
-  return "";
+std::string shown(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -44,13 +43,23 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
   run.digest = hex_text(result.digest);
   run.wall_seconds = result.wall_seconds;
   for (const std::string& name : metric_names()) {
-    run.metrics[name] = lookup_metric(result, name).value_or(0);
+    if (has_samples(result, name)) run.metrics[name] = lookup_metric(result, name).value_or(0);
   }
   run.broken = result.broken;
   for (const Assertion& assertion : result.assertions) {
     if (!assertion.passed) run.not_met.push_back(assertion.text);
   }
   return run;
+}
+
+std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
+  const json a = to_json(there), b = to_json(asked);
+  for (const auto& [key, value] : a.items()) {
+    if (key != "scenario" && value != b.at(key)) {
+      return fmt::format("its {} is {}, asked is {}", key, shown(value), shown(b.at(key)));
+    }
+  }
+  return "";
 }
 
 void open_sweep(const std::string& folder, const SweepQuestion& question) {
@@ -62,7 +71,7 @@ void open_sweep(const std::string& folder, const SweepQuestion& question) {
     throw std::runtime_error(folder + ": found another sweep: " + difference(there, question) +
                              "; expected the same, or an empty folder");
   }
-  write_file(path, to_json(question).dump(2) + "\n");
+  write_file(path, json_text(to_json(question)));
 }
 
 SweepQuestion read_question(const std::string& folder) {
@@ -72,7 +81,7 @@ SweepQuestion read_question(const std::string& folder) {
                              ": found no sweep.json, expected a folder that `chalk-sim "
                              "sweep --out` wrote");
   }
-  const json text = parsed(path);
+  const json text = parsed(path, "the question of a sweep; start a new one in another folder");
   try {
     return sweep_from_json(text);
   } catch (const std::exception& bad) {
@@ -90,7 +99,7 @@ void write_run(const std::string& folder, const SweepQuestion& question, const S
                     {"metrics", run.metrics},
                     {"broken", run.broken},
                     {"not_met", run.not_met}};
-  write_file(run_path(folder, run), out.dump(2) + "\n");
+  write_file(run_path(folder, run), json_text(out));
 }
 
 SweepRuns read_runs(const std::string& folder, const SweepQuestion& question) {
@@ -99,7 +108,7 @@ SweepRuns read_runs(const std::string& folder, const SweepQuestion& question) {
   for (const auto& entry : std::filesystem::directory_iterator(folder + "/runs")) {
     if (entry.path().extension() != ".json") continue;  // a killed writer's
     const std::string path = entry.path();
-    const json j = parsed(path);
+    const json j = parsed(path, whole_run(folder));
     SweepRun run;
     try {
       if (j.at("sweep") != question.identity()) {
@@ -112,8 +121,9 @@ SweepRuns read_runs(const std::string& folder, const SweepQuestion& question) {
       run.metrics = j.at("metrics").get<std::map<std::string, double>>();
       run.broken = j.at("broken").get<std::vector<std::string>>();
       run.not_met = j.at("not_met").get<std::vector<std::string>>();
-    } catch (const json::exception& bad) {
-      throw std::runtime_error(path + ": found text that is not of a run: " + bad.what());
+    } catch (const json::exception&) {
+      throw std::runtime_error(path + ": found JSON that is no run's, expected " +
+                               whole_run(folder));
     }
     runs[{run.point, run.seed}] = run;
   }

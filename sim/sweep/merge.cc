@@ -31,11 +31,12 @@ json estimate_json(const Estimate& e) {
   return {{"mean", e.mean}, {"half", e.half}, {"runs", e.count}};
 }
 
-// Sorted by x, a point is on the front when it is below all that are to its left.
+// Sorted by x, a point is on the front when it is below all that are to its left. One that
+// measured nothing for an axis is on none.
 void mark_front(SweepTable& table) {
   std::vector<SweepPoint*> order;
   for (SweepPoint& point : table.points) {
-    if (!point.broken) order.push_back(&point);
+    if (!point.broken && point.x.count > 0 && point.y.count > 0) order.push_back(&point);
   }
   const auto at = [&](const SweepPoint* point) {
     return std::pair{turned(table.x_metric, point->x.mean), turned(table.y_metric, point->y.mean)};
@@ -123,7 +124,7 @@ json to_json(const SweepTable& table) {
     for (const SweepRun& run : point.runs) {
       const auto at = [&](const std::string& name) {
         const auto found = run.metrics.find(name);
-        return found == run.metrics.end() ? 0.0 : found->second;
+        return found == run.metrics.end() ? json() : json(found->second);
       };
       runs.push_back({{"seed", run.seed},
                       {"digest", run.digest},
@@ -176,7 +177,7 @@ std::string to_csv(const SweepTable& table) {
 }
 
 void write_table(const std::string& folder, const SweepTable& table) {
-  write_file(folder + "/table.json", to_json(table).dump(2) + "\n");
+  write_file(folder + "/table.json", json_text(to_json(table)));
   write_file(folder + "/table.csv", to_csv(table));
   write_file(folder + "/report.html", html_page(table));
 }

@@ -9,6 +9,7 @@ namespace chalk::sim {
 namespace {
 
 std::string interval_text(const Estimate& e) {
+  if (e.count == 0) return "-";  // nothing was measured
   return e.has_interval() ? fmt::format("{} ± {}", number_text(e.mean), number_text(e.half))
                           : number_text(e.mean);
 }

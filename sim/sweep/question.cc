@@ -128,7 +128,7 @@ std::string SweepQuestion::identity() const {
   json what = to_json(*this);
   what.erase("scenario");
   Digest digest;
-  const std::string text = what.dump();
+  const std::string text = what.dump(-1, ' ', false, json::error_handler_t::replace);
   digest.add(std::string_view(text));
   return hex_text(digest.value());
 }

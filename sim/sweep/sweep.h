@@ -61,7 +61,7 @@ struct SweepRun {
   std::uint64_t seed = 0;
   std::string digest;
   double wall_seconds = 0;
-  std::map<std::string, double> metrics;  // each of docs/results.md
+  std::map<std::string, double> metrics;  // each of docs/results.md that was measured
   std::vector<std::string> broken;        // invariants
   std::vector<std::string> not_met;       // assertions
 };
@@ -72,6 +72,8 @@ SweepRun sweep_run(std::size_t point, const Result& result);
 // sweep, and says what differs.
 void open_sweep(const std::string& folder, const SweepQuestion& question);
 SweepQuestion read_question(const std::string& folder);
+// The first part in which `asked` is another question than what is `there`; empty where none is.
+std::string difference(const SweepQuestion& there, const SweepQuestion& asked);
 void write_run(const std::string& folder, const SweepQuestion& question, const SweepRun& run);
 // Those in the folder, by (point, seed). Files that are no finished run of this sweep are an error.
 using SweepRuns = std::map<std::pair<std::size_t, std::uint64_t>, SweepRun>;

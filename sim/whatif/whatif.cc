@@ -13,6 +13,7 @@
 #include "sim/scenario/listed.h"
 #include "sim/simgrid/isolated.h"
 #include "sim/sweep/sweep.h"
+#include "sim/world/replay.h"
 #include "sim/world/world.h"
 
 namespace chalk::sim {
@@ -20,13 +21,13 @@ namespace {
 
 using nlohmann::json;
 
-// The closing record of a log, and its header. Events are passed over.
 struct LogEnd {
   LogHeader header;
-  std::uint64_t digest = 0;
+  std::uint64_t digest = 0;  // 0: a real machine's, whose world nobody can make again
 };
-LogEnd end_of(const std::string& path) {
-  LogReader reader(path);
+
+// The log of a program with other decisions cannot be replayed: its events are passed over.
+LogEnd end_of_another(LogReader& reader) {
   LogEnd end{reader.header(), 0};
   LogRecord record;
   while (reader.next(record)) {
@@ -34,6 +35,60 @@ LogEnd end_of(const std::string& path) {
     if (record.tag == RecordTag::finished || record.tag == RecordTag::exported) return end;
   }
   reader.fail("the log has no closing record: it was cut, or the run did not end");
+}
+
+// Replays the log, so that nothing is asked of one that was changed.
+LogEnd end_of(const std::string& path, const std::atomic<bool>* stop) {
+  LogReader reader(path);
+  if (reader.header().logic_version != kLogicVersion) return end_of_another(reader);
+  const ReplayReport report = replay(path, false, [stop](std::uint64_t) {
+    if (stop != nullptr && stop->load()) throw std::runtime_error("interrupted");
+  });
+  if (!report.same) {
+    throw std::runtime_error(fmt::format(
+        "{}: {}; the log was changed since commit {} wrote it, or this program decides otherwise",
+        path, report.difference, report.header.commit));
+  }
+  return {report.header, report.header.scenario.empty() ? 0 : report.running_digest};
+}
+
+// The first event of a log that a run of its scenario does not have.
+struct Parting {
+  std::uint64_t record = 0;
+  std::uint64_t event = 0;
+  Time at;
+  bool log_ended = false;  // and all that it has is the run's: it was interrupted
+};
+
+// Checkpoints and restarts stand where the run was watched, and decide nothing.
+bool next_fact(LogReader& reader, LogRecord& record) {
+  while (reader.next(record)) {
+    if (record.tag == RecordTag::created || record.tag == RecordTag::event ||
+        record.tag == RecordTag::finished) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Parting parting(const std::string& log, const std::string& again) {
+  LogReader theirs(log), ours(again);
+  LogRecord a, b;
+  Parting at;
+  while (next_fact(theirs, a) && next_fact(ours, b)) {
+    at.record = theirs.record_number();
+    at.log_ended = a.tag == RecordTag::finished && b.tag != RecordTag::finished;
+    if (at.log_ended) break;
+    if (a.tag == RecordTag::event) {
+      at.at = at.at + Duration{a.nanos_later};
+      ++at.event;
+    }
+    if (a.tag != b.tag || a.root != b.root || a.index != b.index || a.bytes != b.bytes ||
+        a.nanos_later != b.nanos_later || a.running_digest != b.running_digest) {
+      break;
+    }
+  }
+  return at;
 }
 
 void refuse_changed_demand(const std::vector<Override>& sets) {
@@ -81,9 +136,10 @@ class Asker {
       seed_ = 1;
       return;
     }
-    const LogEnd end = end_of(question.log);
+    const LogEnd end = end_of(question.log, stop);
     digest_ = end.digest;
     seed_ = end.header.seed;
+    header_ = end.header;
     scenario_ = question.scenario;
     if (scenario_.empty()) {
       scenario_ = std::filesystem::path(question.log).parent_path() / "scenario.yaml";
@@ -95,24 +151,21 @@ class Asker {
       }
     }
     if (!question.trace.empty()) trace_ = question.trace;
+    refuse_another_scenario();
   }
 
   // One run as the log was, which tells what arrived and whether it is the log's.
   void record(WhatIfResult& out) {
     const IsolatedResult told = run_isolated([&] { return recorded(); });
     if (!told) throw std::runtime_error("the run of the log failed: " + told.error());
+    if (stop_ != nullptr && stop_->load()) throw std::runtime_error("interrupted");
     const std::size_t line = told->find('\n');
     const json head = json::parse(told->substr(0, line));
     out.scenario = head.at("scenario");
     out.arrivals = head.at("arrivals");
     out.seed = seed_;
     out.same_as_log = digest_ != 0 && head.at("digest") == hex_text(digest_);
-    if (digest_ != 0 && !out.same_as_log) {
-      out.notes.push_back(
-          "This program and scenario do not decide as the log says: what stands in the first "
-          "column "
-          "is theirs.");
-    }
+    if (digest_ != 0 && !out.same_as_log) say_where_it_parts(out);
     if (head.at("clients") == true) {
       take_arrivals(told->substr(line + 1));
       out.notes.push_back(
@@ -133,6 +186,47 @@ class Asker {
  private:
   static_assert(std::is_trivially_copyable_v<Arrival>);  // they go through a pipe
 
+  void refuse_another_scenario() const {
+    const std::string name = load(false).name;
+    if (header_.scenario.empty() || header_.scenario == name) return;
+    throw std::runtime_error(
+        fmt::format("{}: found the log of the scenario \"{}\", but {} is \"{}\"; expected the "
+                    "scenario of the log",
+                    question_.log, header_.scenario, scenario_, name));
+  }
+
+  // The digests differ: the run is made once more with a log of its own, to name the place. A log
+  // that only ends early is one of a run that was interrupted. Another program may well differ; of
+  // this one the scenario or the trace is another.
+  void say_where_it_parts(WhatIfResult& out) {
+    const std::string again = scratch_.path() + "/events.log";
+    const IsolatedResult made = run_isolated([&] {
+      run(load(false), seed_, again);
+      return std::string();
+    });
+    if (!made) throw std::runtime_error("the run of the log failed: " + made.error());
+    if (stop_ != nullptr && stop_->load()) throw std::runtime_error("interrupted");
+    const Parting at = parting(question_.log, again);
+    if (at.log_ended) {
+      out.same_as_log = true;
+      out.log_ends_seconds = static_cast<double>(at.at.nanos) * 1e-9;
+      return;
+    }
+    const std::string place =
+        fmt::format("{}: record {}, event {} at {}: {}", question_.log, at.record, at.event,
+                    duration_text(Duration{at.at.nanos}), scenario_);
+    if (header_.commit == question_.commit) {
+      throw std::runtime_error(place +
+                               " goes another way from there; expected the scenario of the log, "
+                               "and with --trace the trace that it was made with");
+    }
+    out.differs = true;
+    out.notes.push_back(fmt::format(
+        "{} goes another way from there under this program (commit {}) than under the one that "
+        "wrote the log (commit {}): what stands in the first column is this program's.",
+        place, question_.commit, header_.commit));
+  }
+
   Setup load(bool changed) const {
     return load_scenario(scenario_, changed ? question_.sets : std::vector<Override>{}, trace_);
   }
@@ -149,8 +243,9 @@ class Asker {
     return setup;
   }
 
-  Result run(const Setup& setup, std::uint64_t seed) const {
+  Result run(const Setup& setup, std::uint64_t seed, const std::string& log = "") const {
     RunOptions options;
+    options.log_path = log;
     options.seed = seed;
     options.stop = stop_;
     return run_world(setup, options);
@@ -172,7 +267,7 @@ class Asker {
                            {"digest", hex_text(result.digest)},
                            {"arrivals", listed.arrivals.size()},
                            {"clients", clients}}
-                          .dump() +
+                          .dump(-1, ' ', true, json::error_handler_t::replace) +
                       "\n";
     if (clients) {
       out.append(reinterpret_cast<const char*>(listed.arrivals.data()),
@@ -196,6 +291,7 @@ class Asker {
   std::optional<std::string> trace_;
   std::uint64_t seed_ = 1;
   std::uint64_t digest_ = 0;  // 0: not known
+  LogHeader header_;
   std::shared_ptr<const Listed> listed_;
 };
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace chalk::sim {
 
 struct WhatIfQuestion {
   std::string log;
+  std::string commit;    // of this program
   std::string node_log;  // of a real node: then `log` is a real control plane's
   std::string scenario;  // empty: scenario.yaml beside the log, as `run --out` leaves it
   std::string trace;     // as for run, where the log was made with one
@@ -33,11 +35,13 @@ struct WhatIfResult {
   std::uint64_t seed = 0;  // of the log
   std::uint64_t arrivals = 0;
   bool same_as_log = false;  // the first run decides as the log says, event by event
+  bool differs = false;      // it does not, and why stands in the notes; neither: nobody can know
+  std::optional<double> log_ends_seconds;  // where the log is of a run that was interrupted
   std::vector<std::string> notes;
 };
 
 // `done` of `whole` runs. Throws LogError, ScenarioError, and std::runtime_error where a setting
-// would change the demand or a run fails.
+// would change the demand, the log was changed or is another scenario's, or a run fails.
 WhatIfResult what_if(const WhatIfQuestion& question,
                      const std::function<void(std::size_t done, std::size_t whole)>& progress,
                      const std::atomic<bool>* stop);

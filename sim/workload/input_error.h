@@ -20,4 +20,7 @@ struct InputError : std::runtime_error {
 // Text of the input as it may stand in a message: quoted, escaped, cut after 60 bytes.
 std::string quote(std::string_view text);
 
+// The first byte that is not of UTF-8 text; npos where all are. JSON and pages hold nothing else.
+std::size_t not_utf8(std::string_view text);
+
 }  // namespace chalk::sim

@@ -58,6 +58,9 @@ bool TextFile::next(std::string_view& line) {
   }
   if (line.ends_with('\r')) line.remove_suffix(1);
   if (line.find('\0') != std::string_view::npos) fail("a NUL byte", "text");
+  if (const std::size_t at = not_utf8(line); at != std::string_view::npos) {
+    fail("the byte " + quote(line.substr(at, 1)), "text in UTF-8");
+  }
   return true;
 }
 

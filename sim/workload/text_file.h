@@ -1,7 +1,7 @@
 // Reads a text file line by line with bounded memory, for readers that must be strict.
 //
-// A line ends with LF or CRLF; a byte order mark at the start is skipped. A NUL byte, a line over
-// the limit and any failure of the file throw InputError.
+// A line ends with LF or CRLF; a byte order mark at the start is skipped. A NUL byte, bytes
+// that are not UTF-8, a line over the limit and any failure of the file throw InputError.
 #pragma once
 #include <cstdint>
 #include <cstdio>

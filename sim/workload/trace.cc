@@ -6,19 +6,24 @@
 
 namespace chalk::sim {
 
-std::unique_ptr<Source> open_trace(std::string_view spec, const TraceOptions& options) {
-  std::size_t colon = spec.find(':');
-  std::string_view format = spec.substr(0, colon);
-  std::string path(colon == std::string_view::npos ? "" : spec.substr(colon + 1));
-  if (!path.empty()) {
-    if (format == "azure2019") return open_azure2019(path, options);
-    if (format == "azure2021") return open_azure2021(path, options);
-    if (format == "azurellm") return open_azurellm(path, options);
-    if (format == "openb") return open_openb(path, options);
-    if (format == "jsonl") return open_jsonl(path);
+std::optional<TraceSpec> parse_trace_spec(std::string_view spec) {
+  const std::size_t colon = spec.find(':');
+  if (colon == std::string_view::npos || colon + 1 == spec.size()) return {};
+  const std::string_view format = spec.substr(0, colon);
+  for (const char* known : {"azure2019", "azure2021", "azurellm", "openb", "jsonl"}) {
+    if (format == known) return TraceSpec{known, std::string(spec.substr(colon + 1))};
   }
-  throw InputError("trace", 0, quote(spec),
-                   "FORMAT:PATH with FORMAT azure2019, azure2021, azurellm, openb or jsonl");
+  return {};
+}
+
+std::unique_ptr<Source> open_trace(std::string_view text, const TraceOptions& options) {
+  const std::optional<TraceSpec> spec = parse_trace_spec(text);
+  if (!spec) throw InputError("trace", 0, quote(text), kTraceSpecs);
+  if (spec->format == "azure2019") return open_azure2019(spec->path, options);
+  if (spec->format == "azure2021") return open_azure2021(spec->path, options);
+  if (spec->format == "azurellm") return open_azurellm(spec->path, options);
+  if (spec->format == "openb") return open_openb(spec->path, options);
+  return open_jsonl(spec->path);
 }
 
 }  // namespace chalk::sim

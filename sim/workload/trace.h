@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,15 @@ struct TraceOptions {
   std::size_t sort_memory_bytes = std::size_t{64} << 20;
   bool qos_priorities = false;  // openb: whether qos gives a priority
 };
+
+// A spec is FORMAT:PATH; nothing where it is none.
+struct TraceSpec {
+  std::string format;
+  std::string path;
+};
+std::optional<TraceSpec> parse_trace_spec(std::string_view spec);
+inline constexpr const char* kTraceSpecs =
+    "FORMAT:PATH with FORMAT azure2019, azure2021, azurellm, openb or jsonl";
 
 // `spec` is FORMAT:PATH with FORMAT azure2019 (a directory), azure2021, azurellm, jsonl (a file) or
 // openb (a directory). Throws InputError.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "model/core/random.h"
 #include "sim/report/result.h"
@@ -77,6 +78,21 @@ TEST(Compare, OneSeedIsNoVerdictAndABrokenInvariantAlwaysOne) {
   EXPECT_TRUE(compare("A", broken, "B", broken, {}).broken.empty());
 }
 
+TEST(Compare, DoesNotCompareWhatOneSideCouldNotMeasure) {
+  Measured nobody = side(1);
+  for (auto& [seed, metrics] : nobody["a"]) metrics.erase("wait_p99_ms");
+  const Comparison c = compare("A", side(1), "B", nobody, {});
+  EXPECT_EQ(row(c, "wait_p99_ms").verdict, Verdict::unmeasured);
+  EXPECT_EQ(c.count(Verdict::better), 0u);
+  EXPECT_NE(summary(c).find("nothing to measure: wait_p99_ms of a (nothing in B)"),
+            std::string::npos)
+      << summary(c);
+  EXPECT_EQ(row(compare("A", nobody, "B", nobody, {}), "wait_p99_ms").verdict, Verdict::equal);
+  nobody["a"][2]["wait_p99_ms"] = nobody["a"][5]["wait_p99_ms"] = 1;
+  const CompareRow some = row(compare("A", side(1), "B", nobody, {}), "wait_p99_ms");
+  EXPECT_EQ(some.difference.count, 2u) << "only the seeds that measured it";
+}
+
 TEST(Compare, NamesWhatOnlyOneSideHasAndMetricsThatNobodyKnows) {
   Measured more = side(1);
   more["b"] = more["a"];
@@ -112,6 +128,13 @@ TEST(Compare, ReadsSweepsAndRunsBelowAFolder) {
   result.cost = 5;
   write_result(folder + "/y/again", result);
   EXPECT_THROW(read_measured(folder), std::runtime_error) << "one seed with two costs";
+  std::filesystem::remove_all(folder + "/y/again");
+  std::ofstream(folder + "/y/z/events.log") << "of a run that was killed";
+  EXPECT_EQ(read_measured(folder).size(), 2u);
+  clear_result(folder + "/y/z");
+  EXPECT_EQ(read_measured(folder).size(), 1u);
+  std::ofstream(folder + "/y/z/events.log") << "of a run that was killed";
+  EXPECT_THROW(read_measured(folder), std::runtime_error);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "sim/scenario/parse.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -84,13 +85,21 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
       "closest is \"duration\"");
   EXPECT_EQ(error_of(kGood, "8Gi", "8 gigs"),
             "parse_test.yaml:6: pools[0].node.memory: found \"8 gigs\", expected a size such as "
-            "512Mi or 16Gi");
+            "512Mi or 16Gi, at most 1Pi");
   EXPECT_EQ(error_of(kGood, "nodes: 2", "nodes: 1000000000"),
             "parse_test.yaml:5: pools[0].nodes: found \"1000000000\", expected a whole number from "
             "0 to 100000");
   EXPECT_EQ(error_of(kGood, "10s", "ten"),
             "parse_test.yaml:2: duration: found \"ten\", expected a duration such as 250ms, 10s or "
-            "1h30m");
+            "1h30m, at most 36500d");
+  EXPECT_EQ(error_of(kGood, "10s", "36501d"),
+            "parse_test.yaml:2: duration: found \"36501d\", expected a duration such as 250ms, 10s "
+            "or 1h30m, at most 36500d");
+  EXPECT_EQ(error_of(kGood, "failed==0", "failed<=nan")
+                .find("parse_test.yaml:11: assert: found \"failed<=nan\", expected METRIC<=NUMBER"),
+            0u);
+  EXPECT_EQ(error_of(kGood, "A test.", "A t\xE9st."),
+            "parse_test.yaml:1: found the byte \"\\xe9\", expected text in UTF-8");
   EXPECT_EQ(error_of(kGood, "per_second: 1", "per_second: -1"),
             "parse_test.yaml:9: workload[0].per_second: found \"-1\", expected a number from 1e-09 "
             "to 10000000");
@@ -108,6 +117,68 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
             std::string::npos);
   EXPECT_NE(error_of(kGood, "duration: 10s\n", "").find("expected duration or requests"),
             std::string::npos);
+}
+
+TEST(Scenario, NamesTheOptionAndNoLineForWhatSetSays) {
+  const auto said = [](const std::string& path, const std::string& value) -> std::string {
+    try {
+      load_scenario(file_of(kGood), {{path, value}}, {});
+    } catch (const ScenarioError& error) {
+      const std::string what = error.what();
+      return what.substr(what.find("parse_test.yaml"));
+    }
+    return "no error";
+  };
+  EXPECT_EQ(said("pools.0.nodes", "many"),
+            "parse_test.yaml with --set: pools[0].nodes: found \"many\", expected a whole number "
+            "from 0 to 100000");
+  EXPECT_EQ(said("pools.0.node", "{cpu: 4, memory: much}"),
+            "parse_test.yaml with --set: pools[0].node.memory: found \"much\", expected a size such "
+            "as 512Mi or 16Gi, at most 1Pi");
+  EXPECT_EQ(said("control", "[1]").find("parse_test.yaml with --set: control: found"), 0u);
+  EXPECT_EQ(said("assert", "[failed<=x]").find("parse_test.yaml with --set: assert: found"), 0u);
+  EXPECT_EQ(said("durations", "1s").find("parse_test.yaml with --set: durations: found an"), 0u);
+  EXPECT_NE(said("pools.0.nodes", "{").find(": --set pools.0.nodes: found \"{\""), std::string::npos);
+}
+
+TEST(Scenario, FindsTracesBesideTheFileThatNamesThem) {
+  const std::string folder = testing::TempDir() + "parse_traces/pieces";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/t.jsonl") << "";
+  const std::string section = "  - {kind: trace, path: \"jsonl:t.jsonl\"}\n";
+  std::ofstream(folder + "/piece.yaml") << "workload:\n" + section;
+  std::string text = kGood;
+  text.insert(text.find("assert:"), section);
+  std::ofstream(folder + "/own.yaml") << text;
+  EXPECT_NO_THROW(load_scenario(folder + "/own.yaml", {}, {}));
+  std::ofstream(folder + "/../whole.yaml") << kGood + std::string("include: [pieces/piece.yaml]\n");
+  EXPECT_NO_THROW(load_scenario(folder + "/../whole.yaml", {}, {}));
+  const std::string nowhere = "jsonl:nowhere.jsonl";
+  EXPECT_EQ(error_of(text, "jsonl:t.jsonl", nowhere),
+            "parse_test.yaml:10: workload[1].path: found no nowhere.jsonl, expected a trace by its "
+            "path from the scenario's file or from the current folder");
+  EXPECT_NE(error_of(text, "jsonl:t.jsonl", "json:t").find(":10: workload[1].path: found \"json:t"),
+            std::string::npos);
+  EXPECT_NO_THROW(load_scenario(
+      folder + "/own.yaml", {}, "jsonl:scenarios/regress/drain_declined.jsonl"));
+}
+
+// 341 bytes that stand for billions of nodes; and as much as a file may hold by itself.
+TEST(Scenario, TakesNoMoreThanItsTextMaySay) {
+  std::string aliases = "\na: &a [x,x,x,x,x,x,x,x,x]\n";
+  for (char c = 'b'; c <= 'j'; ++c) {
+    aliases += fmt::format("{0}: &{0} [*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1},*{1}]\n", c,
+                           static_cast<char>(c - 1));
+  }
+  EXPECT_EQ(error_of(kGood, "\nduration: 10s\n", aliases + "duration: 10s\n"),
+            "parse_test.yaml:2: found more than 4194304 nodes with what aliases stand for, "
+            "expected fewer");
+  EXPECT_NE(error_of(kGood, "duration: 10s", "duration: 10s\nwatch: &w [*w, *w]").find("expected f"),
+            std::string::npos)
+      << "a list that holds itself";
+  std::string many = "duration: 10s\nwatch: [a";
+  while (many.size() < 1'000'000) many += ",b";
+  EXPECT_EQ(error_of(kGood, "duration: 10s", many + "]"), "no error");
 }
 
 TEST(Scenario, RefusesPlatformsThatCannotBe) {

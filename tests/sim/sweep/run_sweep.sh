@@ -60,6 +60,22 @@ said 'expected I/N' sweep "${sweep[@]}" --shard 2/2 --out "$scratch/bad"
 said 'found another sweep: its first_seed is 1, asked is 9' sweep "${sweep[@]}" --seed 9 --out "$scratch/whole"
 said 'the closest is "wait_p90_ms"' sweep "${sweep[@]}" --y wait_p9_ms --out "$scratch/bad"
 said 'found no sweep.json' merge "$scratch"
+said 'expected --seeds N' sweep "${sweep[@]}" --over seed=1,2 --out "$scratch/bad"
+said 'found pools.0.nodes twice' sweep "${sweep[@]}" --over pools.0.nodes=4 --out "$scratch/bad"
+said 'its seeds is 3, asked is 4' sweep --resume "$scratch/whole" --seeds 4 --quiet
+said 'its first_seed is 1, asked is 2' sweep --resume "$scratch/whole" --seed 2 --quiet
+said 'its sets is .*, asked is' sweep --resume "$scratch/whole" --set requests=1 --quiet
+"$sim" sweep --resume "$scratch/whole" --seeds 3 --set requests=20000 --quiet >/dev/null || fail "what the folder says too is refused"
+
+# A run's file that was cut is named, with what to do about it.
+cut=$(find "$scratch/merged/runs" -name '*.json' | head -1)
+truncate -s 20 "$cut"
+for command in "merge $scratch/merged" "compare $scratch/merged $scratch/whole" "sweep --resume $scratch/merged --quiet"; do
+  said "$cut: found text that is cut or damaged, expected a finished run; delete the file" $command
+done
+rm "$cut"
+"$sim" sweep --resume "$scratch/merged" --quiet >/dev/null
+cmp "$scratch/whole/table.csv" "$scratch/merged/table.csv" || fail "what was deleted is not run again"
 
 python3 tests/sim/report/check_page.py "$scratch/whole/report.html" "$scratch/sweep.png" || exit $?
 for word in "chalk-sim run scenarios/fast/chalk_scaling.yaml --set requests=20000 --set pools.0.nodes=1 --set group_default.keep_alive=5s --seed 1" "front"; do

@@ -32,6 +32,7 @@ Result result_of(const Configuration& point, std::uint64_t seed) {
   Result result;
   result.seed = seed;
   result.cost = std::stod(point[0].second);
+  result.wait_ms.count = 1;
   result.wait_ms.p99 = 100 / result.cost + (point[1].second == "y" ? 5 : 0);
   return result;
 }
@@ -103,8 +104,19 @@ TEST(Sweep, KeepsSweepsApart) {
         << error.what();
   }
   EXPECT_THROW(read_question(testing::TempDir()), std::runtime_error);
-  std::ofstream(folder + "/runs/000000-7.json") << "{\"sweep\":1";
-  EXPECT_THROW(read_runs(folder, question()), std::runtime_error);
+  for (const char* cut : {"", "{\"sweep\":1", "{}"}) {
+    std::ofstream(folder + "/runs/000000-7.json") << cut;
+    try {
+      read_runs(folder, question());
+      FAIL() << "a run that is cut was taken for whole";
+    } catch (const std::runtime_error& error) {
+      const std::string what = error.what();
+      EXPECT_NE(what.find("/runs/000000-7.json: found"), std::string::npos) << what;
+      EXPECT_NE(what.find("delete the file and run it again: chalk-sim sweep --resume " + folder),
+                std::string::npos)
+          << what;
+    }
+  }
 }
 
 TEST(Sweep, TheFrontIsWhatNothingBeats) {
@@ -124,6 +136,12 @@ TEST(Sweep, TheFrontIsWhatNothingBeats) {
   // With 4 nodes and x an invariant is broken, so y is the best there.
   EXPECT_EQ(front, (std::vector<bool>{true, false, true, false, false, true}));
   EXPECT_THROW(sweep_table(q, runs, "cost", "wait_p99"), std::runtime_error);
+  // Nothing was measured where nobody was served, and that is not the best of all waits.
+  for (auto& [which, run] : runs) {
+    if (which.first == 5) run.metrics.erase("wait_p99_ms");
+  }
+  const SweepTable nobody = sweep_table(q, runs, "cost", "wait_p99_ms");
+  EXPECT_FALSE(nobody.points[5].on_front);
   runs.erase({3, 8});
   EXPECT_EQ(sweep_table(q, runs, "cost", "wait_p99_ms").missing,
             (std::vector<std::string>{"pools.0.nodes=2 d.e=y seed 8"}));

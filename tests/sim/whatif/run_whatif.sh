@@ -46,4 +46,27 @@ said "found a setting of the demand" whatif "$log" --set workload.0.per_second=3
 said "group_default.polcy.*unknown key" whatif "$log" --set group_default.polcy=fixed --quiet
 mkdir "$scratch/alone" && cp "$log" "$scratch/alone/"
 said "found no .*scenario.yaml beside it" whatif "$scratch/alone/events.log" --set group_default.policy=fixed --quiet
+
+# A log that was changed, of another scenario, or of a run that was interrupted is not what whatif takes it for.
+mkdir "$scratch/bad" && cp "$scratch/run/scenario.yaml" "$log" "$scratch/bad/"
+python3 - "$scratch/bad/events.log" <<'PY'
+import sys
+path = sys.argv[1]
+log = bytearray(open(path, "rb").read())
+log[len(log) // 2] ^= 4
+open(path, "wb").write(log)
+PY
+said "record [0-9]*" whatif "$scratch/bad/events.log" --set group_default.keep_alive=1s --quiet
+said "found the log of the scenario \"chalk_scaling\"" whatif "$log" --scenario scenarios/fast/kpa_baseline.yaml --set group_default.keep_alive=1s --quiet
+sed 's/20000/19000/' "$scratch/run/scenario.yaml" >"$scratch/fewer.yaml"
+said "record [0-9]*, event [0-9]* at .* goes another way from there" whatif "$log" --scenario "$scratch/fewer.yaml" --set group_default.keep_alive=1s --quiet
+"$sim" run scenarios/fast/chalk_scaling.yaml --set workload.0.arrivals_max=400000 --set assert=[] --out "$scratch/cut" --quiet >/dev/null &
+pid=$!
+for _ in $(seq 1 100); do [ ! -s "$scratch/cut/events.log" ] || break; sleep 0.02; done
+kill -INT $pid
+status=0
+wait $pid || status=$?
+[ $status -eq 130 ] || fail "an interrupted run has status $status"
+"$sim" whatif "$scratch/cut/events.log" --set group_default.keep_alive=1s --seeds 1 --quiet >"$scratch/text"
+grep -q "is of a run that was interrupted at .* s. Until then" "$scratch/text" || fail "of an interrupted log it says: $(cat "$scratch/text")"
 exit 0

@@ -367,6 +367,10 @@ TEST(OpenTrace, RefusesUnknownFormatsAndMissingFiles) {
   for (const char* spec : {"", "azure2021", "azure2021:", "zip:/tmp", ":x"}) {
     EXPECT_NE(error_of(spec).find("expected FORMAT:PATH"), std::string::npos) << spec;
   }
+  TemporaryDirectory bytes;
+  EXPECT_NE(error_of("jsonl:" + bytes.write("u.jsonl", "{\"tenant\":\"\xE9\"}\n"))
+                .find("u.jsonl:1: found the byte \"\\xe9\", expected text in UTF-8"),
+            std::string::npos);
   EXPECT_NE(error_of("jsonl:/nonexistent/file").find("No such file"), std::string::npos);
   EXPECT_NE(error_of("azure2021:/tmp").find("not a regular file"), std::string::npos);
   EXPECT_NE(error_of(std::string("jsonl:/tmp/a\0b", 14)).find("NUL"), std::string::npos);

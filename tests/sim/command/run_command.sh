@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# What the subcommands have in common: statuses, arguments that are refused, signals, where they write.
+set -euo pipefail
+bin=$(readlink -f "$1")
+cd "$(dirname "$0")/../../.."
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+sim=$bin/chalk-sim
+fail() { echo "FAILED: $1"; exit 1; }
+# ends STATUS WORDS ARGUMENTS...: the program ends so and says (a pattern of) those words.
+ends() {
+  local status=0
+  "$sim" "${@:3}" >"$scratch/said" 2>&1 || status=$?
+  [ $status -eq "$1" ] || fail "'${*:3}' ends with status $status, expected $1, and says: $(cat "$scratch/said")"
+  grep -q -- "$2" "$scratch/said" || fail "'${*:3}' does not say \"$2\" but: $(cat "$scratch/said")"
+}
+small=scenarios/fast/kpa_baseline.yaml
+
+# A few lines of aliases stand for billions of nodes.
+{ echo "shows: Aliases."; echo "a: &a [x,x,x,x,x,x,x,x,x]"; } >"$scratch/aliases.yaml"
+for pair in ab bc cd de ef fg gh hi ij; do
+  echo "${pair:1}: &${pair:1} [*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1},*${pair:0:1}]"
+done >>"$scratch/aliases.yaml"
+(ulimit -v 4000000 && ends 1 "aliases.yaml:2: found more than .* nodes" check "$scratch/aliases.yaml")
+
+# A signal while nothing looks for it ends the program, at the first.
+mapfile -t many < <(yes "$small" | head -5000)
+"$sim" check "${many[@]}" >/dev/null 2>&1 &
+pid=$!
+sleep 0.3
+kill -TERM $pid
+status=0
+wait $pid || status=$?
+[ $status -eq 143 ] || fail "the first SIGTERM gives status $status, expected 143"
+
+# Statuses are those of --help, also where the arguments are none; no count is below 0, no number nan.
+ends 0 "Exit status" --help
+ends 1 "required" run
+ends 1 "not expected" run "$small" --sed 1
+for option in "--seed -1" "--restore-each -1" "--seed=-1"; do ends 1 "expected a whole number from 0" run "$small" $option; done
+ends 1 "expected a whole number from 0" swarm --seeds 1..2 --digests-every -1
+ends 1 "expected a whole number from 0" explain "$scratch/none" --event -1
+ends 1 "expected a number" swarm --minutes nan
+ends 1 "expected a number" compare "$scratch" "$scratch" --at-least nan
+ends 1 "expected a number" compare "$scratch" "$scratch" --confidence nan
+ends 1 "expected a number" whatif "$scratch/none" --set a=1 --at-least nan
+ends 1 'found "wait_p99_ms<=nan"' plan "$small" --find pools.0.nodes --range 1:2 --until "wait_p99_ms<=nan"
+ends 1 "found with --seeds" swarm --seeds 1..2 --from 5
+
+# plan: what serves nobody is no answer, what was tried is told, and equality has no threshold.
+tiny=(--set requests=300 --set assert=[] --quiet --seeds 2)
+ends 2 "does not count.*with seed 1 there is nothing to measure watched_wait_p99_ms of" \
+  plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:2 --until "watched_wait_p99_ms<=5"
+ends 0 "nodes = 0 does not count, whatever was measured: with seed 1 an invariant is broken" \
+  plan "$small" "${tiny[@]}" --find pools.0.nodes --range 0:4 --until "total_p99_ms<=500000"
+grep -q "nodes = 1 is the least" "$scratch/said" || fail "plan: $(cat "$scratch/said")"
+ends 2 "does not count.*the scenario's assertion requests==7 fails" \
+  plan "$small" --set requests=300 --set "assert=[requests==7]" --quiet --seeds 1 --find pools.0.nodes --range 1:2 --until "failed<=0"
+ends 2 "that were tried (1, 2, 4) meets" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:4 --until "total_p99_ms<=0"
+ends 0 "more is not better for nodes_mean" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:4 --until "nodes_mean<=1.5"
+for equality in == !=; do
+  ends 1 "more to be better, which $equality is not" plan "$small" --find pools.0.nodes --range 1:4 --until "nodes_mean${equality}3"
+done
+ends 1 "and --seeds N" plan "$small" --find seed --range 1:4 --until "failed<=0"
+
+# Folders are looked at before the work; an answer is given though they cannot be written to then.
+touch "$scratch/file"
+for command in "run $small" "plan $small --find pools.0.nodes --range 1:2 --until failed<=0" "swarm --seeds 1..1" \
+  "sweep $small --over pools.0.nodes=1"; do
+  ends 1 "^chalk-sim: --out $scratch/file/out: the folder cannot" $command --out "$scratch/file/out" --quiet
+done
+ends 1 "found the case itself" shrink "$small" --out "$small" --quiet
+mkdir -p "$scratch/compared/report.html/x"
+"$sim" run "$small" --out "$scratch/good" --quiet >/dev/null
+ends 1 "report.html" compare "$scratch/good" "$scratch/good" --out "$scratch/compared"
+grep -q "Judged:" "$scratch/said" || fail "compare gives no answer where it cannot write: $(cat "$scratch/said")"
+status=0
+"$sim" check "$small" >/dev/full 2>"$scratch/said" || status=$?
+[ $status -eq 1 ] && grep -q "cannot be written" "$scratch/said" || fail "a full disk behind > is a success: $status"
+
+# A killed run over an older result has none, and compare says so.
+"$sim" run "$small" --set workload.0.arrivals_max=100000000 --out "$scratch/good" --quiet >/dev/null 2>&1 &
+pid=$!
+for _ in $(seq 1 100); do [ -e "$scratch/good/result.json" ] || break; sleep 0.1; done
+sleep 0.5
+kill -9 $pid
+wait $pid 2>/dev/null || true
+ends 1 "found an events.log without a result.json: the run did not end" compare "$scratch/good" "$scratch/good"
+
+# Logs that are none say what they are.
+ends 1 "found a folder, expected an event log" replay "$scratch/good" --quiet
+printf 'chalk-log 9\nmore' >"$scratch/other.log"
+ends 1 'found a log of the format "chalk-log 9", expected "chalk-log 1"' replay "$scratch/other.log" --quiet
+exit 0
