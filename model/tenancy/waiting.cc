@@ -146,6 +146,7 @@ std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& 
   if (reclaims && mine == kBorrowing) {  // somebody waits for what was lent
     if (state_.reclaimers.size() > kSparedMax) return std::nullopt;
     for (const TenantId id : state_.reclaimers) {
+      if (id == held.tenant) continue;  // its own line says who goes first
       add_wish(state_.tenants.at(id).waiting.begin()->second, held.pool, spare);
     }
   }

@@ -362,18 +362,21 @@ TEST(Node, APullThatNoSandboxWaitsForIsStoppedForOneThatDoes) {
   EXPECT_TRUE(said<images::CancelPull>(rig.give(at(2), StopOrder{{1}})).empty());
   EXPECT_TRUE(said<images::CancelPull>(rig.give(at(3), StopOrder{{2}})).empty());
   std::vector<images::CancelPull> cancelled;
+  std::vector<PullLayers> others;
   for (std::uint64_t other = 11; cancelled.empty() && other < 20; ++other) {
-    StartOrder start = with_image(other);
-    start.image = {{other}, {{{other}, 10, 10}}};
-    cancelled = said<images::CancelPull>(rig.give(at(3), start));
+    const auto effects = rig.give(at(3), WarmOrder{{{other}, {{{other}, 10, 10}}}});
+    cancelled = said<images::CancelPull>(effects);
+    others.push_back(said<PullLayers>(effects).at(0));
   }
   ASSERT_EQ(cancelled.size(), 1u);
   EXPECT_EQ(cancelled[0], (images::CancelPull{pulls.at(0).pull, pulls[0].layers}));
   EXPECT_EQ(rig.reported<ImageReport>().back().cached, false) << "nobody is to get it from here";
   EXPECT_TRUE(rig.tell(at(4), images::PullFinished{pulls[0].pull}).empty()) << "it came late";
   EXPECT_TRUE(rig.tell(at(4), images::PullFinished{pulls[0].pull, false, "x", true}).empty());
-  for (std::uint64_t other = 11; other < 20; ++other) rig.give(at(4), StopOrder{{other}});
-  EXPECT_EQ(said<PullLayers>(rig.give(at(5), with_image(3))).size(), 1u) << "pulled anew";
+  EXPECT_TRUE(said<PullLayers>(rig.give(at(5), with_image(3))).empty()) << "the others go on";
+  const auto anew = said<PullLayers>(rig.tell(at(6), images::PullFinished{others[0].pull}));
+  ASSERT_EQ(anew.size(), 1u);
+  EXPECT_EQ(anew[0].layers, pulls[0].layers);
 }
 
 TEST(Node, AWarmOrderThatFailsIsTold) {

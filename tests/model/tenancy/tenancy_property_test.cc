@@ -318,7 +318,7 @@ struct World {
   bool spares(const Probe& node, SandboxId sandbox, const Held& held) const {
     const State& state = tenancy.state();
     for (const auto& [id, tenant] : state.tenants) {
-      if (!tenant.reclaims || state.borrowers == 0 || rank(held) != 2) continue;
+      if (!tenant.reclaims || state.borrowers == 0 || rank(held) != 2 || id == held.tenant) continue;
       if (could_hold(node, *state.held.find(tenant.waiting.begin()->second))) return true;
     }
     for (const SandboxId aged : state.aged) {
