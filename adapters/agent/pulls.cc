@@ -60,6 +60,7 @@ void Pulls::pull(images::PullLayers order) {
   UnderWay::iterator place;
   {
     const std::lock_guard lock(mutex_);
+    if (stop_.stop_requested()) return;  // nobody would stop it any more; it is ordered again
     place = under_way_.emplace(order.pull, std::stop_source());
   }
   workers_.run([this, place, order = std::move(order)] {

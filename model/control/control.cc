@@ -251,9 +251,10 @@ void Control::on(const fleet::PoolAdded& pool) {
   if (!pool.pool) return;
   if (routing_.pools.size() < pool.pool.value) routing_.pools.resize(pool.pool.value);
   PoolPending& pending = routing_.pools[pool.pool.value - 1];
+  // What waited while it was not elastic, and what no longer does, fleet has not heard.
+  pending.changed = pending.demand.pool && !pending.policy.elastic && pool.policy.elastic;
   pending.policy = pool.policy;
   pending.demand.pool = pool.pool;
-  pending.changed = pool.policy.elastic && pending.demand.count != 0;  // it was not, perhaps
   drive(fleet_, fleet_scratch_, pool);
 }
 

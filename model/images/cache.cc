@@ -211,10 +211,9 @@ void Cache::stop(PullId number, Effects& effects) {
   const Pull pull = std::move(state_.pulls.at(number));
   state_.pulls.erase(number);
   state_.line.erase(number);
-  if (pull.running) {
-    --state_.pulling;
-    effects.push_back(CancelPull{number, pull.layers});
-  }
+  if (pull.running) --state_.pulling;
+  // One that failed once may have brought some of them.
+  if (pull.running || pull.attempt > 0) effects.push_back(CancelPull{number, pull.layers});
   for (const ImageId image : images_of(pull)) forget(image, effects);
   drop_layers(pull);
 }
@@ -292,8 +291,14 @@ void Cache::unhold(CachedImage& image) {
 bool Cache::make_room(std::int64_t bytes, Effects& effects) {
   if (config_.capacity_bytes == 0) return true;
   // Enough, before anything is thrown away?
+  std::int64_t unwanted = 0;
+  for (const auto& [number, pull] : state_.pulls) {
+    if (!is_wanted(pull)) unwanted += pull.unpacked_bytes;
+  }
+  const std::int64_t held = state_.bytes + bytes - state_.eviction.idle_bytes();
+  if (held - unwanted > config_.capacity_bytes) return false;
   while (state_.bytes + bytes - state_.eviction.idle_bytes() > config_.capacity_bytes) {
-    if (!stop_one_unwanted(false, effects)) return false;
+    stop_one_unwanted(false, effects);
   }
   while (state_.bytes + bytes > config_.capacity_bytes) evict(effects);
   return true;

@@ -4,9 +4,9 @@
 // answers. A layer is pulled once however many want it; layers in use are never evicted, which of
 // the rest go when room is needed is eviction.h's. A pull tries the peers that it was told of, each
 // once, and then the registry; a peer that fails or is slow is left for the next. A pull that
-// nobody waits for any more is stopped: its place is another's. Invariants: bytes on disk plus
-// bytes under way never exceed capacity; every Wanted is answered once, by ImageReady or
-// ImageUnavailable, unless it is let go before; every pull has a layer that somebody waits for.
+// nobody waits for any more goes on until another needs its place or its room. Invariants: bytes on
+// disk plus bytes under way never exceed capacity; every Wanted is answered once, by ImageReady or
+// ImageUnavailable, unless it is let go before; while one is in line, all that run are waited for.
 #pragma once
 #include <cstdint>
 #include <map>

@@ -267,7 +267,11 @@ NotPlaced explain_refusal(const State& state, const PlaceAsked& asked) {
     refusal.best_available = most.most;
     return refusal;
   }
-  refusal.why = asked.spare.empty() ? Shortage::start_slots : Shortage::spared;
+  refusal.why = Shortage::start_slots;
+  if (asked.spare.empty()) return refusal;
+  PlaceAsked alone{asked.sandbox, asked.owner, asked.ask, asked.pool, {}, {}};
+  alone.own_only = asked.own_only;
+  if (choose_node(Config{}, state, alone) != kNone) refusal.why = Shortage::spared;
   return refusal;
 }
 

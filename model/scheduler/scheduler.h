@@ -127,7 +127,7 @@ enum class Shortage : std::uint8_t {
   start_slots,              // it would fit, but those nodes are busy starting others
   sandboxes,                // every considered node holds as many sandboxes as it may
   limit,                    // of Config, or an ask that means nothing, such as 1.5 GPUs
-  spared,                   // as start_slots, or those nodes are left to others (PlaceAsked::spare)
+  spared,                   // there is one, but it is left to others (PlaceAsked::spare)
 };
 
 struct Placed {

@@ -5,6 +5,13 @@
 namespace chalk::tenancy {
 namespace {
 
+// Of the warm nodes so many are looked at for one that waits, the first that cool.
+constexpr int kWarmLooks = 32;
+
+bool could_run(const Node& node, PoolId pool, const Resources& ask) {
+  return (pool ? node.pool == pool : node.common) && fits(node.shape, ask);
+}
+
 bool owned(const Node& node) {
   return node.phase == NodePhase::owned || node.phase == NodePhase::lingering;
 }
@@ -200,11 +207,17 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   if (now - held->since >= config_.bypass_max) age(sandbox, *held);
   if (own_only) return wait_to_claim(*held);
   const Resources size = size_of(*held);
-  for (auto entry = state_.lingering.begin(); entry != state_.lingering.end(); ++entry) {
+  int looks = kWarmLooks;
+  for (auto entry = state_.lingering.begin(); entry != state_.lingering.end() && looks > 0;
+       ++entry, --looks) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
-    const bool may = held->pool ? node.pool == held->pool : node.common;
-    if (node.owner == owner || node.cordoned || !may || !fits(node.shape, size)) continue;
+    const bool others = std::any_of(spare.begin(), spare.end(), [&](const Wish& wish) {
+      return could_run(node, wish.pool, wish.resources);
+    });
+    if (node.owner == owner || node.cordoned || others || !could_run(node, held->pool, size)) {
+      continue;
+    }
     state_.lingering.erase(entry);
     return scrub(now, id, node, effects);
   }

@@ -35,6 +35,12 @@ bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) 
   return named && good;
 }
 
+// Where nobody gets more than its guarantee, whether this would be more.
+bool beyond(const Config& config, const Tenant& tenant, const Amounts& ask) {
+  return config.order == Order::quotas && tenant.guarantee != Amounts{} &&
+         !within(tenant.guarantee, tenant.placed, ask);
+}
+
 }  // namespace
 
 // ---- rounds
@@ -127,16 +133,14 @@ Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
 
 // Whether it may take no node at all now.
 bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
-  const Tenant& tenant = state_.tenants.at(held.tenant);
-  const bool beyond = config_.order == Order::quotas && tenant.guarantee != Amounts{} &&
-                      !within(tenant.guarantee, tenant.placed, wish_of(held));
-  return beyond || !spared(sandbox, held);
+  return beyond(config_, state_.tenants.at(held.tenant), wish_of(held)) || !spared(sandbox, held);
 }
 
 // What it must not pass: it takes no node that could hold any of that. Nothing: there is too much
 // of it, so it takes none. Poorer tenants may always go before what has aged, so a flood that has
-// aged does not hold up its neighbours; and who asks within a guarantee before who would borrow. Of
-// what has aged the first goes before the next, so that no two wait for each other.
+// aged does not hold up its neighbours; and who asks within a guarantee before who would borrow. What
+// has aged counts while it is the next of its tenant and may be placed. Of two that count the first
+// goes before the second, so that no two wait for each other.
 std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& held) const {
   std::vector<Wish> spare;
   const bool reclaims = state_.borrowers != 0 && !state_.reclaimers.empty();
@@ -144,10 +148,10 @@ std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& 
   const Tenant& tenant = state_.tenants.at(held.tenant);
   const Rank mine = rank_of(tenant, wish_of(held));
   if (reclaims && mine == kBorrowing) {  // somebody waits for what was lent
-    if (state_.reclaimers.size() > kSparedMax) return std::nullopt;
     for (const TenantId id : state_.reclaimers) {
       if (id == held.tenant) continue;  // its own line says who goes first
       add_wish(state_.tenants.at(id).waiting.begin()->second, held.pool, spare);
+      if (spare.size() > kSparedMax) return std::nullopt;
     }
   }
   for (const SandboxId id : state_.aged) {
@@ -155,6 +159,8 @@ std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& 
     const Held& aged = *state_.held.find(id);
     if (aged.tenant == held.tenant && aged.priority < held.priority) continue;
     const Tenant& waits = state_.tenants.at(aged.tenant);
+    const bool is_next = !waits.waiting.empty() && waits.waiting.begin()->second == id;
+    if (!is_next || beyond(config_, waits, wish_of(aged))) continue;
     const Rank theirs = rank_of(waits, wish_of(aged));
     const bool first = config_.order != Order::fair ? held.ticket < aged.ticket
                        : mine != theirs             ? mine < theirs
@@ -175,14 +181,32 @@ void Tenancy::add_wish(SandboxId id, PoolId pool, std::vector<Wish>& spare) cons
   if (!known) spare.push_back(wish);
 }
 
-// It has waited for too long: from now on others spare nodes that could hold it, unless they do so
-// already for one that needs no more. There may be as many as are told apart by what they need.
+// It has waited for too long: from now on others spare nodes that could hold it, unless all who would
+// do so already for one that needs no more. Those that are not the next of their tenant any more age
+// anew when they are.
 void Tenancy::age(SandboxId sandbox, const Held& held) {
-  if (state_.aged.size() >= kAgedMax) return;
+  std::erase_if(state_.aged, [&](SandboxId id) {
+    const auto& waiting = state_.tenants.at(state_.held.find(id)->tenant).waiting;
+    return id != sandbox && (waiting.empty() || waiting.begin()->second != id);
+  });
+  const auto standing = [&](const Held& one) {  // the least is passed by fewest
+    const Tenant& tenant = state_.tenants.at(one.tenant);
+    return config_.order == Order::fair
+               ? std::pair{std::uint64_t{rank_of(tenant, wish_of(one))}, tenant.share}
+               : std::pair{one.ticket, std::uint64_t{0}};
+  };
+  const auto mine = standing(held);
   const Resources size = size_of(held);
-  for (const SandboxId id : state_.aged) {
-    const Held& aged = *state_.held.find(id);
-    if (id == sandbox || (aged.pool == held.pool && covers(size, size_of(aged)))) return;
+  auto last = state_.aged.end();
+  for (auto at = state_.aged.begin(); at != state_.aged.end(); ++at) {
+    const Held& aged = *state_.held.find(*at);
+    if (*at == sandbox) return;
+    if (aged.pool == held.pool && covers(size, size_of(aged)) && standing(aged) <= mine) return;
+    if (last == state_.aged.end() || standing(*state_.held.find(*last)) < standing(aged)) last = at;
+  }
+  if (state_.aged.size() >= kAgedMax) {
+    if (standing(*state_.held.find(*last)) <= mine) return;
+    state_.aged.erase(last);
   }
   state_.aged.push_back(sandbox);
 }

@@ -266,9 +266,15 @@ void Checker::compare_waiting(Time now, const control::Control& control) {
   });
   for (const scheduler::Nomination& one : placed.nominations) std::erase(idle, one.slot);
   if (idle.empty()) return;
-  const auto could_run = [&](const tenancy::Held& held, std::uint32_t slot) {
-    return scheduler::could_hold({{held.resources, held.pool}}, placed.infos[slot]);
+  struct Waits {
+    TenantId tenant;
+    std::vector<Wish> wish;
   };
+  std::vector<Waits> all;
+  tenancy.held.for_each([&](SandboxId, const tenancy::Held& held) {
+    if (held.phase == tenancy::Phase::placed) return;
+    all.push_back({held.tenant, {{held.resources, held.pool}}});
+  });
   for (const auto& [id, tenant] : tenancy.tenants) {
     if (tenant.waiting.empty()) continue;
     const SandboxId head = tenant.waiting.begin()->second;
@@ -278,11 +284,9 @@ void Checker::compare_waiting(Time now, const control::Control& control) {
     for (const std::uint32_t slot : idle) {
       const TenantId owner = placed.infos[slot].owner;
       if ((owner || attempt.own_only) && owner != attempt.owner_key) continue;
-      if (!could_run(held, slot)) continue;
-      bool wanted = false;
-      tenancy.held.for_each([&](SandboxId other, const tenancy::Held& one) {
-        wanted = wanted || (other != head && one.tenant != id && one.phase != tenancy::Phase::placed &&
-                            could_run(one, slot));
+      if (!scheduler::could_hold({{held.resources, held.pool}}, placed.infos[slot])) continue;
+      const bool wanted = std::any_of(all.begin(), all.end(), [&](const Waits& one) {
+        return one.tenant != id && scheduler::could_hold(one.wish, placed.infos[slot]);
       });
       if (wanted) continue;
       broke(now, 9,

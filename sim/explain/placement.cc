@@ -229,8 +229,8 @@ const char* shortage_text(sched::Shortage why) {
     case sched::Shortage::sandboxes: return "every node holds as many sandboxes as it may";
     case sched::Shortage::limit: return "a limit of the scheduler, or an ask that means nothing";
     case sched::Shortage::spared:
-      return "it would fit, but those nodes are busy starting others or are left to what may not be "
-             "passed (it has waited too long, or asks for what its guarantee gives it)";
+      return "it would fit, but those nodes are left to what may not be passed (it has waited too "
+             "long, or asks for what its guarantee gives it)";
   }
   return "";
 }

@@ -623,6 +623,11 @@ std::vector<std::string> lint(const Setup& setup) {
       warnings.push_back("pools." + pool.name + ".price_per_hour: the cost will be 0");
     if (pool.nodes_max == 0) warnings.push_back("pools." + pool.name + ": has no nodes");
   }
+  if (setup.node_timeout.nanos <= 2 * setup.heartbeat.nanos) {
+    warnings.push_back("control.node_timeout: at most two heartbeats, " +
+                       duration_text({2 * setup.heartbeat.nanos}) +
+                       ", so nodes take nothing new for a part of each");
+  }
   for (const Fault& fault : setup.faults) {
     if (setup.duration.nanos > 0 && fault.from.nanos >= setup.duration.nanos) {
       warnings.push_back("faults: one begins at " + duration_text({fault.from.nanos}) +

@@ -292,6 +292,25 @@ TEST(Scheduler, LeavesNodesThatCouldHoldWhatItMustSpare) {
   }
 }
 
+// What has room and only no start slot now is no reason to make room elsewhere.
+TEST(Scheduler, SaysThatItSparesOnlyWhereItCouldStartElse) {
+  Desk desk;
+  NodeShape shape = cores(8);
+  shape.start_slots = 1;
+  desk.add(1, shape);
+  desk.place(one(1));
+  Resources gpu;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  PlaceAsked asked = one(2);
+  asked.spare = {{gpu, {}}};
+  EXPECT_EQ(desk.refused(asked).why, Shortage::start_slots);
+  asked.spare = {{Resources{}, {}}};
+  EXPECT_EQ(desk.refused(asked).why, Shortage::start_slots);
+  desk.send(StartFinished{{1}});
+  EXPECT_EQ(desk.refused(asked).why, Shortage::spared);
+}
+
 TEST(Scheduler, LeavesNodesOfAGridAndThoseWithTheImageToWhatItMustSpare) {
   Desk desk;
   for (std::uint64_t node = 1; node <= 600; ++node) desk.add(node, cores(node % 2 == 0 ? 8 : 4));

@@ -477,6 +477,68 @@ TEST(Tenancy, WhatNeedsNoLessThanTheAgedIsSparedWithIt) {
   EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{2}}));
 }
 
+// One who is easier to pass does not stand for one who is not: who passes the first would pass both.
+TEST(Tenancy, WhatHasAgedStandsOnlyForWhoIsPassedByNoFewer) {
+  Config config;
+  config.bypass_max = seconds(100);
+  config.separate_tenants = false;
+  Tenancy tenancy = with_tenants(3, config);
+  NodeShape shape = kShape;
+  shape.cpu_millicores = 100'000;
+  tell(tenancy, at(0), NodeJoined{{1}, shape, kSharedOwner});
+  place(tenancy, 1, 1);  // the rich one
+  Resources large = kOne;
+  large.cpu_millicores = 8000;
+  make_wait(tenancy, 2, 1);
+  make_wait(tenancy, 3, 2, large);
+  fruitless_round(tenancy, at(100));
+  EXPECT_EQ(tenancy.state().aged, (std::vector<SandboxId>{{3}, {2}})) << "the poor one first";
+  for (std::uint64_t id = 4; id < 20; ++id) {  // no more than eight, and not of the richest
+    Resources asks = kOne;
+    asks.memory_bytes += static_cast<std::int64_t>(100 - id);
+    asks.cpu_millicores += static_cast<std::int64_t>(id);
+    tell(tenancy, at(100), TenantAdded{{id}, {}, 1, false, {}});
+    make_wait(tenancy, id, id, asks);
+  }
+  fruitless_round(tenancy, at(300));
+  EXPECT_EQ(tenancy.state().aged.size(), 8u);
+  EXPECT_EQ(std::count(tenancy.state().aged.begin(), tenancy.state().aged.end(), SandboxId{2}), 0);
+}
+
+// One that stands behind another of its tenant, or may get no more, is in nobody's way.
+TEST(Tenancy, WhatHasAgedCountsWhileItIsTheNextOfItsTenant) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_tenants(2, config);
+  make_wait(tenancy, 1, 1);
+  fruitless_round(tenancy, at(100));
+  EXPECT_EQ(spared(tenancy, 2, 2, kOne, {}, at(101)).size(), 1u);
+  tell(tenancy, at(101), SandboxCancelled{{2}});
+  Resources gpu = kOne;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  SandboxAsked ahead{{3}, {1}, gpu, {}};
+  ahead.priority = 5;
+  tell(tenancy, at(102), ahead);
+  tell(tenancy, at(102), NotPlaced{{3}});
+  EXPECT_TRUE(spared(tenancy, 4, 2, kOne, {}, at(103)).empty());
+}
+
+// However many wait within their guarantees, what they wait for is told apart by what it needs.
+TEST(Tenancy, ManyWhoReclaimTheSameHoldNobodyOffTheRest) {
+  Tenancy tenancy = with_tenants(2);
+  place(tenancy, 1, 1);
+  Resources gpu = kOne;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  for (std::uint64_t id = 3; id < 60; ++id) {
+    tell(tenancy, at(0), TenantAdded{{id}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
+    make_wait(tenancy, id, id, gpu);
+  }
+  EXPECT_EQ(tenancy.state().reclaimers.size(), 57u);
+  EXPECT_EQ(spared(tenancy, 2, 2, kOne, {}, at(1)), (std::vector<Wish>{{gpu, {}}}));
+}
+
 // Guarantees hold between asks for different pools as long as both could use one.
 TEST(Tenancy, WhatIsReclaimedIsReclaimedFromWhoCouldUseTheSameNodes) {
   Tenancy tenancy = with_tenants(2);

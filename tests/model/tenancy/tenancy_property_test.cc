@@ -324,6 +324,12 @@ struct World {
     for (const SandboxId aged : state.aged) {
       if (aged == sandbox) return false;  // those after it wait for it
       const Held& theirs = *state.held.find(aged);
+      const Tenant& waits = state.tenants.at(theirs.tenant);
+      if (waits.waiting.empty() || waits.waiting.begin()->second != aged) continue;  // not yet its turn
+      Amounts wish;
+      for (const Resources& one : parts(theirs)) wish.add(amounts_of(one), 1);
+      const bool limited = config.order == Order::quotas && waits.guarantee != Amounts{};
+      if (limited && !room(waits, wish)) continue;  // it may not be placed itself
       if (!passes(held, theirs) && could_hold(node, theirs)) return true;
     }
     return false;

@@ -355,7 +355,9 @@ class SchedulerScan {
         emptied_by(Shortage::disk, ask.disk_bytes, [](const Node& n) { return n.disk; })) {
       return no;
     }
-    no.why = asked.spare.empty() ? Shortage::start_slots : Shortage::spared;
+    scheduler::PlaceAsked alone = anywhere(asked);
+    alone.spare = {};
+    no.why = choose(alone) == nullptr ? Shortage::start_slots : Shortage::spared;
     return no;
   }
 
