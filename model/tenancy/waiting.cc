@@ -9,7 +9,7 @@ namespace {
 __extension__ using Wide = unsigned __int128;
 
 // At most so many are passed by nobody, and for more the nodes of all are left alone.
-constexpr std::size_t kAgedMax = 8, kSparedMax = 16;
+constexpr std::size_t kAgedMax = 8, kSparedMax = 64;
 
 bool covers(const Resources& big, const Resources& small) {
   return big.cpu_millicores >= small.cpu_millicores && big.memory_bytes >= small.memory_bytes &&

@@ -531,11 +531,11 @@ TEST(Tenancy, ManyWhoReclaimTheSameHoldNobodyOffTheRest) {
   Resources gpu = kOne;
   gpu.gpus = 1;
   gpu.gpu_millis = 1000;
-  for (std::uint64_t id = 3; id < 60; ++id) {
+  for (std::uint64_t id = 3; id < 100; ++id) {
     tell(tenancy, at(0), TenantAdded{{id}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
     make_wait(tenancy, id, id, gpu);
   }
-  EXPECT_EQ(tenancy.state().reclaimers.size(), 57u);
+  EXPECT_EQ(tenancy.state().reclaimers.size(), 97u);
   EXPECT_EQ(spared(tenancy, 2, 2, kOne, {}, at(1)), (std::vector<Wish>{{gpu, {}}}));
 }
 
