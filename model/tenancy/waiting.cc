@@ -65,8 +65,11 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     }
     const SandboxId head = state_.tenants.at(next).waiting.begin()->second;
     Held& held = state_.held.at(head);
-    const TryPlace attempted = attempt(now, head, held);
-    if (fails_too(attempted, held) || passes_nothing(head, held)) {
+    const std::optional<std::vector<Wish>> spare = spared(head, held);
+    const bool none = !spare || beyond(config_, state_.tenants.at(next), wish_of(held));
+    const TryPlace attempted{head, owner_key(next), !may_claim(now, held),
+                             spare.value_or(std::vector<Wish>{})};
+    if (none || fails_too(attempted, held)) {
       set_aside(next);
       continue;
     }
@@ -178,16 +181,22 @@ void Tenancy::add_wish(SandboxId id, PoolId pool, std::vector<Wish>& spare) cons
   const bool known = std::any_of(spare.begin(), spare.end(), [&](const Wish& one) {
     return one.pool == wish.pool && covers(wish.resources, one.resources);
   });
-  if (!known) spare.push_back(wish);
+  if (known) return;
+  std::erase_if(spare, [&](const Wish& one) {
+    return one.pool == wish.pool && covers(one.resources, wish.resources);
+  });
+  spare.push_back(wish);
 }
 
 // It has waited for too long: from now on others spare nodes that could hold it, unless all who would
-// do so already for one that needs no more. Those that are not the next of their tenant any more age
-// anew when they are.
+// do so already for one that needs no more. Those that are not the next of their tenant any more, or may
+// not be placed, age anew when they are and may.
 void Tenancy::age(SandboxId sandbox, const Held& held) {
   std::erase_if(state_.aged, [&](SandboxId id) {
-    const auto& waiting = state_.tenants.at(state_.held.find(id)->tenant).waiting;
-    return id != sandbox && (waiting.empty() || waiting.begin()->second != id);
+    const Held& aged = *state_.held.find(id);
+    const Tenant& tenant = state_.tenants.at(aged.tenant);
+    const bool is_next = !tenant.waiting.empty() && tenant.waiting.begin()->second == id;
+    return id != sandbox && (!is_next || beyond(config_, tenant, wish_of(aged)));
   });
   const auto standing = [&](const Held& one) {  // the least is passed by fewest
     const Tenant& tenant = state_.tenants.at(one.tenant);
