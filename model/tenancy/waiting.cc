@@ -160,7 +160,7 @@ std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& 
   for (const SandboxId id : state_.aged) {
     if (id == sandbox) break;
     const Held& aged = *state_.held.find(id);
-    if (aged.tenant == held.tenant && aged.priority < held.priority) continue;
+    if (aged.tenant == held.tenant) continue;  // its own line says who goes first
     const Tenant& waits = state_.tenants.at(aged.tenant);
     const bool is_next = !waits.waiting.empty() && waits.waiting.begin()->second == id;
     if (!is_next || beyond(config_, waits, wish_of(aged))) continue;

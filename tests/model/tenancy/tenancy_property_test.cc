@@ -290,7 +290,7 @@ struct World {
     return 2;
   }
   bool passes(const Held& one, const Held& aged) const {
-    if (one.tenant == aged.tenant && one.priority > aged.priority) return true;
+    if (one.tenant == aged.tenant) return true;  // it was the next of its own
     if (config.order != Order::fair) return one.ticket < aged.ticket;
     const auto share = [&](const Held& held) {
       return tenancy.state().tenants.at(held.tenant).share;
