@@ -142,9 +142,9 @@ void Cache::on(Time, const Resumed&, Effects& effects) {
   }
 }
 
-// A place belongs to who waits. What nobody waits for any more goes on only while no other needs its
-// place: what a start was too slow for is there for the next, and a registry that trickles is in
-// nobody's way.
+// A place belongs to who waits. What nobody waits for any more goes on only while no other needs
+// its place: what a start was too slow for is there for the next, and a registry that trickles is
+// in nobody's way.
 void Cache::start_pulls(Time now, Effects& effects) {
   while (!state_.line.empty()) {
     const PullId number = *state_.line.begin();

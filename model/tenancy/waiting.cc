@@ -141,9 +141,9 @@ bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
 
 // What it must not pass: it takes no node that could hold any of that. Nothing: there is too much
 // of it, so it takes none. Poorer tenants may always go before what has aged, so a flood that has
-// aged does not hold up its neighbours; and who asks within a guarantee before who would borrow. What
-// has aged counts while it is the next of its tenant and may be placed. Of two that count the first
-// goes before the second, so that no two wait for each other.
+// aged does not hold up its neighbours; and who asks within a guarantee before who would borrow.
+// What has aged counts while it is the next of its tenant and may be placed. Of two that count the
+// first goes before the second, so that no two wait for each other.
 std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& held) const {
   std::vector<Wish> spare;
   const bool reclaims = state_.borrowers != 0 && !state_.reclaimers.empty();
@@ -188,9 +188,9 @@ void Tenancy::add_wish(SandboxId id, PoolId pool, std::vector<Wish>& spare) cons
   spare.push_back(wish);
 }
 
-// It has waited for too long: from now on others spare nodes that could hold it, unless all who would
-// do so already for one that needs no more. Those that are not the next of their tenant any more, or may
-// not be placed, age anew when they are and may.
+// It has waited for too long: from now on others spare nodes that could hold it, unless all who
+// would do so already for one that needs no more. Those that are not the next of their tenant any
+// more, or may not be placed, age anew when they are and may.
 void Tenancy::age(SandboxId sandbox, const Held& held) {
   std::erase_if(state_.aged, [&](SandboxId id) {
     const Held& aged = *state_.held.find(id);
