@@ -420,10 +420,9 @@ void Control::handle(const sandbox::Unplace& unplace) {
     drive(snapshots_, snapshots_scratch_, images::ReplicaLost{unplace.sandbox});
   }
   if (!unplace.node) {
-    const tenancy::Held* held = tenancy_.state().held.find(unplace.sandbox);
     if (scheduler_.nominates(unplace.sandbox)) {
       drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
-    } else if (held != nullptr) {
+    } else {
       count_waiting(unplace.sandbox, -1);
     }
     drive(tenancy_, tenancy_scratch_, tenancy::SandboxCancelled{unplace.sandbox});

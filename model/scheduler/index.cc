@@ -121,10 +121,8 @@ std::uint32_t owner_of(State& state, TenantId id) {
 
 bool could_hold(const std::vector<Wish>& wishes, const NodeShape& shape, PoolId pool,
                 bool dedicated) {
-  const std::int32_t model = shape.gpus > 0 ? shape.gpu_model : -1;
   return std::any_of(wishes.begin(), wishes.end(), [&](const Wish& wish) {
-    return (wish.pool ? wish.pool == pool : !dedicated) && fits(shape, wish.resources) &&
-           model_accepted(wish.resources, model);
+    return (wish.pool ? wish.pool == pool : !dedicated) && fits(shape, wish.resources);
   });
 }
 

@@ -41,6 +41,19 @@ bool beyond(const Config& config, const Tenant& tenant, const Amounts& ask) {
          !within(tenant.guarantee, tenant.placed, ask);
 }
 
+// Whether it is the next of its tenant and may be placed.
+bool counts(const Config& config, const Tenant& tenant, SandboxId id, const Amounts& ask) {
+  const bool is_next = !tenant.waiting.empty() && tenant.waiting.begin()->second == id;
+  return is_next && !beyond(config, tenant, ask);
+}
+
+// Who has less goes first.
+std::pair<std::uint64_t, std::uint64_t> standing(const Config& config, const Tenant& tenant,
+                                                 const Held& held, Rank rank) {
+  if (config.order != Order::fair) return {held.ticket, 0};
+  return {rank, tenant.share};
+}
+
 }  // namespace
 
 // ---- rounds
@@ -162,12 +175,10 @@ std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& 
     const Held& aged = *state_.held.find(id);
     if (aged.tenant == held.tenant) continue;  // its own line says who goes first
     const Tenant& waits = state_.tenants.at(aged.tenant);
-    const bool is_next = !waits.waiting.empty() && waits.waiting.begin()->second == id;
-    if (!is_next || beyond(config_, waits, wish_of(aged))) continue;
-    const Rank theirs = rank_of(waits, wish_of(aged));
-    const bool first = config_.order != Order::fair ? held.ticket < aged.ticket
-                       : mine != theirs             ? mine < theirs
-                                                    : tenant.share < waits.share;
+    const Amounts wish = wish_of(aged);
+    if (!counts(config_, waits, id, wish)) continue;
+    const bool first = standing(config_, tenant, held, mine) <
+                       standing(config_, waits, aged, rank_of(waits, wish));
     if (!first) add_wish(id, held.pool, spare);
   }
   return spare;
@@ -194,27 +205,27 @@ void Tenancy::add_wish(SandboxId id, PoolId pool, std::vector<Wish>& spare) cons
 void Tenancy::age(SandboxId sandbox, const Held& held) {
   std::erase_if(state_.aged, [&](SandboxId id) {
     const Held& aged = *state_.held.find(id);
-    const Tenant& tenant = state_.tenants.at(aged.tenant);
-    const bool is_next = !tenant.waiting.empty() && tenant.waiting.begin()->second == id;
-    return id != sandbox && (!is_next || beyond(config_, tenant, wish_of(aged)));
+    return id != sandbox &&
+           !counts(config_, state_.tenants.at(aged.tenant), id, wish_of(aged));
   });
-  const auto standing = [&](const Held& one) {  // the least is passed by fewest
+  const auto standing_of = [&](const Held& one) {
     const Tenant& tenant = state_.tenants.at(one.tenant);
-    return config_.order == Order::fair
-               ? std::pair{std::uint64_t{rank_of(tenant, wish_of(one))}, tenant.share}
-               : std::pair{one.ticket, std::uint64_t{0}};
+    return standing(config_, tenant, one, rank_of(tenant, wish_of(one)));
   };
-  const auto mine = standing(held);
+  const auto mine = standing_of(held);
   const Resources size = size_of(held);
   auto last = state_.aged.end();
   for (auto at = state_.aged.begin(); at != state_.aged.end(); ++at) {
     const Held& aged = *state_.held.find(*at);
     if (*at == sandbox) return;
-    if (aged.pool == held.pool && covers(size, size_of(aged)) && standing(aged) <= mine) return;
-    if (last == state_.aged.end() || standing(*state_.held.find(*last)) < standing(aged)) last = at;
+    if (aged.pool == held.pool && covers(size, size_of(aged)) && standing_of(aged) <= mine) return;
+    if (last == state_.aged.end() ||
+        standing_of(*state_.held.find(*last)) < standing_of(aged)) {
+      last = at;
+    }
   }
   if (state_.aged.size() >= kAgedMax) {
-    if (standing(*state_.held.find(*last)) <= mine) return;
+    if (standing_of(*state_.held.find(*last)) <= mine) return;
     state_.aged.erase(last);
   }
   state_.aged.push_back(sandbox);
