@@ -225,8 +225,9 @@ OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_mod
   return [sections](std::uint64_t seed) {
     if (sections.size() == 1) return sections[0](seed);
     std::vector<std::unique_ptr<Source>> sources;
+    // Not seed + i: the second section of one seed would be the first of the next seed.
     for (std::size_t i = 0; i < sections.size(); ++i)
-      sources.push_back(sections[i](mix64(seed + i)));
+      sources.push_back(sections[i](Random{seed}.stream(i + 1).key));
     return merge(std::move(sources));
   };
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <set>
 
 #include "model/core/random.h"
 #include "sim/workload/input_error.h"
@@ -256,6 +257,32 @@ TEST(Scenario, CallersShareAFunction) {
   EXPECT_GT(calls[0][2], 400);
   EXPECT_GT(calls[1][kNoClient], 50);
   EXPECT_EQ(calls[0].size() + calls[1].size(), 3u);
+}
+
+// Seeds in a row are what intervals are made of: their runs may have nothing in common.
+TEST(Scenario, SectionsOfNeighbouringSeedsAreDrawnApart) {
+  std::string text = kGood;
+  text.replace(text.find("workload:"), std::string::npos,
+               "workload:\n  - {kind: poisson, per_second: 1, prefix: one}\n"
+               "  - {kind: poisson, per_second: 1, prefix: two}\n");
+  const auto setup = load_scenario(file_of(text), {}, {});
+  const auto arrivals = [&](std::uint64_t seed) {
+    const auto source = setup.open_workload(seed);
+    std::map<std::string, std::vector<std::int64_t>> at;
+    for (int i = 0; i < 200; ++i) {
+      const Arrival* next = source->peek();
+      at[source->catalogue().functions[next->function].name].push_back(next->at.nanos);
+      source->pop();
+    }
+    EXPECT_EQ(at.size(), 2u);
+    return std::pair{at.begin()->second.front(), at.rbegin()->second.front()};
+  };
+  std::set<std::int64_t> first;
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    const auto [one, two] = arrivals(seed);
+    first.insert({one, two});
+  }
+  EXPECT_EQ(first.size(), 40u) << "two sections begin at the same nanosecond";
 }
 
 TEST(Scenario, RefusesImageKnobsWithWhatItExpects) {
