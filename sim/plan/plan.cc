@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
 #include "sim/simgrid/isolated.h"
@@ -25,8 +26,9 @@ class Search {
     std::int64_t fails = question_.low - 1;
     std::int64_t holds = question_.high + 1;
     for (std::int64_t step = 1, value = question_.low;; step *= 2) {
-      if (stopped()) break;
-      if (meets(value)) {
+      const std::optional<bool> met = meets(value);
+      if (!met) break;
+      if (*met) {
         holds = value;
         break;
       }
@@ -34,31 +36,44 @@ class Search {
       if (value == question_.high) break;
       value = std::min(question_.high, value + step);
     }
-    while (!stopped() && holds <= question_.high && holds - fails > 1) {
+    while (holds <= question_.high && holds - fails > 1) {
       const std::int64_t middle = fails + (holds - fails) / 2;
-      (meets(middle) ? holds : fails) = middle;
+      const std::optional<bool> met = meets(middle);
+      if (!met) break;
+      (*met ? holds : fails) = middle;
     }
-    if (holds <= question_.high) look_around(holds);
-    return result(holds);
+    const bool known = holds - fails == 1;
+    if (known && holds <= question_.high) look_around(holds);
+    PlanResult plan = result(known ? holds : question_.high + 1);
+    if (!known && holds <= question_.high) {
+      plan.notes.push_back(question_.knob + "=" + std::to_string(holds) +
+                           " meets it; whether less does was not known yet.");
+    }
+    return plan;
   }
 
  private:
   bool stopped() const { return stop_ != nullptr && stop_->load(); }
 
-  bool meets(std::int64_t value) {
-    const PlanPoint& point = at(value);
-    return point.satisfied == question_.seeds.size();
+  // Nothing: it was interrupted before that was known.
+  std::optional<bool> meets(std::int64_t value) {
+    const PlanPoint* point = at(value);
+    if (point == nullptr) return std::nullopt;
+    return point->satisfied == question_.seeds.size();
   }
 
-  // Runs all seeds of one value, each in a process of its own.
-  const PlanPoint& at(std::int64_t value) {
-    if (const auto known = points_.find(value); known != points_.end()) return known->second;
+  // Runs all seeds of one value, each in a process of its own. None, where that was interrupted: a
+  // run that was cut short has good figures, since its queues have not grown yet.
+  const PlanPoint* at(std::int64_t value) {
+    if (const auto known = points_.find(value); known != points_.end()) return &known->second;
+    if (stopped()) return nullptr;
     if (progress_) progress_(done_, expected_, value);
     std::vector<std::function<std::string()>> bodies;
     for (const std::uint64_t seed : question_.seeds) {
       bodies.push_back([this, value, seed] { return json_text(to_json(run_(value, seed))); });
     }
     const auto outcomes = run_isolated_all(bodies, question_.parallel);
+    if (stopped()) return nullptr;
     PlanPoint point;
     point.value = static_cast<double>(value);
     for (std::size_t i = 0; i < outcomes.size(); ++i) {
@@ -76,7 +91,7 @@ class Search {
       if (i == 0) references_.emplace(value, result);
     }
     done_ += outcomes.size();
-    return points_.emplace(value, std::move(point)).first->second;
+    return &points_.emplace(value, std::move(point)).first->second;
   }
 
   // A fleet that breaks what must hold, or serves nobody, is no answer however good its figure.
@@ -98,7 +113,6 @@ class Search {
                                         answer + std::max<std::int64_t>(2, answer / 4),
                                         answer + std::max<std::int64_t>(3, answer / 2)};
     for (const std::int64_t value : around) {
-      if (stopped()) return;
       if (value >= question_.low && value <= question_.high) at(value);
     }
   }

@@ -1,0 +1,48 @@
+#include "sim/plan/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+namespace chalk::sim {
+namespace {
+
+std::atomic<bool> stop = false;
+void on_signal(int) { stop = true; }
+
+// Cut short in its first value a run has good figures: its queue has not grown yet.
+TEST(Plan, TakesNothingFromRunsThatWereInterrupted) {
+  stop = false;
+  struct sigaction ours {}, before {};
+  ours.sa_handler = on_signal;
+  sigaction(SIGTERM, &ours, &before);
+  PlanQuestion question;
+  question.knob = "pools.0.nodes";
+  question.low = 1;
+  question.high = 8;
+  question.condition = "failed<=0";
+  question.seeds = {1, 2};
+  const pid_t parent = getpid();
+  const auto run = [parent](std::int64_t value, std::uint64_t seed) {
+    Result result;
+    result.seed = seed;
+    result.completed = result.requests = 1;
+    if (value < 4) {
+      result.failed["lost"] = 1;
+    } else {
+      if (seed == 1) kill(parent, SIGTERM);
+      while (!stop) usleep(1000);
+      result.interrupted = true;
+    }
+    return result;
+  };
+  const PlanResult plan = chalk::sim::plan(question, run, {}, &stop);
+  sigaction(SIGTERM, &before, nullptr);
+  EXPECT_TRUE(plan.interrupted);
+  EXPECT_FALSE(plan.found);
+  ASSERT_EQ(plan.points.size(), 2u) << "1 and 2; 4 was cut short";
+  EXPECT_EQ(plan.points[1].value, 2);
+}
+
+}  // namespace
+}  // namespace chalk::sim
