@@ -95,6 +95,10 @@ class Collector {
   }
 
   void finish() {
+    for (RecordedAsk& ask : out_.asks) {
+      if (!ask.ended) ask.ran = last_ - (ask.at + ask.start_took);
+      if (ask.ended && ask.start_took.nanos == 0) ++out_.never_ran;
+    }
     out_.to_node = median(to_node_);
     out_.to_control = median(to_control_);
     out_.stop = median(stops_);
@@ -109,6 +113,7 @@ class Collector {
  private:
   void see_control(Time now, const control::Event& event,
                    const std::vector<control::Effect>& effects) {
+    last_ = now;
     if (const auto* image = std::get_if<ImageSpec>(&event)) {
       const bool known = std::any_of(out_.images.begin(), out_.images.end(),
                                      [&](const ImageSpec& one) { return one.image == image->image; });
@@ -126,7 +131,7 @@ class Collector {
         if (asked == nullptr || accepted->repeated) continue;
         ask_of_[accepted->sandbox] = out_.asks.size();
         out_.asks.push_back({now, asked->tenant.value, asked->image.value, asked->resources,
-                             asked->lifetime, {}, {}, asked->priority});
+                             asked->lifetime, {}, {}, asked->priority, false});
       } else if (const auto* running = std::get_if<sandbox::Running>(&effect)) {
         const auto ask = ask_of_.find(running->sandbox);
         if (ask != ask_of_.end()) out_.asks[ask->second].start_took = running->took;
@@ -134,6 +139,7 @@ class Collector {
         const auto ask = ask_of_.find(gone->sandbox);
         if (ask == ask_of_.end()) continue;
         RecordedAsk& one = out_.asks[ask->second];
+        one.ended = true;
         if (gone->was_running) one.ran = now - (one.at + one.start_took);
       } else if (const auto* to = std::get_if<control::ToNode>(&effect)) {
         if (to->envelope.message) {
@@ -184,6 +190,7 @@ class Collector {
 
   using Envelope = std::pair<std::uint64_t, std::uint64_t>;  // incarnation, sequence
   Calibration& out_;
+  Time last_;  // of control's log
   std::map<SandboxId, std::size_t> ask_of_;
   std::map<Envelope, Time> orders_, reports_;  // first seen by control
   std::map<SandboxId, std::pair<Time, std::int64_t>> starting_;

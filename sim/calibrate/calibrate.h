@@ -44,14 +44,16 @@ struct RecordedAsk {
   Resources resources;
   Duration lifetime;
   Duration start_took;  // until control knew that it runs; 0: it never ran
-  Duration ran;         // from then until its end; 0: to the end of the log
+  Duration ran;         // from then until its end, or to the end of the log
   Priority priority = 0;
+  bool ended = false;
 };
 
 struct Calibration {
   NodeShape node;
   std::vector<ImageSpec> images;
   std::vector<RecordedAsk> asks;
+  std::size_t never_ran = 0;  // of these: ended before they ran, as by an image that does not start
   std::vector<MeasuredStart> starts;
   StartFit start;
   Duration to_node, to_control, stop;     // medians

@@ -98,6 +98,7 @@ std::string workload_jsonl(const Calibration& c) {
   }
   const Time begin = c.asks.empty() ? Time{} : c.asks.front().at;
   for (const RecordedAsk& ask : c.asks) {
+    if (ask.ended && ask.start_took.nanos == 0) continue;  // it never ran: a trace cannot say that
     json sandbox = {{"tenant", fmt::format("tenant-{}", ask.tenant)},
                     {"image", fmt::format("image-{}", ask.image)},
                     {"cpu_millicores", ask.resources.cpu_millicores},
@@ -106,7 +107,7 @@ std::string workload_jsonl(const Calibration& c) {
     if (ask.lifetime.nanos > 0) sandbox["lifetime_ns"] = ask.lifetime.nanos;
     if (ask.priority > 0) sandbox["priority"] = ask.priority;
     json line = {{"at_ns", (ask.at - begin).nanos}, {"sandbox", sandbox}};
-    if (ask.ran.nanos > 0) line["service_ns"] = ask.ran.nanos;
+    line["service_ns"] = std::max<std::int64_t>(1, ask.ran.nanos);  // none would be: for ever
     out += line.dump() + "\n";
   }
   return out;
@@ -158,12 +159,12 @@ void write_calibration(const std::string& folder, const Calibration& calibration
 std::string summary(const Calibration& c) {
   const std::vector<double> latencies = start_latencies(c);
   return fmt::format(
-      "{} sandboxes asked for, {} started\n"
+      "{} sandboxes asked for, {} started, {} ended before that (the workload leaves them out)\n"
       "start latency measured: p50 {:.1f} ms, p90 {:.1f} ms, p99 {:.1f} ms\n"
       "messages: {:.2f} ms to the node, {:.2f} ms back; a kill takes {:.1f} ms; pulls {:.1f} MB/s\n"
       "a start: {:.0f} ms of work (spread {:.2f}) on {:.1f} shared cores, then {:.0f} ms (spread {:.2f}); "
       "mean error {:.1f} ms\n",
-      c.asks.size(), latencies.size(), quantile(latencies, 0.5), quantile(latencies, 0.9),
+      c.asks.size(), latencies.size(), c.never_ran, quantile(latencies, 0.5), quantile(latencies, 0.9),
       quantile(latencies, 0.99), milliseconds_of(c.to_node), milliseconds_of(c.to_control),
       milliseconds_of(c.stop), c.pull_bytes_per_second * 1e-6, c.start.core_seconds * 1e3,
       c.start.core_spread, c.start.cores, c.start.mean_seconds * 1e3, c.start.spread,

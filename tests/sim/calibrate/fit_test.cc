@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+
 #include "model/core/random.h"
 #include "sim/calibrate/calibrate.h"
 
@@ -36,6 +39,30 @@ TEST(FitStarts, TellsWorkOnSharedCoresFromDelay) {
     EXPECT_NEAR(fit.core_seconds + fit.mean_seconds, 0.080, 0.003) << "what one alone takes";
     EXPECT_LT(fit.core_spread, 0.02);
   }
+}
+
+// What has no end in a trace holds its room for ever.
+TEST(Calibration, LeavesOutWhatNeverRanAndEndsWhatStillRan) {
+  Calibration calibration;
+  const auto ask = [](int at, Duration took, Duration ran, bool ended) {
+    RecordedAsk one;
+    one.at = Time{} + seconds(at);
+    one.start_took = took;
+    one.ran = ran;
+    one.ended = ended;
+    return one;
+  };
+  calibration.asks = {ask(1, milliseconds(100), seconds(5), true), ask(2, {}, {}, true),
+                      ask(3, milliseconds(100), seconds(7), false)};
+  const std::string folder = testing::TempDir() + "calibration";
+  write_calibration(folder, calibration);
+  std::ifstream in(folder + "/workload.jsonl");
+  std::vector<std::int64_t> services;
+  for (std::string line; std::getline(in, line);) {
+    if (line.find("at_ns") == std::string::npos) continue;
+    services.push_back(nlohmann::json::parse(line).value("service_ns", std::int64_t{0}));
+  }
+  EXPECT_EQ(services, (std::vector<std::int64_t>{seconds(5).nanos, seconds(7).nanos}));
 }
 
 TEST(FitStarts, AnswersNothingForNothing) {
