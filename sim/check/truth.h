@@ -36,7 +36,7 @@ struct TrueNode {
   std::uint32_t pool = 0;
   std::uint32_t zone = 0;
   std::uint32_t machine = 0;  // index in Machines
-  std::uint32_t host = 0;     // in SimGrid's platform
+  std::uint32_t host = 0;     // in SimGrid's platform, while it is up
   std::uint64_t purchase = 0;
   std::uint64_t incarnation = 0;
   std::uint32_t epoch = 0;
@@ -66,6 +66,21 @@ class Truth {
     }
     const auto found = apart_.find({sandbox, node});
     return found == apart_.end() ? nullptr : &found->second;
+  }
+  // Where calls for it go. A node that was cut off may run it as well, until it is told to end it.
+  const LiveSandbox* serving(SandboxId sandbox) const {
+    const auto serves = [](const LiveSandbox& live) {
+      return live.running != kNever && !live.killed;
+    };
+    const std::size_t slot = slot_of(sandbox);
+    const LiveSandbox* found = nullptr;
+    if (slot < by_slot_.size() && by_slot_[slot].sandbox == sandbox) found = &by_slot_[slot];
+    if ((found != nullptr && serves(*found)) || apart_.empty()) return found;
+    for (auto at = apart_.lower_bound({sandbox, 0});
+         at != apart_.end() && at->first.first == sandbox; ++at) {
+      if (found == nullptr || serves(at->second)) found = &at->second;
+    }
+    return found;
   }
   void add(const LiveSandbox& live) {
     const std::size_t slot = slot_of(live.sandbox);

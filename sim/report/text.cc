@@ -59,10 +59,12 @@ std::string by_name(const std::map<std::string, std::uint64_t>& counts) {
 std::vector<std::string> facts(const Result& r) {
   std::vector<std::string> say;
   const double requests = static_cast<double>(r.requests);
+  const double waited = static_cast<double>(r.wait_ms.count);  // not so those refused
   say.push_back(fmt::format(
-      "Of {} requests half began service within {}, 99 % within {} and 99.9 % within {}.",
-      count_text(requests), ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99),
-      ms_text(r.wait_ms.p999)));
+      "Of {} requests {}half began service within {}, 99 % within {} and 99.9 % within {}.",
+      count_text(requests),
+      waited == requests ? "" : fmt::format("{} were served or still wait: ", count_text(waited)),
+      ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99), ms_text(r.wait_ms.p999)));
   say.push_back(
       fmt::format("{} of them ({:.3g} %) met a cold start; {} sandboxes were started, {:.1f} were "
                   "there on average "
@@ -147,7 +149,10 @@ std::string confidence_text(const PlanResult& plan) {
 
 std::vector<std::string> answer(const PlanResult& plan) {
   std::vector<std::string> say;
-  if (!plan.found) {
+  if (!plan.found && plan.interrupted) {
+    say.push_back(fmt::format("There is no answer yet: the least {} that meets {} was being sought.",
+                              plan.knob, plan.condition));
+  } else if (!plan.found) {
     std::string tried;
     for (const PlanPoint& point : plan.points) {
       tried += (tried.empty() ? "" : ", ") + number_text(point.value);
@@ -176,7 +181,9 @@ std::vector<std::string> answer(const PlanResult& plan) {
                                   ? "."
                                   : fmt::format("; and {} more.", point.unfit.size() - 1)));
   }
-  if (plan.interrupted) say.push_back("The search was interrupted: this is what it knew by then.");
+  if (plan.interrupted) {
+    say.push_back("It was interrupted: values whose runs were cut short count for nothing.");
+  }
   say.insert(say.end(), plan.notes.begin(), plan.notes.end());
   return say;
 }

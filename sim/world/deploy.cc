@@ -72,6 +72,19 @@ node::Config node_config(const Setup& setup, const Pool& pool) {
   return config;
 }
 
+namespace {
+
+// Beside the nodes bought in their place.
+bool nodes_come_back(const Setup& setup) {
+  return std::any_of(setup.faults.begin(), setup.faults.end(), [](const Fault& fault) {
+    const bool crash =
+        fault.kind == Fault::Kind::node_crash || fault.kind == Fault::Kind::zone_loss;
+    return fault.kind == Fault::Kind::late_supply || (crash && fault.lasts.nanos != 0);
+  });
+}
+
+}  // namespace
+
 Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>& hosts) {
   Platform platform;
   hosts.assign(setup.pools.size(), {});
@@ -85,7 +98,8 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
   platform.between_zones_bytes_per_second = 12.5e9;
   for (std::size_t i = 0; i < setup.pools.size(); ++i) {
     const Pool& pool = setup.pools[i];
-    const std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
+    std::uint32_t count = std::max(pool.nodes_min, pool.nodes_max);
+    if (nodes_come_back(setup)) count *= 2;
     for (std::uint32_t n = 0; n < count; ++n) {
       hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
       const std::int64_t offered = std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000);

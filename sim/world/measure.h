@@ -32,9 +32,13 @@ class Measure {
     ++result_.completed;
     in_service_.add(now.nanos, -1);
   }
-  void never_served(Duration waited, std::uint32_t tenant) {
-    wait_.add(waited.nanos);
-    if (watches(tenant)) watched_wait_.add(waited.nanos);
+  // At the end of the run; `here` is since it arrived. Its wait is known once it was served.
+  void unfinished(Duration here, bool served, std::uint32_t tenant) {
+    total_.add(here.nanos);
+    if (watches(tenant)) watched_total_.add(here.nanos);
+    if (served) return;
+    wait_.add(here.nanos);
+    if (watches(tenant)) watched_wait_.add(here.nanos);
   }
   void call_broken(Time now, const std::string& reason) {
     in_service_.add(now.nanos, -1);

@@ -86,6 +86,11 @@ void World::loop() {
       if (!setup_.run_until_done) return;
       continue;
     }
+    // Its workload may have ended before.
+    if (!setup_.run_until_done && setup_.duration.nanos > 0 && next.nanos > setup_.duration.nanos) {
+      now_ = Time{setup_.duration.nanos};
+      return;
+    }
     if (!accepting_ && next > arrivals_ended_ + setup_.drain) return;
     now_ = next;
     if (arrival_first) {
@@ -325,23 +330,19 @@ void World::obey(std::uint32_t, const functions::Dispatch& dispatch) {
   call.dispatched = now_;
   call.replica = dispatch.replica;
   measure_.dispatched(now_, now_ - call.arrived, dispatch.cold, call.caller);
-  const auto place = SlotTable<SandboxId, int>::slot_of(dispatch.sandbox);
-  if (setup_.shared_execution || checker_) {
-    const bool known =
-        place < node_of_sandbox_.size() && node_of_sandbox_[place].first == dispatch.sandbox;
-    const LiveSandbox* live =
-        known ? truth_.find(node_of_sandbox_[place].second, dispatch.sandbox) : nullptr;
-    if (checker_) checker_->dispatched(now_, call.group, live);
-    if (setup_.shared_execution && live != nullptr) {
-      Job job;
-      job.what = Job::What::call;
-      job.request = dispatch.request;
-      const auto millis =
-          static_cast<std::int32_t>(std::max<std::int64_t>(1, live->resources.cpu_millicores));
-      const double work = static_cast<double>(call.service.nanos) * millis / 1000.0;
-      return model_->execute(jobs_.put(Job(job)), now_, nodes_[live->node].host, from_nanos(work),
-                             millis);
-    }
+  const LiveSandbox* live = truth_.serving(dispatch.sandbox);
+  if (checker_) checker_->dispatched(now_, call.group, live);
+  if (live == nullptr) return;  // to a replica that is dead: until the gateway is told so
+  call.sandbox = dispatch.sandbox;
+  if (setup_.shared_execution) {
+    Job job;
+    job.what = Job::What::call;
+    job.request = dispatch.request;
+    const auto millis =
+        static_cast<std::int32_t>(std::max<std::int64_t>(1, live->resources.cpu_millicores));
+    const double work = static_cast<double>(call.service.nanos) * millis / 1000.0;
+    return model_->execute(jobs_.put(Job(job)), now_, nodes_[live->node].host, from_nanos(work),
+                           millis);
   }
   const Time end = now_ + setup_.dispatch_latency + call.service;
   queue_.push(kHeap, end, kCallDone, 0, dispatch.request.value);
@@ -368,6 +369,8 @@ void World::obey(std::uint32_t gateway, const functions::AbortReplica& abort) {
 void World::call_done(RequestId request) {
   const Call* found = calls_.find(request);
   if (found == nullptr) return;  // its replica died before
+  // Its replica died under it, which its gateway does not know yet: it breaks when that does.
+  if (truth_.serving(found->sandbox) == nullptr) return;
   const Call call = *found;
   measure_.call_finished(now_, now_ - call.arrived, call.caller);
   calls_.erase(request);
@@ -390,8 +393,8 @@ void World::obey(std::uint32_t gateway, const gateway::ToControl& message) {
 }
 
 void World::obey(std::uint32_t gateway, const WakeAt& wake) {
-  gateway_wakes_[gateway] = wake.at;
-  queue_.push(kHeap, wake.at, kGatewayWake, gateway, 0);
+  gateway_wakes_[gateway] = std::max(now_, wake.at);
+  queue_.push(kHeap, gateway_wakes_[gateway], kGatewayWake, gateway, 0);
 }
 
 void World::tell_progress(bool last) {
@@ -417,12 +420,13 @@ void World::tell_progress(bool last) {
 }
 
 Result World::result() {
-  // Who still waits has waited at least so long; leaving them out would praise an overloaded fleet.
+  // Who is not done has waited, or been here, at least so long; leaving them out would praise an
+  // overloaded fleet.
   calls_.for_each([&](RequestId, const Call& call) {
-    if (call.dispatched == kNever) measure_.never_served(now_ - call.arrived, call.caller);
+    measure_.unfinished(now_ - call.arrived, call.dispatched != kNever, call.caller);
   });
   asks_.for_each([&](AskId, const Ask& ask) {
-    if (!ask.ran) measure_.never_served(now_ - ask.arrived, ask.asked.tenant);
+    measure_.unfinished(now_ - ask.arrived, ask.ran, ask.asked.tenant);
   });
   Result result = measure_.result(now_);
   result.scenario = setup_.name;

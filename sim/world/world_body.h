@@ -52,6 +52,7 @@ struct Call {
   std::uint32_t caller = 0;  // index of a tenant
   GroupId group;
   functions::ReplicaSlot replica;
+  SandboxId sandbox;  // the replica's
 };
 
 struct Ask {  // a bare sandbox that the workload asked for
@@ -185,6 +186,8 @@ class World {
   void obey(std::uint32_t node, const images::EvictLayers&);
   void obey_node_wake(std::uint32_t node, const WakeAt&);
   std::uint32_t add_node(std::uint32_t pool, std::uint32_t zone, std::uint64_t purchase);
+  std::uint32_t take_host(std::uint32_t pool, std::uint32_t zone);
+  void leave_host(std::uint32_t node);
   void boot(std::uint32_t node);
   void job_done(std::uint64_t slot);
   Duration start_takes(const node::StartSandbox&);
@@ -200,6 +203,7 @@ class World {
   void offer(Job&& job);
   void transfer(Job&& job);
   void stop_fetching(std::uint32_t node, std::uint64_t slot);
+  void stop_all_fetching(std::uint32_t node);
   void fetched(std::uint32_t node, std::uint64_t slot);
   void part_done(Job&& job);
   void stop_waiting(std::uint32_t node, ImageId image);
@@ -220,6 +224,7 @@ class World {
   void post_control(control::Event&& event, bool heartbeat, std::uint32_t sender);
   void fault_begins(std::size_t index);
   void fault_ends(std::size_t index);
+  void set_registries();
   void crash(std::uint32_t node);
   void plan_reclaim(std::uint32_t node);
   void reclaim_noticed(std::uint32_t node);
@@ -243,13 +248,14 @@ class World {
   Queue queue_;
   Truth truth_;
   std::vector<TrueNode> nodes_;
-  std::vector<std::vector<std::uint32_t>> spare_hosts_;  // by pool
+  std::vector<std::vector<std::uint32_t>> spare_hosts_;  // by pool; no node that is up has them
+  std::vector<std::uint32_t> last_host_;                 // by pool
+  std::vector<std::uint32_t> zone_of_host_;
+  std::vector<std::uint32_t> hosts_used_;                // by host: by how many nodes that are up
   std::vector<std::uint32_t> node_of_slot_;              // NodeId's slot -> world's node
   SlotTable<RequestId, Call> calls_;
   SlotTable<AskId, Ask> asks_;
   std::vector<std::pair<SandboxId, AskId>> ask_of_;  // by the slot of the SandboxId
-  std::vector<std::pair<SandboxId, std::uint32_t>>
-      node_of_sandbox_;  // the same; who started it last
   Mail<control::Event> control_mail_;
   Mail<gateway::Event> gateway_mail_;
   Mail<node::Event> node_mail_;

@@ -104,19 +104,25 @@ void World::obey(const fleet::ReleaseNode& release) {
   if (node.id != release.node || node.released) return;
   const std::vector<SandboxId> live = node.live;
   for (const SandboxId sandbox : live) end_live(node_of_slot_[slot], sandbox);
-  if (node.up) measure_.node_down(now_, setup_.pools[node.pool]);
-  node.up = false;
   node.released = true;
   ++node.epoch;
-  stop_serving(node_of_slot_[slot]);
-  spare_hosts_[node.pool].push_back(node.host);
+  if (!node.up) return;
+  measure_.node_down(now_, setup_.pools[node.pool]);
+  node.up = false;
+  leave_host(node_of_slot_[slot]);
 }
 
 void World::obey(const sandbox::Accepted& accepted) {
   if (accepted.reply_to == 0) return;
   if (checker_) checker_->accepted(now_, accepted.reply_to, accepted.sandbox);
   Ask* ask = asks_.find(AskId{accepted.reply_to});
-  if (ask == nullptr) return;  // a late repeat: it is over, and its sandbox's slot is another's
+  if (ask == nullptr) {
+    // A late copy. Of one that was served, whose sandbox is over; or of one that was refused, and
+    // now it is nobody's: who asked ends what he sees of it.
+    if (accepted.repeated) return;
+    control::Event end = sandbox::TerminateRequested{accepted.sandbox, {}};
+    return queue_.push(kMessageLane, now_ + latency_, kToControl, 0, control_mail_.put(std::move(end)));
+  }
   ask->answered = true;
   const auto place = SlotTable<SandboxId, int>::slot_of(accepted.sandbox);
   if (ask_of_.size() <= place) ask_of_.resize(place + 1);
@@ -155,8 +161,8 @@ void World::obey(const sandbox::Gone& gone) {
 }
 
 void World::obey(const WakeAt& wake) {
-  control_wake_ = wake.at;
-  queue_.push(kHeap, wake.at, kControlWake, 0, 0);
+  control_wake_ = std::max(now_, wake.at);
+  queue_.push(kHeap, control_wake_, kControlWake, 0, 0);
 }
 
 }  // namespace chalk::sim

@@ -9,6 +9,9 @@ namespace chalk::sim {
 void World::deploy() {
   const Catalogue& catalogue = source_->catalogue();
   const Platform platform = platform_of(setup_, spare_hosts_);
+  for (const auto& hosts : spare_hosts_) last_host_.push_back(hosts.empty() ? 0 : hosts.front());
+  for (const PlatformHost& host : platform.hosts) zone_of_host_.push_back(host.zone);
+  hosts_used_.assign(platform.hosts.size(), 0);
   if (needs_resource_model(setup_)) model_ = std::make_unique<ResourceModel>(platform);
   measure_.begin(setup_, catalogue);
   if (options_.check) checker_.emplace(check_limits(setup_, catalogue));

@@ -76,13 +76,7 @@ void World::fault_begins(std::size_t index) {
         queue_.push(kHeap, now_ + fault.lasts, kAgentBack, node, nodes_[node].agent);
       }
       break;
-    case Fault::Kind::slow_registry:
-      if (!model_) break;
-      for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
-        if (fault.zone >= 0 && zone != static_cast<std::uint32_t>(fault.zone)) continue;
-        model_->set_registry_speed(zone, now_, fault.permille);
-      }
-      break;
+    case Fault::Kind::slow_registry: set_registries(); break;
     case Fault::Kind::control_restart: control_down_ = true; break;
     case Fault::Kind::start_failure:
       if (fault.count != 0) fault_nodes_[index] = struck(fault);
@@ -97,13 +91,27 @@ void World::fault_ends(std::size_t index) {
   if (!fault_active_[index]) return;
   fault_active_[index] = false;
   --faults_active_;
-  if (fault.kind == Fault::Kind::slow_registry && model_) {
-    for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
-      if (fault.zone >= 0 && zone != static_cast<std::uint32_t>(fault.zone)) continue;
-      model_->set_registry_speed(zone, now_, 1000);
-    }
+  if (fault.kind == Fault::Kind::slow_registry) set_registries();
+  if (fault.kind != Fault::Kind::control_restart) return;
+  for (std::size_t i = 0; i < setup_.faults.size(); ++i) {  // down until the last of them is over
+    if (fault_active_[i] && setup_.faults[i].kind == Fault::Kind::control_restart) return;
   }
-  if (fault.kind == Fault::Kind::control_restart) restore_control();
+  restore_control();
+}
+
+// Each is as slow as the worst of its faults says.
+void World::set_registries() {
+  if (!model_) return;
+  for (std::uint32_t zone = 0; zone < setup_.zones.size(); ++zone) {
+    std::int32_t slowest = 1000;
+    for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
+      const Fault& fault = setup_.faults[i];
+      if (!fault_active_[i] || fault.kind != Fault::Kind::slow_registry) continue;
+      const bool there = fault.zone < 0 || zone == static_cast<std::uint32_t>(fault.zone);
+      if (there) slowest = std::min(slowest, fault.permille);
+    }
+    model_->set_registry_speed(zone, now_, slowest);
+  }
 }
 
 // The nodes that a fault happens to: those of its zone, the first `count` of a random order.
@@ -133,7 +141,7 @@ void World::crash(std::uint32_t index) {
   ++node.epoch;
   ++node.agent;
   node.last_owner = {};  // a machine that boots has empty memory and a fresh disk
-  stop_serving(index);
+  leave_host(index);
 }
 
 // ---- nodes that their supplier wants back
@@ -160,7 +168,6 @@ void World::reclaim_noticed(std::uint32_t index) {
 void World::reclaimed(std::uint32_t index) {
   crash(index);
   nodes_[index].released = true;
-  spare_hosts_[nodes_[index].pool].push_back(nodes_[index].host);
 }
 
 // The agent's process is gone and with it all that it had under way: starts are cut off, pulls, kills
@@ -174,6 +181,7 @@ void World::agent_goes(std::uint32_t index) {
     if (truth_.find(index, sandbox)->running == kNever) end_live(index, sandbox);
   }
   stop_serving(index);
+  stop_all_fetching(index);
 }
 
 // The next one over the same log.

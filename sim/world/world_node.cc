@@ -18,12 +18,38 @@ std::uint32_t World::add_node(std::uint32_t pool, std::uint32_t zone, std::uint6
   node.pool = pool;
   node.zone = zone;
   node.purchase = purchase;
-  if (!spare_hosts_[pool].empty()) {
-    node.host = spare_hosts_[pool].back();
-    spare_hosts_[pool].pop_back();
-  }
   nodes_.push_back(node);
   return static_cast<std::uint32_t>(nodes_.size() - 1);
+}
+
+// For a node that boots. Where nodes were bought more in one zone than in the others, its host may be
+// of another one: then its way to the registry is a little longer. And where more of a pool are up
+// than SimGrid was told of (a late purchase beside the one made for it), two share the pool's last.
+std::uint32_t World::take_host(std::uint32_t pool, std::uint32_t zone) {
+  std::vector<std::uint32_t>& spare = spare_hosts_[pool];
+  if (spare.empty()) return last_host_[pool];
+  auto at = std::find_if(spare.rbegin(), spare.rend(),
+                         [&](std::uint32_t host) { return zone_of_host_[host] == zone; });
+  if (at == spare.rend()) at = spare.rbegin();
+  const std::uint32_t host = *at;
+  spare.erase(std::next(at).base());
+  return host;
+}
+
+// A node is down: what it had under way there is over, and takes nothing from the others any more.
+void World::leave_host(std::uint32_t index) {
+  const TrueNode& node = nodes_[index];
+  stop_serving(index);
+  stop_all_fetching(index);
+  if (hosts_used_[node.host] > 1) {
+    --hosts_used_[node.host];
+    return;  // somebody else is there
+  }
+  hosts_used_[node.host] = 0;
+  spare_hosts_[node.pool].push_back(node.host);
+  if (!model_) return;
+  model_->host_down(node.host, now_);
+  model_->host_up(node.host, now_);
 }
 
 void World::boot(std::uint32_t index) {
@@ -31,6 +57,8 @@ void World::boot(std::uint32_t index) {
   if (node.up || node.released) return;
   const Pool& pool = setup_.pools[node.pool];
   node.up = true;
+  node.host = take_host(node.pool, node.zone);
+  ++hosts_used_[node.host];
   node.agent_up = true;
   node.exited.clear();
   node.up_since = now_;
@@ -97,9 +125,6 @@ void World::obey(std::uint32_t index, const node::StartSandbox& start) {
   node.live.push_back(order.sandbox);
   if (checker_) checker_->started(now_, node, live, setup_.pools[node.pool].shape);
   node.last_owner = order.owner;
-  const auto place = SlotTable<SandboxId, int>::slot_of(order.sandbox);
-  if (node_of_sandbox_.size() <= place) node_of_sandbox_.resize(place + 1);
-  node_of_sandbox_[place] = {order.sandbox, index};
   measure_.sandbox_started(now_, live, node, !live.again && !order.image.layers.empty(),
                            step_is_order_);
 
@@ -183,7 +208,10 @@ void World::job_done(std::uint64_t slot) {
   Job job = jobs_.take(slot);
   if (job.peer != 0) served_[job.peer - 1].erase(slot);
   if (job.what == Job::What::pull) fetched(job.node, slot);
-  if (job.what == Job::What::call) return call_done(job.request);
+  if (job.what == Job::What::call) {
+    if (setup_.dispatch_latency.nanos == 0) return call_done(job.request);
+    return queue_.push(kHeap, now_ + setup_.dispatch_latency, kCallDone, 0, job.request.value);
+  }
   // From before a crash: the node that asked for it is no more.
   if (!nodes_[job.node].up || nodes_[job.node].epoch != job.epoch) return;
   // Of an agent that is no more; what ends by itself ends also without it.

@@ -71,6 +71,14 @@ void World::stop_fetching(std::uint32_t index, std::uint64_t slot) {
   if (copy != copies_.end()) std::erase(copy->second.waiting, slot);
 }
 
+// Nobody is left who would take it.
+void World::stop_all_fetching(std::uint32_t index) {
+  const auto fetching = fetching_.find(index);
+  if (fetching == fetching_.end()) return;
+  const std::set<std::uint64_t> slots = fetching->second;
+  for (const std::uint64_t slot : slots) stop_fetching(index, slot);
+}
+
 // It is there, or will not be.
 void World::fetched(std::uint32_t node, std::uint64_t slot) {
   const auto fetching = fetching_.find(node);
