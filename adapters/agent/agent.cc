@@ -112,6 +112,7 @@ Result<void> Agent::Parts::open_adapters() {
   wanted.pool = options.network_pool;
   wanted.spare = options.spare_namespaces;
   wanted.listen = options.listen_address;
+  wanted.blocked = options.network_blocked;
   auto net = network::Network::open(std::move(wanted));
   if (!net) return std::unexpected(net.error());
   network = std::move(*net);

@@ -195,6 +195,19 @@ TEST_F(InWorld, BlockedRangesAreNotReached) {
   EXPECT_TRUE(network->remove());
 }
 
+TEST_F(InWorld, WhereAllIsBlockedNothingElsewhereIsReached) {
+  auto given = options();
+  given.blocked = {"0.0.0.0/0"};
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetNeighbour, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_TRUE(connect_in(kHost, kInternetAddress, 8080, kLong));
+  EXPECT_TRUE(network->remove());
+}
+
 TEST_F(InWorld, FlowsOfOneSandboxHaveALimitAndThoseOfAnotherTheirOwn) {
   auto given = options();
   given.flows_max = 8;
