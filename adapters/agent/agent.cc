@@ -231,7 +231,7 @@ void Agent::Parts::connect() {
                         [this](SandboxId sandbox) { return sandboxes->running(sandbox); },
                         !options.guest.empty(),
                         [this](SandboxId sandbox) { return sandboxes->readiness(sandbox); }},
-      *sessions, *logs, options.channels_max);
+      *sessions, *logs, Channels::Limits{options.channels_max, options.channels_of_sandbox_max});
 }
 
 void Agent::Parts::post(node::Event event) {
