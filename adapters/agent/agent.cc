@@ -15,6 +15,7 @@
 #include "adapters/agent/pulls.h"
 #include "adapters/agent/recovery.h"
 #include "adapters/agent/sandboxes.h"
+#include "adapters/identity/private_file.h"
 #include "adapters/log/event_log.h"
 #include "adapters/runtime/driver.h"
 #include "adapters/runtime/node_root.h"
@@ -111,6 +112,7 @@ Result<void> Agent::Parts::open_adapters() {
   wanted.pool = options.network_pool;
   wanted.spare = options.spare_namespaces;
   wanted.listen = options.listen_address;
+  wanted.blocked = options.network_blocked;
   auto net = network::Network::open(std::move(wanted));
   if (!net) return std::unexpected(net.error());
   network = std::move(*net);
@@ -229,7 +231,7 @@ void Agent::Parts::connect() {
                         [this](SandboxId sandbox) { return sandboxes->running(sandbox); },
                         !options.guest.empty(),
                         [this](SandboxId sandbox) { return sandboxes->readiness(sandbox); }},
-      *sessions, *logs, options.channels_max);
+      *sessions, *logs, Channels::Limits{options.channels_max, options.channels_of_sandbox_max});
 }
 
 void Agent::Parts::post(node::Event event) {
@@ -324,10 +326,12 @@ void Agent::start() {
   std::filesystem::create_directories(options_.data, error);
   if (error) throw std::runtime_error(options_.data + ": cannot be made: " + error.message());
   options_.data = std::filesystem::canonical(options_.data).string();
-  auto parts = std::make_unique<Parts>(options_);
   const auto must = [](const auto& done) {
     if (!done) throw std::runtime_error(done.error().message);
   };
+  // Variables, output and files of every tenant are below it.
+  must(identity::make_private_directory(options_.data));
+  auto parts = std::make_unique<Parts>(options_);
   auto identity = obtain_identity(options_, options_.data + "/identity");
   must(identity);
   parts->identity = std::move(*identity);

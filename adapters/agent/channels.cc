@@ -3,7 +3,9 @@
 #include <spdlog/spdlog.h>
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -15,15 +17,18 @@ struct Channels::State {
   Sources sources;
   Sessions& sessions;
   const Logs& logs;
-  const std::size_t channels_max;
+  const Limits limits;
 
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::set<Channel*> open;
+  std::map<SandboxId, std::size_t> of_sandbox;  // those of `open` that were not refused
   std::size_t threads = 0;
   bool stopping = false;
 
-  void serve(Channel& channel);
+  Result<void> enter(SandboxId sandbox);
+  void leave(SandboxId sandbox);  // with mutex
+  std::optional<SandboxId> serve(Channel& channel);
   void obey(Channel& channel, const node::v1::Open& open);
 };
 
@@ -81,34 +86,55 @@ void Channels::State::obey(Channel& channel, const node::v1::Open& open) {
   }
 }
 
-void Channels::State::serve(Channel& channel) {
+// Whose place it holds until its stream has ended, however long the client takes to read the rest.
+std::optional<SandboxId> Channels::State::serve(Channel& channel) {
   Channel::Down first;
-  if (!channel.read(first)) return;
+  if (!channel.read(first)) return {};
   if (!first.has_open()) {
-    return channel.fail(Error::Kind::invalid, "a channel must begin with what is asked");
+    channel.fail(Error::Kind::invalid, "a channel must begin with what is asked");
+    return {};
   }
-  std::size_t now;
-  {
-    const std::lock_guard lock(mutex);
-    now = open.size();
-  }
-  if (now > channels_max) {
-    return channel.fail(Error::Kind::exhausted, "channels on this node: " + std::to_string(now) +
-                                                    " are open, " + std::to_string(channels_max) +
-                                                    " allowed");
+  const SandboxId sandbox{first.open().sandbox()};
+  if (const auto entered = enter(sandbox); !entered) {
+    channel.fail(entered.error().kind, entered.error().message);
+    return {};
   }
   obey(channel, first.open());
+  return sandbox;
 }
 
-Channels::Channels(Sources sources, Sessions& sessions, const Logs& logs, std::size_t channels_max)
-    : state_(new State{std::move(sources), sessions, logs, channels_max, {}, {}, {}, 0, false}) {}
+// A place for one more channel of the sandbox; exhausted where there is none.
+Result<void> Channels::State::enter(SandboxId sandbox) {
+  const auto full = [](const char* where, std::size_t found, std::size_t most) {
+    return fail(Error::Kind::exhausted,
+                std::string("commands, sessions, transfers and logs ") + where + ": " +
+                    std::to_string(found) + " are open, " + std::to_string(most) +
+                    " allowed; end some, or wait for their end");
+  };
+  const std::lock_guard lock(mutex);
+  if (open.size() > limits.of_node) {  // itself among them
+    return full("on this node", open.size() - 1, limits.of_node);
+  }
+  std::size_t& own = of_sandbox[sandbox];
+  if (own >= limits.of_sandbox) return full("of this sandbox", own, limits.of_sandbox);
+  ++own;
+  return {};
+}
+
+void Channels::State::leave(SandboxId sandbox) {
+  const auto own = of_sandbox.find(sandbox);
+  if (--own->second == 0) of_sandbox.erase(own);
+}
+
+Channels::Channels(Sources sources, Sessions& sessions, const Logs& logs, Limits limits)
+    : state_(new State{std::move(sources), sessions, logs, limits, {}, {}, {}, {}, 0, false}) {}
 Channels::~Channels() { stop(); }
 
 void Channels::open(const std::string& name) {
   {
     const std::lock_guard lock(state_->mutex);
     // A few more than allowed, so that there is somebody to say no.
-    if (state_->stopping || state_->threads >= state_->channels_max + 32) {
+    if (state_->stopping || state_->threads >= state_->limits.of_node + 32) {
       return spdlog::warn("channels: {} are open: one more is ignored", state_->threads);
     }
     ++state_->threads;
@@ -122,11 +148,13 @@ void Channels::open(const std::string& name) {
         go = !state->stopping;
         state->open.insert(&channel);
       }
-      if (go) state->serve(channel);
+      std::optional<SandboxId> place;
+      if (go) place = state->serve(channel);
       if (!go) channel.cancel();
       channel.end();
       const std::lock_guard lock(state->mutex);
       state->open.erase(&channel);
+      if (place) state->leave(*place);
     }
     const std::lock_guard lock(state->mutex);
     --state->threads;

@@ -1,6 +1,7 @@
 // The pieces of work that clients wait for: for each the agent opens a Channel stream to the server
 // and obeys what comes first on it: a session, a command, the guest helper, logs, a list. One thread
-// reads a stream, one writes it; their number is bounded, one too many is refused in words.
+// reads a stream, one writes it; their number is bounded on the node and of one sandbox, so that one
+// leaves room for others. One too many is refused in words.
 #pragma once
 #include <functional>
 #include <memory>
@@ -27,7 +28,11 @@ class Channels {
     bool guest = false;                              // sandboxes have the helper
     std::function<std::optional<Readiness::State>(SandboxId)> readiness;
   };
-  Channels(Sources sources, Sessions& sessions, const Logs& logs, std::size_t channels_max);
+  struct Limits {
+    std::size_t of_node = 0;
+    std::size_t of_sandbox = 0;
+  };
+  Channels(Sources sources, Sessions& sessions, const Logs& logs, Limits limits);
   ~Channels();
 
   // Opens the stream of that name and serves it on threads of its own.

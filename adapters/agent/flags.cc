@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <stdexcept>
 
+#include "adapters/network/address.h"
 #include "model/core/resources.h"
 
 namespace chalk::agent {
@@ -62,6 +63,9 @@ void add_node_flags(CLI::App& app, Options& options, NodeFlags& flags) {
   app.add_option("--network-prefix", options.network_prefix,
                  "of names of interfaces, namespaces, control groups: one per agent on a host")
       ->capture_default_str();
+  app.add_option("--block", options.network_blocked,
+                 "CIDR that no sandbox reaches, such as 10.0.0.0/8, beside the metadata of clouds, "
+                 "which none ever does; may be given again");
   app.add_option("--spare-namespaces", options.spare_namespaces, "made ahead of starts")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
@@ -85,6 +89,12 @@ void read_node_flags(const NodeFlags& flags, Options& options) {
   options.memory_bytes = bytes_of(flags.memory, "--memory");
   options.disk_bytes = bytes_of(flags.disk, "--disk");
   options.image_bytes = bytes_of(flags.image_cache, "--image-cache");
+  for (const std::string& range : options.network_blocked) {
+    if (network::parse_range(range)) continue;
+    throw std::runtime_error("--block: found \"" + range +
+                             "\", expected an IPv4 range whose address has no bits below its mask, "
+                             "such as 10.0.0.0/8 or 192.0.2.7/32");
+  }
   if (!flags.registries.empty()) {
     auto read = images::load_registries(flags.registries);
     if (!read) throw std::runtime_error("--registries: " + read.error().message);

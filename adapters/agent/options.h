@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "adapters/identity/authority.h"
 #include "adapters/images/registries.h"
@@ -56,12 +57,14 @@ struct Options {
   std::string guest;              // chalk-guest, path; empty: beside this program
   std::string network_pool = "10.87.0.0/16";
   std::string network_prefix = "chalk";  // of interfaces, namespaces and tables: one per agent
+  std::vector<std::string> network_blocked;  // CIDRs that no sandbox reaches (+ network/rules.cc)
   std::string listen_address = "127.0.0.1";  // of published ports
   std::string advertise_address;             // what clients reach them by; empty: listen_address
   int spare_namespaces = 8;                  // made ahead
   images::Registries registries;
   std::chrono::milliseconds start_timeout{60'000};  // of one sandbox, without its startup probe
   std::size_t channels_max = 256;
+  std::size_t channels_of_sandbox_max = 64;
   std::size_t log_bytes_max = 16u << 20;  // kept of a main process' output, per stream
 
   Metrics metrics;

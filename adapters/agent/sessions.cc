@@ -50,15 +50,22 @@ Result<std::shared_ptr<Session>> Sessions::open(SandboxId sandbox, Command comma
   }
   const std::lock_guard lock(mutex_);
   purge();
-  std::size_t running = 0;
+  std::size_t running = 0, of_sandbox = 0;
   for (const auto& [id, one] : sessions_) {
-    if (one->status().state == SessionState::running) ++running;
+    if (one->status().state != SessionState::running) continue;
+    ++running;
+    if (one->sandbox() == sandbox) ++of_sandbox;
   }
-  if (running >= options_.running_max) {
-    return fail(Error::Kind::exhausted, "sessions on this node: " + std::to_string(running) +
-                                            " run, " + std::to_string(options_.running_max) +
-                                            " allowed");
+  const auto full = [](const char* where, std::size_t found, std::size_t most) {
+    return fail(Error::Kind::exhausted, std::string("commands and sessions ") + where + ": " +
+                                            std::to_string(found) + " run, " +
+                                            std::to_string(most) +
+                                            " allowed; end some, or wait for their end");
+  };
+  if (of_sandbox >= options_.of_sandbox_max) {
+    return full("in this sandbox", of_sandbox, options_.of_sandbox_max);
   }
+  if (running >= options_.running_max) return full("on this node", running, options_.running_max);
   sessions_[session->id()] = session;
   listed_[session->id()] = listed;
   return session;

@@ -22,6 +22,7 @@ class Sessions {
   struct Options {
     std::size_t record_bytes_max = 4u << 20;  // per session; see Session
     std::size_t running_max = 512;
+    std::size_t of_sandbox_max = 64;  // that run in one sandbox, so that one leaves room for others
     std::size_t ended_max = 512;
     std::chrono::seconds keep_ended{300};
     std::chrono::milliseconds end_patience{3'000};  // of a process whose sandbox has ended
@@ -30,7 +31,8 @@ class Sessions {
   ~Sessions();
 
   // The session is there at once, its first event says so, and its process may fail later: then the
-  // last event says why. `listed`: others can find it. exhausted: too many run.
+  // last event says why. `listed`: others can find it. exhausted: too many run on this node, or in
+  // this sandbox.
   Result<std::shared_ptr<Session>> open(SandboxId sandbox, Command command, bool listed = true);
   // Starts the process of a session just opened, and kills it after `timeout` (0: never). Blocks;
   // failures go to the session's record.

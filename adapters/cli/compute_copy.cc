@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "adapters/cli/below.h"
 #include "adapters/cli/client.h"
 #include "adapters/cli/command.h"
 #include "adapters/cli/output.h"
@@ -216,14 +217,6 @@ int open_below(int root, const fs::path& relative) {
   return at;
 }
 
-bool safe(const fs::path& relative) {
-  if (relative.empty() || relative.is_absolute()) return false;
-  for (const fs::path& part : relative) {
-    if (part.empty() || part == "." || part == "..") return false;
-  }
-  return true;
-}
-
 void Copy::tree_down(const Place& from, const std::string& root) {
   if (mkdir(root.c_str(), 0777) != 0 && errno != EEXIST) local_failed(root);
   const File top(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -233,7 +226,7 @@ void Copy::tree_down(const Place& from, const std::string& root) {
     if (line.contains("truncated")) throw Stop("too many files in " + harmless(from.path));
     const RemoteEntry entry = to_entry(line);
     const fs::path relative(entry.name);
-    if (!safe(relative)) throw Stop("the sandbox named a file \"" + harmless(entry.name) + "\"");
+    if (!lies_below(entry.name)) throw Stop("the sandbox named a file \"" + harmless(entry.name) + "\"");
     if (!entry.error.empty()) {
       throw Stop(harmless(entry.name) + " cannot be read there: " + harmless(entry.error));
     }

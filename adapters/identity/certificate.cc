@@ -62,6 +62,10 @@ std::unique_ptr<BIO, Free> reader(std::string_view pem) {
   return bio;
 }
 
+// PEM says itself whether it is encrypted, and strangers send us PEM. We have no pass phrase; without
+// a callback that says so OpenSSL asks for one at the terminal, or waits for it on standard input.
+int no_pass_phrase(char*, int, int, void*) { return -1; }
+
 UnixSeconds seconds_of(const ASN1_TIME* time) {
   std::tm parts{};
   return ASN1_TIME_to_tm(time, &parts) == 1 ? timegm(&parts) : 0;
@@ -119,7 +123,7 @@ Result<Certificate> certificate_from_pem(std::string_view pem) {
                                           " bytes, expected at most " +
                                           std::to_string(kPemBytesMax));
   }
-  Certificate read(PEM_read_bio_X509(reader(pem).get(), nullptr, nullptr, nullptr));
+  Certificate read(PEM_read_bio_X509(reader(pem).get(), nullptr, no_pass_phrase, nullptr));
   if (!read) return fail(Error::Kind::invalid, "certificate: no PEM: " + openssl_error());
   return read;
 }
@@ -185,7 +189,7 @@ Result<void> check_chain(X509* certificate, X509* root, Purpose purpose, UnixSec
 Result<Key> key_from_request(std::string_view pem) {
   if (pem.size() > kPemBytesMax) return fail(Error::Kind::invalid, "signing request: too long");
   const std::unique_ptr<X509_REQ, Free> request(
-      PEM_read_bio_X509_REQ(reader(pem).get(), nullptr, nullptr, nullptr));
+      PEM_read_bio_X509_REQ(reader(pem).get(), nullptr, no_pass_phrase, nullptr));
   if (!request) return fail(Error::Kind::invalid, "signing request: no PEM: " + openssl_error());
   Key key(X509_REQ_get_pubkey(request.get()));
   if (!key || !is_p256(key.get())) {

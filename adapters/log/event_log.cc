@@ -1,15 +1,42 @@
 #include "adapters/log/event_log.h"
 
+#include <fcntl.h>
 #include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 namespace chalk::log {
+namespace {
+
+// Records hold what tenants gave their sandboxes, so the file is its owner's only, whatever the umask.
+// SQLite gives -wal and -shm the mode of the file beside them. What an older version left open is
+// closed. The file is never opened here when it is there: to close it would drop SQLite's own locks.
+void make_private(const std::string& path) {
+  const auto need = [](bool good, const std::string& file, const char* doing) {
+    if (good) return;
+    throw LogError(LogError::Kind::disk,
+                   file + ": cannot " + doing + ": " + std::strerror(errno));
+  };
+  const int fresh = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  need(fresh >= 0 || errno == EEXIST, path, "create");
+  if (fresh >= 0) close(fresh);
+  for (const char* beside : {"", "-wal", "-shm"}) {
+    const std::string file = path + beside;
+    need(chmod(file.c_str(), 0600) == 0 || errno == ENOENT, file, "set mode 0600 of");
+  }
+}
+
+}  // namespace
 
 void EventLog::Close::operator()(sqlite3* database) const { sqlite3_close(database); }
 void EventLog::Close::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 
 EventLog::EventLog(const std::string& path, std::int64_t logic_version) : path_(path) {
+  make_private(path);
   sqlite3* opened = nullptr;
   const int code =
       sqlite3_open_v2(path.c_str(), &opened, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);

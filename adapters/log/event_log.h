@@ -44,8 +44,8 @@ class EventLog {
   static constexpr std::int64_t kFormatVersion = 2;
   static constexpr std::size_t kRecordBytesMax = 64u << 20;
 
-  // Opens the log at `path`, or begins one. `logic_version` is that of the machines that write it;
-  // a log of another version is refused.
+  // Opens the log at `path`, or begins one; its files are their owner's only (0600). `logic_version`
+  // is that of the machines that write it; a log of another version is refused.
   EventLog(const std::string& path, std::int64_t logic_version);
   ~EventLog();
   EventLog(const EventLog&) = delete;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include "adapters/network/links.h"
 #include "adapters/process/child.h"
@@ -27,11 +28,19 @@ void replace_all(std::string& text, const std::string& from, const std::string& 
   }
 }
 
-// What nobody reaches by being forwarded: this host's loopback and link-local neighbours (the cloud's
-// metadata), multicast and reserved, other sandboxes, and what the options say.
+// Where clouds answer their machines, credentials among it, that is not link-local.
+constexpr Range kMetadata[] = {
+    {0x646464c8, 32},  // Alibaba, 100.100.100.200
+    {0xa83f8110, 32},  // Azure's host, 168.63.129.16
+    {0xc00000c0, 32},  // Oracle Cloud Classic, 192.0.0.192
+};
+
+// What nobody reaches by being forwarded: this host's loopback and link-local neighbours (most clouds
+// have theirs there), multicast and reserved, other sandboxes, and what the options say.
 std::string elements_of(const Rules& rules) {
   std::vector<Range> ranges = rules.blocked;
   ranges.insert(ranges.end(), {{0, 8}, {0x7f000000, 8}, {0xa9fe0000, 16}, {0xe0000000, 3}});
+  ranges.insert(ranges.end(), std::begin(kMetadata), std::end(kMetadata));
   ranges.push_back(rules.pool);
   // Ranges of a power of two either nest or are apart; nftables refuses nested ones.
   std::ranges::sort(ranges, [](const Range& a, const Range& b) {

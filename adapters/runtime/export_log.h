@@ -1,5 +1,8 @@
 // Writes the log of a root machine as the file that `chalk-sim replay` reads.
 #pragma once
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -16,7 +19,8 @@ namespace chalk::runtime {
 
 // Each event with the digest that was kept when it was decided, none of them computed here. The
 // newest events may have none yet, when their program was killed or still runs: they are left out.
-// Answers how many events were written. The log must not have been trimmed.
+// Answers how many events were written. The log must not have been trimmed. The file is a new one, in
+// place of one that was there, and its owner's only (0600), as the log is.
 template <class M>
 Result<std::uint64_t> export_log(log::EventLog& log, Root root, const std::string& path,
                                  const LogHeader& header) {
@@ -25,7 +29,9 @@ Result<std::uint64_t> export_log(log::EventLog& log, Root root, const std::strin
                                           std::to_string(log.first()) +
                                           ", and a replay begins at 1");
   }
-  std::FILE* file = std::fopen(path.c_str(), "wb");
+  unlink(path.c_str());  // others may read the old one, or have it open
+  const int made = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  std::FILE* file = made < 0 ? nullptr : fdopen(made, "wb");
   if (file == nullptr) {
     return fail(Error::Kind::failed, path + ": cannot write: " + std::strerror(errno));
   }

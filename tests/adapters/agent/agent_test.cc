@@ -143,6 +143,23 @@ TEST_F(RealNode, APortIsPublishedAndAProbeWaitsForIt) {
   EXPECT_EQ(http_status(note.web_url()), 200);
 }
 
+class Blocking : public RealNode {
+ protected:
+  void SetUp() override {
+    more_flags_ = {"--block", "203.0.113.0/24"};
+    RealNode::SetUp();
+  }
+};
+
+TEST_F(Blocking, WhatTheOperatorBlocksIsInTheRulesOfTheNode) {
+  process::Spawn nft;
+  nft.argv = {"nft", "list", "set", "inet", "chalk_" + prefix_, "blocked"};
+  nft.env = {"PATH=/usr/sbin:/sbin:/usr/bin:/bin"};
+  const auto said = process::run(nft, 30s);
+  ASSERT_TRUE(said) << said.error().message;
+  EXPECT_NE(said->out.find("203.0.113.0/24"), std::string::npos) << said->out << said->err;
+}
+
 TEST_F(RealNode, AProbeThatIsNeverAnsweredFailsTheStart) {
   StartOrder mute = order(1, kBusybox, {"/bin/sleep", "1000"});
   auto changed = payload(mute);

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "adapters/agent/agent.h"
 #include "adapters/agent/alarm.h"
 #include "adapters/agent/logs.h"
 #include "adapters/agent/options.h"
@@ -54,6 +55,23 @@ TEST(SandboxName, IsReadBackAndNothingElseIs) {
   for (const char* other : {"", "s", "s12x", "x12", "s-1", "s99999999999999999999999"}) {
     EXPECT_FALSE(sandbox_of(other)) << other;
   }
+}
+
+// ---- the data directory
+
+// Without a server a start goes no further than to its directory.
+TEST(DataDirectory, IsItsOwnersOnlyWhateverTheUmaskAndWhateverItWas) {
+  const Folder folder;
+  Options options;
+  options.data = folder.path + "/data";
+  const auto mode = [&] { return fs::status(options.data).permissions(); };
+  const mode_t before = umask(0);
+  EXPECT_THROW(Agent(options).start(), std::runtime_error);
+  umask(before);
+  EXPECT_EQ(mode(), fs::perms(0700));
+  fs::permissions(options.data, fs::perms(0755));  // as an older version made it
+  EXPECT_THROW(Agent(options).start(), std::runtime_error);
+  EXPECT_EQ(mode(), fs::perms(0700));
 }
 
 // ---- what the host offers

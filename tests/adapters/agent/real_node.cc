@@ -144,6 +144,7 @@ void RealNode::start_node() {
   } else {
     what.argv.insert(what.argv.end(), {"--server-root", folder_ + "/root.pem"});
   }
+  what.argv.insert(what.argv.end(), more_flags_.begin(), more_flags_.end());
   what.env = process::current_environment();
   process::Fd log(open((folder_ + "/node.log").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
                        0600));

@@ -50,6 +50,7 @@ class RealNode : public testing::Test {
   static std::string registry_;
   std::string folder_, prefix_, pool_;
   bool join_by_fingerprint_ = false;
+  std::vector<std::string> more_flags_;  // of chalk-node
   std::unique_ptr<ControlDouble> control_;
   process::Child node_;
 

@@ -251,5 +251,26 @@ TEST_F(SessionsTest, NoMoreThanAllowedRunAtOnceAndEndedOnesAreForgotten) {
   EXPECT_EQ(sessions->find({8}, first->id()).error().kind, Error::Kind::not_found);
 }
 
+TEST_F(SessionsTest, OneSandboxIsRefusedBeyondItsPartAndAnotherStillOpens) {
+  options.of_sandbox_max = 2;
+  options.running_max = 3;
+  const auto first = begin(shell("exec sleep 60"));
+  begin(shell("exec sleep 60"));
+  const auto beyond = sessions->open(kSandbox, shell("true"));
+  ASSERT_FALSE(beyond);
+  EXPECT_EQ(beyond.error().kind, Error::Kind::exhausted);
+  EXPECT_NE(beyond.error().message.find("in this sandbox: 2 run, 2 allowed"), std::string::npos)
+      << beyond.error().message;
+  const auto other = sessions->open({8}, shell("true"));
+  EXPECT_TRUE(other) << other.error().message;
+  const auto full = sessions->open({9}, shell("true"));
+  ASSERT_FALSE(full);
+  EXPECT_NE(full.error().message.find("on this node: 3 run, 3 allowed"), std::string::npos)
+      << full.error().message;
+  ASSERT_TRUE(first->signal(SIGKILL));
+  Client(first).to_the_end();
+  EXPECT_TRUE(sessions->open(kSandbox, shell("true")));
+}
+
 }  // namespace
 }  // namespace chalk::agent

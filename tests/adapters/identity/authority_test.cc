@@ -1,7 +1,12 @@
 #include "adapters/identity/authority.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
+#include <csignal>
 #include <fstream>
 #include <thread>
 
@@ -117,6 +122,39 @@ TEST(Authority, CertificatesEndAndSayWhenTheyNeedRenewal) {
   EXPECT_TRUE(authority.node_key(node->certificate_pem, now + Authority::kNodeLife - 60));
   EXPECT_EQ(authority.node_key(node->certificate_pem, now + Authority::kNodeLife + 60).error().kind,
             Error::Kind::denied);
+}
+
+// In a process without a terminal whose standard input stays open and silent: who asks there for a
+// pass phrase waits for ever, and catches the signals that would end it.
+TEST(Authority, PemThatSaysItIsEncryptedIsRefusedAndNobodyIsAskedForAPassPhrase) {
+  const auto encrypted = [](const std::string& kind) {
+    return "-----BEGIN " + kind + "-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC," +
+           std::string(32, 'A') + "\n\n" + std::string(64, 'A') + "\n-----END " + kind + "-----\n";
+  };
+  const std::string request = encrypted("CERTIFICATE REQUEST");
+  const std::string certificate = encrypted("CERTIFICATE");
+  std::array<int, 2> input{}, life{};
+  ASSERT_EQ(pipe(input.data()), 0);
+  ASSERT_EQ(pipe(life.data()), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    setsid();
+    dup2(input[0], STDIN_FILENO);
+    const auto key = key_from_request(request);
+    const auto read = certificate_from_pem(certificate);
+    const bool refused = !key && key.error().kind == Error::Kind::invalid && !read &&
+                         read.error().kind == Error::Kind::invalid;
+    _exit(refused ? 0 : 1);
+  }
+  close(life[1]);
+  pollfd ended{life[0], POLLIN, 0};  // its end closes the pipe
+  EXPECT_EQ(poll(&ended, 1, 30'000), 1) << "it waits for a pass phrase";
+  kill(child, SIGKILL);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  for (const int end : {input[0], input[1], life[0]}) close(end);
 }
 
 TEST(Authority, ABadRequestCostsNoUseOfTheToken) {

@@ -57,6 +57,27 @@ TEST(EventLog, GivesBackWhatWasAppendedAlsoAfterItWasOpenedAgain) {
   EXPECT_EQ(all(log, 3), (Batch{""}));
 }
 
+TEST(EventLog, ItsFilesAreTheirOwnersOnlyWhateverTheUmaskAndWhateverTheyWere) {
+  Folder folder;
+  const std::string file = folder.file();
+  const std::vector<std::string> files{file, file + "-wal", file + "-shm"};
+  const auto mode_of = [](const std::string& path) {
+    struct stat found {};
+    return stat(path.c_str(), &found) == 0 ? found.st_mode & 07777 : 0;
+  };
+  const mode_t before = umask(0);
+  EventLog log(file, 1);
+  umask(before);
+  log.append(1, Batch{"a secret"});
+  for (const std::string& one : files) EXPECT_EQ(mode_of(one), 0600u) << one;
+  // As an older version left them when it was killed.
+  for (const std::string& one : files) chmod(one.c_str(), 0644);
+  EventLog again(file, 1);
+  for (const std::string& one : files) EXPECT_EQ(mode_of(one), 0600u) << one;
+  again.append(2, Batch{"another"});
+  EXPECT_EQ(kind_of([&] { log.append(2, Batch{"late"}); }), Kind::conflict);
+}
+
 TEST(EventLog, RefusesASecondWriterOnceTheFirstHasAppended) {
   Folder folder;
   EventLog first(folder.file(), 1), second(folder.file(), 1);

@@ -99,11 +99,15 @@ TEST_F(Isolation, SpoofedSourceIsDropped) {
   EXPECT_EQ(receive(server, 7, kShort), "");
 }
 
-TEST_F(Isolation, MetadataAddressIsNotReached) {
+TEST_F(Isolation, MetadataOfCloudsIsNotReached) {
   const auto server = listen_in(kInternet, "0.0.0.0", 8080);
-  EXPECT_FALSE(connect_in(one.namespace_path, kMetadataAddress, 8080, kShort));
-  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
-  EXPECT_TRUE(connect_in(kHost, kMetadataAddress, 8080, kLong));
+  for (const char* address : kMetadataAddresses) {
+    SCOPED_TRACE(address);
+    EXPECT_FALSE(connect_in(one.namespace_path, address, 8080, kShort));
+    EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+    EXPECT_TRUE(connect_in(kHost, address, 8080, kLong));
+    EXPECT_TRUE(accept(server, kLong));
+  }
 }
 
 TEST_F(Isolation, InternetCannotReachASandbox) {
@@ -188,6 +192,19 @@ TEST_F(InWorld, BlockedRangesAreNotReached) {
   EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
   EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
   EXPECT_TRUE(connect_in(one.namespace_path, kInternetNeighbour, 8080, kLong));
+  EXPECT_TRUE(network->remove());
+}
+
+TEST_F(InWorld, WhereAllIsBlockedNothingElsewhereIsReached) {
+  auto given = options();
+  given.blocked = {"0.0.0.0/0"};
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  const auto server = listen_in(kInternet, "0.0.0.0", 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetAddress, 8080, kShort));
+  EXPECT_FALSE(connect_in(one.namespace_path, kInternetNeighbour, 8080, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_TRUE(connect_in(kHost, kInternetAddress, 8080, kLong));
   EXPECT_TRUE(network->remove());
 }
 

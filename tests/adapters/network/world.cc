@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <thread>
@@ -45,7 +46,9 @@ void make_host() {
   must(set_up(netlink, up));
   must(add_address(internet.netlink, kPeerIndex, address_of(kInternetNeighbour),
                    address_of(kInternetNeighbour), 24));
-  for (const char* address : {kInternetAddress, kMetadataAddress}) {
+  std::vector<std::string> far{kInternetAddress};
+  far.insert(far.end(), std::begin(kMetadataAddresses), std::end(kMetadataAddresses));
+  for (const std::string& address : far) {
     must(add_address(internet.netlink, kLoopbackIndex, address_of(address), address_of(address),
                      32));
   }

@@ -20,7 +20,9 @@ constexpr const char* kHostAddress = "10.250.0.2";       // towards the internet
 constexpr const char* kOtherHostAddress = "10.99.0.1";   // on a link of its own
 constexpr const char* kInternetNeighbour = "10.250.0.1";
 constexpr const char* kInternetAddress = "10.77.0.1";    // reached by the default route
-constexpr const char* kMetadataAddress = "169.254.169.254";  // the internet has it, too
+// Of clouds. The internet has them, too.
+constexpr const char* kMetadataAddresses[] = {"169.254.169.254", "100.100.100.200", "168.63.129.16",
+                                              "192.0.0.192"};
 constexpr const char* kInternet = "/run/netns/internet";     // namespace
 constexpr const char* kHost = "/proc/self/ns/net";           // of the main thread
 constexpr std::chrono::seconds kLong{30};                    // for what must happen

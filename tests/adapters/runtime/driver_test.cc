@@ -458,9 +458,14 @@ TEST(ExportLog, WritesEachDecidedEventAndStopsAtThoseWithoutADigest) {
   }
   log::EventLog log(folder.file(), 1);
   const std::string out = folder.path + "/out.log";
+  std::ofstream(out) << "of an older version, for all to read";
+  std::filesystem::permissions(out, std::filesystem::perms(0644));
+  const mode_t before = umask(0);
   const auto written = export_log<Control>(log, Root::control, out, LogHeader{});
+  umask(before);
   ASSERT_TRUE(written.has_value()) << written.error().message;
   EXPECT_EQ(*written, 12u);
+  EXPECT_EQ(std::filesystem::status(out).permissions(), std::filesystem::perms(0600));
   // An event that was appended when the program was killed was decided by nobody yet.
   log.append(log.next(), std::vector{encode(Logged<Control>{logged::Happened<Control>{
                              Time{1}, control::Event{tenant()}}})});
