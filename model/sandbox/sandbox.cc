@@ -136,7 +136,11 @@ void Sandboxes::on(Time now, const NodeRefused& refused, Effects& effects) {
 void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   Record* record = placed_on(ended.sandbox, ended.node);
   if (record == nullptr) return;  // repeated, or the node had been given up for lost
-  if (record->moving && ended.reason != EndReason::lifetime_reached) {
+  // It has run to its end by itself, while the order to stop it was on its way: it is not run again.
+  const bool over = !record->restart && (ended.reason == EndReason::exited ||
+                                         ended.reason == EndReason::out_of_memory);
+  if (over) record->ran = true;
+  if (record->moving && !over && ended.reason != EndReason::lifetime_reached) {
     return start_elsewhere(now, ended.sandbox, *record, effects);
   }
   if (!record->ran && !record->stop_asked && !record->gang_ended &&

@@ -399,6 +399,30 @@ TEST(Sandboxes, AGangThatLosesAMemberEndsAsAWhole) {
   EXPECT_TRUE(sandboxes.state().gangs.empty());
 }
 
+// Its last words cross the order to stop it, and Started comes when it counts as ending already.
+TEST(Sandboxes, WhatHasRunToItsEndIsNotRunAgain) {
+  enum { moved, preempted, late };
+  for (const auto why : {moved, preempted, late}) {
+    for (const EndReason reason : {EndReason::exited, EndReason::out_of_memory}) {
+      Config config;
+      config.start_timeout = seconds(60);
+      Sandboxes sandboxes(config);
+      const SandboxId id = place(sandboxes, at(1), {1});
+      if (why == moved) tell(sandboxes, at(61), MoveAsked{id});
+      if (why == preempted) tell(sandboxes, at(61), Preempted{id, {}});
+      if (why == late) tell(sandboxes, at(61), Woken{});
+      ASSERT_EQ(sandboxes.find(id)->phase, Phase::ending);
+      tell(sandboxes, at(62), Started{id, {1}});
+      const auto effects = tell(sandboxes, at(62), Ended{id, {1}, reason});
+      EXPECT_TRUE(said<AskAdmission>(effects).empty());
+      const auto gone = said<Gone>(effects);
+      ASSERT_EQ(gone.size(), 1u);
+      EXPECT_EQ(gone[0].reason, reason);
+      EXPECT_TRUE(gone[0].was_running);
+    }
+  }
+}
+
 TEST(Sandboxes, MembersThatHaveDoneTheirWorkLeaveTheOthersToTheirs) {
   Sandboxes sandboxes(Config{});
   const auto all = gang_of(sandboxes, 3);

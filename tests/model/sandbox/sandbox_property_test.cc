@@ -130,7 +130,8 @@ struct World {
     RC_ASSERT(!reserved[one.sandbox]);
     reserved.erase(one.sandbox);
     const Record& was = *before_it(before, one.sandbox);
-    RC_ASSERT(one.was_running == was.ran);
+    const bool over = one.reason == EndReason::exited || one.reason == EndReason::out_of_memory;
+    RC_ASSERT(one.was_running == (was.ran || (over && !was.restart)));
     if (!was.key.empty()) keys.at({was.tenant, was.key}) = now + config.key_retention;
   }
 
@@ -344,7 +345,11 @@ struct World {
     const bool ended = std::is_same_v<E, Ended>;
     bool again = false;
     EndReason told = reason;
-    if (ended && was.moving && reason != EndReason::lifetime_reached) {
+    // It has done its work, whatever it had been told meanwhile.
+    const bool over = ended && !was.restart &&
+                      (reason == EndReason::exited || reason == EndReason::out_of_memory);
+    if (over) {
+    } else if (ended && was.moving && reason != EndReason::lifetime_reached) {
       again = may_wait_again(id);
       told = EndReason::gang_ended;
     } else if (!was.ran && !was.stop_asked && !was.gang_ended && reason != EndReason::bad_image) {
