@@ -27,6 +27,10 @@ WhatIf::WhatIf(const scheduler::Scheduler& scheduler, const sandbox::Sandboxes& 
   for (const fleet::PoolState& pool : fleet.state().pools) {
     for (const auto& [since, node] : pool.idle) step(scheduler::NodeCordoned{node, true});
   }
+  // What has yet to leave the nodes that are being emptied has its room elsewhere, and nobody else's.
+  for (const NodeId node : fleet.state().emptying) {
+    if (fleet.state().nodes.at(node).reclaimed_at == kNever) move_all(node);
+  }
 }
 
 // Whether it was placed, for asks.

@@ -229,6 +229,29 @@ TEST(Consolidation, NeverPutsTwoOwnersTogether) {
   EXPECT_FALSE(again.possible(plane.find(*theirs)->node));
 }
 
+// The room that the first goes to would else be promised to the second as well, which then goes nowhere.
+TEST(Consolidation, TheRoomOfWhatHasYetToLeaveIsNobodyElses) {
+  Plane plane(fleet::Policy::cluster_autoscaler);
+  const auto on_its_own = [&](std::int64_t cores, bool moves) {
+    plane.join(1);
+    const auto one = plane.ask(cores, moves);
+    const auto filler = plane.ask(8 - cores, false);
+    EXPECT_EQ(plane.find(*one)->node, plane.find(*filler)->node);
+    return std::pair{*one, *filler};
+  };
+  const auto stays = on_its_own(5, false), first = on_its_own(3, true), second = on_its_own(3, true);
+  for (const SandboxId filler : {stays.second, first.second, second.second}) plane.end(filler);
+  plane.takes = 100'000;  // nothing leaves meanwhile
+  const auto emptied = [&] { return plane.control().fleet().state().emptying.size(); };
+  for (int s = 0; s < 2000 && emptied() == 0; ++s) plane.second();
+  ASSERT_EQ(emptied(), 1u);
+  const NodeId leaves = *plane.control().fleet().state().emptying.begin();
+  const NodeId other = plane.find(leaves == plane.find(first.first)->node ? second.first : first.first)->node;
+  WhatIf what_if(plane.control().scheduler(), plane.control().sandboxes(),
+                 plane.control().tenancy(), plane.control().fleet());
+  EXPECT_FALSE(what_if.possible(other));
+}
+
 // What is free on a pool's nodes, as the newsvendor sees it at its next look.
 TEST(Consolidation, OnlyWhatOthersMayUseIsFreeRoom) {
   const auto seen = [](Plane& plane) {
