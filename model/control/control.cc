@@ -228,6 +228,11 @@ void Control::on(const Woken& woken) {
     routing_.wakes[part] = kNever;
     return true;
   };
+  // So late, its machine or its disk stood still, and what nodes had to say still waits to be heard:
+  // starts and gangs have all of their time again, as after a restart.
+  if (now_ - routing_.wake > Duration{config_.fleet.heartbeat_timeout.nanos / 4}) {
+    drive(sandboxes_, sandbox_scratch_, sandbox::Resumed{});
+  }
   if (due(kSandbox)) drive(sandboxes_, sandbox_scratch_, woken);
   if (due(kTenancy)) drive(tenancy_, tenancy_scratch_, woken);
   if (due(kFleet)) drive(fleet_, fleet_scratch_, woken);

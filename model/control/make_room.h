@@ -35,9 +35,6 @@ std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot, const 
                                                       MayGo&& may_go) const {
   const scheduler::State& state = scheduler_.state();
   scheduler::Room room = scheduler::room_of(state, slot);
-  for (const scheduler::Nomination& one : state.nominations) {
-    if (one.slot == slot) room.owe(one);
-  }
   std::vector<scheduler::Preemptible> candidates;
   bool any = false;
   sandboxes_.for_each_on(state.infos[slot].id, [&](SandboxId id, const sandbox::Record& record) {
@@ -54,6 +51,9 @@ std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot, const 
     candidates.push_back({id, record.priority, ran, held});
   });
   if (!any) return std::nullopt;  // nobody here makes way
+  for (const scheduler::Nomination& one : state.nominations) {
+    if (one.slot == slot) room.owe(one);
+  }
   return scheduler::victims_on(slot, room, std::move(candidates), ask);
 }
 

@@ -23,6 +23,7 @@ void Room::owe(const Nomination& nomination) {
   memory -= nomination.ask.memory_bytes - hold.memory;
   disk -= nomination.ask.disk_bytes - hold.disk;
   sandboxes -= hold.sandbox ? 0 : 1;
+  starts -= hold.start ? 0 : 1;
   for (int gpu = 0; gpu < gpu_count; ++gpu) {
     if (nomination.gpu_mask >> gpu & 1) gpus[gpu] -= nomination.ask.gpu_millis - hold.gpus[gpu];
   }
@@ -59,6 +60,7 @@ Room room_of(const State& state, std::uint32_t slot) {
   room.memory = node.memory;
   room.disk = node.disk;
   room.sandboxes = info.sandboxes_free;
+  room.starts = info.starts_free;
   room.gpu_count = info.shape.gpus;
   for (int gpu = 0; gpu < info.shape.gpus; ++gpu) {
     room.gpus[gpu] = state.gpu_rows[info.gpu_row].free[gpu];
@@ -67,8 +69,8 @@ Room room_of(const State& state, std::uint32_t slot) {
 }
 
 bool better(const Victims& a, const Victims& b) {
-  return std::tuple(a.highest, a.sandboxes.size(), a.lost, a.slot) <
-         std::tuple(b.highest, b.sandboxes.size(), b.lost, b.slot);
+  return std::tuple(a.highest, a.sandboxes.size(), a.starts_wait, a.lost, a.slot) <
+         std::tuple(b.highest, b.sandboxes.size(), b.starts_wait, b.lost, b.slot);
 }
 
 std::optional<Victims> victims_on(std::uint32_t slot, Room room,
@@ -89,6 +91,7 @@ std::optional<Victims> victims_on(std::uint32_t slot, Room room,
     victims.lost = victims.lost + one.ran;
   }
   victims.gpu_mask = room.gpus_for(ask);
+  victims.starts_wait = room.starts < 1;
   return victims;
 }
 

@@ -26,7 +26,7 @@ namespace chalk::scheduler {
 // What is free on a node, apart from start slots: to wait for one of those is shorter.
 struct Room {
   std::int64_t cpu = 0, memory = 0, disk = 0;
-  std::int32_t sandboxes = 0;
+  std::int32_t sandboxes = 0, starts = 0;
   std::int32_t gpu_count = 0;
   std::array<std::int32_t, kGpusPerNodeMax> gpus{};  // thousandths; below 0 where some is owed
   // Adds `sign` times what a reservation holds.
@@ -50,6 +50,7 @@ struct Preemptible {
 struct Victims {
   std::vector<SandboxId> sandboxes;
   std::int32_t highest = -1;  // priority; -1: there is none
+  bool starts_wait = false;   // all of the node's start slots are taken, perhaps for minutes
   Duration lost;              // of work
   std::uint32_t slot = 0;     // of their node
   std::uint32_t gpu_mask = 0;  // for the one that they make way for

@@ -48,6 +48,39 @@ TEST(Preemption, NobodyElsesSandboxMakesWayNotEvenOnASharedNode) {
   EXPECT_TRUE(plane.placed(theirs));
 }
 
+// What pulls a large image holds its start slot for minutes.
+TEST(Preemption, ANodeOnWhichStartsWaitIsChosenLast) {
+  scheduler::Victims first, second;
+  first.sandboxes = second.sandboxes = {SandboxId{1}};
+  first.highest = second.highest = 0;
+  first.slot = 0;
+  second.slot = 1;
+  EXPECT_TRUE(scheduler::better(first, second));
+  first.starts_wait = true;
+  EXPECT_FALSE(scheduler::better(first, second));
+  second.highest = 1;
+  EXPECT_TRUE(scheduler::better(first, second)) << "who is less important goes first all the same";
+}
+
+// The machine under control stood still: what the nodes said meanwhile is heard after the timers.
+TEST(Control, WokenMuchTooLateGivesStartsAllOfTheirTimeAgain) {
+  for (const bool stands_still : {false, true}) {
+    Config config;
+    config.sandbox.start_timeout = seconds(300);
+    Plane plane(config);
+    plane.starts_wait = true;
+    const NodeId node = plane.join(4);
+    const SandboxId id = plane.ask(2, 0);
+    for (std::int64_t second = 2; second <= 302; ++second) {
+      if (stands_still && second < 302) continue;
+      plane.at(second);
+      plane.step(Woken{});
+      plane.step(FromNode{node, {1, 0, 1'000'000, {}}});
+    }
+    EXPECT_EQ(plane.stopping().count(id), stands_still ? 0u : 1u);
+  }
+}
+
 TEST(Preemption, IsOffWhereTheConfigSaysSo) {
   Config config;
   config.preemption.enabled = false;
