@@ -601,5 +601,31 @@ TEST(Functions, OneThatIsNoLongerAmongTheLeastGoesWhenItsTimeIsOver) {
   EXPECT_EQ(back[0].sandbox, SandboxId{1});
 }
 
+// The one that was kept has been idle for longer than its time when a second comes: it goes now.
+TEST(Functions, NoAlarmIsSetForThePast) {
+  GroupRouting kept = routing();
+  kept.min_replicas = 1;
+  kept.keep_alive = seconds(60);
+  Functions functions = with(kept, 1);
+  tell(functions, at(200), RequestArrived{{1}, kGroup});
+  tell(functions, at(205), RequestArrived{{2}, kGroup});  // a second replica is ordered for it
+  const ReplicaSlot first = functions.state().by_sandbox.at({1});
+  tell(functions, at(210), RequestFinished{first});
+  tell(functions, at(220), RequestFinished{first});
+  run_until(functions, at(354));
+  tell(functions, at(355), ReplicaReady{kGroup, {2}});
+  EXPECT_GE(functions.state().wake, at(355));
+  EXPECT_EQ(returned(tell(functions, at(355), Woken{})), Sandboxes{1});
+
+  // The same of what has waited for longer than its new timeout.
+  tell(functions, at(400), ReplicaGone{kGroup, {2}});
+  tell(functions, at(400), RequestArrived{{3}, kGroup});
+  kept.queue_timeout = seconds(1);
+  run_until(functions, at(499));
+  tell(functions, at(500), kept);
+  EXPECT_GE(functions.state().wake, at(500));
+  EXPECT_EQ(said<RefuseRequest>(tell(functions, at(500), Woken{})).size(), 1u);
+}
+
 }  // namespace
 }  // namespace chalk::functions

@@ -162,7 +162,7 @@ struct Plain {
     if (fixed() && (routing.keep_alive.nanos <= 0 || alarm(Alarm::reap) != kNever)) return;
     Time first = kNever;
     for (const Place one : those_to_look_at()) first = std::min(first, goes_at(*one));
-    if (first < alarm(Alarm::reap)) set(Alarm::reap, fixed() ? first : std::max(now, first));
+    if (first < alarm(Alarm::reap)) set(Alarm::reap, std::max(now, first));
   }
   void arm_patience() {
     if (queue.empty() || alarm(Alarm::patience) != kNever) return;
@@ -173,7 +173,7 @@ struct Plain {
       while (again <= counted) again = again + config.patience;
       at = std::min(at, again);
     }
-    set(Alarm::patience, at);
+    set(Alarm::patience, std::max(now, at));
   }
 
   // ---- what happens
