@@ -41,14 +41,27 @@ void Autoscaler::on(Time now, const GroupAdded& added, Effects& effects) {
   if (!added.group || added.group.value > config_.groups_max) return;
   if (state_.groups.size() < added.group.value) state_.groups.resize(added.group.value);
   Group& group = state_.groups[added.group.value - 1];
-  const bool other_window = group.policy.keep_alive != added.policy.keep_alive ||
-                            group.policy.kind != added.policy.kind;
+  const bool other_kind = group.policy.kind != added.policy.kind;
+  const bool other_window = other_kind || group.policy.keep_alive != added.policy.keep_alive;
   if (other_window) group.wishes = group.caps = {};  // their parts have another length
+  if (other_kind) begin_otherwise(group);
   group.policy = added.policy;
   group.policy.concurrency = std::max(1u, added.policy.concurrency);
   group.policy.max_replicas = std::max(added.policy.max_replicas, added.policy.min_replicas);
   group.known = true;
   look(now, added.group, group, effects);
+}
+
+// By another policy from now on, which begins with the replicas that there are: what the last one
+// had in mind is nothing to it, and the calls that waited so far were the last one's to answer.
+void Autoscaler::begin_otherwise(Group& group) {
+  group.holds_answered = group.last.holds;
+  group.reloads_answered = group.last.reloads;
+  group.for_calls = 0;
+  group.plan = staying_of(group);
+  group.panic = false;
+  group.zero_since = kNever;
+  group.sync_at = {};
 }
 
 void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
@@ -68,20 +81,21 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
     group->finished = 0;
     group->last = {};
   }
-  if (group->policy.kind != Kind::fixed) learn(now, *group, demand);
+  learn(now, *group, demand);
   group->last = demand;
   // A report that may be older than the order's arrival says nothing about it.
   if (demand.at >= group->stop_asked + config_.tick) settle_stops(*group);
   look(now, demand.group, *group, effects);
 }
 
-// Of a report: what the policies remember of it.
+// Of a report: what the policies remember of it, or others that may follow them.
 void Autoscaler::learn(Time now, Group& group, const Demand& next) {
   const Demand& last = group.last;
   group.most = std::max({group.most, next.peak, next.in_flight + next.queued});
   const std::uint64_t open = next.refused + next.in_flight + next.queued;
   group.finished = std::max(group.finished, next.arrivals - std::min(next.arrivals, open));
   if (next.arrivals != last.arrivals || next.in_flight + next.queued != 0) group.called = now;
+  if (group.policy.kind == Kind::fixed) return;
   const Sample sample{next.at, next.concurrency_ns, next.busy_ns, next.arrivals, group.finished,
                       next.queued};
   if (group.policy.kind == Kind::chalk) {
@@ -138,6 +152,12 @@ void Autoscaler::on(Time now, const Woken&, Effects& effects) {
     group->look_at = kNever;
     look(now, timer.key, *group, effects);
   }
+}
+
+// Replicas that are here and not on their way out.
+std::uint32_t Autoscaler::staying_of(const Group& group) {
+  const std::uint32_t have = group.ready + group.starting;
+  return have - std::min(group.stopping, have);
 }
 
 // Of those asked to stop only what the gateway has taken out of use is still on its way.
@@ -224,7 +244,7 @@ void Autoscaler::scale(Time now, GroupId id, Group& group, Wish wish, Effects& e
     group.desired = desired;
   }
   const std::uint32_t have = group.ready + group.starting;
-  const std::uint32_t staying = have - std::min(group.stopping, have);
+  const std::uint32_t staying = staying_of(group);
   if (desired > staying) {
     const std::uint32_t room =
         group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;

@@ -219,6 +219,8 @@ class Autoscaler {
 
   Group* find(GroupId id);
   void look(Time, GroupId, Group&, Effects&);
+  static void begin_otherwise(Group&);
+  static std::uint32_t staying_of(const Group&);
   void answer_holds(GroupId, Group&, Effects&);
   static void cancel_served(GroupId, const Group&, std::uint32_t ordered, Effects&);
   Wish wish_of_kpa(Time, Group&) const;

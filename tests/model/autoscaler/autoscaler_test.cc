@@ -46,6 +46,56 @@ TEST(Autoscaler, FixedStartsOneReplicaForEachHeldCall) {
   EXPECT_EQ(world.starts, 5u);
 }
 
+// A hundred calls at once, long under one policy; then by any other. None is stopped for want of
+// samples of its own, and nothing is started for calls that waited under the last one.
+TEST(Autoscaler, AnotherPolicyGoesOnFromWhatThereIs) {
+  for (const Kind from : {Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa}) {
+    for (const Kind to : {Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa}) {
+      if (from == to) continue;
+      GroupPolicy other = policy(from);
+      other.min_replicas = 100;
+      GroupWorld world(other);
+      world.finish_starts(seconds(3));
+      world.totals.holds = 5000;  // of them, so far
+      world.set_busy(100);
+      world.serve_until(at(300));
+      const std::uint32_t before = world.starts;
+      other = policy(to);
+      world.give(GroupAdded{kGroup, other});
+      EXPECT_EQ(world.stops, 0u) << static_cast<int>(from) << static_cast<int>(to);
+      EXPECT_LE(world.starts, before + 60u) << static_cast<int>(from) << static_cast<int>(to);
+      if (to == Kind::fixed) {
+        EXPECT_EQ(world.starts, before) << static_cast<int>(from);
+      }
+    }
+  }
+}
+
+// What it had in mind when it was in force last is long over when it is again.
+TEST(Autoscaler, APolicyThatComesBackBeginsAnew) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(40);
+  world.report();
+  world.finish_starts(seconds(1));
+  EXPECT_TRUE(world.autoscaler.group(kGroup)->panic);
+  world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  EXPECT_FALSE(world.autoscaler.group(kGroup)->panic);
+  world.set_queued(0);
+  for (const std::int64_t second : {500, 900}) {
+    world.run_until(at(second));
+    world.report();
+    world.give(GroupAdded{kGroup, policy(Kind::kpa)});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->zero_since, at(second)) << "it counts its grace from now";
+    world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  }
+  for (const std::int64_t second : {1000, 1005}) {
+    world.run_until(at(second));
+    world.give(GroupAdded{kGroup, policy(Kind::hpa)});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->sync_at, at(second + 15));
+    world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  }
+}
+
 // The gateway expects a call and wants a replica before it: one start, whoever repeats it.
 TEST(Autoscaler, FixedStartsOneReplicaForEachCallThatIsExpected) {
   GroupWorld world(policy(Kind::fixed));

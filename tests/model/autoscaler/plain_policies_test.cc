@@ -37,14 +37,14 @@ struct Plain {
   Time look_at = kNever;
 
   // The total at a time between reports lies on a straight line; after the last one it grows by what
-  // that one said. Before the first nothing is known.
+  // that one said. Before the first there is but what there is now.
   std::int64_t mean(Time now, Duration window, bool in_service) const {
-    if (reports.empty()) return 0;
+    const std::int64_t level = last.in_flight + (in_service ? 0 : std::int64_t{last.queued});
+    if (reports.empty()) return level * 1000;
     const auto total = [&](std::size_t i) {
       return in_service ? reports[i].busy_ns : reports[i].concurrency_ns;
     };
     const Time from = std::max(now - window, reports.front().at);
-    const std::int64_t level = last.in_flight + (in_service ? 0 : std::int64_t{last.queued});
     if (now - from == Duration{}) return level * 1000;
     std::size_t i = reports.size() - 1;
     while (i > 0 && reports[i].at > from) --i;
@@ -199,6 +199,15 @@ struct Plain {
 
   std::vector<Effect> change(Time now, const GroupPolicy& to) {
     if (to.kind != policy.kind || to.keep_alive != policy.keep_alive) wishes = chalk.wishes = chalk.caps = {};
+    if (to.kind != policy.kind) {  // it begins with what there is
+      holds_answered = last.holds;
+      reloads_answered = last.reloads;
+      for_calls = 0;
+      plan = std::max<std::int64_t>(0, ready + starting - stopping);
+      panic = false;
+      zero_since = kNever;
+      sync_at = {};
+    }
     policy = to;
     if (policy.concurrency == 0) policy.concurrency = 1;
     if (policy.max_replicas < policy.min_replicas) policy.max_replicas = policy.min_replicas;
@@ -223,7 +232,7 @@ struct Plain {
     }
     if (policy.kind == Kind::kpa || policy.kind == Kind::hpa) reports.push_back(next);
     const bool keeps = policy.kind == Kind::chalk;
-    if (policy.kind != Kind::fixed) chalk.learn(now, last, next, keeps, config.memory);
+    chalk.learn(now, last, next, keeps, config.memory);
     last = next;
     if (next.at >= stop_asked + config.tick) settle();
     return look(now);
