@@ -150,6 +150,12 @@ void Autoscaler::on(Time now, const Woken&, Effects& effects) {
     Group* group = find(timer.key);
     if (group == nullptr || group->look_at != timer.at) continue;
     group->look_at = kNever;
+    // Woken so much too late, control was away: the silence until now says nothing, and what
+    // gateways have to say of that time comes within a tick.
+    if (now - timer.at > config_.tick) {
+      look_within(now, config_.tick, timer.key, *group);
+      continue;
+    }
     look(now, timer.key, *group, effects);
   }
 }
@@ -189,6 +195,10 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
     // Idle: nothing can change before a part of the trailing window has passed.
     later = std::max(later, Duration{group.policy.keep_alive.nanos / kBuckets});
   }
+  look_within(now, later, id, group);
+}
+
+void Autoscaler::look_within(Time now, Duration later, GroupId id, Group& group) {
   if (group.look_at <= now + later) return;
   group.look_at = now + later;
   state_.timers.arm(group.look_at, id);

@@ -232,6 +232,7 @@ class Autoscaler {
   void scale(Time, GroupId, Group&, Wish, Effects&);
   void settle_stops(Group&) const;
   void arm(Time, GroupId, Group&);
+  void look_within(Time, Duration, GroupId, Group&);
 
   Config config_;
   State state_;

@@ -267,6 +267,36 @@ TEST(Autoscaler, ChalkKeepsTheWishOfABurstForTheNext) {
   EXPECT_LE(world.ready(), 26u);
 }
 
+// Control is away for a minute, in which calls come again: what was due meanwhile waits for what the
+// gateway has to say of it.
+TEST(Autoscaler, SilenceInAnAbsenceIsNotIdleness) {
+  for (const Kind kind : {Kind::kpa, Kind::chalk}) {
+    GroupPolicy brief = policy(kind);
+    brief.keep_alive = seconds(60);
+    GroupWorld world(brief);
+    world.set_queued(8);
+    world.report();
+    world.finish_starts(seconds(3));
+    world.set_busy(8);
+    world.serve_until(at(30));
+    world.set_busy(0);
+    world.report();
+    world.run_until(at(31));
+    const std::uint32_t stops = world.stops;
+    world.now = at(35);  // away since 31, and called since
+    world.set_busy(8);
+    world.now = at(95);
+    world.give(Woken{});
+    EXPECT_EQ(world.stops, stops) << static_cast<int>(kind);
+    EXPECT_EQ(world.autoscaler.state().wake, at(97));
+    world.now = at(96);
+    world.totals.arrivals += 8 * 61;
+    world.report();
+    world.run_until(at(97));
+    EXPECT_LE(world.stops, stops + 1) << static_cast<int>(kind);
+  }
+}
+
 TEST(Autoscaler, KpaScalesToZeroAfterItsGraceAndComesBack) {
   GroupWorld world(policy(Kind::kpa));
   world.set_queued(1);

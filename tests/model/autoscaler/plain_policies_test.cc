@@ -354,10 +354,12 @@ struct World {
   void pass(Duration step) {
     const Time end = now + step;
     while (machine.state().wake <= end) {
-      const Duration late = random.below(4) == 0 ? milliseconds(700) : Duration{};
+      const Duration late = milliseconds(random.below(4) == 0 ? 700 : random.below(8) == 0 ? 2001 : 0);
       now = std::min(end, std::max(now, machine.state().wake) + late);
       std::vector<Effect> wanted;
-      if (plain.look_at <= now) {
+      if (now - plain.look_at > plain.config.tick) {  // too late: reports come first
+        plain.look_at = now + plain.config.tick;
+      } else if (plain.look_at <= now) {
         plain.look_at = kNever;
         wanted = plain.look(now);
       }
