@@ -176,7 +176,7 @@ void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {
   // An idle gateway reports no more, also not that it had nothing to spare.
   if (now >= group.stop_asked + config_.tick * 5) settle_stops(group);
   switch (group.policy.kind) {
-    case Kind::fixed: answer_holds(id, group, effects); break;
+    case Kind::fixed: answer_holds(now, id, group, effects); break;
     case Kind::kpa: scale(now, id, group, wish_of_kpa(now, group), effects); break;
     case Kind::hpa: scale(now, id, group, wish_of_hpa(now, group), effects); break;
     case Kind::chalk: scale(now, id, group, wish_of_chalk(now, group), effects); break;
@@ -204,13 +204,14 @@ void Autoscaler::look_within(Time now, Duration later, GroupId id, Group& group)
   state_.timers.arm(group.look_at, id);
 }
 
-void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
+void Autoscaler::answer_holds(Time now, GroupId id, Group& group, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
   std::uint64_t held = group.last.holds - group.holds_answered;
   std::uint64_t count = held + group.last.reloads - group.reloads_answered;
   Why why = group.last.queued == 0 ? Why::expected_call : Why::held_calls;
-  if (count == 0 && group.last.queued != 0 && have == 0) {
-    held = count = 1;  // its start failed: somebody still waits
+  if (count == 0 && waits_for_no_start(now, group)) {
+    held = count = 1;
+    group.tried_again = now;
   }
   if (have + count < group.policy.min_replicas) {
     count = group.policy.min_replicas - have;
@@ -226,6 +227,16 @@ void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
     effects.push_back(StartReplicas{id, start, why, group.last.queued * 1000LL, have + start});
   }
   cancel_served(id, group, start, effects);
+}
+
+// Somebody's start was refused or has failed, also where others run: one is tried again for all who
+// wait so, at most once a tick. Where replicas live only a report that is newer than what was
+// started last is believed: the calls may be in them by now.
+bool Autoscaler::waits_for_no_start(Time now, const Group& group) const {
+  if (group.last.queued <= std::uint64_t{group.starting} * group.policy.concurrency) return false;
+  const bool none = group.ready + group.starting == 0;
+  const Time tried = std::max(group.starting_since, group.tried_again);
+  return (none ? now : group.last.at) >= tried + config_.tick;
 }
 
 // Of the starts that were ordered for calls as many as others have served since.

@@ -165,6 +165,36 @@ TEST(Autoscaler, FixedStartsAgainForWhoeverWaitsWhenAStartFailed) {
   EXPECT_EQ(world.starts, 2u);
 }
 
+// One runs, in a call of ten minutes; the starts for two more were refused by a quota that has room
+// for one later. Nothing is tried more than once a tick, nor for what an old report says.
+TEST(Autoscaler, FixedTriesAgainBesideReplicasThatLive) {
+  GroupWorld world(policy(Kind::fixed));
+  world.set_queued(1);
+  world.report();
+  world.finish_starts();
+  world.set_busy(1);
+  world.now = at(10);
+  world.set_queued(2);
+  world.report();
+  EXPECT_EQ(world.starts, 3u);
+  world.fail(), world.fail();
+  world.run_until(at(30));
+  EXPECT_EQ(world.starts, 3u) << "no report since: they may have been served";
+  for (int tenth = 0; tenth < 200; ++tenth) {  // refused for twenty seconds
+    world.run_until(world.now + milliseconds(100));
+    world.report();
+    if (world.starting() != 0) world.fail();
+  }
+  EXPECT_GE(world.starts, 3u + 9u);
+  EXPECT_LE(world.starts, 3u + 11u);
+  world.run_until(at(52)), world.report();
+  EXPECT_EQ(world.starting(), 1u);
+  const std::uint32_t before = world.starts;
+  world.set_queued(1);
+  for (int s = 53; s <= 80; ++s) world.run_until(at(s)), world.report();
+  EXPECT_EQ(world.starts, before) << "one starts and one waits";
+}
+
 TEST(Autoscaler, StartsTheMinimumAndNeverMoreThanTheMaximum) {
   for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::chalk}) {
     GroupPolicy bounded = policy(kind);

@@ -22,7 +22,7 @@ struct Plain {
   std::vector<Demand> reports{};
   Demand last{};
   std::int64_t ready = 0, starting = 0, stopping = 0;
-  Time stop_asked{};
+  Time stop_asked{}, tried_again{};
   std::uint64_t holds_answered = 0, reloads_answered = 0;  // fixed
   std::int64_t for_calls = 0;  // fixed: starts that a call waits for
   bool panic = false;          // kpa
@@ -121,16 +121,22 @@ struct Plain {
   void settle() { stopping = std::min(stopping, std::max<std::int64_t>(0, ready - last.ready)); }
   std::vector<Effect> look(Time now) {
     if (now - stop_asked >= config.tick * 5) settle();
-    std::vector<Effect> out = policy.kind == Kind::fixed ? answer() : scale(now);
+    std::vector<Effect> out = policy.kind == Kind::fixed ? answer(now) : scale(now);
     arm(now);
     return out;
   }
-  std::vector<Effect> answer() {
+  std::vector<Effect> answer(Time now) {
     const std::int64_t have = ready + starting;
     auto waited = static_cast<std::int64_t>(last.holds - holds_answered);
     std::int64_t count = waited + static_cast<std::int64_t>(last.reloads - reloads_answered);
     Why why = count > 0 && last.queued == 0 ? Why::expected_call : Why::held_calls;
-    if (count == 0 && have == 0 && last.queued > 0) count = waited = 1;
+    // Who waits though nothing starts for them, as a report says that is newer than what was tried.
+    const Time tried = std::max(chalk.starting_since, tried_again);
+    const bool anew = (have == 0 ? now : last.at) - tried >= config.tick;
+    if (count == 0 && anew && last.queued > starting * policy.concurrency) {
+      count = waited = 1;
+      tried_again = now;
+    }
     if (have + count < policy.min_replicas) count = policy.min_replicas - have, why = Why::minimum;
     holds_answered = last.holds;
     reloads_answered = last.reloads;
