@@ -165,6 +165,7 @@ void Control::on(const FromGateway& from) {
   const auto& envelope = from.envelope;
   if (envelope.incarnation != link.incarnation) return;  // from before its restart
   link.orders.acknowledge(envelope.acknowledged);
+  std::erase_if(link.drains, [&](const auto& one) { return one.second <= envelope.acknowledged; });
   if (!envelope.message) {
     link.orders.resend([&](std::uint64_t sequence, const GatewayOrder& order) {
       out_->push_back(
@@ -608,9 +609,16 @@ void Control::handle(const autoscaler::StartReplicas& start) {
   }
 }
 
+// Said again as long as the gateway has given none back; but it obeys each that it gets, so while
+// one is on its way to it no other is sent after it.
 void Control::handle(const autoscaler::StopReplicas& stop) {
   const GroupSpec* spec = group(stop.group);
-  if (spec != nullptr) send(spec->gateway, DrainReplicas{stop.group, stop.count});
+  if (spec == nullptr) return;
+  const std::size_t index = spec->gateway.value - 1;
+  if (index >= routing_.gateways.size()) return;
+  if (routing_.gateways[index].drains.contains(stop.group)) return;
+  const std::uint64_t sequence = send(spec->gateway, DrainReplicas{stop.group, stop.count});
+  if (sequence != 0) routing_.gateways[index].drains.emplace(stop.group, sequence);
 }
 
 // Those that have waited least; what has a node goes on.
@@ -657,12 +665,13 @@ void Control::send(NodeId node, NodeOrder order) {
   }
 }
 
-void Control::send(GatewayId gateway, GatewayOrder order) {
+std::uint64_t Control::send(GatewayId gateway, GatewayOrder order) {
   const std::size_t index = gateway.value - 1;
-  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return;
+  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return 0;
   GatewayLink& link = routing_.gateways[index];
   const std::uint64_t sequence = link.orders.push(order);
   out_->push_back(ToGateway{gateway, {link.incarnation, sequence, link.reports.received, order}});
+  return sequence;
 }
 
 std::vector<NodeId> Control::sources_of(NodeId node, ImageId image) {

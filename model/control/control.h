@@ -150,7 +150,8 @@ struct GatewayLink {
   Inbox reports;
   std::uint64_t incarnation = 0;
   bool joined = false;
-  CHALK_FIELDS(GatewayLink, orders, reports, incarnation, joined)
+  std::map<GroupId, std::uint64_t> drains;  // DrainReplicas that it may not have yet, in `orders`
+  CHALK_FIELDS(GatewayLink, orders, reports, incarnation, joined, drains)
 };
 
 enum Part : std::size_t { kSandbox, kTenancy, kFleet, kAutoscaler, kParts };
@@ -303,7 +304,7 @@ class Control {
   void handle(const images::StartChosen& chosen) { start_chosen_ = chosen; }
 
   void send(NodeId, NodeOrder);
-  void send(GatewayId, GatewayOrder);
+  std::uint64_t send(GatewayId, GatewayOrder);  // its number in the link; 0: nobody is there
   std::vector<NodeId> sources_of(NodeId, ImageId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);

@@ -380,6 +380,47 @@ TEST(Control, ReplacesAReplicaThatSomebodyTerminated) {
   EXPECT_EQ(rig.control.sandboxes().state().sandboxes.size(), 1u);
 }
 
+template <class Order>
+std::vector<Order> to_gateway(const std::vector<Effect>& effects, GatewayId gateway = {1}) {
+  std::vector<Order> out;
+  for (const auto& message : said<ToGateway>(effects)) {
+    if (message.gateway != gateway || !message.envelope.message) continue;
+    if (const auto* one = std::get_if<Order>(&*message.envelope.message)) out.push_back(*one);
+  }
+  return out;
+}
+
+// The link to a gateway is cut for a minute. It obeys all that it gets then, so it gets one.
+TEST(Control, TellsAGatewayToDrainAgainOnlyWhenItHasHeardOfTheLast) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  GroupSpec spec = one_replica();
+  spec.policy.min_replicas = 4;
+  for (const auto& start : orders<StartOrder>(tell(rig.control, at(2), GroupDeployed{spec}))) {
+    rig.report(3, node, StartedReport{start.sandbox});
+  }
+  Demand all_ready;
+  all_ready.group = {1};
+  all_ready.at = at(3);
+  all_ready.ready = 4;
+  tell(rig.control, at(3), FromGateway{{1}, {1, 1, 0, all_ready}});
+  spec.policy.min_replicas = 0;
+  spec.policy.keep_alive = seconds(1);
+  std::vector<DrainReplicas> drains = to_gateway<DrainReplicas>(tell(rig.control, at(4), GroupDeployed{spec}));
+  const auto run = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t s = from; s <= to; ++s) {
+      tell(rig.control, at(s), FromNode{node, {1, 0, 1'000'000, {}}});
+      for (const auto& one : to_gateway<DrainReplicas>(tell(rig.control, at(s), Woken{}))) drains.push_back(one);
+    }
+  };
+  run(5, 64);
+  ASSERT_EQ(drains.size(), 1u);
+  EXPECT_EQ(drains[0].count, 4u);
+  tell(rig.control, at(65), FromGateway{{1}, {1, 0, 1'000, {}}});  // it has all that was said
+  run(65, 90);
+  EXPECT_GE(drains.size(), 2u) << "it has given none back";
+}
+
 // Eight calls wait, and a node has room for four: the other four starts stand in line.
 struct Line {
   Rig rig;
