@@ -144,6 +144,16 @@ void Autoscaler::on(Time now, const ReplicaEnded& ended, Effects&) {
   arm(now, ended.group, *group);
 }
 
+// It serves its calls and gets no more, so another is wanted in its place; at the next look, when all
+// that leave with it are known.
+void Autoscaler::on(Time now, const ReplicaLeaves& leaves, Effects&) {
+  Group* group = find(leaves.group);
+  if (group == nullptr) return;
+  group->stopping = std::min(group->stopping + 1, group->ready);
+  group->stop_asked = now;
+  look_within(now, config_.tick, leaves.group, *group);
+}
+
 void Autoscaler::on(Time now, const Woken&, Effects& effects) {
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
@@ -187,7 +197,7 @@ void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {
 // A group is looked at again while it has anything to stop or to wait for.
 void Autoscaler::arm(Time now, GroupId id, Group& group) {
   const std::uint32_t have = group.ready + group.starting;
-  const bool waits = group.last.queued != 0 || have < group.policy.min_replicas;
+  const bool waits = group.last.queued != 0 || staying_of(group) < group.policy.min_replicas;
   const bool may_stop = group.policy.kind != Kind::fixed && have > group.policy.min_replicas;
   if (!waits && !may_stop) return;
   Duration later = config_.tick;
@@ -213,8 +223,9 @@ void Autoscaler::answer_holds(Time now, GroupId id, Group& group, Effects& effec
     held = count = 1;
     group.tried_again = now;
   }
-  if (have + count < group.policy.min_replicas) {
-    count = group.policy.min_replicas - have;
+  const std::uint32_t staying = staying_of(group);
+  if (staying + count < group.policy.min_replicas) {
+    count = group.policy.min_replicas - staying;
     why = Why::minimum;
   }
   group.holds_answered = group.last.holds;
@@ -244,7 +255,8 @@ void Autoscaler::cancel_served(GroupId id, const Group& group, std::uint32_t ord
                                Effects& effects) {
   const std::uint32_t starting = group.starting + ordered;
   const std::uint32_t have = group.ready + starting;
-  const std::uint32_t spare = have - std::min(have, group.policy.min_replicas);
+  const std::uint32_t staying = staying_of(group) + ordered;
+  const std::uint32_t spare = staying - std::min(staying, group.policy.min_replicas);
   const std::uint32_t served = group.for_calls - std::min(group.for_calls, group.last.queued);
   const std::uint32_t count = std::min({served, starting, spare});
   if (count == 0) return;

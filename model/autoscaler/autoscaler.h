@@ -3,8 +3,9 @@
 // In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
 // so many, stop so many, start so many less, with the numbers behind it.
 // Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
-// capacity, so a slow start is never answered by more starts; what is desired does not fall while
-// calls wait and starts are under way (chalk), and never has two goals for one load.
+// capacity, so a slow start is never answered by more starts, and those on their way out do not;
+// what is desired does not fall while calls wait and starts are under way (chalk), and never has
+// two goals for one load.
 //
 // Policies, chosen per group:
 //   fixed  one start for each call that found no free slot, and for each that the gateway expects,
@@ -94,8 +95,12 @@ struct ReplicaEnded {
   bool was_ready = false;
   CHALK_FIELDS(ReplicaEnded, group, was_ready)
 };
-using Event =
-    std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted, ReplicaEnded, Woken>;
+struct ReplicaLeaves {  // a ready one is to end once its calls are done, whoever wanted that
+  GroupId group;
+  CHALK_FIELDS(ReplicaLeaves, group)
+};
+using Event = std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted,
+                           ReplicaEnded, Woken, ReplicaLeaves>;
 
 // ---- effects
 enum class Why : std::uint8_t {
@@ -153,7 +158,7 @@ struct Group {
   bool known = false;
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
-  std::uint32_t stopping = 0;          // asked of the gateway, not yet ended
+  std::uint32_t stopping = 0;          // of `ready`: asked of the gateway, not yet ended
   Time stop_asked;                     // the last time that any were asked to stop
   Demand last;                         // the newest report
   std::uint64_t holds_answered = 0;    // fixed
@@ -217,6 +222,7 @@ class Autoscaler {
   void on(Time, const ReplicaStarting&, Effects&);
   void on(Time, const ReplicaStarted&, Effects&);
   void on(Time, const ReplicaEnded&, Effects&);
+  void on(Time, const ReplicaLeaves&, Effects&);
   void on(Time, const Woken&, Effects&);
 
   Group* find(GroupId id);

@@ -305,7 +305,7 @@ void Control::on(const GatewayJoined& joined) {
   sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
     const GroupSpec* spec = group(record.group);
     if (spec == nullptr || spec->gateway != joined.gateway) return;
-    if (record.phase == sandbox::Phase::running) send(spec->gateway, ReplicaReady{spec->group, id});
+    if (record.phase == sandbox::Phase::running) announce(*spec, id);
   });
 }
 
@@ -443,7 +443,7 @@ void Control::handle(const sandbox::Running& running) {
   const GroupSpec* spec = group(running.group);
   if (spec == nullptr) return;
   drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaStarted{running.group, running.took});
-  send(spec->gateway, ReplicaReady{running.group, running.sandbox});
+  announce(*spec, running.sandbox);
 }
 
 void Control::handle(const sandbox::Gone& gone) {
@@ -453,6 +453,7 @@ void Control::handle(const sandbox::Gone& gone) {
   if (!gone.stop_asked) {  // else it has been counted as ended when its end was asked
     drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{gone.group, gone.was_running});
   }
+  routing_.leaving.erase(gone.sandbox);
   if (gone.was_running) send(spec->gateway, ReplicaGone{gone.group, gone.sandbox});
 }
 
@@ -584,12 +585,28 @@ void Control::handle(const fleet::EmptyNode& empty) {
     const GroupSpec* spec = group(record->group);
     if (spec != nullptr && record->phase == sandbox::Phase::running) {
       ++routing_.moved;
-      send(spec->gateway, DrainReplica{spec->group, id});
+      drain_replica(*spec, id);
     } else if (!record->ran || record->restart) {
       ++routing_.moved;
       drive(sandboxes_, sandbox_scratch_, sandbox::MoveAsked{id});
     }
   }
+}
+
+// To the gateway that it is to serve; one that is to leave serves there what it has.
+void Control::announce(const GroupSpec& spec, SandboxId replica) {
+  send(spec.gateway, ReplicaReady{spec.group, replica});
+  if (routing_.leaving.contains(replica)) {
+    send(spec.gateway, DrainReplica{spec.group, replica});
+  }
+}
+
+// It is no capacity from now on, and comes back no more, also where its node is used again: its
+// gateway sends it nothing. Told again, it counts once.
+void Control::drain_replica(const GroupSpec& spec, SandboxId replica) {
+  send(spec.gateway, DrainReplica{spec.group, replica});
+  if (!routing_.leaving.insert(replica).second) return;
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaLeaves{spec.group});
 }
 
 void Control::handle(const images::WarmNode& warm) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -176,11 +177,12 @@ struct Routing {
   std::vector<PoolPending> pools;  // by pool - 1
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
+  std::set<SandboxId> leaving;     // running replicas that are to end once their calls are done
   Time defragment_at;              // the next decision may be taken then
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               preempted, defragment_at, wakes, wake)
+               preempted, leaving, defragment_at, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -308,6 +310,8 @@ class Control {
   std::vector<NodeId> sources_of(NodeId, ImageId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
+  void announce(const GroupSpec&, SandboxId replica);
+  void drain_replica(const GroupSpec&, SandboxId replica);
   void capacity_freed(bool goes_on = false);
   void settle_nodes();
   void move_replicas(const GroupSpec&, GatewayId before);

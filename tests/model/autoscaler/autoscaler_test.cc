@@ -513,6 +513,37 @@ TEST(Autoscaler, AsksAgainForWhatTheGatewayCouldNotSpareThoughItReportsNoMore) {
 }
 
 // 8 slots in service of 10 at a target of 70 % are more than 10 % off, 7.5 are not.
+// Its node is emptied: it ends its calls, and another starts in its place at once, and one only.
+TEST(Autoscaler, WhatLeavesIsNoCapacity) {
+  for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::hpa, Kind::chalk}) {
+    GroupPolicy two = policy(kind);
+    two.min_replicas = 2;
+    two.max_replicas = 3;
+    GroupWorld world(two);
+    world.finish_starts(seconds(1));
+    world.set_busy(1);
+    world.serve_until(at(20));
+    const std::uint32_t before = world.starts;
+    world.give(ReplicaLeaves{kGroup});
+    ++world.draining;
+    EXPECT_EQ(world.starts, before) << "all that leave at once are answered together";
+    world.run_until(at(22));
+    EXPECT_EQ(world.starts, before + 1) << static_cast<int>(kind);
+    world.finish_starts(seconds(1));
+    world.serve_until(at(60));
+    EXPECT_EQ(world.ready(), 3u) << static_cast<int>(kind);
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 1u);
+    world.drain();
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 0u);
+    world.serve_until(at(100));
+    EXPECT_EQ(world.ready() + world.starting(), 2u) << static_cast<int>(kind);
+    EXPECT_EQ(world.starts, before + 1) << static_cast<int>(kind);
+    EXPECT_EQ(world.stops, 0u) << static_cast<int>(kind);
+    for (int i = 0; i < 5; ++i) world.give(ReplicaLeaves{kGroup});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 2u) << "no more than there are";
+  }
+}
+
 TEST(Autoscaler, HpaChangesNothingWithinItsTolerance) {
   GroupPolicy hpa = policy(Kind::hpa);
   hpa.min_replicas = 10;

@@ -137,7 +137,8 @@ struct Plain {
       count = waited = 1;
       tried_again = now;
     }
-    if (have + count < policy.min_replicas) count = policy.min_replicas - have, why = Why::minimum;
+    const std::int64_t stay = have - stopping;
+    if (stay + count < policy.min_replicas) count = policy.min_replicas - stay, why = Why::minimum;
     holds_answered = last.holds;
     reloads_answered = last.reloads;
     count = std::min(count, std::max<std::int64_t>(0, policy.max_replicas - have));
@@ -148,7 +149,7 @@ struct Plain {
                                   static_cast<std::uint32_t>(have + count)});
     }
     // What no call waits for any more need not start, but for the least that there must be.
-    const std::int64_t spare = std::max<std::int64_t>(0, have + count - policy.min_replicas);
+    const std::int64_t spare = std::max<std::int64_t>(0, stay + count - policy.min_replicas);
     const std::int64_t idle = std::min({for_calls - last.queued, starting + count, spare});
     if (idle > 0) {
       out.push_back(CancelStarts{{1}, static_cast<std::uint32_t>(idle), Why::served_calls, last.queued * 1000LL,
@@ -192,7 +193,7 @@ struct Plain {
   }
   void arm(Time now) {
     const std::int64_t have = ready + starting;
-    const bool waits = last.queued != 0 || have < policy.min_replicas;
+    const bool waits = last.queued != 0 || have - stopping < policy.min_replicas;
     const bool spare = policy.kind != Kind::fixed && have > policy.min_replicas;
     Duration later = config.tick;
     if (policy.kind == Kind::chalk && !waits && last.in_flight == 0) {
@@ -357,6 +358,12 @@ struct World {
     plain.arm(now);
     expect(told(ReplicaEnded{{1}, ready}), {});
   }
+  void leaves() {
+    if (plain.stopping < plain.ready) ++plain.stopping;
+    plain.stop_asked = now;
+    plain.look_at = std::min(plain.look_at, now + plain.config.tick);
+    expect(told(ReplicaLeaves{{1}}), {});
+  }
   void pass(Duration step) {
     const Time end = now + step;
     while (machine.state().wake <= end) {
@@ -374,11 +381,12 @@ struct World {
     now = end;
   }
   void act() {
-    switch (random.below(8)) {
+    switch (random.below(9)) {
       case 0: case 1: case 2: return report();
       case 3: case 4: return started();
       case 5: return ended();
-      case 6: return pass(milliseconds(static_cast<std::int64_t>(random.below(9000))));
+      case 6: return random.below(2) == 0 ? leaves() : ended();
+      case 7: return pass(milliseconds(static_cast<std::int64_t>(random.below(9000))));
       default: return pass(seconds(static_cast<std::int64_t>(random.below(50))));
     }
   }

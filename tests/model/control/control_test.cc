@@ -390,6 +390,42 @@ std::vector<Order> to_gateway(const std::vector<Effect>& effects, GatewayId gate
   return out;
 }
 
+// A replica in a long call on a node that is to be empty: another starts beside it, also where control
+// starts again meanwhile. A gateway that starts again is told of it, too.
+TEST(Control, ReplacesAReplicaThatIsToLeaveBeforeItHasLeft) {
+  Rig rig;
+  const NodeId first = rig.join(1, 7);
+  const auto starts = orders<StartOrder>(tell(rig.control, at(2), GroupDeployed{one_replica()}));
+  ASSERT_EQ(starts.size(), 1u);
+  const SandboxId busy = starts[0].sandbox;
+  rig.report(3, first, StartedReport{busy});
+  const NodeId second = rig.join(4, 8);
+  const std::vector<DrainReplica> drained{{{1}, busy}};
+  EXPECT_EQ(to_gateway<DrainReplica>(tell(rig.control, at(5), fleet::ReclaimNoticed{first, at(2000)})), drained);
+  State restored;
+  ASSERT_TRUE(decode(encode(rig.control.state()), restored));
+  rig.control = Control(Config{}, restored);
+  std::vector<StartOrder> others;
+  for (std::int64_t s = 6; s <= 30; ++s) {
+    for (const auto& one : orders<StartOrder>(tell(rig.control, at(s), Woken{}))) others.push_back(one);
+    tell(rig.control, at(s), FromNode{first, {1, 0, 1'000, {}}});
+    tell(rig.control, at(s), FromNode{second, {1, 0, 1'000, {}}});
+  }
+  ASSERT_EQ(others.size(), 1u);
+  rig.report(31, second, StartedReport{others[0].sandbox});
+  EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 2u);
+
+  const auto joined = tell(rig.control, at(32), GatewayJoined{{1}, 2});
+  EXPECT_EQ(to_gateway<ReplicaReady>(joined).size(), 2u);
+  EXPECT_EQ(to_gateway<DrainReplica>(joined), drained) << "also one that has just started";
+
+  tell(rig.control, at(33), FromGateway{{1}, {2, 1, 1'000, ReplicaReturned{{1}, busy}}});
+  rig.report(34, first, EndedReport{busy, EndReason::terminated});
+  EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 1u);
+  EXPECT_EQ(rig.control.autoscaler().group({1})->stopping, 0u);
+  EXPECT_TRUE(rig.control.state().routing.leaving.empty());
+}
+
 // The link to a gateway is cut for a minute. It obeys all that it gets then, so it gets one.
 TEST(Control, TellsAGatewayToDrainAgainOnlyWhenItHasHeardOfTheLast) {
   Rig rig;
