@@ -280,13 +280,19 @@ void Control::on(const GroupDeployed& deployed) {
   drive(autoscaler_, autoscaler_scratch_, autoscaler::GroupAdded{spec.group, spec.policy});
 }
 
-// Its calls come to another gateway from now on, which must know what runs.
+// Its calls come to another gateway from now on, which must know what runs. What waits at the old
+// one would wait for ever: it may wait no longer, and no more of it may come.
 void Control::move_replicas(const GroupSpec& spec, GatewayId before) {
   sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
     if (record.group != spec.group || record.phase != sandbox::Phase::running) return;
     send(before, ReplicaGone{spec.group, id});
-    send(spec.gateway, ReplicaReady{spec.group, id});
+    announce(spec, id);
   });
+  GroupRouting closed = spec.routing;
+  closed.group = spec.group;
+  closed.queue_max = 0;
+  closed.queue_timeout = nanoseconds(1);
+  send(before, closed);
 }
 
 // A gateway that starts again knows nothing: it is told its groups and their running replicas.

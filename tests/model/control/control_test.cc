@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "model/core/codec.h"
+#include "model/gateway/gateway.h"
 #include "tests/support/said.h"
 
 namespace chalk::control {
@@ -239,6 +240,39 @@ TEST(Control, TellsTheNewGatewayOfAGroupWhatRuns) {
   EXPECT_FALSE(rig.control.sandboxes().find(starts[0].sandbox)->stop_asked);
   tell(rig.control, at(9), FromGateway{{2}, {1, 1, 0, ReplicaReturned{{1}, starts[0].sandbox}}});
   EXPECT_TRUE(rig.control.sandboxes().find(starts[0].sandbox)->stop_asked);
+}
+
+// A call that waits at the old gateway is refused there by a rule, and so is one that comes late.
+TEST(Control, NoCallWaitsAtTheGatewayThatAGroupHasLeft) {
+  Rig rig;
+  tell(rig.control, at(0), GatewayJoined{{2}, 1});
+  GroupDeployed deployed;
+  deployed.spec.group = {1};
+  deployed.spec.tenant = {1};
+  deployed.spec.gateway = {1};
+  deployed.spec.routing.group = {1};
+  gateway::Config config;
+  config.gateway = {1};
+  gateway::Gateway old(config);
+  const auto obey = [&](std::int64_t second, const GroupDeployed& said_now) {
+    for (const auto& message : said<ToGateway>(tell(rig.control, at(second), said_now))) {
+      if (message.gateway == GatewayId{1}) tell(old, at(second), gateway::FromControl{message.envelope});
+    }
+  };
+  obey(1, deployed);
+  EXPECT_TRUE(said<functions::RefuseRequest>(tell(old, at(2), functions::RequestArrived{{1}, {1}})).empty());
+  deployed.spec.gateway = {2};
+  obey(5, deployed);
+  const auto refused = said<functions::RefuseRequest>(tell(old, at(5), Woken{}));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].rule, functions::Rule::queue_timeout);
+  EXPECT_EQ(refused[0].value, seconds(3).nanos);
+  const auto late = said<functions::RefuseRequest>(tell(old, at(6), functions::RequestArrived{{2}, {1}}));
+  ASSERT_EQ(late.size(), 1u);
+  EXPECT_EQ(late[0].rule, functions::Rule::queue_full);
+  deployed.spec.gateway = {1};
+  obey(7, deployed);
+  EXPECT_TRUE(said<functions::RefuseRequest>(tell(old, at(8), functions::RequestArrived{{3}, {1}})).empty());
 }
 
 TEST(Control, PlacesWhatAnOwnerHeldUpWhenTheOwnerGivesUp) {
