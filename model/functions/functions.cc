@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace chalk::functions {
+namespace {
+
+// Half of what there is room for: a thousand calls at once for 53 days. Then all totals begin again,
+// as where the gateway has started again; once all that they said has been reported.
+constexpr std::int64_t kTotalMost = 1LL << 62;
+
+}  // namespace
 
 const char* rule_name(Rule rule) {
   switch (rule) {
@@ -391,6 +398,10 @@ void Functions::report(Time now, Group& group, Effects& effects) {
                     group.holds, group.peak, group.in_flight, group.queue.size(), group.ready,
                     group.reloads, group.busy_ns}});
   group.peak = group.in_flight + group.queue.size();
+  if (group.concurrency_ns < kTotalMost) return;
+  group.concurrency_ns = group.busy_ns = 0;
+  group.arrivals = group.peak;  // whoever has not ended counts as having come
+  group.refused = group.holds = group.reloads = 0;
 }
 
 void Functions::list_first(Group& group, std::uint32_t slot) {

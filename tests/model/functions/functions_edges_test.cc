@@ -601,6 +601,26 @@ TEST(Functions, OneThatIsNoLongerAmongTheLeastGoesWhenItsTimeIsOver) {
   EXPECT_EQ(back[0].sandbox, SandboxId{1});
 }
 
+// A thousand calls at once for two months, and for two months more.
+TEST(Functions, TotalsBeginAgainBeforeTheyAreFull) {
+  Functions functions = with(routing());
+  for (std::uint64_t call = 1; call <= 1000; ++call) tell(functions, at(0), RequestArrived{{call}, kGroup});
+  Time now = at(0);
+  for (int again = 0; again < 3; ++again) {
+    now = now + Duration{5'000'000'000'000'000};
+    const auto full = said<ReportDemand>(tell(functions, now, Woken{}));
+    ASSERT_EQ(full.size(), 1u);
+    EXPECT_GE(full[0].demand.concurrency_ns, 5'000'000'000'000'000'000) << "it is told before it is gone";
+    now = now + seconds(1);
+    const auto next = said<ReportDemand>(tell(functions, now, Woken{}));
+    ASSERT_EQ(next.size(), 1u);
+    EXPECT_EQ(next[0].demand.concurrency_ns, seconds(1000).nanos);
+    EXPECT_EQ(next[0].demand.arrivals, 1000u);
+    EXPECT_EQ(next[0].demand.holds, 0u);
+    EXPECT_EQ(next[0].demand.queued, 1000u);
+  }
+}
+
 // The one that was kept has been idle for longer than its time when a second comes: it goes now.
 TEST(Functions, NoAlarmIsSetForThePast) {
   GroupRouting kept = routing();

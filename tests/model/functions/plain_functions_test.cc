@@ -90,6 +90,10 @@ struct Plain {
     said.push_back(ReportDemand{{kGroup, now, level_ns, arrivals, refused, holds, peak, in_flight(),
                                  queue.size(), ready(), reloads, busy_ns}});
     peak = here();
+    if (level_ns < std::int64_t{1} << 62) return;
+    level_ns = busy_ns = 0;  // all begin again
+    arrivals = here();
+    refused = holds = reloads = 0;
   }
   // The replica takes a call.
   void serve(Place one, RequestId call, bool cold) {
