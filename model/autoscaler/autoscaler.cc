@@ -41,14 +41,27 @@ void Autoscaler::on(Time now, const GroupAdded& added, Effects& effects) {
   if (!added.group || added.group.value > config_.groups_max) return;
   if (state_.groups.size() < added.group.value) state_.groups.resize(added.group.value);
   Group& group = state_.groups[added.group.value - 1];
-  const bool other_window = group.policy.keep_alive != added.policy.keep_alive ||
-                            group.policy.kind != added.policy.kind;
+  const bool other_kind = group.policy.kind != added.policy.kind;
+  const bool other_window = other_kind || group.policy.keep_alive != added.policy.keep_alive;
   if (other_window) group.wishes = group.caps = {};  // their parts have another length
+  if (other_kind) begin_otherwise(group);
   group.policy = added.policy;
   group.policy.concurrency = std::max(1u, added.policy.concurrency);
   group.policy.max_replicas = std::max(added.policy.max_replicas, added.policy.min_replicas);
   group.known = true;
   look(now, added.group, group, effects);
+}
+
+// By another policy from now on, which begins with the replicas that there are: what the last one
+// had in mind is nothing to it, and the calls that waited so far were the last one's to answer.
+void Autoscaler::begin_otherwise(Group& group) {
+  group.holds_answered = group.last.holds;
+  group.reloads_answered = group.last.reloads;
+  group.for_calls = 0;
+  group.plan = staying_of(group);
+  group.panic = false;
+  group.zero_since = kNever;
+  group.sync_at = {};
 }
 
 void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
@@ -68,20 +81,21 @@ void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
     group->finished = 0;
     group->last = {};
   }
-  if (group->policy.kind != Kind::fixed) learn(now, *group, demand);
+  learn(now, *group, demand);
   group->last = demand;
   // A report that may be older than the order's arrival says nothing about it.
   if (demand.at >= group->stop_asked + config_.tick) settle_stops(*group);
   look(now, demand.group, *group, effects);
 }
 
-// Of a report: what the policies remember of it.
+// Of a report: what the policies remember of it, or others that may follow them.
 void Autoscaler::learn(Time now, Group& group, const Demand& next) {
   const Demand& last = group.last;
   group.most = std::max({group.most, next.peak, next.in_flight + next.queued});
   const std::uint64_t open = next.refused + next.in_flight + next.queued;
   group.finished = std::max(group.finished, next.arrivals - std::min(next.arrivals, open));
   if (next.arrivals != last.arrivals || next.in_flight + next.queued != 0) group.called = now;
+  if (group.policy.kind == Kind::fixed) return;
   const Sample sample{next.at, next.concurrency_ns, next.busy_ns, next.arrivals, group.finished,
                       next.queued};
   if (group.policy.kind == Kind::chalk) {
@@ -130,14 +144,36 @@ void Autoscaler::on(Time now, const ReplicaEnded& ended, Effects&) {
   arm(now, ended.group, *group);
 }
 
+// It serves its calls and gets no more, so another is wanted in its place; at the next look, when all
+// that leave with it are known.
+void Autoscaler::on(Time now, const ReplicaLeaves& leaves, Effects&) {
+  Group* group = find(leaves.group);
+  if (group == nullptr) return;
+  group->stopping = std::min(group->stopping + 1, group->ready);
+  group->stop_asked = now;
+  look_within(now, config_.tick, leaves.group, *group);
+}
+
 void Autoscaler::on(Time now, const Woken&, Effects& effects) {
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
     Group* group = find(timer.key);
     if (group == nullptr || group->look_at != timer.at) continue;
     group->look_at = kNever;
+    // Woken so much too late, control was away: the silence until now says nothing, and what
+    // gateways have to say of that time comes within a tick.
+    if (now - timer.at > config_.tick) {
+      look_within(now, config_.tick, timer.key, *group);
+      continue;
+    }
     look(now, timer.key, *group, effects);
   }
+}
+
+// Replicas that are here and not on their way out.
+std::uint32_t Autoscaler::staying_of(const Group& group) {
+  const std::uint32_t have = group.ready + group.starting;
+  return have - std::min(group.stopping, have);
 }
 
 // Of those asked to stop only what the gateway has taken out of use is still on its way.
@@ -150,7 +186,7 @@ void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {
   // An idle gateway reports no more, also not that it had nothing to spare.
   if (now >= group.stop_asked + config_.tick * 5) settle_stops(group);
   switch (group.policy.kind) {
-    case Kind::fixed: answer_holds(id, group, effects); break;
+    case Kind::fixed: answer_holds(now, id, group, effects); break;
     case Kind::kpa: scale(now, id, group, wish_of_kpa(now, group), effects); break;
     case Kind::hpa: scale(now, id, group, wish_of_hpa(now, group), effects); break;
     case Kind::chalk: scale(now, id, group, wish_of_chalk(now, group), effects); break;
@@ -161,7 +197,7 @@ void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {
 // A group is looked at again while it has anything to stop or to wait for.
 void Autoscaler::arm(Time now, GroupId id, Group& group) {
   const std::uint32_t have = group.ready + group.starting;
-  const bool waits = group.last.queued != 0 || have < group.policy.min_replicas;
+  const bool waits = group.last.queued != 0 || staying_of(group) < group.policy.min_replicas;
   const bool may_stop = group.policy.kind != Kind::fixed && have > group.policy.min_replicas;
   if (!waits && !may_stop) return;
   Duration later = config_.tick;
@@ -169,21 +205,27 @@ void Autoscaler::arm(Time now, GroupId id, Group& group) {
     // Idle: nothing can change before a part of the trailing window has passed.
     later = std::max(later, Duration{group.policy.keep_alive.nanos / kBuckets});
   }
+  look_within(now, later, id, group);
+}
+
+void Autoscaler::look_within(Time now, Duration later, GroupId id, Group& group) {
   if (group.look_at <= now + later) return;
   group.look_at = now + later;
   state_.timers.arm(group.look_at, id);
 }
 
-void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
+void Autoscaler::answer_holds(Time now, GroupId id, Group& group, Effects& effects) {
   const std::uint32_t have = group.ready + group.starting;
   std::uint64_t held = group.last.holds - group.holds_answered;
   std::uint64_t count = held + group.last.reloads - group.reloads_answered;
   Why why = group.last.queued == 0 ? Why::expected_call : Why::held_calls;
-  if (count == 0 && group.last.queued != 0 && have == 0) {
-    held = count = 1;  // its start failed: somebody still waits
+  if (count == 0 && waits_for_no_start(now, group)) {
+    held = count = 1;
+    group.tried_again = now;
   }
-  if (have + count < group.policy.min_replicas) {
-    count = group.policy.min_replicas - have;
+  const std::uint32_t staying = staying_of(group);
+  if (staying + count < group.policy.min_replicas) {
+    count = group.policy.min_replicas - staying;
     why = Why::minimum;
   }
   group.holds_answered = group.last.holds;
@@ -198,12 +240,23 @@ void Autoscaler::answer_holds(GroupId id, Group& group, Effects& effects) {
   cancel_served(id, group, start, effects);
 }
 
+// Somebody's start was refused or has failed, also where others run: one is tried again for all who
+// wait so, at most once a tick. Where replicas live only a report that is newer than what was
+// started last is believed: the calls may be in them by now.
+bool Autoscaler::waits_for_no_start(Time now, const Group& group) const {
+  if (group.last.queued <= std::uint64_t{group.starting} * group.policy.concurrency) return false;
+  const bool none = group.ready + group.starting == 0;
+  const Time tried = std::max(group.starting_since, group.tried_again);
+  return (none ? now : group.last.at) >= tried + config_.tick;
+}
+
 // Of the starts that were ordered for calls as many as others have served since.
 void Autoscaler::cancel_served(GroupId id, const Group& group, std::uint32_t ordered,
                                Effects& effects) {
   const std::uint32_t starting = group.starting + ordered;
   const std::uint32_t have = group.ready + starting;
-  const std::uint32_t spare = have - std::min(have, group.policy.min_replicas);
+  const std::uint32_t staying = staying_of(group) + ordered;
+  const std::uint32_t spare = staying - std::min(staying, group.policy.min_replicas);
   const std::uint32_t served = group.for_calls - std::min(group.for_calls, group.last.queued);
   const std::uint32_t count = std::min({served, starting, spare});
   if (count == 0) return;
@@ -224,7 +277,7 @@ void Autoscaler::scale(Time now, GroupId id, Group& group, Wish wish, Effects& e
     group.desired = desired;
   }
   const std::uint32_t have = group.ready + group.starting;
-  const std::uint32_t staying = have - std::min(group.stopping, have);
+  const std::uint32_t staying = staying_of(group);
   if (desired > staying) {
     const std::uint32_t room =
         group.policy.max_replicas > have ? group.policy.max_replicas - have : 0;

@@ -3,13 +3,15 @@
 // In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
 // so many, stop so many, start so many less, with the numbers behind it.
 // Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
-// capacity, so a slow start is never answered by more starts; what is desired does not fall while
-// calls wait and starts are under way (chalk), and never has two goals for one load.
+// capacity, so a slow start is never answered by more starts, and those on their way out do not;
+// what is desired does not fall while calls wait and starts are under way (chalk), and never has
+// two goals for one load.
 //
 // Policies, chosen per group:
-//   fixed  one start for each call that found no free slot, and for each that the gateway expects;
-//          the gateway gives idle replicas back by its keep-alive policy. The baseline of AWS
-//          Lambda, OpenWhisk and SimFaaS.
+//   fixed  one start for each call that found no free slot, and for each that the gateway expects,
+//          and at most one a tick while some wait whose start was refused or failed; the gateway
+//          gives idle replicas back by its keep-alive policy. The baseline of AWS Lambda, OpenWhisk
+//          and SimFaaS.
 //   kpa    Knative's autoscaler with its published constants: averages over 60 s and 6 s, panic at
 //          200 % of what is ready, no scaling down in panic, target utilisation 70 %. kpa.cc
 //   hpa    Kubernetes' HorizontalPodAutoscaler on utilisation: the ratio to the target within 10 %,
@@ -93,8 +95,12 @@ struct ReplicaEnded {
   bool was_ready = false;
   CHALK_FIELDS(ReplicaEnded, group, was_ready)
 };
-using Event =
-    std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted, ReplicaEnded, Woken>;
+struct ReplicaLeaves {  // a ready one is to end once its calls are done, whoever wanted that
+  GroupId group;
+  CHALK_FIELDS(ReplicaLeaves, group)
+};
+using Event = std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted,
+                           ReplicaEnded, Woken, ReplicaLeaves>;
 
 // ---- effects
 enum class Why : std::uint8_t {
@@ -152,12 +158,13 @@ struct Group {
   bool known = false;
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
-  std::uint32_t stopping = 0;          // asked of the gateway, not yet ended
+  std::uint32_t stopping = 0;          // of `ready`: asked of the gateway, not yet ended
   Time stop_asked;                     // the last time that any were asked to stop
   Demand last;                         // the newest report
   std::uint64_t holds_answered = 0;    // fixed
   std::uint64_t reloads_answered = 0;  // fixed
   std::uint32_t for_calls = 0;         // fixed: of those that start, ordered for calls that waited
+  Time tried_again;                    // fixed: a start for a call whose own was refused or failed
   std::uint64_t finished = 0;          // total
   Time called;                         // when there were calls last
   Fifo<Sample> samples;                // kpa, hpa: back to the start of the stable window
@@ -178,7 +185,7 @@ struct Group {
   std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
   CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               reloads_answered, for_calls, finished, called, samples, panic, panic_until,
+               reloads_answered, for_calls, tried_again, finished, called, samples, panic, panic_until,
                panic_desired, zero_since, sync_at, history, wishes, caps, plan, most, start_took,
                starting_since, desired, rising, turns, look_at)
 };
@@ -215,11 +222,15 @@ class Autoscaler {
   void on(Time, const ReplicaStarting&, Effects&);
   void on(Time, const ReplicaStarted&, Effects&);
   void on(Time, const ReplicaEnded&, Effects&);
+  void on(Time, const ReplicaLeaves&, Effects&);
   void on(Time, const Woken&, Effects&);
 
   Group* find(GroupId id);
   void look(Time, GroupId, Group&, Effects&);
-  void answer_holds(GroupId, Group&, Effects&);
+  static void begin_otherwise(Group&);
+  static std::uint32_t staying_of(const Group&);
+  void answer_holds(Time, GroupId, Group&, Effects&);
+  bool waits_for_no_start(Time, const Group&) const;
   static void cancel_served(GroupId, const Group&, std::uint32_t ordered, Effects&);
   Wish wish_of_kpa(Time, Group&) const;
   Wish wish_of_hpa(Time, Group&) const;
@@ -230,6 +241,7 @@ class Autoscaler {
   void scale(Time, GroupId, Group&, Wish, Effects&);
   void settle_stops(Group&) const;
   void arm(Time, GroupId, Group&);
+  void look_within(Time, Duration, GroupId, Group&);
 
   Config config_;
   State state_;

@@ -57,7 +57,8 @@ Autoscaler::Wish Autoscaler::wish_of_kpa(Time now, Group& group) const {
 // reports' times. After the last report demand is what that report said.
 std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration window,
                                        bool busy) const {
-  if (group.samples.empty()) return 0;
+  const std::int64_t level = std::int64_t{group.last.in_flight} + (busy ? 0 : group.last.queued);
+  if (group.samples.empty()) return level * 1000;  // the policy is new, the calls are not
   const Time from = now - window;
   const Sample* begin = &group.samples[0];
   for (std::size_t i = group.samples.size(); i-- > 0;) {
@@ -67,7 +68,6 @@ std::int64_t Autoscaler::average_milli(Time now, const Group& group, Duration wi
     }
   }
   const Sample& end = group.samples[group.samples.size() - 1];
-  const std::int64_t level = std::int64_t{group.last.in_flight} + (busy ? 0 : group.last.queued);
   const auto total_of = [&](const Sample& s) { return busy ? s.busy_ns : s.concurrency_ns; };
   const std::int64_t since = (now - end.at).nanos;
   Wide total = Wide{total_of(end) - total_of(*begin)} + Wide{level} * since;

@@ -165,6 +165,7 @@ void Control::on(const FromGateway& from) {
   const auto& envelope = from.envelope;
   if (envelope.incarnation != link.incarnation) return;  // from before its restart
   link.orders.acknowledge(envelope.acknowledged);
+  std::erase_if(link.drains, [&](const auto& one) { return one.second <= envelope.acknowledged; });
   if (!envelope.message) {
     link.orders.resend([&](std::uint64_t sequence, const GatewayOrder& order) {
       out_->push_back(
@@ -284,13 +285,19 @@ void Control::on(const GroupDeployed& deployed) {
   drive(autoscaler_, autoscaler_scratch_, autoscaler::GroupAdded{spec.group, spec.policy});
 }
 
-// Its calls come to another gateway from now on, which must know what runs.
+// Its calls come to another gateway from now on, which must know what runs. What waits at the old
+// one would wait for ever: it may wait no longer, and no more of it may come.
 void Control::move_replicas(const GroupSpec& spec, GatewayId before) {
   sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
     if (record.group != spec.group || record.phase != sandbox::Phase::running) return;
     send(before, ReplicaGone{spec.group, id});
-    send(spec.gateway, ReplicaReady{spec.group, id});
+    announce(spec, id);
   });
+  GroupRouting closed = spec.routing;
+  closed.group = spec.group;
+  closed.queue_max = 0;
+  closed.queue_timeout = nanoseconds(1);
+  send(before, closed);
 }
 
 // A gateway that starts again knows nothing: it is told its groups and their running replicas.
@@ -309,7 +316,7 @@ void Control::on(const GatewayJoined& joined) {
   sandboxes_.state().sandboxes.for_each([&](SandboxId id, const sandbox::Record& record) {
     const GroupSpec* spec = group(record.group);
     if (spec == nullptr || spec->gateway != joined.gateway) return;
-    if (record.phase == sandbox::Phase::running) send(spec->gateway, ReplicaReady{spec->group, id});
+    if (record.phase == sandbox::Phase::running) announce(*spec, id);
   });
 }
 
@@ -447,7 +454,7 @@ void Control::handle(const sandbox::Running& running) {
   const GroupSpec* spec = group(running.group);
   if (spec == nullptr) return;
   drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaStarted{running.group, running.took});
-  send(spec->gateway, ReplicaReady{running.group, running.sandbox});
+  announce(*spec, running.sandbox);
 }
 
 void Control::handle(const sandbox::Gone& gone) {
@@ -457,6 +464,7 @@ void Control::handle(const sandbox::Gone& gone) {
   if (!gone.stop_asked) {  // else it has been counted as ended when its end was asked
     drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{gone.group, gone.was_running});
   }
+  routing_.leaving.erase(gone.sandbox);
   if (gone.was_running) send(spec->gateway, ReplicaGone{gone.group, gone.sandbox});
 }
 
@@ -588,12 +596,28 @@ void Control::handle(const fleet::EmptyNode& empty) {
     const GroupSpec* spec = group(record->group);
     if (spec != nullptr && record->phase == sandbox::Phase::running) {
       ++routing_.moved;
-      send(spec->gateway, DrainReplica{spec->group, id});
+      drain_replica(*spec, id);
     } else if (!record->ran || record->restart) {
       ++routing_.moved;
       drive(sandboxes_, sandbox_scratch_, sandbox::MoveAsked{id});
     }
   }
+}
+
+// To the gateway that it is to serve; one that is to leave serves there what it has.
+void Control::announce(const GroupSpec& spec, SandboxId replica) {
+  send(spec.gateway, ReplicaReady{spec.group, replica});
+  if (routing_.leaving.contains(replica)) {
+    send(spec.gateway, DrainReplica{spec.group, replica});
+  }
+}
+
+// It is no capacity from now on, and comes back no more, also where its node is used again: its
+// gateway sends it nothing. Told again, it counts once.
+void Control::drain_replica(const GroupSpec& spec, SandboxId replica) {
+  send(spec.gateway, DrainReplica{spec.group, replica});
+  if (!routing_.leaving.insert(replica).second) return;
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaLeaves{spec.group});
 }
 
 void Control::handle(const images::WarmNode& warm) {
@@ -613,9 +637,16 @@ void Control::handle(const autoscaler::StartReplicas& start) {
   }
 }
 
+// Said again as long as the gateway has given none back; but it obeys each that it gets, so while
+// one is on its way to it no other is sent after it.
 void Control::handle(const autoscaler::StopReplicas& stop) {
   const GroupSpec* spec = group(stop.group);
-  if (spec != nullptr) send(spec->gateway, DrainReplicas{stop.group, stop.count});
+  if (spec == nullptr) return;
+  const std::size_t index = spec->gateway.value - 1;
+  if (index >= routing_.gateways.size()) return;
+  if (routing_.gateways[index].drains.contains(stop.group)) return;
+  const std::uint64_t sequence = send(spec->gateway, DrainReplicas{stop.group, stop.count});
+  if (sequence != 0) routing_.gateways[index].drains.emplace(stop.group, sequence);
 }
 
 // Those that have waited least; what has a node goes on.
@@ -662,12 +693,13 @@ void Control::send(NodeId node, NodeOrder order) {
   }
 }
 
-void Control::send(GatewayId gateway, GatewayOrder order) {
+std::uint64_t Control::send(GatewayId gateway, GatewayOrder order) {
   const std::size_t index = gateway.value - 1;
-  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return;
+  if (index >= routing_.gateways.size() || !routing_.gateways[index].joined) return 0;
   GatewayLink& link = routing_.gateways[index];
   const std::uint64_t sequence = link.orders.push(order);
   out_->push_back(ToGateway{gateway, {link.incarnation, sequence, link.reports.received, order}});
+  return sequence;
 }
 
 std::vector<NodeId> Control::sources_of(NodeId node, ImageId image) {

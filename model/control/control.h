@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -150,7 +151,8 @@ struct GatewayLink {
   Inbox reports;
   std::uint64_t incarnation = 0;
   bool joined = false;
-  CHALK_FIELDS(GatewayLink, orders, reports, incarnation, joined)
+  std::map<GroupId, std::uint64_t> drains;  // DrainReplicas that it may not have yet, in `orders`
+  CHALK_FIELDS(GatewayLink, orders, reports, incarnation, joined, drains)
 };
 
 enum Part : std::size_t { kSandbox, kTenancy, kFleet, kAutoscaler, kParts };
@@ -175,11 +177,12 @@ struct Routing {
   std::vector<PoolPending> pools;  // by pool - 1
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
+  std::set<SandboxId> leaving;     // running replicas that are to end once their calls are done
   Time defragment_at;              // the next decision may be taken then
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               preempted, defragment_at, wakes, wake)
+               preempted, leaving, defragment_at, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -303,10 +306,12 @@ class Control {
   void handle(const images::StartChosen& chosen) { start_chosen_ = chosen; }
 
   void send(NodeId, NodeOrder);
-  void send(GatewayId, GatewayOrder);
+  std::uint64_t send(GatewayId, GatewayOrder);  // its number in the link; 0: nobody is there
   std::vector<NodeId> sources_of(NodeId, ImageId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
+  void announce(const GroupSpec&, SandboxId replica);
+  void drain_replica(const GroupSpec&, SandboxId replica);
   void capacity_freed(bool goes_on = false);
   void settle_nodes();
   void move_replicas(const GroupSpec&, GatewayId before);

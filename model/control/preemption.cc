@@ -60,7 +60,7 @@ void Control::make_way(SandboxId victim) {
   // A replica gets no more calls; those that it has may end within the grace.
   const GroupSpec* spec = group(record.group);
   if (spec != nullptr && record.phase == sandbox::Phase::running) {
-    send(spec->gateway, DrainReplica{spec->group, victim});
+    drain_replica(*spec, victim);
   }
   drive(sandboxes_, sandbox_scratch_, sandbox::Preempted{victim, config_.preemption.grace});
 }

@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace chalk::functions {
+namespace {
+
+// Half of what there is room for: a thousand calls at once for 53 days. Then all totals begin again,
+// as where the gateway has started again; once all that they said has been reported.
+constexpr std::int64_t kTotalMost = 1LL << 62;
+
+}  // namespace
 
 const char* rule_name(Rule rule) {
   switch (rule) {
@@ -33,7 +40,7 @@ void Functions::on(Time now, const RequestArrived& arrived, Effects& effects) {
   }
   if (!enqueue(now, arrived, *group, effects)) return;
   missed(now, *group);
-  arm_patience(*group, index);
+  arm_patience(now, *group, index);
   report_hold(now, *group, index, effects);
 }
 
@@ -143,7 +150,7 @@ void Functions::on(Time now, const GroupRouting& routing, Effects& effects) {
   pool_idle(group, effects);
   group.reap_at = group.patience_at = kNever;  // what was armed may be too late for the new times
   arm_reap(now, group, index);
-  arm_patience(group, index);
+  arm_patience(now, group, index);
 }
 
 void Functions::on(Time now, const ReplicaReady& ready, Effects& effects) {
@@ -310,7 +317,7 @@ void Functions::arm_reap(Time now, Group& group, std::uint32_t index) {
   }
   // None idle: armed again when one falls idle. A window that has grown shorter comes sooner.
   if (first >= group.reap_at) return;
-  group.reap_at = fixed ? first : std::max(now, first);
+  group.reap_at = std::max(now, first);  // it may have been one of the least until now
   state_.timers.arm(group.reap_at, {index, Alarm::reap});
 }
 
@@ -335,10 +342,10 @@ void Functions::look_at_queue(Time now, std::uint32_t index, Effects& effects) {
     }
   }
   if (!group.queue.empty()) report(now, group, effects);
-  arm_patience(group, index);
+  arm_patience(now, group, index);
 }
 
-void Functions::arm_patience(Group& group, std::uint32_t index) {
+void Functions::arm_patience(Time now, Group& group, std::uint32_t index) {
   if (group.queue.empty() || group.patience_at != kNever) return;
   const Time since = group.queue.oldest().since;
   Time at = kNever;
@@ -349,8 +356,8 @@ void Functions::arm_patience(Group& group, std::uint32_t index) {
     while (patience <= group.changed) patience = patience + config_.patience;
     at = std::min(at, patience);
   }
-  group.patience_at = at;
-  state_.timers.arm(at, {index, Alarm::patience});
+  group.patience_at = std::max(now, at);
+  state_.timers.arm(group.patience_at, {index, Alarm::patience});
 }
 
 // ---- small parts
@@ -391,6 +398,10 @@ void Functions::report(Time now, Group& group, Effects& effects) {
                     group.holds, group.peak, group.in_flight, group.queue.size(), group.ready,
                     group.reloads, group.busy_ns}});
   group.peak = group.in_flight + group.queue.size();
+  if (group.concurrency_ns < kTotalMost) return;
+  group.concurrency_ns = group.busy_ns = 0;
+  group.arrivals = group.peak;  // whoever has not ended counts as having come
+  group.refused = group.holds = group.reloads = 0;
 }
 
 void Functions::list_first(Group& group, std::uint32_t slot) {

@@ -222,7 +222,7 @@ class Functions {
   void reap(Time, std::uint32_t index, Effects&);
   void look_at_queue(Time, std::uint32_t index, Effects&);
   void arm_reap(Time, Group&, std::uint32_t index);
-  void arm_patience(Group&, std::uint32_t index);
+  void arm_patience(Time, Group&, std::uint32_t index);
   void tell_wake(Effects&);
 
   Config config_;

@@ -46,6 +46,56 @@ TEST(Autoscaler, FixedStartsOneReplicaForEachHeldCall) {
   EXPECT_EQ(world.starts, 5u);
 }
 
+// A hundred calls at once, long under one policy; then by any other. None is stopped for want of
+// samples of its own, and nothing is started for calls that waited under the last one.
+TEST(Autoscaler, AnotherPolicyGoesOnFromWhatThereIs) {
+  for (const Kind from : {Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa}) {
+    for (const Kind to : {Kind::fixed, Kind::kpa, Kind::chalk, Kind::hpa}) {
+      if (from == to) continue;
+      GroupPolicy other = policy(from);
+      other.min_replicas = 100;
+      GroupWorld world(other);
+      world.finish_starts(seconds(3));
+      world.totals.holds = 5000;  // of them, so far
+      world.set_busy(100);
+      world.serve_until(at(300));
+      const std::uint32_t before = world.starts;
+      other = policy(to);
+      world.give(GroupAdded{kGroup, other});
+      EXPECT_EQ(world.stops, 0u) << static_cast<int>(from) << static_cast<int>(to);
+      EXPECT_LE(world.starts, before + 60u) << static_cast<int>(from) << static_cast<int>(to);
+      if (to == Kind::fixed) {
+        EXPECT_EQ(world.starts, before) << static_cast<int>(from);
+      }
+    }
+  }
+}
+
+// What it had in mind when it was in force last is long over when it is again.
+TEST(Autoscaler, APolicyThatComesBackBeginsAnew) {
+  GroupWorld world(policy(Kind::kpa));
+  world.set_queued(40);
+  world.report();
+  world.finish_starts(seconds(1));
+  EXPECT_TRUE(world.autoscaler.group(kGroup)->panic);
+  world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  EXPECT_FALSE(world.autoscaler.group(kGroup)->panic);
+  world.set_queued(0);
+  for (const std::int64_t second : {500, 900}) {
+    world.run_until(at(second));
+    world.report();
+    world.give(GroupAdded{kGroup, policy(Kind::kpa)});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->zero_since, at(second)) << "it counts its grace from now";
+    world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  }
+  for (const std::int64_t second : {1000, 1005}) {
+    world.run_until(at(second));
+    world.give(GroupAdded{kGroup, policy(Kind::hpa)});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->sync_at, at(second + 15));
+    world.give(GroupAdded{kGroup, policy(Kind::fixed)});
+  }
+}
+
 // The gateway expects a call and wants a replica before it: one start, whoever repeats it.
 TEST(Autoscaler, FixedStartsOneReplicaForEachCallThatIsExpected) {
   GroupWorld world(policy(Kind::fixed));
@@ -113,6 +163,36 @@ TEST(Autoscaler, FixedStartsAgainForWhoeverWaitsWhenAStartFailed) {
   EXPECT_EQ(world.starts, 1u);  // not at once
   world.run_until(at(10));
   EXPECT_EQ(world.starts, 2u);
+}
+
+// One runs, in a call of ten minutes; the starts for two more were refused by a quota that has room
+// for one later. Nothing is tried more than once a tick, nor for what an old report says.
+TEST(Autoscaler, FixedTriesAgainBesideReplicasThatLive) {
+  GroupWorld world(policy(Kind::fixed));
+  world.set_queued(1);
+  world.report();
+  world.finish_starts();
+  world.set_busy(1);
+  world.now = at(10);
+  world.set_queued(2);
+  world.report();
+  EXPECT_EQ(world.starts, 3u);
+  world.fail(), world.fail();
+  world.run_until(at(30));
+  EXPECT_EQ(world.starts, 3u) << "no report since: they may have been served";
+  for (int tenth = 0; tenth < 200; ++tenth) {  // refused for twenty seconds
+    world.run_until(world.now + milliseconds(100));
+    world.report();
+    if (world.starting() != 0) world.fail();
+  }
+  EXPECT_GE(world.starts, 3u + 9u);
+  EXPECT_LE(world.starts, 3u + 11u);
+  world.run_until(at(52)), world.report();
+  EXPECT_EQ(world.starting(), 1u);
+  const std::uint32_t before = world.starts;
+  world.set_queued(1);
+  for (int s = 53; s <= 80; ++s) world.run_until(at(s)), world.report();
+  EXPECT_EQ(world.starts, before) << "one starts and one waits";
 }
 
 TEST(Autoscaler, StartsTheMinimumAndNeverMoreThanTheMaximum) {
@@ -215,6 +295,36 @@ TEST(Autoscaler, ChalkKeepsTheWishOfABurstForTheNext) {
   EXPECT_EQ(world.stops, 0u);
   EXPECT_GE(world.ready(), 20u);
   EXPECT_LE(world.ready(), 26u);
+}
+
+// Control is away for a minute, in which calls come again: what was due meanwhile waits for what the
+// gateway has to say of it.
+TEST(Autoscaler, SilenceInAnAbsenceIsNotIdleness) {
+  for (const Kind kind : {Kind::kpa, Kind::chalk}) {
+    GroupPolicy brief = policy(kind);
+    brief.keep_alive = seconds(60);
+    GroupWorld world(brief);
+    world.set_queued(8);
+    world.report();
+    world.finish_starts(seconds(3));
+    world.set_busy(8);
+    world.serve_until(at(30));
+    world.set_busy(0);
+    world.report();
+    world.run_until(at(31));
+    const std::uint32_t stops = world.stops;
+    world.now = at(35);  // away since 31, and called since
+    world.set_busy(8);
+    world.now = at(95);
+    world.give(Woken{});
+    EXPECT_EQ(world.stops, stops) << static_cast<int>(kind);
+    EXPECT_EQ(world.autoscaler.state().wake, at(97));
+    world.now = at(96);
+    world.totals.arrivals += 8 * 61;
+    world.report();
+    world.run_until(at(97));
+    EXPECT_LE(world.stops, stops + 1) << static_cast<int>(kind);
+  }
 }
 
 TEST(Autoscaler, KpaScalesToZeroAfterItsGraceAndComesBack) {
@@ -403,6 +513,37 @@ TEST(Autoscaler, AsksAgainForWhatTheGatewayCouldNotSpareThoughItReportsNoMore) {
 }
 
 // 8 slots in service of 10 at a target of 70 % are more than 10 % off, 7.5 are not.
+// Its node is emptied: it ends its calls, and another starts in its place at once, and one only.
+TEST(Autoscaler, WhatLeavesIsNoCapacity) {
+  for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::hpa, Kind::chalk}) {
+    GroupPolicy two = policy(kind);
+    two.min_replicas = 2;
+    two.max_replicas = 3;
+    GroupWorld world(two);
+    world.finish_starts(seconds(1));
+    world.set_busy(1);
+    world.serve_until(at(20));
+    const std::uint32_t before = world.starts;
+    world.give(ReplicaLeaves{kGroup});
+    ++world.draining;
+    EXPECT_EQ(world.starts, before) << "all that leave at once are answered together";
+    world.run_until(at(22));
+    EXPECT_EQ(world.starts, before + 1) << static_cast<int>(kind);
+    world.finish_starts(seconds(1));
+    world.serve_until(at(60));
+    EXPECT_EQ(world.ready(), 3u) << static_cast<int>(kind);
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 1u);
+    world.drain();
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 0u);
+    world.serve_until(at(100));
+    EXPECT_EQ(world.ready() + world.starting(), 2u) << static_cast<int>(kind);
+    EXPECT_EQ(world.starts, before + 1) << static_cast<int>(kind);
+    EXPECT_EQ(world.stops, 0u) << static_cast<int>(kind);
+    for (int i = 0; i < 5; ++i) world.give(ReplicaLeaves{kGroup});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 2u) << "no more than there are";
+  }
+}
+
 TEST(Autoscaler, HpaChangesNothingWithinItsTolerance) {
   GroupPolicy hpa = policy(Kind::hpa);
   hpa.min_replicas = 10;

@@ -22,7 +22,7 @@ struct Plain {
   std::vector<Demand> reports{};
   Demand last{};
   std::int64_t ready = 0, starting = 0, stopping = 0;
-  Time stop_asked{};
+  Time stop_asked{}, tried_again{};
   std::uint64_t holds_answered = 0, reloads_answered = 0;  // fixed
   std::int64_t for_calls = 0;  // fixed: starts that a call waits for
   bool panic = false;          // kpa
@@ -37,14 +37,14 @@ struct Plain {
   Time look_at = kNever;
 
   // The total at a time between reports lies on a straight line; after the last one it grows by what
-  // that one said. Before the first nothing is known.
+  // that one said. Before the first there is but what there is now.
   std::int64_t mean(Time now, Duration window, bool in_service) const {
-    if (reports.empty()) return 0;
+    const std::int64_t level = last.in_flight + (in_service ? 0 : std::int64_t{last.queued});
+    if (reports.empty()) return level * 1000;
     const auto total = [&](std::size_t i) {
       return in_service ? reports[i].busy_ns : reports[i].concurrency_ns;
     };
     const Time from = std::max(now - window, reports.front().at);
-    const std::int64_t level = last.in_flight + (in_service ? 0 : std::int64_t{last.queued});
     if (now - from == Duration{}) return level * 1000;
     std::size_t i = reports.size() - 1;
     while (i > 0 && reports[i].at > from) --i;
@@ -121,17 +121,24 @@ struct Plain {
   void settle() { stopping = std::min(stopping, std::max<std::int64_t>(0, ready - last.ready)); }
   std::vector<Effect> look(Time now) {
     if (now - stop_asked >= config.tick * 5) settle();
-    std::vector<Effect> out = policy.kind == Kind::fixed ? answer() : scale(now);
+    std::vector<Effect> out = policy.kind == Kind::fixed ? answer(now) : scale(now);
     arm(now);
     return out;
   }
-  std::vector<Effect> answer() {
+  std::vector<Effect> answer(Time now) {
     const std::int64_t have = ready + starting;
     auto waited = static_cast<std::int64_t>(last.holds - holds_answered);
     std::int64_t count = waited + static_cast<std::int64_t>(last.reloads - reloads_answered);
     Why why = count > 0 && last.queued == 0 ? Why::expected_call : Why::held_calls;
-    if (count == 0 && have == 0 && last.queued > 0) count = waited = 1;
-    if (have + count < policy.min_replicas) count = policy.min_replicas - have, why = Why::minimum;
+    // Who waits though nothing starts for them, as a report says that is newer than what was tried.
+    const Time tried = std::max(chalk.starting_since, tried_again);
+    const bool anew = (have == 0 ? now : last.at) - tried >= config.tick;
+    if (count == 0 && anew && last.queued > starting * policy.concurrency) {
+      count = waited = 1;
+      tried_again = now;
+    }
+    const std::int64_t stay = have - stopping;
+    if (stay + count < policy.min_replicas) count = policy.min_replicas - stay, why = Why::minimum;
     holds_answered = last.holds;
     reloads_answered = last.reloads;
     count = std::min(count, std::max<std::int64_t>(0, policy.max_replicas - have));
@@ -142,7 +149,7 @@ struct Plain {
                                   static_cast<std::uint32_t>(have + count)});
     }
     // What no call waits for any more need not start, but for the least that there must be.
-    const std::int64_t spare = std::max<std::int64_t>(0, have + count - policy.min_replicas);
+    const std::int64_t spare = std::max<std::int64_t>(0, stay + count - policy.min_replicas);
     const std::int64_t idle = std::min({for_calls - last.queued, starting + count, spare});
     if (idle > 0) {
       out.push_back(CancelStarts{{1}, static_cast<std::uint32_t>(idle), Why::served_calls, last.queued * 1000LL,
@@ -186,7 +193,7 @@ struct Plain {
   }
   void arm(Time now) {
     const std::int64_t have = ready + starting;
-    const bool waits = last.queued != 0 || have < policy.min_replicas;
+    const bool waits = last.queued != 0 || have - stopping < policy.min_replicas;
     const bool spare = policy.kind != Kind::fixed && have > policy.min_replicas;
     Duration later = config.tick;
     if (policy.kind == Kind::chalk && !waits && last.in_flight == 0) {
@@ -199,6 +206,15 @@ struct Plain {
 
   std::vector<Effect> change(Time now, const GroupPolicy& to) {
     if (to.kind != policy.kind || to.keep_alive != policy.keep_alive) wishes = chalk.wishes = chalk.caps = {};
+    if (to.kind != policy.kind) {  // it begins with what there is
+      holds_answered = last.holds;
+      reloads_answered = last.reloads;
+      for_calls = 0;
+      plan = std::max<std::int64_t>(0, ready + starting - stopping);
+      panic = false;
+      zero_since = kNever;
+      sync_at = {};
+    }
     policy = to;
     if (policy.concurrency == 0) policy.concurrency = 1;
     if (policy.max_replicas < policy.min_replicas) policy.max_replicas = policy.min_replicas;
@@ -223,7 +239,7 @@ struct Plain {
     }
     if (policy.kind == Kind::kpa || policy.kind == Kind::hpa) reports.push_back(next);
     const bool keeps = policy.kind == Kind::chalk;
-    if (policy.kind != Kind::fixed) chalk.learn(now, last, next, keeps, config.memory);
+    chalk.learn(now, last, next, keeps, config.memory);
     last = next;
     if (next.at >= stop_asked + config.tick) settle();
     return look(now);
@@ -342,13 +358,21 @@ struct World {
     plain.arm(now);
     expect(told(ReplicaEnded{{1}, ready}), {});
   }
+  void leaves() {
+    if (plain.stopping < plain.ready) ++plain.stopping;
+    plain.stop_asked = now;
+    plain.look_at = std::min(plain.look_at, now + plain.config.tick);
+    expect(told(ReplicaLeaves{{1}}), {});
+  }
   void pass(Duration step) {
     const Time end = now + step;
     while (machine.state().wake <= end) {
-      const Duration late = random.below(4) == 0 ? milliseconds(700) : Duration{};
+      const Duration late = milliseconds(random.below(4) == 0 ? 700 : random.below(8) == 0 ? 2001 : 0);
       now = std::min(end, std::max(now, machine.state().wake) + late);
       std::vector<Effect> wanted;
-      if (plain.look_at <= now) {
+      if (now - plain.look_at > plain.config.tick) {  // too late: reports come first
+        plain.look_at = now + plain.config.tick;
+      } else if (plain.look_at <= now) {
         plain.look_at = kNever;
         wanted = plain.look(now);
       }
@@ -357,11 +381,12 @@ struct World {
     now = end;
   }
   void act() {
-    switch (random.below(8)) {
+    switch (random.below(9)) {
       case 0: case 1: case 2: return report();
       case 3: case 4: return started();
       case 5: return ended();
-      case 6: return pass(milliseconds(static_cast<std::int64_t>(random.below(9000))));
+      case 6: return random.below(2) == 0 ? leaves() : ended();
+      case 7: return pass(milliseconds(static_cast<std::int64_t>(random.below(9000))));
       default: return pass(seconds(static_cast<std::int64_t>(random.below(50))));
     }
   }

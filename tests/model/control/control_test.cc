@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "model/core/codec.h"
+#include "model/gateway/gateway.h"
 #include "tests/support/said.h"
 
 namespace chalk::control {
@@ -241,6 +242,39 @@ TEST(Control, TellsTheNewGatewayOfAGroupWhatRuns) {
   EXPECT_TRUE(rig.control.sandboxes().find(starts[0].sandbox)->stop_asked);
 }
 
+// A call that waits at the old gateway is refused there by a rule, and so is one that comes late.
+TEST(Control, NoCallWaitsAtTheGatewayThatAGroupHasLeft) {
+  Rig rig;
+  tell(rig.control, at(0), GatewayJoined{{2}, 1});
+  GroupDeployed deployed;
+  deployed.spec.group = {1};
+  deployed.spec.tenant = {1};
+  deployed.spec.gateway = {1};
+  deployed.spec.routing.group = {1};
+  gateway::Config config;
+  config.gateway = {1};
+  gateway::Gateway old(config);
+  const auto obey = [&](std::int64_t second, const GroupDeployed& said_now) {
+    for (const auto& message : said<ToGateway>(tell(rig.control, at(second), said_now))) {
+      if (message.gateway == GatewayId{1}) tell(old, at(second), gateway::FromControl{message.envelope});
+    }
+  };
+  obey(1, deployed);
+  EXPECT_TRUE(said<functions::RefuseRequest>(tell(old, at(2), functions::RequestArrived{{1}, {1}})).empty());
+  deployed.spec.gateway = {2};
+  obey(5, deployed);
+  const auto refused = said<functions::RefuseRequest>(tell(old, at(5), Woken{}));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].rule, functions::Rule::queue_timeout);
+  EXPECT_EQ(refused[0].value, seconds(3).nanos);
+  const auto late = said<functions::RefuseRequest>(tell(old, at(6), functions::RequestArrived{{2}, {1}}));
+  ASSERT_EQ(late.size(), 1u);
+  EXPECT_EQ(late[0].rule, functions::Rule::queue_full);
+  deployed.spec.gateway = {1};
+  obey(7, deployed);
+  EXPECT_TRUE(said<functions::RefuseRequest>(tell(old, at(8), functions::RequestArrived{{3}, {1}})).empty());
+}
+
 TEST(Control, PlacesWhatAnOwnerHeldUpWhenTheOwnerGivesUp) {
   Rig rig;
   tell(rig.control, at(0), tenancy::TenantAdded{{1}, {}, 1, true, {}});
@@ -378,6 +412,83 @@ TEST(Control, ReplacesAReplicaThatSomebodyTerminated) {
   EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 0u);
   for (std::int64_t s = 6; s <= 12; ++s) tell(rig.control, at(s), Woken{});
   EXPECT_EQ(rig.control.sandboxes().state().sandboxes.size(), 1u);
+}
+
+template <class Order>
+std::vector<Order> to_gateway(const std::vector<Effect>& effects, GatewayId gateway = {1}) {
+  std::vector<Order> out;
+  for (const auto& message : said<ToGateway>(effects)) {
+    if (message.gateway != gateway || !message.envelope.message) continue;
+    if (const auto* one = std::get_if<Order>(&*message.envelope.message)) out.push_back(*one);
+  }
+  return out;
+}
+
+// A replica in a long call on a node that is to be empty: another starts beside it, also where control
+// starts again meanwhile. A gateway that starts again is told of it, too.
+TEST(Control, ReplacesAReplicaThatIsToLeaveBeforeItHasLeft) {
+  Rig rig;
+  const NodeId first = rig.join(1, 7);
+  const auto starts = orders<StartOrder>(tell(rig.control, at(2), GroupDeployed{one_replica()}));
+  ASSERT_EQ(starts.size(), 1u);
+  const SandboxId busy = starts[0].sandbox;
+  rig.report(3, first, StartedReport{busy});
+  const NodeId second = rig.join(4, 8);
+  const std::vector<DrainReplica> drained{{{1}, busy}};
+  EXPECT_EQ(to_gateway<DrainReplica>(tell(rig.control, at(5), fleet::ReclaimNoticed{first, at(2000)})), drained);
+  State restored;
+  ASSERT_TRUE(decode(encode(rig.control.state()), restored));
+  rig.control = Control(Config{}, restored);
+  std::vector<StartOrder> others;
+  for (std::int64_t s = 6; s <= 30; ++s) {
+    for (const auto& one : orders<StartOrder>(tell(rig.control, at(s), Woken{}))) others.push_back(one);
+    tell(rig.control, at(s), FromNode{first, {1, 0, 1'000, {}}});
+    tell(rig.control, at(s), FromNode{second, {1, 0, 1'000, {}}});
+  }
+  ASSERT_EQ(others.size(), 1u);
+  rig.report(31, second, StartedReport{others[0].sandbox});
+  EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 2u);
+
+  const auto joined = tell(rig.control, at(32), GatewayJoined{{1}, 2});
+  EXPECT_EQ(to_gateway<ReplicaReady>(joined).size(), 2u);
+  EXPECT_EQ(to_gateway<DrainReplica>(joined), drained) << "also one that has just started";
+
+  tell(rig.control, at(33), FromGateway{{1}, {2, 1, 1'000, ReplicaReturned{{1}, busy}}});
+  rig.report(34, first, EndedReport{busy, EndReason::terminated});
+  EXPECT_EQ(rig.control.autoscaler().group({1})->ready, 1u);
+  EXPECT_EQ(rig.control.autoscaler().group({1})->stopping, 0u);
+  EXPECT_TRUE(rig.control.state().routing.leaving.empty());
+}
+
+// The link to a gateway is cut for a minute. It obeys all that it gets then, so it gets one.
+TEST(Control, TellsAGatewayToDrainAgainOnlyWhenItHasHeardOfTheLast) {
+  Rig rig;
+  const NodeId node = rig.join(1, 7);
+  GroupSpec spec = one_replica();
+  spec.policy.min_replicas = 4;
+  for (const auto& start : orders<StartOrder>(tell(rig.control, at(2), GroupDeployed{spec}))) {
+    rig.report(3, node, StartedReport{start.sandbox});
+  }
+  Demand all_ready;
+  all_ready.group = {1};
+  all_ready.at = at(3);
+  all_ready.ready = 4;
+  tell(rig.control, at(3), FromGateway{{1}, {1, 1, 0, all_ready}});
+  spec.policy.min_replicas = 0;
+  spec.policy.keep_alive = seconds(1);
+  std::vector<DrainReplicas> drains = to_gateway<DrainReplicas>(tell(rig.control, at(4), GroupDeployed{spec}));
+  const auto run = [&](std::int64_t from, std::int64_t to) {
+    for (std::int64_t s = from; s <= to; ++s) {
+      tell(rig.control, at(s), FromNode{node, {1, 0, 1'000'000, {}}});
+      for (const auto& one : to_gateway<DrainReplicas>(tell(rig.control, at(s), Woken{}))) drains.push_back(one);
+    }
+  };
+  run(5, 64);
+  ASSERT_EQ(drains.size(), 1u);
+  EXPECT_EQ(drains[0].count, 4u);
+  tell(rig.control, at(65), FromGateway{{1}, {1, 0, 1'000, {}}});  // it has all that was said
+  run(65, 90);
+  EXPECT_GE(drains.size(), 2u) << "it has given none back";
 }
 
 // Eight calls wait, and a node has room for four: the other four starts stand in line.

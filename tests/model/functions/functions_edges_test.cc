@@ -601,5 +601,51 @@ TEST(Functions, OneThatIsNoLongerAmongTheLeastGoesWhenItsTimeIsOver) {
   EXPECT_EQ(back[0].sandbox, SandboxId{1});
 }
 
+// A thousand calls at once for two months, and for two months more.
+TEST(Functions, TotalsBeginAgainBeforeTheyAreFull) {
+  Functions functions = with(routing());
+  for (std::uint64_t call = 1; call <= 1000; ++call) tell(functions, at(0), RequestArrived{{call}, kGroup});
+  Time now = at(0);
+  for (int again = 0; again < 3; ++again) {
+    now = now + Duration{5'000'000'000'000'000};
+    const auto full = said<ReportDemand>(tell(functions, now, Woken{}));
+    ASSERT_EQ(full.size(), 1u);
+    EXPECT_GE(full[0].demand.concurrency_ns, 5'000'000'000'000'000'000) << "it is told before it is gone";
+    now = now + seconds(1);
+    const auto next = said<ReportDemand>(tell(functions, now, Woken{}));
+    ASSERT_EQ(next.size(), 1u);
+    EXPECT_EQ(next[0].demand.concurrency_ns, seconds(1000).nanos);
+    EXPECT_EQ(next[0].demand.arrivals, 1000u);
+    EXPECT_EQ(next[0].demand.holds, 0u);
+    EXPECT_EQ(next[0].demand.queued, 1000u);
+  }
+}
+
+// The one that was kept has been idle for longer than its time when a second comes: it goes now.
+TEST(Functions, NoAlarmIsSetForThePast) {
+  GroupRouting kept = routing();
+  kept.min_replicas = 1;
+  kept.keep_alive = seconds(60);
+  Functions functions = with(kept, 1);
+  tell(functions, at(200), RequestArrived{{1}, kGroup});
+  tell(functions, at(205), RequestArrived{{2}, kGroup});  // a second replica is ordered for it
+  const ReplicaSlot first = functions.state().by_sandbox.at({1});
+  tell(functions, at(210), RequestFinished{first});
+  tell(functions, at(220), RequestFinished{first});
+  run_until(functions, at(354));
+  tell(functions, at(355), ReplicaReady{kGroup, {2}});
+  EXPECT_GE(functions.state().wake, at(355));
+  EXPECT_EQ(returned(tell(functions, at(355), Woken{})), Sandboxes{1});
+
+  // The same of what has waited for longer than its new timeout.
+  tell(functions, at(400), ReplicaGone{kGroup, {2}});
+  tell(functions, at(400), RequestArrived{{3}, kGroup});
+  kept.queue_timeout = seconds(1);
+  run_until(functions, at(499));
+  tell(functions, at(500), kept);
+  EXPECT_GE(functions.state().wake, at(500));
+  EXPECT_EQ(said<RefuseRequest>(tell(functions, at(500), Woken{})).size(), 1u);
+}
+
 }  // namespace
 }  // namespace chalk::functions

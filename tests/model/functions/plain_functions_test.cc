@@ -90,6 +90,10 @@ struct Plain {
     said.push_back(ReportDemand{{kGroup, now, level_ns, arrivals, refused, holds, peak, in_flight(),
                                  queue.size(), ready(), reloads, busy_ns}});
     peak = here();
+    if (level_ns < std::int64_t{1} << 62) return;
+    level_ns = busy_ns = 0;  // all begin again
+    arrivals = here();
+    refused = holds = reloads = 0;
   }
   // The replica takes a call.
   void serve(Place one, RequestId call, bool cold) {
@@ -162,7 +166,7 @@ struct Plain {
     if (fixed() && (routing.keep_alive.nanos <= 0 || alarm(Alarm::reap) != kNever)) return;
     Time first = kNever;
     for (const Place one : those_to_look_at()) first = std::min(first, goes_at(*one));
-    if (first < alarm(Alarm::reap)) set(Alarm::reap, fixed() ? first : std::max(now, first));
+    if (first < alarm(Alarm::reap)) set(Alarm::reap, std::max(now, first));
   }
   void arm_patience() {
     if (queue.empty() || alarm(Alarm::patience) != kNever) return;
@@ -173,7 +177,7 @@ struct Plain {
       while (again <= counted) again = again + config.patience;
       at = std::min(at, again);
     }
-    set(Alarm::patience, at);
+    set(Alarm::patience, std::max(now, at));
   }
 
   // ---- what happens
