@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "adapters/agent/channel.h"
@@ -23,6 +24,7 @@ struct Channels::State {
   std::size_t threads = 0;
   bool stopping = false;
 
+  void run(const std::string& name);
   void serve(Channel& channel);
   void obey(Channel& channel, const node::v1::Open& open);
 };
@@ -113,25 +115,41 @@ void Channels::open(const std::string& name) {
     }
     ++state_->threads;
   }
-  std::thread([state = state_, name] {
-    {
-      Channel channel(state->sources.server(), name);
-      bool go;
-      {
-        const std::lock_guard lock(state->mutex);
-        go = !state->stopping;
-        state->open.insert(&channel);
-      }
-      if (go) state->serve(channel);
-      if (!go) channel.cancel();
-      channel.end();
-      const std::lock_guard lock(state->mutex);
-      state->open.erase(&channel);
-    }
+  const auto gone = [state = state_] {
     const std::lock_guard lock(state->mutex);
     --state->threads;
     state->changed.notify_all();
-  }).detach();
+  };
+  try {
+    std::thread([state = state_, name, gone] {
+      state->run(name);
+      gone();
+    }).detach();
+  } catch (const std::system_error& error) {  // no more threads: the server's wait for it ends
+    spdlog::error("channels: one cannot be served: {}", error.what());
+    gone();
+  }
+}
+
+// Nothing that goes wrong with one channel may end the node: no exception leaves its thread.
+void Channels::State::run(const std::string& name) {
+  Channel channel(sources.server(), name);
+  bool go;
+  {
+    const std::lock_guard lock(mutex);
+    go = !stopping;
+    open.insert(&channel);
+  }
+  try {
+    if (go) serve(channel);
+  } catch (const std::exception& error) {
+    spdlog::error("channels: {}", error.what());
+    channel.fail(Error::Kind::failed, std::string("the node's agent: ") + error.what());
+  }
+  if (!go) channel.cancel();
+  channel.end();
+  const std::lock_guard lock(mutex);
+  open.erase(&channel);
 }
 
 void Channels::stop() {
