@@ -200,6 +200,38 @@ TEST_F(Recovery, AReadinessProbeGatesThePortAlsoOfTheNextAgent) {
   say("503", 0);
 }
 
+// As after a loss of power: the log says that the layers are here, and of their bytes nobody can say
+// whether they reached the disk.
+TEST_F(Recovery, LayersThatALossOfPowerTookArePulledAgain) {
+  StartOrder tireless = order(1, kBusybox, {"/bin/sh", "-c", "echo begun; exec sleep 1000"});
+  tireless.restart = true;
+  control_->order(tireless);
+  started(1);
+  stop_node(SIGKILL);
+  {
+    const auto runsc = machinery();
+    ASSERT_TRUE(runsc);
+    ASSERT_TRUE(runsc->remove(name_of({1})));
+  }
+  std::size_t layers = 0;
+  for (const auto& layer : std::filesystem::directory_iterator(folder_ + "/data/images/layers")) {
+    ++layers;
+    std::filesystem::remove(layer.path() / "synced");
+    std::string record;
+    std::getline(std::ifstream(layer.path() / "layer.json"), record);
+    const std::size_t boot = record.find("\"boot\":\"");
+    ASSERT_NE(boot, std::string::npos) << record;
+    record[boot + 8] = record[boot + 8] == 'x' ? 'y' : 'x';
+    std::ofstream(layer.path() / "layer.json") << record;
+  }
+  ASSERT_GT(layers, 0u);
+  start_node();
+  control_->order(order(2, kBusybox, {"/bin/sleep", "1000"}));
+  started(2);
+  EXPECT_EQ(run(2, {"/bin/echo", "whole"}), "whole\n");
+  restarted(1, 1, true);
+}
+
 TEST_F(Recovery, WhatRunsInNoLogIsEnded) {
   control_->order(order(1, kBusybox, {"/bin/sleep", "1000"}));
   started(1);
