@@ -16,6 +16,7 @@
 #include "adapters/agent/recovery.h"
 #include "adapters/agent/sandboxes.h"
 #include "adapters/identity/private_file.h"
+#include "adapters/images/layer_id.h"
 #include "adapters/log/event_log.h"
 #include "adapters/runtime/driver.h"
 #include "adapters/runtime/node_root.h"
@@ -190,8 +191,15 @@ Result<void> Agent::Parts::open_machine() {
 // What the log says is set against what the host has, then the machine goes on.
 void Agent::Parts::take_up() {
   const node::State state = driver->machine().state();
-  std::set<LayerId> layers;
+  std::set<LayerId> layers, stored;
   for (const auto& [layer, one] : state.cache.layers) layers.insert(layer);
+  for (const auto& one : store->list()) stored.insert(images::layer_id(one.diff_id));
+  images::LayersLost lost;  // the log may be on the disk before they are
+  for (const auto& [layer, one] : state.cache.layers) {
+    if (one.phase == images::LayerPhase::present && !stored.contains(layer)) {
+      lost.layers.push_back(layer);
+    }
+  }
   for (const auto& [id, sandbox] : state.sandboxes) learn(sandbox.order);
   const Recovery recovery = recover(state.sandboxes, *machinery, *network, *sandboxes);
   if (const auto done = rootfs->unmount_unheld(); !done) {
@@ -206,6 +214,11 @@ void Agent::Parts::take_up() {
   }
   // Before it starts, hence before the timers that came due meanwhile.
   for (const node::SandboxExited& gone : recovery.gone) post(gone);
+  if (!lost.layers.empty()) {
+    spdlog::warn("recovery: {} layers of images were lost before they were on the disk; what needs "
+                 "them pulls them again", lost.layers.size());
+    post(std::move(lost));
+  }
   if (driver->recovered()) {
     post(node::Resumed{});
   } else {

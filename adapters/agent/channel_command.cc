@@ -66,9 +66,14 @@ void serve_command(Channel& channel, SandboxId sandbox, Command command,
   const auto session = sessions.open(sandbox, std::move(command), /*listed=*/false);
   if (!session) return channel.fail(session.error().kind, session.error().message);
   const std::uint64_t ticket = (*session)->attach();
-  std::thread writer(
-      [&] { deliver(channel, output_bytes_max, *session, ticket, sessions); });
-  sessions.start(*session, timeout);
+  std::thread writer;
+  try {
+    writer = std::thread([&] { deliver(channel, output_bytes_max, *session, ticket, sessions); });
+    sessions.start(*session, timeout);
+  } catch (const std::exception& error) {  // no threads, no memory
+    sessions.give_up(*session, {Error::Kind::exhausted, error.what()});
+    if (!writer.joinable()) throw;
+  }
   Channel::Down down;
   while (channel.read(down)) {
     if (down.said_case() == Channel::Down::kInput) {

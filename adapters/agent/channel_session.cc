@@ -116,8 +116,13 @@ class Conversation {
     }
     session_ = *session;
     ticket_ = session_->attach();
-    writer_ = std::thread([this] { deliver(0, true); });
-    sessions_.start(session_, timeout);
+    try {
+      writer_ = std::thread([this] { deliver(0, true); });
+      sessions_.start(session_, timeout);
+    } catch (const std::exception& error) {  // no threads, no memory
+      sessions_.give_up(session_, {Error::Kind::exhausted, error.what()});
+      if (!writer_.joinable()) throw;
+    }
     return true;
   }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "adapters/agent/channel.h"
@@ -28,7 +29,8 @@ struct Channels::State {
 
   Result<void> enter(SandboxId sandbox);
   void leave(SandboxId sandbox);  // with mutex
-  std::optional<SandboxId> serve(Channel& channel);
+  void run(const std::string& name);
+  void serve(Channel& channel, std::optional<SandboxId>& place);
   void obey(Channel& channel, const node::v1::Open& open);
 };
 
@@ -87,20 +89,18 @@ void Channels::State::obey(Channel& channel, const node::v1::Open& open) {
 }
 
 // Whose place it holds until its stream has ended, however long the client takes to read the rest.
-std::optional<SandboxId> Channels::State::serve(Channel& channel) {
+void Channels::State::serve(Channel& channel, std::optional<SandboxId>& place) {
   Channel::Down first;
-  if (!channel.read(first)) return {};
+  if (!channel.read(first)) return;
   if (!first.has_open()) {
-    channel.fail(Error::Kind::invalid, "a channel must begin with what is asked");
-    return {};
+    return channel.fail(Error::Kind::invalid, "a channel must begin with what is asked");
   }
   const SandboxId sandbox{first.open().sandbox()};
   if (const auto entered = enter(sandbox); !entered) {
-    channel.fail(entered.error().kind, entered.error().message);
-    return {};
+    return channel.fail(entered.error().kind, entered.error().message);
   }
+  place = sandbox;
   obey(channel, first.open());
-  return sandbox;
 }
 
 // A place for one more channel of the sandbox; exhausted where there is none.
@@ -139,27 +139,43 @@ void Channels::open(const std::string& name) {
     }
     ++state_->threads;
   }
-  std::thread([state = state_, name] {
-    {
-      Channel channel(state->sources.server(), name);
-      bool go;
-      {
-        const std::lock_guard lock(state->mutex);
-        go = !state->stopping;
-        state->open.insert(&channel);
-      }
-      std::optional<SandboxId> place;
-      if (go) place = state->serve(channel);
-      if (!go) channel.cancel();
-      channel.end();
-      const std::lock_guard lock(state->mutex);
-      state->open.erase(&channel);
-      if (place) state->leave(*place);
-    }
+  const auto gone = [state = state_] {
     const std::lock_guard lock(state->mutex);
     --state->threads;
     state->changed.notify_all();
-  }).detach();
+  };
+  try {
+    std::thread([state = state_, name, gone] {
+      state->run(name);
+      gone();
+    }).detach();
+  } catch (const std::system_error& error) {  // no more threads: the server's wait for it ends
+    spdlog::error("channels: one cannot be served: {}", error.what());
+    gone();
+  }
+}
+
+// Nothing that goes wrong with one channel may end the node: no exception leaves its thread.
+void Channels::State::run(const std::string& name) {
+  Channel channel(sources.server(), name);
+  bool go;
+  {
+    const std::lock_guard lock(mutex);
+    go = !stopping;
+    open.insert(&channel);
+  }
+  std::optional<SandboxId> place;
+  try {
+    if (go) serve(channel, place);
+  } catch (const std::exception& error) {
+    spdlog::error("channels: {}", error.what());
+    channel.fail(Error::Kind::failed, std::string("the node's agent: ") + error.what());
+  }
+  if (!go) channel.cancel();
+  channel.end();
+  const std::lock_guard lock(mutex);
+  open.erase(&channel);
+  if (place) leave(*place);
 }
 
 void Channels::stop() {

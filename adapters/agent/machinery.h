@@ -59,6 +59,7 @@ class Machinery {
                                   Ended ended) = 0;
   virtual Result<void> signal(const std::string& name, int number) = 0;  // the main process
   // Kills what is left of it and takes away processes, control group, files. Repeated is fine.
+  // unavailable: its processes may go on, and nothing was taken away; to be tried again.
   virtual Result<void> remove(const std::string& name) = 0;
   virtual Result<Process> exec(const std::string& name, const Command& command,
                                std::function<void(ProcessEnd)> ended) = 0;

@@ -17,6 +17,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t kAcceptedMax = 10'000;
+constexpr auto kRemovePause = 1s;  // before what is not gone is killed again
 
 }  // namespace
 
@@ -172,7 +173,7 @@ void Sandboxes::on_end(const Hold& live, MainEnd end) {
 
 void Sandboxes::finish(const Hold& live) {
   const auto began = Alarm::Clock::now();
-  clean_up(*live);
+  if (!clean_up(*live)) return end_later([this, live] { finish(live); });
   const SandboxId sandbox = live->order.sandbox;
   const double took = std::chrono::duration<double>(Alarm::Clock::now() - began).count();
   if (options_.metrics.observed) options_.metrics.observed("clean_up", took);
@@ -190,15 +191,23 @@ void Sandboxes::finish(const Hold& live) {
   live_.erase(sandbox);
 }
 
-// Also after a start that got nowhere: what was not made is not missed.
-void Sandboxes::clean_up(Live& live) {
+// What may still run is not told to have ended: its room would be given away.
+void Sandboxes::end_later(std::function<void()> end) {
+  parts_.alarm.after(kRemovePause, [this, end = std::move(end)] { enders_.run(end); });
+}
+
+// Also after a start that got nowhere: what was not made is not missed. False while its processes may
+// go on: then it keeps what it has.
+bool Sandboxes::clean_up(Live& live) {
   const auto complain = [&](const char* what, const Result<void>& done) {
     if (done || done.error().kind == Error::Kind::not_found) return;
     spdlog::warn("sandbox {}: {}: {}", live.order.sandbox.value, what, done.error().message);
   };
   readiness_.forget(live.order.sandbox);
   parts_.sessions.sandbox_ended(live.order.sandbox);
-  complain("runtime", parts_.machinery.remove(live.name));
+  const auto removed = parts_.machinery.remove(live.name);
+  complain("runtime", removed);
+  if (!removed && removed.error().kind == Error::Kind::unavailable) return false;
   complain("network", parts_.network.release(live.name));
   complain("root file system", parts_.rootfs.release(live.name));
   if (goes_on(live)) {
@@ -207,6 +216,7 @@ void Sandboxes::clean_up(Live& live) {
     parts_.logs.end(live.order.sandbox);
   }
   live.note.set_first_byte_at(parts_.logs.first_byte_at(live.order.sandbox));
+  return true;
 }
 
 bool Sandboxes::goes_on(const Live& live) const {
@@ -230,6 +240,7 @@ std::string Sandboxes::note(Live& live) const {
 void Sandboxes::scrub() {
   enders_.run([this] {
     parts_.logs.forget_ended();
+    bool gone = true;
     if (const auto found = parts_.machinery.list()) {
       for (const Found& one : *found) {
         bool ours;
@@ -237,9 +248,10 @@ void Sandboxes::scrub() {
           const std::lock_guard lock(mutex_);
           ours = find(sandbox_of(one.name)) != nullptr;
         }
-        if (!ours) reap(one.name);
+        if (!ours) gone = reap(one.name) && gone;
       }
     }
+    if (!gone) return end_later([this] { scrub(); });
     if (!parts_.network.settle(10s)) {
       spdlog::warn("scrub: the network is not done with what ended; it goes on by itself");
     }
@@ -283,14 +295,16 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
 
 void Sandboxes::keep_output(SandboxId sandbox) { parts_.logs.pause(sandbox); }
 
-void Sandboxes::reap(const std::string& name) {
+bool Sandboxes::reap(const std::string& name) {
   if (const auto done = parts_.machinery.remove(name); !done) {
     spdlog::warn("orphan {}: {}", name, done.error().message);
+    if (done.error().kind == Error::Kind::unavailable) return false;
   }
   if (const auto done = parts_.rootfs.release(name); !done) {
     spdlog::warn("orphan {}: {}", name, done.error().message);
   }
   (void)parts_.network.release(name);
+  return true;
 }
 
 }  // namespace chalk::agent

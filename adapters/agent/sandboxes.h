@@ -54,8 +54,8 @@ class Sandboxes {
   Result<void> adopt(const StartOrder& order);
   // Keeps the output of a sandbox that is to be started again.
   void keep_output(SandboxId sandbox);
-  // Takes away what nobody owns.
-  void reap(const std::string& name);
+  // Takes away what nobody owns. False while its processes may go on.
+  bool reap(const std::string& name);
 
   // What its readiness probe was answered; none where it has none or does not run.
   std::optional<Readiness::State> readiness(SandboxId sandbox) const;
@@ -80,7 +80,8 @@ class Sandboxes {
   void on_end(const Hold& live, MainEnd end);
   Ended ender(const Hold& live);  // tells the end of this life
   void finish(const Hold& live);
-  void clean_up(Live& live);
+  bool clean_up(Live& live);
+  void end_later(std::function<void()> end);
   bool wanted(const Live& live) const;  // still to be started
   bool goes_on(const Live& live) const;  // to be started again, as the machine will order
   void hard_kill(const Hold& live);

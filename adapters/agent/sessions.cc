@@ -74,11 +74,12 @@ Result<std::shared_ptr<Session>> Sessions::open(SandboxId sandbox, Command comma
 void Sessions::start(const std::shared_ptr<Session>& session, std::chrono::milliseconds timeout) {
   auto process = start_(session->sandbox(), session->command(),
                         [this, session](ProcessEnd end) { pump_->ended(session, end); });
-  if (!process) {
-    session->finish(SessionState::failed, {}, process.error());
-    return;
-  }
+  if (!process) return give_up(session, process.error());
   pump_->add(session, std::move(*process), timeout);
+}
+
+void Sessions::give_up(const std::shared_ptr<Session>& session, Error why) {
+  session->finish(SessionState::failed, {}, std::move(why));
 }
 
 Result<std::shared_ptr<Session>> Sessions::find(SandboxId sandbox, const std::string& id) {

@@ -37,6 +37,8 @@ class Sessions {
   // Starts the process of a session just opened, and kills it after `timeout` (0: never). Blocks;
   // failures go to the session's record.
   void start(const std::shared_ptr<Session>& session, std::chrono::milliseconds timeout);
+  // In its place, where it cannot be started.
+  void give_up(const std::shared_ptr<Session>& session, Error why);
 
   Result<std::shared_ptr<Session>> find(SandboxId sandbox, const std::string& id);
   std::vector<std::shared_ptr<Session>> list(SandboxId sandbox);

@@ -219,7 +219,7 @@ void Sandboxes::started(const Hold& live) {
 
 void Sandboxes::start_failed(const Hold& live, const Error& error) {
   const SandboxId sandbox = live->order.sandbox;
-  clean_up(*live);
+  if (!clean_up(*live)) return end_later([this, live, error] { start_failed(live, error); });
   const std::lock_guard lock(mutex_);
   // An agent that stops says nothing: the next one begins this sandbox again.
   if (stopping_ && !live->kill_wanted) return void(live_.erase(sandbox));

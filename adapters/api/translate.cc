@@ -252,17 +252,17 @@ Checked read_port(const wire::ChalkContainerSpec& spec, node::v1::SandboxPayload
 
 }  // namespace
 
-Checked check_words(const char* field, const Words& words) {
+Checked check_words(const std::string& field, const Words& words) {
   std::size_t bytes = 0;
   for (const std::string& word : words) {
     bytes += word.size() + 1;
     if (word.size() > kArgumentBytesMax || word.find('\0') != std::string::npos) {
-      return invalid(std::string(field) + ": found " + shown(word) + ", expected at most " +
+      return invalid(field + ": found " + shown(word) + ", expected at most " +
                      std::to_string(kArgumentBytesMax) + " bytes without a zero byte");
     }
   }
   if (static_cast<std::size_t>(words.size()) > kArgumentsMax || bytes > kArgumentsBytesMax) {
-    return invalid(std::string(field) + ": found " + std::to_string(words.size()) + " words with " +
+    return invalid(field + ": found " + std::to_string(words.size()) + " words with " +
                    std::to_string(bytes) + " bytes, expected at most " +
                    std::to_string(kArgumentsMax) + " with " + std::to_string(kArgumentsBytesMax));
   }
@@ -344,14 +344,27 @@ std::expected<Asked, Objection> translate(const wire::ChalkContainerSpec& spec) 
 
 // Its environment, directory and user are put under the request's by the node.
 Checked take_image(const images::Image& image, Asked& asked) {
-  asked.payload.set_image(images::encode_image(image));
-  if (!asked.payload.argv().empty()) return {};
-  for (const auto* words : {&image.config.entrypoint, &image.config.cmd}) {
-    for (const std::string& word : *words) asked.payload.add_argv(word);
+  const std::string name = "the image " + shown(asked.image, 200);
+  node::v1::SandboxPayload& payload = asked.payload;
+  payload.set_image(images::encode_image(image));
+  if (payload.argv().empty()) {
+    for (const auto* words : {&image.config.entrypoint, &image.config.cmd}) {
+      for (const std::string& word : *words) payload.add_argv(word);
+    }
+    if (payload.argv().empty()) {
+      return invalid("entrypoint: found none, and " + name +
+                     " names no command either; expected the program to run");
+    }
+    if (auto good = check_words("entrypoint: none, and that of " + name, payload.argv()); !good) {
+      return good;
+    }
   }
-  if (asked.payload.argv().empty()) {
-    return invalid("entrypoint: found none, and the image " + shown(asked.image, 200) +
-                   " names no command either; expected the program to run");
+  if (payload.ByteSizeLong() > kPayloadBytesMax) {
+    return invalid(name + ": found " + std::to_string(payload.ByteSizeLong()) +
+                   " bytes for a node to know, of which the image's command, environment and "
+                   "layers are " + std::to_string(payload.image().size()) +
+                   ", expected at most " + std::to_string(kPayloadBytesMax) +
+                   "; use an image with a smaller configuration");
   }
   return {};
 }

@@ -37,6 +37,9 @@ inline constexpr std::size_t kVariablesBytesMax = 256u << 10;  // all together
 inline constexpr std::size_t kTagsMax = 100;
 inline constexpr std::size_t kTagBytesMax = 1'024;  // of a name or a value
 inline constexpr std::uint32_t kGangSizeMax = 1'000;
+// Of a whole payload, with what its image says. An agent takes no message of more than 16 MiB, and
+// an order that it cannot take is one that no later order gets past.
+inline constexpr std::size_t kPayloadBytesMax = 4u << 20;
 
 struct Objection {
   enum class Why {
@@ -60,13 +63,14 @@ struct Asked {
 
 std::expected<Asked, Objection> translate(const container::v1::ChalkContainerSpec& spec);
 
-// The image's own command where the request named none. An error where there is none at all.
+// The image's own command where the request named none. An error where there is none at all, or
+// where image and request together are too large for an order.
 std::expected<void, Objection> take_image(const images::Image& image, Asked& asked);
 
 // For commands too: the words of a command line, and variables.
 using Words = google::protobuf::RepeatedPtrField<std::string>;
 using Variables = google::protobuf::Map<std::string, std::string>;
-std::expected<void, Objection> check_words(const char* field, const Words& words);
+std::expected<void, Objection> check_words(const std::string& field, const Words& words);
 std::expected<void, Objection> check_variables(const char* field, const Variables& variables);
 std::expected<void, Objection> check_path(const char* field, const std::string& path);
 

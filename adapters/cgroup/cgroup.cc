@@ -232,13 +232,21 @@ std::int64_t Groups::out_of_memory(const std::string& id) const {
   return number(folder("memory", id) + "/memory.oom_control", "oom_kill");
 }
 
-std::vector<pid_t> Groups::members(const std::string& id) const {
+Result<std::vector<pid_t>> Groups::members(const std::string& id) const {
   std::set<pid_t> out;
   for (const std::string& path : folders(id)) {
+    errno = 0;
     std::ifstream in(path + "/cgroup.procs");
+    if (!in && errno == ENOENT) continue;  // there is no such group
     for (pid_t pid; in >> pid;) out.insert(pid);
+    // Without a descriptor for it (EMFILE) nothing is known of who is in it; one that was removed
+    // while it was read (ENODEV) is empty.
+    if (!in.eof() && errno != ENODEV) {
+      return fail(Error::Kind::unavailable,
+                  path + "/cgroup.procs: cannot read: " + strerror(errno));
+    }
   }
-  return {out.begin(), out.end()};
+  return std::vector<pid_t>{out.begin(), out.end()};
 }
 
 bool Groups::kill_all(const std::string& id) const {
@@ -246,9 +254,10 @@ bool Groups::kill_all(const std::string& id) const {
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   if (!unified_.empty()) put(folder("", id) + "/cgroup.kill", "1");
   while (true) {
-    const std::vector<pid_t> left = members(id);
-    if (left.empty()) return true;
-    for (const pid_t pid : left) kill(pid, SIGKILL);
+    const auto left = members(id);
+    if (!left) return false;
+    if (left->empty()) return true;
+    for (const pid_t pid : *left) kill(pid, SIGKILL);
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
@@ -258,14 +267,18 @@ Result<void> Groups::remove(const std::string& id) const {
   if (!good_name(id)) {  // an empty one would be all of them
     return fail(Error::Kind::invalid, "cgroup: found \"" + id + "\", expected [a-z0-9-]");
   }
-  kill_all(id);
+  if (!kill_all(id)) {
+    return fail(Error::Kind::unavailable,
+                "cgroup " + oci_path(id) + ": not all of its processes are known to be gone");
+  }
   for (const std::string& path : folders(id)) {
     // A process that has just ended still counts for a moment.
     for (int attempt = 0; rmdir(path.c_str()) != 0 && errno == EBUSY && attempt < 500; ++attempt) {
       std::this_thread::sleep_for(std::chrono::milliseconds(attempt < 50 ? 1 : 10));
     }
     if (access(path.c_str(), F_OK) == 0) {
-      return fail(Error::Kind::failed, path + ": cannot remove the cgroup: " + strerror(EBUSY));
+      return fail(Error::Kind::unavailable,
+                  path + ": cannot remove the cgroup: " + strerror(EBUSY));
     }
   }
   return {};

@@ -52,11 +52,12 @@ class Groups {
   }
   Result<Usage> usage(const std::string& id) const;
   std::int64_t out_of_memory(const std::string& id) const;  // kills so far; 0 when it is gone
-  std::vector<pid_t> members(const std::string& id) const;
-  // Kills what is in it until nothing is; false when something is left after 10 s.
+  // unavailable: the kernel does not say.
+  Result<std::vector<pid_t>> members(const std::string& id) const;
+  // Kills what is in it until nothing is; false when something is left after 10 s, or nobody can say.
   bool kill_all(const std::string& id) const;
   // Removes it from every hierarchy, also those that others made under this name. Kills what is
-  // left.
+  // left. unavailable: processes of it may go on; to be tried again.
   Result<void> remove(const std::string& id) const;
   // Removes all of them and what holds them: nothing of this name is left.
   Result<void> remove_all() const;

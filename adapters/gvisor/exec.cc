@@ -24,12 +24,13 @@ using process::Fd;
 
 std::atomic<std::uint64_t> g_execs{0};  // for names of files; unique in this process
 
-// A name for the files of one exec, gone with it.
+// A folder for the files of one exec, gone with it.
 struct Place {
   std::string folder;
+  std::error_code error;  // where it could not be made: the disk is full, or read-only
   explicit Place(const std::string& state) {
     folder = state + "/exec-" + std::to_string(getpid()) + "-" + std::to_string(++g_execs);
-    std::filesystem::create_directories(folder);
+    std::filesystem::create_directories(folder, error);
   }
   ~Place() {
     std::error_code ignored;
@@ -181,6 +182,11 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   if (spec.argv.empty()) return fail(Error::Kind::invalid, "exec: found no command");
   if (auto exists = check_exists(id); !exists) return std::unexpected(exists.error());
   const Place place(options_.state);
+  if (place.error) {
+    return fail(Error::Kind::exhausted, place.folder + ": cannot be made: " +
+                                            place.error.message() +
+                                            "; see to the disk of the node's data directory");
+  }
   const std::string pid_file = place.folder + "/pid";
   const auto pid_pipe = PidPipe::make(pid_file);
   if (!pid_pipe) return std::unexpected(pid_pipe.error());

@@ -173,8 +173,9 @@ Result<Started> Runtime::start(const SandboxSpec& spec, std::function<void(Ended
     }
   }
   std::error_code ignored;
-  if (fs::exists(bundle(spec.id), ignored) || check_exists(spec.id) ||
-      !groups_.members(spec.id).empty()) {
+  const auto members = groups_.members(spec.id);
+  if (fs::exists(bundle(spec.id), ignored) || check_exists(spec.id) || !members ||
+      !members->empty()) {
     if (auto removed = remove(spec.id); !removed) return std::unexpected(removed.error());
   }
   auto started = run(spec);
@@ -276,7 +277,7 @@ std::optional<pid_t> Runtime::alive(const std::string& id) const {
   if (!state.is_object() || !state.contains("sandbox") || !state["sandbox"].is_object()) return {};
   const pid_t pid = state["sandbox"].value("pid", 0);
   const auto members = groups_.members(id);  // else another process has the number now
-  if (pid <= 0 || std::find(members.begin(), members.end(), pid) == members.end()) return {};
+  if (pid <= 0 || !members || std::ranges::find(*members, pid) == members->end()) return {};
   return pid;
 }
 
@@ -314,7 +315,8 @@ Result<void> Runtime::resume(const std::string& id) {
 // `runsc delete` would wait for ever for the lock of a start that was cut off.
 Result<void> Runtime::remove(const std::string& id) {
   if (!good_id(id)) return fail(Error::Kind::invalid, "sandbox id: found \"" + id + "\"");
-  auto removed = groups_.remove(id);
+  // While processes of it may go on, what is known of them stays: so that they are found again.
+  if (auto removed = groups_.remove(id); !removed) return removed;
   const std::string run = options_.state + "/run/";
   std::error_code ignored;
   const std::string stem = run + id + "_sandbox:" + id;
@@ -324,7 +326,7 @@ Result<void> Runtime::remove(const std::string& id) {
   std::error_code error;
   fs::remove_all(bundle(id), error);
   if (error) return fail(Error::Kind::failed, bundle(id) + ": " + error.message());
-  return removed;
+  return {};
 }
 
 std::vector<std::string> Runtime::list() const {

@@ -14,6 +14,7 @@ constexpr const char* kOomScoreAdj = "/proc/self/oom_score_adj";
 constexpr const char* kAutogroup = "/proc/self/autogroup";
 
 bool g_raised = false;
+rlimit g_descriptors_before{};  // 0: was not changed
 char g_oom_before[16] = "";  // as text: a child writes it; empty: was not changed
 
 bool write_text(const char* file, const char* text) {
@@ -54,6 +55,16 @@ std::string take_precedence() {
       note(kAutogroup);
     }
   }
+  rlimit descriptors{};
+  if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 &&
+      descriptors.rlim_cur < descriptors.rlim_max) {
+    const rlimit all{descriptors.rlim_max, descriptors.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &all) == 0) {
+      g_descriptors_before = descriptors;
+    } else {
+      note("RLIMIT_NOFILE");
+    }
+  }
   if (!read_text(kOomScoreAdj, g_oom_before) ||
       !write_text(kOomScoreAdj, std::to_string(kServingOomScoreAdj).c_str())) {
     g_oom_before[0] = 0;
@@ -65,6 +76,8 @@ std::string take_precedence() {
 bool give_up_precedence() {
   // A new session begins an autogroup of its own, at 0.
   return (!g_raised || setpriority(PRIO_PROCESS, 0, 0) == 0) &&
+         (g_descriptors_before.rlim_max == 0 ||
+          setrlimit(RLIMIT_NOFILE, &g_descriptors_before) == 0) &&
          (g_oom_before[0] == 0 || write_text(kOomScoreAdj, g_oom_before));
 }
 

@@ -1,5 +1,6 @@
 // The kernel's favour: what serves sandboxes goes before them. A hundred busy sandboxes then neither
-// delay an order, a heartbeat or a stop, nor have the agent killed where the host runs out of memory.
+// delay an order, a heartbeat or a stop, nor have the agent killed where the host runs out of memory,
+// nor take the descriptors that it needs to end them: it may have as many as the hard limit says.
 #pragma once
 #include <string>
 

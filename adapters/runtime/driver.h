@@ -166,12 +166,13 @@ class Driver {
           "the log begins at record " + std::to_string(from) + " and there is no snapshot");
     }
     recovered_ = machine.has_value() || log_.next() != from;
+    // Not from here on: a process that never lives for so many would never keep one, nor trim.
+    snapshot_at_ = from + options_.snapshot_every;
     replay(machine, from);
     if (!machine || logged_config_ != config_) {
       if (machine && reconfigure) reconfigure(logged_config_, *machine);
       append_config(machine);
     }
-    snapshot_at_ = log_.next() + options_.snapshot_every;
     told_ = last_;
     told_at_ = options_.steady();
     return std::move(*machine);

@@ -142,6 +142,39 @@ void Cache::on(Time, const Resumed&, Effects& effects) {
   }
 }
 
+// All of it is forgotten before anything is planned anew, so that no plan counts on what is gone.
+void Cache::on(Time now, const LayersLost& lost, Effects& effects) {
+  std::vector<LayerId> layers;
+  std::set<ImageId> images;
+  for (const LayerId id : std::set(lost.layers.begin(), lost.layers.end())) {
+    const auto found = state_.layers.find(id);
+    if (found == state_.layers.end() || found->second.phase != LayerPhase::present) continue;
+    layers.push_back(id);
+    images.insert(found->second.images.begin(), found->second.images.end());
+  }
+  std::vector<Wanted> again;
+  for (const ImageId id : images) {
+    CachedImage& image = state_.images.at(id);
+    const ImageSpec spec{id, image.layers};
+    if (waits(image, {})) again.push_back({spec, {}});
+    for (const auto& [sandbox, held] : state_.holds) {
+      if (held == id) again.push_back({spec, sandbox});
+    }
+  }
+  for (const Wanted& one : again) {
+    unhold(state_.images.at(one.image.image));
+    state_.holds.erase(one.sandbox);
+  }
+  for (const ImageId id : images) forget(id, effects);
+  drop_layers(layers);
+  for (const Wanted& one : again) on(now, one, effects);
+}
+
+bool Cache::is_ready(SandboxId sandbox) const {
+  const auto held = state_.holds.find(sandbox);
+  return held != state_.holds.end() && state_.images.at(held->second).missing == 0;
+}
+
 // A place belongs to who waits. What nobody waits for any more goes on only while no other needs
 // its place: what a start was too slow for is there for the next, and a registry that trickles is
 // in nobody's way.
@@ -203,7 +236,7 @@ void Cache::give_up(const Pull& pull, const PullFinished& finished, Effects& eff
     refuse(image, bad ? Unavailable::bad_image : Unavailable::pull_failed, pull.attempt,
            config_.attempts, finished.note, effects);
   }
-  drop_layers(pull);
+  drop_layers(pull.layers);
 }
 
 // Who wants it again pulls it anew, under another number.
@@ -215,7 +248,7 @@ void Cache::stop(PullId number, Effects& effects) {
   // One that failed once may have brought some of them.
   if (pull.running || pull.attempt > 0) effects.push_back(CancelPull{number, pull.layers});
   for (const ImageId image : images_of(pull)) forget(image, effects);
-  drop_layers(pull);
+  drop_layers(pull.layers);
 }
 
 // The first that was ordered. False when all, or all that run, are waited for.
@@ -243,9 +276,9 @@ std::set<ImageId> Cache::images_of(const Pull& pull) const {
   return images;
 }
 
-// They do not come.
-void Cache::drop_layers(const Pull& pull) {
-  for (const LayerId id : pull.layers) {
+// They do not come, or went.
+void Cache::drop_layers(const std::vector<LayerId>& layers) {
+  for (const LayerId id : layers) {
     state_.bytes -= state_.layers.at(id).unpacked_bytes;
     state_.layers.erase(id);
     state_.eviction.drop(id);

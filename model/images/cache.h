@@ -6,7 +6,8 @@
 // once, and then the registry; a peer that fails or is slow is left for the next. A pull that
 // nobody waits for any more goes on until another needs its place or its room. Invariants: bytes on
 // disk plus bytes under way never exceed capacity; every Wanted is answered once, by ImageReady or
-// ImageUnavailable, unless it is let go before; while one is in line, all that run are waited for.
+// ImageUnavailable, unless it is let go before, and once more where its layers were lost since; while
+// one is in line, all that run are waited for.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -58,7 +59,13 @@ struct LetGo {  // the sandbox ended, or does not want its image any more
 struct Resumed {  // the agent was restarted: pulls that were under way begin again
   CHALK_FIELDS(Resumed)
 };
-using CacheEvent = std::variant<Wanted, PullFinished, LetGo, Woken, Resumed>;
+// Layers that were here are not any more, as after a loss of power before they were on the disk. Who
+// holds an image with one of them waits for it again.
+struct LayersLost {
+  std::vector<LayerId> layers;
+  CHALK_FIELDS(LayersLost, layers)
+};
+using CacheEvent = std::variant<Wanted, PullFinished, LetGo, Woken, Resumed, LayersLost>;
 
 struct PullLayers {
   PullId pull;
@@ -159,6 +166,8 @@ class Cache {
 
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }
+  // Whether it holds an image that is here as a whole.
+  bool is_ready(SandboxId) const;
 
  private:
   void on(Time, const Wanted&, Effects&);
@@ -166,6 +175,7 @@ class Cache {
   void on(Time, const Resumed&, Effects&);
   void on(Time, const LetGo&, Effects&);
   void on(Time, const Woken&, Effects&);
+  void on(Time, const LayersLost&, Effects&);
 
   void hold(CachedImage&);
   void unhold(CachedImage&);
@@ -177,7 +187,7 @@ class Cache {
   bool stop_one_unwanted(bool running, Effects&);
   bool is_wanted(const Pull&) const;
   std::set<ImageId> images_of(const Pull&) const;
-  void drop_layers(const Pull&);
+  void drop_layers(const std::vector<LayerId>&);
   void give_up(const Pull&, const PullFinished&, Effects&);
   void refuse(ImageId, Unavailable, std::int64_t needed, std::int64_t limit,
               const std::string& note, Effects&);

@@ -36,7 +36,7 @@ std::uint64_t Node::digest() const {
 
 void Node::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
-  if (!state_.restarts_due.empty()) start_due(effects);  // a slot may have come free
+  if (!state_.restarts_due.empty()) start_due(now, effects);  // a slot may have come free
   if (state_.shells < config_->shells) make_shell(now, effects);
   const Time wake = std::min(
       {state_.beat_at, state_.cache_wake, state_.lifetimes.next(), state_.pauses.next()});
@@ -146,6 +146,25 @@ void Node::on(Time now, const Resumed&, Effects& effects) {
   drive_cache(now, images::Resumed{}, effects);
   if (state_.scrubbing) effects.push_back(Scrub{});
   state_.beat_at = now;  // control has not heard from us for a while
+}
+
+// No start of them is under way in the runtime yet: those that were are ordered anew, as soon as their
+// layers are back.
+void Node::on(Time now, const LayersLost& lost, Effects& effects) {
+  drive_cache(now, lost, effects);
+  std::vector<SandboxId> cut_off;
+  for (const auto& [id, sandbox] : state_.sandboxes) {
+    if (sandbox.phase != Phase::starting || sandbox.saving) continue;
+    if (!sandbox.order.image.layers.empty() && !cache_.is_ready(id)) cut_off.push_back(id);
+  }
+  for (const SandboxId id : cut_off) await_image(now, id, effects);
+}
+
+// It starts when its layers are here: those of one that was started before may have been lost.
+void Node::await_image(Time now, SandboxId id, Effects& effects) {
+  Sandbox& sandbox = state_.sandboxes.at(id);
+  sandbox.phase = Phase::pulling;
+  fetch(now, id, sandbox, {}, effects);
 }
 
 void Node::on(Time now, const FromControl& from, Effects& effects) {
@@ -380,7 +399,10 @@ void Node::on(Time now, const SandboxKilled& killed, Effects& effects) {
 
 void Node::stop(Time now, SandboxId id, Sandbox& sandbox, EndReason why, Duration grace,
                 Effects& effects) {
-  if (sandbox.phase == Phase::pulling) return ended(now, id, why, {}, effects);
+  if (sandbox.phase == Phase::pulling && sandbox.restarts == 0) {
+    return ended(now, id, why, {}, effects);
+  }
+  if (sandbox.phase == Phase::pulling) free_start_slot(sandbox);
   // A start goes on until the runtime has stopped it: only then is its slot another's.
   if (sandbox.phase == Phase::starting) sandbox.start_under_way = true;
   // One that waits is killed as well, though nothing of it runs: the runtime lets go of what it keeps
@@ -408,7 +430,7 @@ void Node::ended(Time now, SandboxId id, EndReason reason, std::string note, Eff
 
 void Node::wait_for_restart(Time now, SandboxId id, Sandbox& sandbox, std::string note,
                             Effects& effects) {
-  if (sandbox.phase == Phase::starting) {
+  if (sandbox.phase == Phase::starting || sandbox.phase == Phase::pulling) {
     free_start_slot(sandbox);
   } else if (now - sandbox.runs_since >= config_->restart_forgiven) {
     sandbox.pause = {};
@@ -426,14 +448,18 @@ void Node::wait_for_restart(Time now, SandboxId id, Sandbox& sandbox, std::strin
 // Control does not know of these starts: if they took of the slots that it counts, the node would
 // refuse what was placed rightly. So they have as many of their own; how many really go on at once is
 // bounded by the runtime.
-void Node::start_due(Effects& effects) {
+void Node::start_due(Time now, Effects& effects) {
   auto next = state_.restarts_due.begin();
   while (next != state_.restarts_due.end() &&
          state_.use.restarting < state_.registration.shape.start_slots) {
     const auto found = state_.sandboxes.find(*next++);
     if (found == state_.sandboxes.end() || found->second.phase != Phase::waiting) continue;
     ++state_.use.restarting;
-    start(found->second, effects);
+    if (cache_.is_ready(found->first)) {
+      start(found->second, effects);
+    } else {
+      await_image(now, found->first, effects);
+    }
   }
   state_.restarts_due.erase(state_.restarts_due.begin(), next);
 }
@@ -486,12 +512,18 @@ void Node::drive_cache(Time now, const images::CacheEvent& event, Effects& effec
     } else if (const auto* missing = std::get_if<images::ImageUnavailable>(&effect)) {
       const auto found = state_.sandboxes.find(missing->sandbox);
       const bool bad = missing->rule == images::Unavailable::bad_image;
-      if (found != state_.sandboxes.end() && found->second.order.restore) {
+      if (found == state_.sandboxes.end()) continue;
+      // One that only holds it, for its next start, asks for it anew when that is due.
+      if (found->second.phase != Phase::pulling) continue;
+      if (found->second.order.restore) {
         give_up_restoring(found->second, SnapshotNews::not_fetched, effects);
         fetch(now, missing->sandbox, found->second, {}, effects);
-      } else if (found != state_.sandboxes.end())
+      } else if (found->second.restarts > 0) {
+        wait_for_restart(now, missing->sandbox, found->second, missing->note, effects);
+      } else {
         ended(now, missing->sandbox, bad ? EndReason::bad_image : EndReason::pull_failed,
               missing->note, effects);
+      }
     } else if (const auto* changed = std::get_if<images::ImageChanged>(&effect)) {
       report(ImageReport{changed->image, changed->cached}, effects);
     } else if (std::holds_alternative<WakeAt>(effect)) {

@@ -8,7 +8,8 @@
 //
 // A sandbox whose order says so is started again here when it ends by itself, after a pause that
 // doubles, as the kubelet does (CrashLoopBackOff). Between its ends it keeps what was reserved for
-// it, the layers of its image and the end of its lifetime, which counts from the first start.
+// it, the layers of its image and the end of its lifetime, which counts from the first start. Where
+// those layers were lost it is started again once they are back.
 //
 // How a sandbox is started is chosen here (StartMode): a replica from the snapshot that its order
 // names, where that runs on this machine and can be got, and from nothing where restoring fails; any
@@ -108,9 +109,13 @@ struct ShellMade {
   bool good = true;
   CHALK_FIELDS(ShellMade, good)
 };
+// The agent was restarted and found that layers which its log calls present are not: said before
+// Resumed, and after what became of what ran.
+using images::LayersLost;
+// What is new goes to the end: logs name an event by its place here.
 using Event = std::variant<Woken, FromControl, SandboxStarted, SandboxExited, SandboxKilled,
                            images::PullFinished, Booted, Welcomed, Unknown, ScrubFinished, Resumed,
-                           SnapshotSaved, ShellMade>;
+                           SnapshotSaved, ShellMade, LayersLost>;
 
 // ---- effects
 struct Register {
@@ -251,6 +256,7 @@ class Node {
   void on(Time, const Resumed&, Effects&);
   void on(Time, const SnapshotSaved&, Effects&);
   void on(Time, const ShellMade&, Effects&);
+  void on(Time, const LayersLost&, Effects&);
   void order(Time, const StartOrder&, Effects&);
   void order(Time, const StopOrder&, Effects&);
   void order(Time, const WarmOrder&, Effects&);
@@ -258,6 +264,7 @@ class Node {
 
   bool refuse(const StartOrder&, Effects&);
   void fetch(Time, SandboxId, const Sandbox&, std::vector<NodeId> sources, Effects&);
+  void await_image(Time, SandboxId, Effects&);
   void give_up_restoring(Sandbox&, SnapshotNews why, Effects&);
   void announce(Time, Effects&);
   void drive_cache(Time, const images::CacheEvent&, Effects&);
@@ -265,7 +272,7 @@ class Node {
   void stop(Time, SandboxId, Sandbox&, EndReason, Duration grace, Effects&);
   void ended(Time, SandboxId, EndReason, std::string note, Effects&);
   void wait_for_restart(Time, SandboxId, Sandbox&, std::string note, Effects&);
-  void start_due(Effects&);
+  void start_due(Time, Effects&);
   void start(Sandbox&, Effects&);
   void runs(Time, SandboxId, Sandbox&, std::string note, Effects&);
   void make_shell(Time, Effects&);

@@ -42,7 +42,7 @@ std::string name_of(const node::Event& event) {
                                            "SandboxExited", "SandboxKilled", "PullFinished",
                                            "Booted",       "Welcomed",      "Unknown",
                                            "ScrubFinished", "Resumed",       "SnapshotSaved",
-                                           "ShellMade"};
+                                           "ShellMade",    "LayersLost"};
   return kNames[event.index()];
 }
 

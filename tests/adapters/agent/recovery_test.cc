@@ -85,17 +85,18 @@ TEST_F(Recovery, ClearLeavesNothingOfAStoppedNodeOnTheHostButItsData) {
   const auto groups = cgroup::Groups::open("chalk-" + prefix_);
   ASSERT_TRUE(groups);
   const auto processes = groups->members(groups->list().at(0));
-  ASSERT_FALSE(processes.empty());
+  ASSERT_TRUE(processes);
+  ASSERT_FALSE(processes->empty());
   const auto refused = clear_host(options);
   ASSERT_FALSE(refused) << "an agent runs";
   EXPECT_EQ(refused.error().kind, Error::Kind::unavailable) << refused.error().message;
-  EXPECT_TRUE(runs(processes[0]));
+  EXPECT_TRUE(runs(processes->at(0)));
   stop_node(SIGKILL);
   const auto cleared = clear_host(options);
   ASSERT_TRUE(cleared) << cleared.error().message;
   EXPECT_EQ(cleared->sandboxes, 1u);
   EXPECT_EQ(left(), "");
-  for (const pid_t process : processes) EXPECT_FALSE(runs(process)) << process;
+  for (const pid_t process : *processes) EXPECT_FALSE(runs(process)) << process;
   EXPECT_TRUE(clear_host(options)) << "once more is no error";
   start_node();
   EXPECT_EQ(ended(1).reason, EndReason::exited) << "its end is told to who asked for it";
@@ -198,6 +199,38 @@ TEST_F(Recovery, AReadinessProbeGatesThePortAlsoOfTheNextAgent) {
   start_node();
   say("200", 200);
   say("503", 0);
+}
+
+// As after a loss of power: the log says that the layers are here, and of their bytes nobody can say
+// whether they reached the disk.
+TEST_F(Recovery, LayersThatALossOfPowerTookArePulledAgain) {
+  StartOrder tireless = order(1, kBusybox, {"/bin/sh", "-c", "echo begun; exec sleep 1000"});
+  tireless.restart = true;
+  control_->order(tireless);
+  started(1);
+  stop_node(SIGKILL);
+  {
+    const auto runsc = machinery();
+    ASSERT_TRUE(runsc);
+    ASSERT_TRUE(runsc->remove(name_of({1})));
+  }
+  std::size_t layers = 0;
+  for (const auto& layer : std::filesystem::directory_iterator(folder_ + "/data/images/layers")) {
+    ++layers;
+    std::filesystem::remove(layer.path() / "synced");
+    std::string record;
+    std::getline(std::ifstream(layer.path() / "layer.json"), record);
+    const std::size_t boot = record.find("\"boot\":\"");
+    ASSERT_NE(boot, std::string::npos) << record;
+    record[boot + 8] = record[boot + 8] == 'x' ? 'y' : 'x';
+    std::ofstream(layer.path() / "layer.json") << record;
+  }
+  ASSERT_GT(layers, 0u);
+  start_node();
+  control_->order(order(2, kBusybox, {"/bin/sleep", "1000"}));
+  started(2);
+  EXPECT_EQ(run(2, {"/bin/echo", "whole"}), "whole\n");
+  restarted(1, 1, true);
 }
 
 TEST_F(Recovery, WhatRunsInNoLogIsEnded) {

@@ -301,6 +301,49 @@ TEST(Translate, AnImageGivesItsCommandWhereNoneWasNamed) {
   EXPECT_NE(taken.error().message.find("expected the program to run"), std::string::npos);
 }
 
+// 64 words of 128,000 bytes are a configuration that a registry may serve. As an order with them it
+// would be larger than what an agent takes, and cut off its node for good.
+TEST(Translate, AnImageMakesNoOrderThatANodeCannotTake) {
+  images::Image image;
+  image.reference = *images::parse_reference("python:3.12");
+  image.config.cmd.assign(64, std::string(128'000, 'x'));
+  auto spec = usual();
+  auto asked = translate(spec);
+  auto taken = take_image(image, *asked);
+  ASSERT_FALSE(taken) << "also where its command is not used";
+  EXPECT_EQ(taken.error().why, Objection::Why::invalid);
+  EXPECT_NE(taken.error().message.find("4194304"), std::string::npos) << taken.error().message;
+  spec.clear_entrypoint();
+  asked = translate(spec);
+  taken = take_image(image, *asked);
+  ASSERT_FALSE(taken);
+  EXPECT_NE(taken.error().message.find("64 words with 8192064 bytes"), std::string::npos)
+      << taken.error().message;
+  image.config.cmd = {"python3", std::string(1, '\0')};
+  asked = translate(spec);
+  EXPECT_FALSE(take_image(image, *asked)) << "no program can be started with that";
+}
+
+TEST(Translate, WhatIsAcceptedIsFarSmallerThanWhatANodeTakes) {
+  auto spec = usual();
+  spec.clear_entrypoint();
+  for (int i = 0; i < 4; ++i) {
+    (*spec.mutable_env_vars())["V" + std::to_string(i)] = std::string(50'000, 'v');
+  }
+  std::size_t accepted = 0;
+  for (const std::size_t words : {1u, 2u, 8u, 16u, 32u, 40u, 64u}) {
+    images::Image image;
+    image.reference = *images::parse_reference("python:3.12");
+    image.config.cmd = {"python3"};
+    image.config.env.assign(words, "A=" + std::string(128'000, '\1'));  // 6 bytes each as JSON
+    auto asked = translate(spec);
+    if (!take_image(image, *asked)) continue;
+    ++accepted;
+    EXPECT_LT(asked->payload.ByteSizeLong(), 5u << 20);
+  }
+  EXPECT_EQ(accepted, 2u);
+}
+
 TEST(Translate, ALabelSaysIdAndName) {
   auto spec = usual();
   spec.set_name("worker");

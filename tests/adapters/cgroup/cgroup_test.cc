@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -192,18 +193,47 @@ TEST_F(RealGroups, HoldWhatIsStartedInThemAndKillAllOfIt) {
   auto child = begin("a", "sleep 1000 & sleep 1000 & setsid sleep 1000 & wait");
   ASSERT_TRUE(child) << child.error().message;
   const auto until = std::chrono::steady_clock::now() + seconds(30);
-  while (groups_->members("a").size() < 4 && std::chrono::steady_clock::now() < until) {
+  while (groups_->members("a")->size() < 4 && std::chrono::steady_clock::now() < until) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   const auto members = groups_->members("a");
-  EXPECT_EQ(members.size(), 4u);
-  EXPECT_NE(std::find(members.begin(), members.end(), child->pid), members.end());
+  ASSERT_TRUE(members) << members.error().message;
+  EXPECT_EQ(members->size(), 4u);
+  EXPECT_NE(std::find(members->begin(), members->end(), child->pid), members->end());
   EXPECT_EQ(groups_->usage("a")->pids, 4);
   EXPECT_TRUE(groups_->kill_all("a"));
-  EXPECT_TRUE(groups_->members("a").empty());
+  EXPECT_TRUE(groups_->members("a")->empty());
   EXPECT_EQ(process::wait(*child, seconds(30))->signal, SIGKILL);
   EXPECT_TRUE(groups_->remove("a"));
   EXPECT_TRUE(groups_->list().empty());
+}
+
+// Else a kill is told that did not happen, and the room of what runs is given away.
+TEST_F(RealGroups, NothingIsGoneWhileNobodyCanLook) {
+  ASSERT_TRUE(groups_->create("a", {}));
+  auto child = begin("a", "sleep 1000");
+  ASSERT_TRUE(child) << child.error().message;
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(0);  // the least that is free: nothing can be opened below it
+  close(next);
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(next);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto members = groups_->members("a");
+  const bool killed = groups_->kill_all("a");
+  const auto removed = groups_->remove("a");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(members);
+  EXPECT_EQ(members.error().kind, Error::Kind::unavailable);
+  EXPECT_FALSE(killed);
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().kind, Error::Kind::unavailable) << removed.error().message;
+  if (!groups_->version_two()) {
+    EXPECT_FALSE(process::wait(*child, std::chrono::milliseconds(1))) << "it lives";
+  }
+  EXPECT_TRUE(groups_->remove("a")) << "later it can be done";
+  EXPECT_EQ(process::wait(*child, seconds(30))->signal, SIGKILL);
 }
 
 TEST_F(RealGroups, RemoveKillsWhatIsLeft) {
@@ -235,7 +265,7 @@ TEST_F(RealGroups, ProcessesAreLimited) {
   const auto status = process::wait(*child, seconds(60));  // the shell gives up: it cannot fork
   ASSERT_TRUE(status);
   EXPECT_NE(status->exit_code, 0);
-  EXPECT_LE(groups_->members("a").size(), 5u);
+  EXPECT_LE(groups_->members("a")->size(), 5u);
 }
 
 TEST_F(RealGroups, ProcessorTimeIsLimited) {

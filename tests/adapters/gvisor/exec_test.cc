@@ -1,6 +1,7 @@
 // Processes that are begun in a sandbox that runs.
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 
 #include <set>
 
@@ -30,6 +31,22 @@ TEST_F(RuntimeTest, ExecutesWithPipesExitCodesAndInput) {
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().kind, Error::Kind::not_found) << missing.error().message;
   EXPECT_FALSE(runtime_->exec("nobody", what, [](process::Status) { FAIL(); }));
+}
+
+TEST_F(RuntimeTest, ADiskThatTakesNothingFailsTheCommandAndNothingElse) {
+  ASSERT_TRUE(runtime_->start(spec("a", "sleep 1000"), [](Ended) {}));
+  const std::string state = folder_ / "state";
+  ASSERT_EQ(mount(state.c_str(), state.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount(nullptr, state.c_str(), nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  ExecSpec what;
+  what.argv = {"/bin/true"};
+  const auto refused = runtime_->exec("a", what, [](process::Status) { FAIL(); });
+  EXPECT_EQ(umount2(state.c_str(), MNT_DETACH), 0);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, Error::Kind::exhausted) << refused.error().message;
+  Later<process::Status> ended;
+  EXPECT_TRUE(runtime_->exec("a", what, [ended](process::Status s) { ended.set(s); }));
+  EXPECT_TRUE(ended.get());
 }
 
 TEST_F(RuntimeTest, SignalsAnExecutedProcessAlone) {

@@ -189,7 +189,7 @@ TEST_F(RuntimeTest, AStartGoesOnWhenItsStarterIsKilled) {
   auto other = process::spawn(another_process());
   ASSERT_TRUE(other) << other.error().message;
   // runsc has joined the group to make the sandbox, and has not said its number yet.
-  ASSERT_TRUE(eventually([&] { return !runtime_->groups().members("a").empty(); }, seconds(60),
+  ASSERT_TRUE(eventually([&] { return !runtime_->groups().members("a")->empty(); }, seconds(60),
                          milliseconds(0)));
   kill(other->pid, SIGKILL);
   ASSERT_TRUE(process::wait(*other, seconds(60)));

@@ -56,6 +56,25 @@ TEST(Precedence, IsOursAndNotOurChildrens) {
             0);
 }
 
+TEST(Precedence, TakesAllDescriptorsThatThereAreAndGivesChildrenTheUsualNumber) {
+  EXPECT_EQ(apart([] {
+              rlimit limit{};
+              getrlimit(RLIMIT_NOFILE, &limit);
+              limit.rlim_cur = 200;
+              if (limit.rlim_max < 400 || setrlimit(RLIMIT_NOFILE, &limit) != 0) return 1;
+              take_precedence();
+              rlimit now{};
+              getrlimit(RLIMIT_NOFILE, &now);
+              if (now.rlim_cur != limit.rlim_max || now.rlim_max != limit.rlim_max) return 2;
+              Spawn shell;
+              shell.argv = {"/bin/sh", "-c", "ulimit -Sn; ulimit -Hn"};
+              const auto ran = run(shell, std::chrono::seconds(60));
+              if (!ran) return 3;
+              return ran->out == "200\n" + std::to_string(limit.rlim_max) + "\n" ? 0 : 4;
+            }),
+            0);
+}
+
 TEST(Precedence, LeavesAPriorityThatAnOperatorChose) {
   if (geteuid() != 0) GTEST_SKIP() << "raising a priority needs root";
   EXPECT_EQ(apart([] {

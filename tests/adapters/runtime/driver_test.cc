@@ -344,6 +344,30 @@ TEST(Driver, GoesOnFromASnapshotAndTrimsTheLog) {
   EXPECT_EQ(driver.machine().sandboxes().state().sandboxes.size(), 500u);
 }
 
+TEST(Driver, KeepsSnapshotsAlsoWhereNoProcessLivesForSoManyEvents) {
+  Folder folder;
+  std::uint64_t digest = 0, next_request = 1;
+  for (int round = 0; round < 20; ++round) {
+    log::EventLog log(folder.file(), 1);
+    DriverOptions options;
+    options.snapshot_every = 50;
+    options.records_kept = 0;
+    Driver<Control> driver(control::Config{}, log, kNobody, {}, options);
+    if (round > 0) {
+      EXPECT_EQ(driver.running_digest(), digest);
+    }
+    driver.start();
+    driver.post(tenant());
+    driver.post(pool());
+    for (int i = 0; i < 28; ++i) driver.post(request(next_request++));
+    driver.stop();
+    digest = driver.running_digest();
+    EXPECT_LE(log.next() - log.first(), 110u) << "after round " << round;
+  }
+  const log::EventLog log(folder.file(), 1);
+  EXPECT_GT(log.next(), 600u);
+}
+
 TEST(Driver, EndsWhenAnotherServerHasTakenTheLog) {
   Folder folder;
   log::EventLog log(folder.file(), 1);

@@ -262,8 +262,57 @@ TEST(Cache, KeepsAWarmImageWithoutAnybodyThatHoldsIt) {
   EXPECT_TRUE(said<ImageReady>(tell(cache, at(3), Wanted{image(1, {1}), {5}}))[0].hit);
 }
 
+TEST(Cache, PullsAgainWhatWasLostForThoseWhoHoldItAndForgetsTheRest) {
+  Cache cache(CacheConfig{});
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}))[0]));
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(2, {3}), {8}}))[0]));
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(3, {4}), {9}}))[0]));
+  tell(cache, at(1), LetGo{{8}});
+  EXPECT_TRUE(cache.is_ready({7}));
+  const auto lost = tell(cache, at(2), LayersLost{{{2}, {3}, {3}, {99}}});
+  const std::vector<ImageChanged> gone{{{1}, false}, {{2}, false}};
+  EXPECT_EQ(said<ImageChanged>(lost), gone);
+  const auto pulls = said<PullLayers>(lost);
+  ASSERT_EQ(pulls.size(), 1u) << "nobody holds image 2";
+  EXPECT_EQ(pulls[0].layers, (std::vector<LayerId>{{2}})) << "layer 1 is here";
+  EXPECT_TRUE(said<ImageReady>(lost).empty());
+  EXPECT_FALSE(cache.is_ready({7}));
+  EXPECT_TRUE(cache.is_ready({9})) << "it lost nothing";
+  EXPECT_EQ(cache.state().bytes, 75);
+  const auto back = tell(cache, at(3), done(pulls[0]));
+  EXPECT_EQ(said<ImageReady>(back), (std::vector<ImageReady>{{{1}, {7}, false}}));
+  EXPECT_TRUE(cache.is_ready({7}));
+  tell(cache, at(4), LetGo{{7}});
+  EXPECT_TRUE(said<ImageReady>(tell(cache, at(5), Wanted{image(1, {1, 2}), {10}}))[0].hit);
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(6), Wanted{image(2, {3}), {11}})).size(), 1u);
+}
+
+TEST(Cache, PlansAnewWhatWasBeingPulledOntoALayerThatIsLost) {
+  Cache cache(CacheConfig{});
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}))[0]));
+  const auto rest = said<PullLayers>(tell(cache, at(1), Wanted{image(2, {1, 2}), {8}}));
+  ASSERT_EQ(rest.at(0).layers, (std::vector<LayerId>{{2}}));
+  const auto again = said<PullLayers>(tell(cache, at(2), LayersLost{{{1}}}));
+  ASSERT_EQ(again.size(), 1u) << "layer 2 is on its way";
+  EXPECT_EQ(again[0].layers, (std::vector<LayerId>{{1}}));
+  EXPECT_TRUE(said<ImageReady>(tell(cache, at(3), done(rest[0]))).empty());
+  EXPECT_EQ(said<ImageReady>(tell(cache, at(4), done(again[0]))).size(), 2u);
+}
+
+TEST(Cache, WhatWasLostAndCannotBePulledAgainIsRefusedOnce) {
+  CacheConfig config;
+  config.attempts = 1;
+  Cache cache(config);
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}))[0]));
+  const auto pull = said<PullLayers>(tell(cache, at(1), LayersLost{{{1}}}));
+  const auto refused = said<ImageUnavailable>(tell(cache, at(2), done(pull.at(0), false)));
+  EXPECT_EQ(refused, (std::vector<ImageUnavailable>{{{1}, {7}, Unavailable::pull_failed, 1, 1}}));
+  EXPECT_TRUE(tell(cache, at(3), LetGo{{7}}).empty());
+  EXPECT_EQ(cache.state().bytes, 0);
+}
+
 // Whatever comes in whatever order: bytes stay within the capacity and equal what the layers say,
-// nobody is answered twice, nobody is in line while what nobody waits for is pulled, and once all pulls have ended
+// nobody is answered twice but after a loss, nobody is in line while what nobody waits for is pulled, and once all pulls have ended
 // everybody who still holds was answered.
 RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
   CacheConfig config;
@@ -304,9 +353,8 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
       if (count == 0) waited_for |= image_of.at(sandbox);
     }
     for (const auto& [number, pull] : cache.state().pulls) {
-      if (cache.state().line.empty() || !(pull.running || cache.state().line.contains(number))) {
-        continue;
-      }
+      // One in line that nobody waits for goes when its turn comes.
+      if (cache.state().line.empty() || !pull.running) continue;
       RC_ASSERT(std::any_of(pull.layers.begin(), pull.layers.end(), [&](LayerId layer) {
         return (waited_for >> (layer.value - 1) & 1) != 0;
       }));
@@ -349,6 +397,23 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
       hear(tell(cache, at(second), LetGo{sandbox}));
     } else if (what == 8) {
       finish({static_cast<std::uint64_t>(which)}, true);  // mostly of nobody
+    } else if (which % 4 == 0) {
+      LayersLost lost;
+      for (std::uint64_t layer = 1; layer <= 5; ++layer) {
+        if ((which / 4 % 31 + 1) >> (layer - 1) & 1) lost.layers.push_back({layer});
+      }
+      for (const LayerId id : lost.layers) {
+        const auto layer = cache.state().layers.find(id);
+        if (layer == cache.state().layers.end() || layer->second.phase != LayerPhase::present) {
+          continue;
+        }
+        for (auto& [sandbox, count] : answers) {
+          const auto held = cache.state().holds.find(sandbox);
+          if (held == cache.state().holds.end()) continue;
+          if (layer->second.images.contains(held->second)) count = 0;
+        }
+      }
+      hear(tell(cache, at(second), lost));
     } else {
       hear(tell(cache, at(second), Woken{}));
     }

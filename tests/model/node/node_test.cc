@@ -399,6 +399,81 @@ TEST(Node, TheLayersOfWhatWaitsStay) {
   EXPECT_TRUE(said<images::PullLayers>(again).empty());
 }
 
+// ---- layers that a loss of power took
+
+StartOrder with_layer(StartOrder start) {
+  start.image = {{1}, {{{9}, 10, 20}}};
+  return start;
+}
+images::PullFinished done(const std::vector<Effect>& effects, bool good = true) {
+  const auto pulls = said<images::PullLayers>(effects);
+  EXPECT_EQ(pulls.size(), 1u);
+  return pulls.empty() ? images::PullFinished{} : images::PullFinished{pulls[0].pull, good};
+}
+
+TEST(Node, AStartWhoseLayersWereLostWaitsForThemAgain) {
+  Rig rig;
+  const StartOrder start = with_layer(order(1, 5, kOne));
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(2), done(rig.give(at(1), start)))).size(), 1u);
+  const auto lost = rig.tell(at(3), LayersLost{{{9}}});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(3), Resumed{})).empty());
+  EXPECT_EQ(rig.node.state().use.starting, 1) << "it keeps its slot";
+  const auto back = said<StartSandbox>(rig.tell(at(4), done(lost)));
+  EXPECT_EQ(back, (std::vector<StartSandbox>{{start}}));
+  rig.tell(at(5), SandboxStarted{{1}, true});
+  EXPECT_EQ(rig.reported<StartedReport>().size(), 1u);
+  EXPECT_EQ(rig.node.state().use.starting, 0);
+}
+
+TEST(Node, WhatIsToBeStartedAgainWaitsForLayersThatWereLost) {
+  Rig rig;
+  const StartOrder start = with_layer(tireless(1));
+  rig.tell(at(2), done(rig.give(at(1), start)));
+  rig.tell(at(3), SandboxStarted{{1}, true, "first"});
+  rig.tell(at(4), SandboxExited{{1}, false});
+  const auto lost = rig.tell(at(4), LayersLost{{{9}}});
+  rig.tell(at(4), Resumed{});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(5), Woken{})).empty()) << "its pause is over";
+  EXPECT_EQ(rig.node.state().use.restarting, 1);
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(6), done(lost))),
+            (std::vector<StartSandbox>{{start, 1, "first"}}));
+  rig.tell(at(7), SandboxStarted{{1}, true});
+  EXPECT_EQ(rig.node.state().use.restarting, 0);
+}
+
+TEST(Node, WhatIsToBeStartedAgainTriesLaterWhereItsLayersDoNotComeBack) {
+  Rig rig;
+  rig.config.cache.attempts = 1;
+  rig.node = Node(rig.config, rig.node.state());
+  rig.tell(at(2), done(rig.give(at(1), with_layer(tireless(1)))));
+  rig.tell(at(3), SandboxStarted{{1}, true, "first"});
+  rig.tell(at(4), SandboxExited{{1}, false});
+  const auto lost = rig.tell(at(4), LayersLost{{{9}}});
+  rig.tell(at(4), done(lost, false));  // while its pause goes on
+  EXPECT_TRUE(rig.reported<EndedReport>().empty());
+  const auto second = rig.tell(at(5), Woken{});
+  rig.tell(at(6), done(second, false));
+  EXPECT_EQ(rig.node.state().use.restarting, 0);
+  EXPECT_EQ(rig.reported<RestartedReport>().back().count, 2u);
+  const auto third = rig.tell(at(8), Woken{});
+  EXPECT_EQ(said<StartSandbox>(rig.tell(at(9), done(third))).size(), 1u);
+  rig.tell(at(9), SandboxStarted{{1}, true});
+  rig.tell(at(10), SandboxExited{{1}, false});
+  rig.tell(at(10), LayersLost{{{9}}});
+  EXPECT_TRUE(said<StartSandbox>(rig.tell(at(20), Woken{})).empty());
+  EXPECT_EQ(said<KillSandbox>(rig.give(at(21), StopOrder{{1}})).size(), 1u)
+      << "the runtime keeps its output for the next start";
+  rig.tell(at(22), SandboxKilled{{1}});
+  EXPECT_EQ(rig.reported<EndedReport>(), (std::vector<EndedReport>{{{1}, EndReason::terminated}}));
+  EXPECT_EQ(rig.node.state().use, Use{});
+}
+
+// Logs name an event by its place.
+TEST(Node, EventsKeepTheirPlacesInLogs) {
+  EXPECT_EQ(Event{ShellMade{}}.index(), 12u);
+  EXPECT_EQ(Event{LayersLost{}}.index(), 13u);
+}
+
 TEST(Node, ACrashLoopFillsNoMemoryWhileControlIsAway) {
   Rig rig;
   rig.config.reports_max = 3;
