@@ -64,7 +64,7 @@ class ChannelsTest : public testing::Test {
     channels_ = std::make_unique<Channels>(
         Channels::Sources{[this] { return server_->dial(); },
                           [](SandboxId) { return Result<void>(); }, false, {}},
-        *sessions_, *logs_, 8);
+        *sessions_, *logs_, Channels::Limits{8, 8});
     channels_->open("word");
   }
   bool served() {  // to the end
