@@ -154,14 +154,23 @@ void Autoscaler::on(Time now, const ReplicaLeaves& leaves, Effects&) {
   look_within(now, config_.tick, leaves.group, *group);
 }
 
+// What gateways have to say of the time before comes within a tick; nothing is decided without it.
+void Autoscaler::on(Time now, const Resumed&, Effects&) {
+  for (std::size_t i = 0; i < state_.groups.size(); ++i) {
+    Group& group = state_.groups[i];
+    if (group.look_at >= now + config_.tick) continue;
+    group.look_at = kNever;
+    look_within(now, config_.tick, GroupId{i + 1}, group);
+  }
+}
+
 void Autoscaler::on(Time now, const Woken&, Effects& effects) {
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
     Group* group = find(timer.key);
     if (group == nullptr || group->look_at != timer.at) continue;
     group->look_at = kNever;
-    // Woken so much too late, control was away: the silence until now says nothing, and what
-    // gateways have to say of that time comes within a tick.
+    // Woken so much too late, control was away, if only for its disk: as in Resumed.
     if (now - timer.at > config_.tick) {
       look_within(now, config_.tick, timer.key, *group);
       continue;

@@ -99,8 +99,11 @@ struct ReplicaLeaves {  // a ready one is to end once its calls are done, whoeve
   GroupId group;
   CHALK_FIELDS(ReplicaLeaves, group)
 };
+struct Resumed {  // control was away until now
+  CHALK_FIELDS(Resumed)
+};
 using Event = std::variant<GroupAdded, DemandReported, ReplicaStarting, ReplicaStarted,
-                           ReplicaEnded, Woken, ReplicaLeaves>;
+                           ReplicaEnded, Woken, ReplicaLeaves, Resumed>;
 
 // ---- effects
 enum class Why : std::uint8_t {
@@ -223,6 +226,7 @@ class Autoscaler {
   void on(Time, const ReplicaStarted&, Effects&);
   void on(Time, const ReplicaEnded&, Effects&);
   void on(Time, const ReplicaLeaves&, Effects&);
+  void on(Time, const Resumed&, Effects&);
   void on(Time, const Woken&, Effects&);
 
   Group* find(GroupId id);

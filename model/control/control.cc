@@ -248,6 +248,7 @@ void Control::on(const fleet::ReclaimNoticed& noticed) {
 void Control::on(const fleet::Resumed& resumed) {
   drive(fleet_, fleet_scratch_, resumed);
   drive(sandboxes_, sandbox_scratch_, sandbox::Resumed{});
+  drive(autoscaler_, autoscaler_scratch_, autoscaler::Resumed{});
 }
 void Control::on(const images::WarmAsked& asked) { drive(catalogue_, catalogue_scratch_, asked); }
 void Control::on(const ImageSpec& image) {

@@ -327,6 +327,27 @@ TEST(Autoscaler, SilenceInAnAbsenceIsNotIdleness) {
   }
 }
 
+// So does what happens to be due just after it is back.
+TEST(Autoscaler, WhatIsDueSoonAfterAnAbsenceWaitsForReports) {
+  GroupPolicy kept = policy(Kind::chalk);
+  kept.keep_alive = seconds(600);
+  GroupWorld world(kept);
+  world.set_queued(1);
+  world.report();
+  world.finish_starts(seconds(3));
+  world.set_queued(0);
+  world.report();
+  while (world.autoscaler.state().wake <= at(599)) world.run_until(world.autoscaler.state().wake);
+  const Time due = world.autoscaler.state().wake;
+  world.now = due - milliseconds(100);
+  world.give(Resumed{});
+  EXPECT_EQ(world.autoscaler.group(kGroup)->look_at, world.now + seconds(2));
+  world.run_until(due);
+  EXPECT_EQ(world.stops, 0u);
+  world.run_until(due + seconds(2));
+  EXPECT_EQ(world.stops, 1u);
+}
+
 TEST(Autoscaler, KpaScalesToZeroAfterItsGraceAndComesBack) {
   GroupWorld world(policy(Kind::kpa));
   world.set_queued(1);

@@ -364,6 +364,11 @@ struct World {
     plain.look_at = std::min(plain.look_at, now + plain.config.tick);
     expect(told(ReplicaLeaves{{1}}), {});
   }
+  void resumes() {
+    const Time soon = now + plain.config.tick;
+    if (plain.look_at != kNever) plain.look_at = std::max(plain.look_at, soon);
+    expect(told(Resumed{}), {});
+  }
   void pass(Duration step) {
     const Time end = now + step;
     while (machine.state().wake <= end) {
@@ -385,7 +390,7 @@ struct World {
       case 0: case 1: case 2: return report();
       case 3: case 4: return started();
       case 5: return ended();
-      case 6: return random.below(2) == 0 ? leaves() : ended();
+      case 6: return random.below(4) == 0 ? resumes() : random.below(2) == 0 ? leaves() : ended();
       case 7: return pass(milliseconds(static_cast<std::int64_t>(random.below(9000))));
       default: return pass(seconds(static_cast<std::int64_t>(random.below(50))));
     }
