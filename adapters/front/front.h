@@ -6,8 +6,7 @@
 // in-process channel, so a service is written once. Everything a stranger sends is bounded in
 // size, count and time. docs/decisions/0002-public-port.md says why it is built like this.
 //
-// What the owner's ServerBuilder should set: SetMaxReceiveMessageSize (100 MiB), and
-// GRPC_ARG_MAX_CONNECTION_IDLE_MS, which ends h2 connections without calls.
+// What comes over h2 is bounded by the gRPC server alone: its owner sets grpc_limits.h.
 #pragma once
 #include <chrono>
 #include <cstddef>

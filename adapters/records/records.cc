@@ -23,6 +23,9 @@ using Statement = std::unique_ptr<sqlite3_stmt, CloseDatabase>;
 using Place = std::pair<std::int64_t, std::uint64_t>;
 Place place_of(const Sandbox& one) { return {one.created.nanos, one.sandbox.value}; }
 
+constexpr std::size_t kCopiedMax = 256;             // in one hold of the lock
+constexpr std::size_t kCopiedBytesMax = 4u << 20;
+
 }  // namespace
 
 struct Records::State {
@@ -38,6 +41,8 @@ struct Records::State {
   std::map<TenantId, std::set<Place>> order_of;  // the same, of one tenant
   std::deque<std::pair<Time, SandboxId>> ended;  // in order of their ends
   std::size_t live = 0;
+  std::map<TenantId, std::size_t> live_bytes_of;  // of payloads, and of rooms
+  std::size_t live_bytes = 0, ended_bytes = 0;    // the same of all; payloads of what has ended
   std::uint64_t observed = 1;  // the first record not seen yet
   std::set<SandboxId> dirty;   // not in the file as they are here
   bool stopping = false;
@@ -61,6 +66,8 @@ struct Records::State {
   void forget_old(Time now);
   Sandbox* change(SandboxId id);
   void end(Sandbox& one, Time now, Status status);
+  void take(TenantId tenant, std::size_t bytes);
+  void give_back(TenantId tenant, std::size_t bytes);
 };
 
 Records::Records(const std::string& path, ReadLabel label, Options options)
@@ -206,7 +213,12 @@ void Records::State::add(Sandbox one) {
   by_id[one.id] = id;
   order.insert(place_of(one));
   order_of[one.tenant].insert(place_of(one));
-  if (one.ended.nanos == 0) ++live;
+  if (one.ended.nanos == 0) {
+    ++live;
+    take(one.tenant, one.payload.size());
+  } else {
+    ended_bytes += one.payload.size();
+  }
   sandboxes[id] = std::move(one);
 }
 
@@ -219,13 +231,19 @@ void Records::State::remove(SandboxId id) {
   order.erase(place_of(one));
   order_of[one.tenant].erase(place_of(one));
   if (order_of[one.tenant].empty()) order_of.erase(one.tenant);
-  if (one.ended.nanos == 0) --live;
+  if (one.ended.nanos == 0) {
+    --live;
+    give_back(one.tenant, one.payload.size());
+  } else {
+    ended_bytes -= one.payload.size();
+  }
   sandboxes.erase(found);
   dirty.insert(id);
 }
 
 void Records::State::forget_old(Time now) {
   while (!ended.empty() && (ended.size() > options.keep_ended_max ||
+                            ended_bytes > options.bytes_max ||
                             ended.front().first + options.keep_ended < now)) {
     remove(ended.front().second);
     ended.pop_front();
@@ -244,7 +262,47 @@ void Records::State::end(Sandbox& one, Time now, Status status) {
   one.status = status;
   one.ended = now;
   --live;
+  give_back(one.tenant, one.payload.size());
+  ended_bytes += one.payload.size();
   ended.emplace_back(now, one.sandbox);
+}
+
+void Records::State::take(TenantId tenant, std::size_t bytes) {
+  if (bytes == 0) return;
+  live_bytes_of[tenant] += bytes;
+  live_bytes += bytes;
+}
+
+void Records::State::give_back(TenantId tenant, std::size_t bytes) {
+  if (bytes == 0) return;  // it may have no entry
+  live_bytes -= bytes;
+  const auto of = live_bytes_of.find(tenant);
+  if ((of->second -= bytes) == 0) live_bytes_of.erase(of);
+}
+
+Result<Records::Room> Records::take_room(TenantId tenant, std::size_t bytes) {
+  State& s = *state_;
+  const std::lock_guard lock(s.mutex);
+  const auto of = s.live_bytes_of.find(tenant);
+  const std::size_t mine = of == s.live_bytes_of.end() ? 0 : of->second;
+  const bool own = mine + bytes > s.options.bytes_of_tenant_max;
+  if (own || s.live_bytes + bytes > s.options.bytes_max) {
+    return fail(Error::Kind::exhausted,
+                "the specifications of the sandboxes that have not ended hold " +
+                    std::to_string(own ? mine : s.live_bytes) + " bytes" +
+                    (own ? " in this environment, " : " in all environments, ") +
+                    std::to_string(bytes) + " more were asked for, and at most " +
+                    std::to_string(own ? s.options.bytes_of_tenant_max : s.options.bytes_max) +
+                    " are kept; end some, or pass fewer variables and arguments");
+  }
+  s.take(tenant, bytes);
+  return Room(this, tenant, bytes);
+}
+
+Records::Room::~Room() {
+  if (records_ == nullptr) return;
+  const std::lock_guard lock(records_->state_->mutex);
+  records_->state_->give_back(tenant_, bytes_);
 }
 
 void Records::observe(std::uint64_t index, Time now, const control::Event& event,
@@ -359,30 +417,46 @@ std::optional<Sandbox> Records::find(const std::string& id) const {
   return state_->sandboxes.at(found->second);
 }
 
+// Whoever observes waits for the lock, so it is held for some copies at a time, and never for `also`.
 std::vector<Sandbox> Records::list(const Filter& filter,
                                    const std::function<bool(const Sandbox&)>& also) const {
   const State& s = *state_;
   std::vector<Sandbox> out;
-  const std::lock_guard lock(s.mutex);
-  const std::set<Place>* places = &s.order;
-  if (filter.tenant) {
-    const auto own = s.order_of.find(*filter.tenant);
-    if (own == s.order_of.end()) return out;
-    places = &own->second;
-  }
-  auto place = places->rbegin();
+  std::optional<Place> before;  // the next one is older than this
+  std::unique_lock lock(s.mutex);
   if (filter.before) {
     const auto found = s.by_id.find(*filter.before);
     if (found == s.by_id.end()) return out;
-    place = std::make_reverse_iterator(
-        places->lower_bound(place_of(s.sandboxes.at(found->second))));
+    before = place_of(s.sandboxes.at(found->second));
   }
-  for (; place != places->rend() && out.size() < filter.limit; ++place) {
-    const Sandbox& one = s.sandboxes.at(SandboxId{place->second});
-    if (!filter.ended && one.ended.nanos != 0) continue;
-    if (!filter.name.empty() && one.name != filter.name) continue;
-    if (also && !also(one)) continue;
-    out.push_back(one);
+  while (out.size() < filter.limit) {
+    const std::set<Place>* places = &s.order;
+    if (filter.tenant) {
+      const auto own = s.order_of.find(*filter.tenant);
+      if (own == s.order_of.end()) break;
+      places = &own->second;
+    }
+    std::vector<Sandbox> some;
+    std::size_t bytes = 0, looked_at = 0;
+    auto place = before ? std::make_reverse_iterator(places->lower_bound(*before))
+                        : places->rbegin();
+    for (; place != places->rend() && bytes < kCopiedBytesMax && looked_at < kCopiedMax &&
+           (also || out.size() + some.size() < filter.limit);
+         ++place, ++looked_at) {
+      before = *place;
+      const Sandbox& one = s.sandboxes.at(SandboxId{place->second});
+      if (!filter.ended && one.ended.nanos != 0) continue;
+      if (!filter.name.empty() && one.name != filter.name) continue;
+      some.push_back(one);
+      bytes += one.payload.size();
+    }
+    const bool last = place == places->rend();
+    lock.unlock();
+    for (Sandbox& one : some) {
+      if (out.size() < filter.limit && (!also || also(one))) out.push_back(std::move(one));
+    }
+    if (last) break;
+    lock.lock();
   }
   return out;
 }

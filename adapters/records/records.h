@@ -55,6 +55,10 @@ struct Sandbox {
 struct Options {
   Duration keep_ended = seconds(24 * 3600);
   std::size_t keep_ended_max = 100'000;
+  // Of payloads. What is asked for beyond them is refused (take_room); of what has ended the oldest go
+  // where all of it together is more than bytes_max.
+  std::size_t bytes_max = std::size_t{2} << 30;
+  std::size_t bytes_of_tenant_max = std::size_t{512} << 20;
 };
 
 // How a payload says id and name; given by who knows what payloads are.
@@ -76,6 +80,26 @@ class Records {
                const std::vector<control::Effect>& effects);
   // Waits until what has been observed so far is in the file; false when that takes over 10 s.
   bool flush();
+  // Keeps room for what a tenant is about to ask for, until the room dies; by then it is observed and
+  // counts for itself. exhausted: the tenant, or all, have too much that lives.
+  class Room {
+   public:
+    Room(Records* records, TenantId tenant, std::size_t bytes)
+        : records_(records), tenant_(tenant), bytes_(bytes) {}
+    Room(Room&& other) noexcept
+        : records_(std::exchange(other.records_, nullptr)),
+          tenant_(other.tenant_),
+          bytes_(other.bytes_) {}
+    Room& operator=(Room&&) = delete;
+    ~Room();
+
+   private:
+    Records* records_;
+    TenantId tenant_;
+    std::size_t bytes_;
+  };
+  Result<Room> take_room(TenantId tenant, std::size_t bytes);
+
   // After the driver's recovery: what the log does not know as live any more is marked as ended.
   void settle(const control::Control& control);
 
@@ -89,6 +113,7 @@ class Records {
     std::optional<std::string> before;
     std::size_t limit = 100;
   };
+  // `also` is asked without a lock, of copies.
   std::vector<Sandbox> list(const Filter& filter,
                             const std::function<bool(const Sandbox&)>& also = {}) const;
   // Waits until `done(sandbox)` or the timeout; answers what it is then. None: no such sandbox.

@@ -125,8 +125,8 @@ grpc::Status check_command(const CommandAsk& ask) {
   return grpc::Status::OK;
 }
 
-Answer<CommandDone> run_command(const TenantSandboxes& sandboxes, Places& places,
-                                const grpc::ServerContextBase& context,
+Answer<CommandDone> run_command(TenantSandboxes& sandboxes, Places& places,
+                                grpc::ServerContextBase& context,
                                 const identity::Caller& caller, const std::string& id,
                                 const CommandAsk& ask) {
   if (auto good = check_command(ask); !good.ok()) return std::unexpected(good);
@@ -134,6 +134,7 @@ Answer<CommandDone> run_command(const TenantSandboxes& sandboxes, Places& places
   if (!place) {
     return std::unexpected(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, places.full()));
   }
+  auto watched = sandboxes.watch(context);
   const auto sandbox = sandboxes.running(context, caller, id);
   if (!sandbox) return std::unexpected(sandbox.error());
   node::v1::Open open;
@@ -146,6 +147,7 @@ Answer<CommandDone> run_command(const TenantSandboxes& sandboxes, Places& places
   run.set_output_bytes_max(kCommandOutputBytesMax);
   const auto channel = sandboxes.services().nodes.open(sandbox->node, open);
   if (!channel) return std::unexpected(to_status(channel.error()));
+  watched.closes(*channel);
   // A command that does not read its input may end first; what it said then says why.
   send_input(**channel, ask.input);
   auto done = gather(**channel, context, ask);

@@ -28,9 +28,9 @@ struct CommandDone {
 };
 
 // Waits for the sandbox to run, then for the command. A command over its time is DEADLINE_EXCEEDED,
-// with more output than fits RESOURCE_EXHAUSTED; a caller that leaves ends it.
-Answer<CommandDone> run_command(const TenantSandboxes& sandboxes, Places& places,
-                                const grpc::ServerContextBase& context,
+// with more output than fits RESOURCE_EXHAUSTED; a caller that leaves or is revoked ends it.
+Answer<CommandDone> run_command(TenantSandboxes& sandboxes, Places& places,
+                                grpc::ServerContextBase& context,
                                 const identity::Caller& caller, const std::string& id,
                                 const CommandAsk& ask);
 

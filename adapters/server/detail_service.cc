@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <memory>
 
 #include "adapters/api/shown.h"
@@ -23,7 +22,8 @@ constexpr std::size_t kArgumentBytesMax = 8 * 1024;
 constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
 constexpr std::size_t kNameBytesMax = 256;
 constexpr std::chrono::milliseconds kReadinessWait = 2s;
-constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream's caller is checked
+constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream sees that it has ended
+constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
 constexpr std::array<std::string_view, 8> kGuestCommands = {
     "read", "write", "list", "stat", "remove", "mkdir", "rename", "watch"};
 
@@ -66,38 +66,6 @@ Result<void> check(const admin::v1::FileOpen& open) {
 
 // ---- who may
 
-class DetailService::Place {
- public:
-  Place(DetailService& service, std::uint32_t tenant) : service_(service), tenant_(tenant) {
-    const std::lock_guard lock(service_.mutex_);
-    std::size_t& mine = service_.streams_[tenant_];
-    if (mine >= kStreamsOfTenantMax || service_.streams_total_ >= kStreamsMax) return;
-    ++mine;
-    ++service_.streams_total_;
-    taken_ = true;
-  }
-  ~Place() {
-    if (!taken_) return;
-    const std::lock_guard lock(service_.mutex_);
-    --service_.streams_total_;
-    if (--service_.streams_[tenant_] == 0) service_.streams_.erase(tenant_);
-  }
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-  explicit operator bool() const { return taken_; }
-  static grpc::Status none() {
-    return {grpc::StatusCode::RESOURCE_EXHAUSTED,
-            "too many streams of logs and files are open (" + std::to_string(kStreamsOfTenantMax) +
-                " for an environment, " + std::to_string(kStreamsMax) +
-                " for all); close some and try again"};
-  }
-
- private:
-  DetailService& service_;
-  std::uint32_t tenant_;
-  bool taken_ = false;
-};
-
 DetailService::DetailService(const Services& services) : services_(services) {}
 
 grpc::Status DetailService::admit(const grpc::ServerContext& context,
@@ -108,10 +76,11 @@ grpc::Status DetailService::admit(const grpc::ServerContext& context,
   return grpc::Status::OK;
 }
 
-grpc::Status DetailService::still_allowed(const grpc::ServerContext& context) const {
-  if (context.IsCancelled()) return grpc::Status::CANCELLED;
-  identity::Caller caller;
-  return admit(context, caller);
+CallWatch::Watched DetailService::watch(grpc::ServerContext& context) {
+  return {watch_, context, [this, &context] {
+            identity::Caller caller;
+            return admit(context, caller);
+          }};
 }
 
 Result<records::Sandbox> DetailService::own(const identity::Caller& caller,
@@ -231,8 +200,9 @@ grpc::Status DetailService::Logs(grpc::ServerContext* context,
   if (auto status = admit(*context, caller); !status.ok()) return status;
   auto sandbox = own(caller, request->id());
   if (!sandbox) return to_status(sandbox.error());
-  const Place place(*this, caller.tenant);
-  if (!place) return Place::none();
+  const auto place = places_.take(caller.tenant);
+  if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+  auto watched = watch(*context);
   sandbox = started(*context, *sandbox, request->follow());
   if (!sandbox) return to_status(sandbox.error());
 
@@ -242,16 +212,15 @@ grpc::Status DetailService::Logs(grpc::ServerContext* context,
   work.mutable_logs()->set_tail_bytes(request->tail_bytes());
   const auto channel = services_.nodes.open(sandbox->node, work);
   if (!channel) return to_status(channel.error());
+  watched.closes(*channel);
   admin::v1::LogsChunk chunk;
   while (true) {
     const auto message = (*channel)->receive(kLook);
     if (!message && message.error().kind != Error::Kind::timeout) {
       return to_status(message.error());
     }
-    if (!message) {
-      if (auto status = still_allowed(*context); !status.ok()) return status;
-      continue;
-    }
+    if (context->IsCancelled()) return grpc::Status::CANCELLED;
+    if (!message) continue;
     if (!*message || (*message)->has_exit()) return grpc::Status::OK;
     const ChannelUp& said = **message;
     if (said.has_failure()) return to_status(error_of(said.failure()));
@@ -268,16 +237,10 @@ using FileStream = grpc::ServerReaderWriter<FileChunk, FileRequest>;
 
 // All that the client sends, on to the guest. A client that goes away before it said the end is not
 // an end: the guest must not take half a file for the whole.
-grpc::Status forward_input(FileStream& stream, Channel& channel,
-                           const std::function<grpc::Status()>& allowed) {
+grpc::Status forward_input(FileStream& stream, Channel& channel) {
   FileRequest request;
   node::v1::ChannelDown down;
-  auto looked = std::chrono::steady_clock::now();
   while (stream.Read(&request)) {
-    if (const auto now = std::chrono::steady_clock::now(); now - looked > kLook) {
-      looked = now;
-      if (auto status = allowed(); !status.ok()) return status;
-    }
     if (request.has_input() && request.input().size() > kInputBytesMax) {
       return {grpc::StatusCode::INVALID_ARGUMENT,
               "input: found " + std::to_string(request.input().size()) +
@@ -299,16 +262,19 @@ grpc::Status forward_input(FileStream& stream, Channel& channel,
 grpc::Status DetailService::File(grpc::ServerContext* context, FileStream* stream) {
   identity::Caller caller;
   if (auto status = admit(*context, caller); !status.ok()) return status;
+  const auto place = places_.take(caller.tenant);
+  if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+  auto watched = watch(*context);
+  watched.expect_first(kFirstMessageMax);
   FileRequest request;
   if (!stream->Read(&request) || !request.has_open()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "expected open as the first message"};
   }
+  watched.first_came();
   const admin::v1::FileOpen open = request.open();
   if (const auto good = check(open); !good) return to_status(good.error());
   auto sandbox = own(caller, open.id());
   if (!sandbox) return to_status(sandbox.error());
-  const Place place(*this, caller.tenant);
-  if (!place) return Place::none();
   sandbox = started(*context, *sandbox, false);
   if (!sandbox) return to_status(sandbox.error());
   if (sandbox->ended.nanos != 0) {
@@ -321,11 +287,10 @@ grpc::Status DetailService::File(grpc::ServerContext* context, FileStream* strea
   *work.mutable_guest()->mutable_arguments() = open.arguments();
   const auto channel = services_.nodes.open(sandbox->node, work);
   if (!channel) return to_status(channel.error());
+  watched.closes(*channel);
   const std::string& command = open.arguments(0);
   if (command == "write") {
-    auto status =
-        forward_input(*stream, **channel, [&] { return still_allowed(*context); });
-    if (!status.ok()) return status;
+    if (auto status = forward_input(*stream, **channel); !status.ok()) return status;
   } else if (command != "watch") {  // which runs until its input ends
     node::v1::ChannelDown end;
     end.set_input_end(true);
@@ -337,10 +302,8 @@ grpc::Status DetailService::File(grpc::ServerContext* context, FileStream* strea
     if (!message && message.error().kind != Error::Kind::timeout) {
       return to_status(message.error());
     }
-    if (!message) {
-      if (auto status = still_allowed(*context); !status.ok()) return status;
-      continue;
-    }
+    if (context->IsCancelled()) return grpc::Status::CANCELLED;
+    if (!message) continue;
     if (!*message) {
       return {grpc::StatusCode::UNAVAILABLE, "the sandbox's node went away; try again"};
     }

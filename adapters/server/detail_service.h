@@ -2,13 +2,11 @@
 // process writes, and its files, through chalk-guest inside the sandbox. Only the caller's own
 // sandboxes are there; those of others are not found, like those that never were.
 #pragma once
-#include <chrono>
-#include <map>
-#include <mutex>
-
 #include "adapters/records/records.h"
+#include "adapters/server/call_watch.h"
 #include "adapters/server/context.h"
 #include "adapters/server/describe.h"
+#include "adapters/server/places.h"
 #include "chalk/admin/v1/admin.grpc.pb.h"
 
 namespace chalk::server {
@@ -29,8 +27,6 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
   static constexpr std::size_t kStreamsMax = 512;       // each holds a thread or two
   static constexpr std::size_t kStreamsOfTenantMax = 64;
 
-  // Counts a stream while it lives.
-  class Place;
   grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
   Result<records::Sandbox> own(const identity::Caller& caller, const std::string& name) const;
   // Waits until it runs; an error that says why where it does not.
@@ -39,13 +35,12 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
                      admin::v1::InspectResponse& response) const;
   Result<records::Sandbox> started(const grpc::ServerContext& context,
                                    const records::Sandbox& sandbox, bool wait) const;
-  // Whether the stream shall go on: its client is there and still may.
-  grpc::Status still_allowed(const grpc::ServerContext& context) const;
+  // Ends the call as UNAUTHENTICATED within about a second when its caller may not go on.
+  CallWatch::Watched watch(grpc::ServerContext& context);
 
   Services services_;
-  std::mutex mutex_;
-  std::map<std::uint32_t, std::size_t> streams_;  // by tenant
-  std::size_t streams_total_ = 0;
+  Places places_{kStreamsMax, kStreamsOfTenantMax, "streams of logs and files"};
+  CallWatch watch_;
 };
 
 }  // namespace chalk::server

@@ -19,6 +19,7 @@ namespace wire = sandbox::v2;
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kLook = 500ms;
+constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{64} << 30;
 constexpr std::size_t kErrorBytesMax = 64u << 10;
 constexpr std::size_t kResultBytesMax = 64u << 10;
@@ -172,10 +173,15 @@ grpc::Status FilesystemService::UploadFile(grpc::ServerContext* context,
                                            wire::UploadFileResponse* response) {
   const auto caller = sandboxes_.admit(*context);
   if (!caller) return caller.error();
+  const auto place = places_.take(caller->tenant);
+  if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+  auto watched = sandboxes_.watch(*context);
+  watched.expect_first(kFirstMessageMax);
   wire::UploadFileRequest first;
   if (!reader->Read(&first) || !first.has_metadata()) {
     return invalid("expected metadata as the first message");
   }
+  watched.first_came();
   const wire::UploadFileMetadata& about = first.metadata();
   if (auto good = api::check_path("destination", about.destination()); !good) {
     return invalid(good.error().message);
@@ -183,12 +189,11 @@ grpc::Status FilesystemService::UploadFile(grpc::ServerContext* context,
   if (about.mode() > 07777) {
     return invalid("mode: found " + octal(about.mode()) + ", expected at most 7777");
   }
-  const auto place = places_.take(caller->tenant);
-  if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
   std::vector<std::string> words = {"write", about.destination(), "--parents"};
   if (about.has_mode()) words.insert(words.end(), {"--mode", octal(about.mode())});
   const auto channel = open_guest(sandboxes_, *context, *caller, about.sandbox_id(), words);
   if (!channel) return channel.error();
+  watched.closes(*channel);
   const auto bytes = forward(*reader, *context, **channel);
   if (!bytes) {
     (*channel)->close();
@@ -218,9 +223,11 @@ grpc::Status FilesystemService::DownloadFile(grpc::ServerContext* context,
   }
   const auto place = places_.take(caller->tenant);
   if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+  auto watched = sandboxes_.watch(*context);
   const auto channel = open_guest(sandboxes_, *context, *caller, request->sandbox_id(),
                                   {"read", request->path()});
   if (!channel) return channel.error();
+  watched.closes(*channel);
   node::v1::ChannelDown end;
   end.set_input_end(true);
   (*channel)->send(end);

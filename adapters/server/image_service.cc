@@ -35,7 +35,9 @@ grpc::Status ImageService::GetOrBuildCustomImage(grpc::ServerContext* context,
                         "entrypoint and env to the sandbox");
     return grpc::Status::OK;
   }
-  const auto image = sandboxes_.services().images.resolve(spec.base_image());
+  const auto resolved = sandboxes_.resolve(*caller, spec.base_image());
+  if (!resolved) return resolved.error();
+  const Result<KnownImage>& image = *resolved;
   if (!image) {
     response->set_status("failed");
     response->set_error("image " + api::shown(spec.base_image(), 200) + ": " +

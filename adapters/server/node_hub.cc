@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "model/core/codec.h"
@@ -147,6 +148,7 @@ struct NodeHub::State : node::v1::NodeLink::Service {
     return options.node_key(certificate);
   }
   std::shared_ptr<Link> link_of(NodeId node);
+  void drop(Link& link);  // nothing is written to it any more
   void note_failure(const Link& link, const NodeReport& report);
   bool owns(std::uint64_t key, NodeId node);
   void take(Link& link, const node::v1::FromNode& message);
@@ -194,7 +196,7 @@ grpc::Status NodeHub::State::Connect(
   if (older) older->close();
   spdlog::info("node {} ({}) connected: {}", link->about.name, *key, link->about.runtime);
 
-  std::thread writer([&] {
+  const auto write = [&] {
     while (true) {
       std::unique_lock lock(link->mutex);
       link->came.wait(lock, [&] { return link->closed || !link->out.empty(); });
@@ -204,20 +206,31 @@ grpc::Status NodeHub::State::Connect(
       lock.unlock();
       if (!stream->Write(next)) return;
     }
-  });
-  while (stream->Read(&message)) take(*link, message);
-  {
-    const std::lock_guard lock(link->mutex);
-    link->closed = true;
-    link->context = nullptr;
+  };
+  std::thread writer;
+  try {
+    writer = std::thread(write);
+  } catch (const std::system_error&) {
+    drop(*link);
+    return {grpc::StatusCode::RESOURCE_EXHAUSTED, "the server has no thread left for a node"};
   }
-  link->came.notify_all();
+  while (stream->Read(&message)) take(*link, message);
+  drop(*link);
   writer.join();
-  const std::lock_guard lock(mutex);
-  const auto mine = links.find(*key);
-  if (mine != links.end() && mine->second == link) links.erase(mine);
   spdlog::info("node {} ({}) disconnected", link->about.name, *key);
   return grpc::Status::OK;
+}
+
+void NodeHub::State::drop(Link& link) {
+  {
+    const std::lock_guard lock(link.mutex);
+    link.closed = true;
+    link.context = nullptr;
+  }
+  link.came.notify_all();
+  const std::lock_guard lock(mutex);
+  const auto mine = links.find(link.key);
+  if (mine != links.end() && mine->second.get() == &link) links.erase(mine);
 }
 
 // Nothing of what a node says is believed but what is its own.

@@ -11,8 +11,10 @@ namespace chalk::server {
 
 class Places {
  public:
-  Places(std::size_t total_max, std::size_t of_tenant_max)
-      : total_max_(total_max), of_tenant_max_(of_tenant_max) {}
+  // `what`: several of them, for sentences.
+  Places(std::size_t total_max, std::size_t of_tenant_max,
+         std::string what = "commands, sessions and transfers")
+      : total_max_(total_max), of_tenant_max_(of_tenant_max), what_(std::move(what)) {}
   Places(const Places&) = delete;
   Places& operator=(const Places&) = delete;
 
@@ -48,7 +50,7 @@ class Places {
     return {this, tenant};
   }
   std::string full() const {
-    return "too many commands, sessions and transfers go on at once: at most " +
+    return "too many " + what_ + " go on at once: at most " +
            std::to_string(of_tenant_max_) + " of an environment and " +
            std::to_string(total_max_) + " of all; try again when some have ended";
   }
@@ -62,6 +64,7 @@ class Places {
   }
 
   const std::size_t total_max_, of_tenant_max_;
+  const std::string what_;
   std::mutex mutex_;
   std::size_t total_ = 0;
   std::map<std::uint32_t, std::size_t> of_tenant_;

@@ -196,6 +196,8 @@ void Plane::stop() { state_->driver.stop(); }
 
 Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   State& s = *state_;
+  const auto room = s.records.take_room(ask.tenant, ask.payload.size());
+  if (!room) return std::unexpected(room.error());
   control::SandboxRequested request;
   request.key = ask.key;
   request.tenant = ask.tenant;

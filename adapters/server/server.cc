@@ -19,6 +19,7 @@
 #include "adapters/agent/options.h"
 #include "adapters/api/translate.h"
 #include "adapters/front/front.h"
+#include "adapters/front/grpc_limits.h"
 #include "adapters/identity/authority.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
@@ -34,7 +35,18 @@
 namespace chalk::server {
 namespace {
 
-constexpr int kMessageBytesMax = 100 << 20;
+// The largest message of a client is a command with 16 MiB of input; what it gets may be larger.
+constexpr front::GrpcLimits kPublicLimits{.memory_bytes = std::size_t{1} << 30,
+                                          .threads = 4'096,
+                                          .streams_of_connection = 256,
+                                          .message_bytes = 32 << 20};
+// A node has one connection, and on it a stream for each piece of work: all that all clients may have
+// at once can be on one node. Each node holds a thread, so their number is not bounded here.
+constexpr front::GrpcLimits kPrivateLimits{.memory_bytes = std::size_t{2} << 30,
+                                           .threads = 0,
+                                           .streams_of_connection = 8'192,
+                                           .message_bytes = 16 << 20};
+constexpr int kReplyBytesMax = 100 << 20;
 constexpr const char* kDefaultEnvironment = "default";
 
 template <class T>
@@ -248,7 +260,7 @@ void Server::State::start_private() {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-  builder.SetMaxReceiveMessageSize(64 << 20);
+  front::set_limits(builder, "private", kPrivateLimits);
   builder.RegisterService(&hub.service());
   builder.SetOption(std::make_unique<NoServicesButOurs>());
   private_server = builder.BuildAndStart();
@@ -261,9 +273,8 @@ void Server::State::start_private() {
 void Server::State::start_public() {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(kMessageBytesMax);
-  builder.SetMaxSendMessageSize(kMessageBytesMax);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 3'600'000);
+  front::set_limits(builder, "public", kPublicLimits);
+  builder.SetMaxSendMessageSize(kReplyBytesMax);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   publics.register_on(builder);
@@ -281,6 +292,7 @@ void Server::State::start_public() {
     front_options.private_key_pem = read_file(options.key_file);
     front_options.tls_only = true;  // or a client that says http:// would send its secret to all
   }
+  front_options.limits.body_bytes = kPublicLimits.message_bytes;
   front_options.authenticated = [this](const front::Request& request) {
     return tokens.verify_header(std::string(request.header("authorization"))).has_value();
   };

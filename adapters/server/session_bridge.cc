@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "adapters/server/command.h"
@@ -15,17 +16,29 @@ namespace {
 namespace wire = sandbox::v2;
 using namespace std::chrono_literals;
 
-constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet session's caller is checked
+constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet session sees that it has ended
+constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
+
+grpc::Status no_thread() {
+  return {grpc::StatusCode::RESOURCE_EXHAUSTED,
+          "the server has no thread left for a session; try again in a moment"};
+}
 
 // Two threads of its own do all that waits, so that gRPC's few never do: `down` takes what the
 // client says to the node, `up` opens the channel and takes what the node says to the client, and
 // is the one that ends the call.
 class Bridge final : public SessionReactor {
  public:
-  Bridge(const TenantSandboxes& sandboxes, Places& places, grpc::CallbackServerContext& context)
+  Bridge(TenantSandboxes& sandboxes, Places& places, grpc::CallbackServerContext& context)
       : sandboxes_(sandboxes), places_(places), context_(context) {}
+  // Who may not have a session costs no thread.
   void begin() {
-    std::thread([this] { up(); }).detach();
+    if (auto status = admit(); !status.ok()) return refuse(status);
+    try {
+      std::thread([this] { up(); }).detach();
+    } catch (const std::system_error&) {
+      refuse(no_thread());
+    }
   }
 
   // ---- called by gRPC; none of these waits
@@ -55,6 +68,19 @@ class Bridge final : public SessionReactor {
   void OnDone() override { leave(); }
 
  private:
+  grpc::Status admit() {
+    auto caller = sandboxes_.admit(context_);
+    if (!caller) return caller.error();
+    caller_ = std::move(*caller);
+    place_ = places_.take(caller_.tenant);
+    if (!place_) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+    return grpc::Status::OK;
+  }
+  void refuse(const grpc::Status& status) {
+    Finish(status);
+    leave();  // as `up` would
+  }
+
   // Both gRPC and the thread `up` need this object; who leaves last deletes it.
   void leave() {
     if (left_.fetch_add(1) == 1) delete this;
@@ -110,15 +136,14 @@ class Bridge final : public SessionReactor {
   }
 
   grpc::Status converse() {
-    const auto caller = sandboxes_.admit(context_);
-    if (!caller) return caller.error();
-    const auto place = places_.take(caller->tenant);
-    if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, places_.full()};
+    auto watched = sandboxes_.watch(context_);
+    watched.expect_first(kFirstMessageMax);
     if (!read()) {
       return {grpc::StatusCode::INVALID_ARGUMENT,
               "a session begins with new_process or attach_session, found nothing"};
     }
-    auto sandbox = find(*caller);
+    watched.first_came();
+    auto sandbox = find();
     if (!sandbox) return sandbox.error();
     node::v1::Open open;
     open.set_sandbox(sandbox->sandbox.value);
@@ -130,16 +155,21 @@ class Bridge final : public SessionReactor {
       channel_ = *channel;
     }
     if (gone()) return grpc::Status::CANCELLED;
-    down_ = std::thread([this] { down(); });
+    watched.closes(*channel);
+    try {
+      down_ = std::thread([this] { down(); });
+    } catch (const std::system_error&) {
+      return no_thread();
+    }
     return deliver(**channel);
   }
 
-  Answer<records::Sandbox> find(const identity::Caller& caller) {
+  Answer<records::Sandbox> find() {
     if (request_.has_attach_session()) {
       // A session outlives its sandbox by a while, for who comes back for its last words.
-      auto sandbox = sandboxes_.find(caller, request_.attach_session().sandbox_id());
+      auto sandbox = sandboxes_.find(caller_, request_.attach_session().sandbox_id());
       if (sandbox && sandbox->ended.nanos != 0 && sandbox->node && sandbox->ran) return sandbox;
-      return sandboxes_.running(context_, caller, request_.attach_session().sandbox_id());
+      return sandboxes_.running(context_, caller_, request_.attach_session().sandbox_id());
     }
     if (!request_.has_new_process()) {
       return std::unexpected(grpc::Status(
@@ -154,7 +184,7 @@ class Bridge final : public SessionReactor {
     ask.workdir = process.workdir();
     if (process.has_timeout()) ask.timeout = process.timeout();
     if (auto good = check_command(ask); !good.ok()) return std::unexpected(good);
-    return sandboxes_.running(context_, caller, process.sandbox_id());
+    return sandboxes_.running(context_, caller_, process.sandbox_id());
   }
 
   // The node's words to the client, until the node has no more.
@@ -165,10 +195,7 @@ class Bridge final : public SessionReactor {
       if (!message && message.error().kind != Error::Kind::timeout) {
         return to_status(message.error());
       }
-      if (!message) {
-        if (const auto still = sandboxes_.admit(context_); !still) return still.error();
-        continue;
-      }
+      if (!message) continue;
       if (!*message) {
         return ended_ ? grpc::Status::OK
                       : grpc::Status(grpc::StatusCode::UNAVAILABLE,
@@ -208,9 +235,11 @@ class Bridge final : public SessionReactor {
     } while (good && read());
   }
 
-  const TenantSandboxes& sandboxes_;
+  TenantSandboxes& sandboxes_;
   Places& places_;
   grpc::CallbackServerContext& context_;
+  identity::Caller caller_;
+  Places::Place place_;
   std::thread down_;
   std::atomic<int> left_ = 0;
   wire::OpenSessionRequest request_;  // of the thread that reads: first up's, then down's
@@ -227,7 +256,7 @@ class Bridge final : public SessionReactor {
 
 }  // namespace
 
-SessionReactor* begin_session(const TenantSandboxes& sandboxes, Places& places,
+SessionReactor* begin_session(TenantSandboxes& sandboxes, Places& places,
                               grpc::CallbackServerContext& context) {
   auto* bridge = new Bridge(sandboxes, places, context);
   bridge->begin();

@@ -13,7 +13,7 @@ namespace chalk::server {
 // For SandboxProcessService.OpenSession; deletes itself when the call is over.
 using SessionReactor = grpc::ServerBidiReactor<sandbox::v2::OpenSessionRequest,
                                                sandbox::v2::OpenSessionResponse>;
-SessionReactor* begin_session(const TenantSandboxes& sandboxes, Places& places,
+SessionReactor* begin_session(TenantSandboxes& sandboxes, Places& places,
                               grpc::CallbackServerContext& context);
 
 }  // namespace chalk::server

@@ -6,7 +6,6 @@
 #include "adapters/api/shown.h"
 #include "adapters/api/translate.h"
 #include "adapters/server/describe.h"
-#include "adapters/server/images.h"
 #include "adapters/server/plane.h"
 
 namespace chalk::server {
@@ -37,6 +36,23 @@ Answer<identity::Caller> TenantSandboxes::admit(const grpc::ServerContextBase& c
   auto caller = authenticate(services_, context);
   if (!caller) return std::unexpected(unauthenticated(caller.error()));
   return std::move(*caller);
+}
+
+CallWatch::Watched TenantSandboxes::watch(grpc::ServerContextBase& context) {
+  return {watch_, context, [this, &context] {
+            const auto still = admit(context);
+            return still ? grpc::Status::OK : still.error();
+          }};
+}
+
+Answer<Result<KnownImage>> TenantSandboxes::resolve(const identity::Caller& caller,
+                                                    const std::string& image) {
+  const auto place = resolving_.take(caller.tenant);
+  if (!place) {
+    return std::unexpected(
+        grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, resolving_.full()));
+  }
+  return services_.images.resolve(image);
 }
 
 // A pool of given nodes says of no request that it can never be met: more nodes may come. For people
@@ -84,7 +100,9 @@ Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
   if (auto room = check_room(asked->gpu, asked->resources); !room.ok()) {
     return std::unexpected(room);
   }
-  const auto image = services_.images.resolve(asked->image);
+  const auto resolved = resolve(caller, asked->image);
+  if (!resolved) return std::unexpected(resolved.error());
+  const Result<KnownImage>& image = *resolved;
   if (!image) {
     return std::unexpected(to_status(
         {image.error().kind, "image " + api::shown(asked->image, 200) + ": " + image.error().message}));

@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "adapters/records/records.h"
+#include "adapters/server/call_watch.h"
 #include "adapters/server/context.h"
+#include "adapters/server/images.h"
+#include "adapters/server/places.h"
 #include "chalk/container/v1/service.pb.h"
 #include "chalk/node/v1/node.pb.h"
 
@@ -24,6 +27,10 @@ class TenantSandboxes {
   explicit TenantSandboxes(const Services& services);
 
   Answer<identity::Caller> admit(const grpc::ServerContextBase& context) const;
+  // Ends the call as UNAUTHENTICATED within about a second when its caller may not go on.
+  CallWatch::Watched watch(grpc::ServerContextBase& context);
+  // Asks the image's registry, or waits for who asks it: a stranger's, which may take its time.
+  Answer<Result<KnownImage>> resolve(const identity::Caller& caller, const std::string& image);
 
   // Accepted and durable; waits a while for its start, so that most clients need not ask again.
   Answer<records::Sandbox> create(const identity::Caller& caller,
@@ -46,7 +53,11 @@ class TenantSandboxes {
  private:
   grpc::Status check_room(const std::string& gpu, const Resources& ask);
 
+  static constexpr std::size_t kResolvingMax = 1'024, kResolvingOfTenantMax = 512;
+
   const Services services_;
+  Places resolving_{kResolvingMax, kResolvingOfTenantMax, "creations that wait for their images"};
+  CallWatch watch_;
   std::mutex mutex_;
   std::vector<NodeShape> shapes_;  // of the nodes when they were last looked at
 };

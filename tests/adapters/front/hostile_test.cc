@@ -1,9 +1,13 @@
 // What strangers send: too much, too slowly, nonsense, and too many of them.
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <fstream>
 #include <random>
 #include <thread>
 
+#include "tests/adapters/front/half_messages.h"
 #include "tests/adapters/front/served.h"
 
 namespace chalk::front {
@@ -260,6 +264,38 @@ TEST(FrontHostile, ConnectionsThatAreResetLeaveNothingBehind) {
   }
   EXPECT_TRUE(all_gone(served)) << served.front->counters().open;
   EXPECT_TRUE(works(served));
+}
+
+std::size_t resident_bytes() {
+  std::size_t all = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+TEST(FrontHostile, HalfMessagesOfManyCallsDoNotFillTheMemory) {
+  GrpcLimits limits;
+  limits.memory_bytes = 64 << 20;
+  limits.message_bytes = 32 << 20;
+  Served served({}, {}, limits);
+  const auto stub = served.stub();
+  const auto echoes = [&] {
+    api::ExecCommandRequest request;
+    request.set_command("echo");
+    request.add_args("x");
+    api::ExecCommandResponse response;
+    return stub->ExecCommand(client_context().get(), request, &response);
+  };
+  ASSERT_TRUE(echoes().ok());
+  const std::size_t before = resident_bytes();
+  HalfMessages stranger(served.front->port(), kExec, 24, 32 << 20);  // 768 MiB
+  EXPECT_EQ(stranger.streams_max(), 256u);
+  stranger.send_all();
+  EXPECT_LT(resident_bytes(), before + (256u << 20));
+  EXPECT_GT(stranger.ended(), 0);
+  for (int i = 0; i < 20; ++i) {
+    const auto status = echoes();
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
 }
 
 }  // namespace

@@ -64,11 +64,12 @@ grpc::Status Service::OpenSession(
   return grpc::Status::OK;
 }
 
-Served::Served(Options options, const std::function<void(Front&)>& prepare) {
+Served::Served(Options options, const std::function<void(Front&)>& prepare,
+               const GrpcLimits& limits) {
   signal(SIGPIPE, SIG_IGN);
   grpc::ServerBuilder builder;
   builder.RegisterService(&service);
-  builder.SetMaxReceiveMessageSize(100 << 20);
+  set_limits(builder, "served", limits);
   server = builder.BuildAndStart();
   front = std::make_unique<Front>(std::move(options), *server);
   service.front = front.get();

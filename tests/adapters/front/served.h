@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "adapters/front/front.h"
+#include "adapters/front/grpc_limits.h"
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
 
 struct ssl_st;
@@ -45,7 +46,8 @@ class Service final : public api::SandboxProcessService::Service {
 
 struct Served {
   // `prepare` adds routes, before the start.
-  explicit Served(Options options = {}, const std::function<void(Front&)>& prepare = {});
+  explicit Served(Options options = {}, const std::function<void(Front&)>& prepare = {},
+                  const GrpcLimits& limits = {});
   ~Served();
   std::string target() const { return "127.0.0.1:" + std::to_string(front->port()); }
   std::unique_ptr<api::SandboxProcessService::Stub> stub(

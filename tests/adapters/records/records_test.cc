@@ -190,6 +190,74 @@ TEST_F(RecordsTest, WhoWaitsIsToldOfTheChange) {
   EXPECT_FALSE(records.wait(SandboxId{6}, 60s, [](const Sandbox&) { return false; }));
 }
 
+TEST_F(RecordsTest, WhatLivesHasABudgetOfBytesAndWhatHasEndedIsForgottenBeyondIt) {
+  Options options;
+  options.bytes_of_tenant_max = 1'000;
+  options.bytes_max = 1'500;
+  auto records = std::make_unique<Records>(path_, label_of, options);
+  std::uint64_t index = 0;
+  const auto ask = [&](TenantId tenant, std::uint64_t id, std::size_t bytes) {
+    control::SandboxRequested asked;
+    asked.tenant = tenant;
+    asked.payload = std::string(bytes, 'p');
+    ++index;
+    records->observe(index, Time{} + seconds(static_cast<std::int64_t>(index)), asked,
+                     {sandbox::Accepted{0, {id}, false}});
+  };
+  const auto end = [&](std::uint64_t id) {
+    sandbox::Gone gone;
+    gone.sandbox = {id};
+    ++index;
+    records->observe(index, Time{} + seconds(static_cast<std::int64_t>(index)), Woken{}, {gone});
+  };
+  const auto room = [&](TenantId tenant, std::size_t bytes) {
+    return records->take_room(tenant, bytes).has_value();
+  };
+  ask({1}, 1, 900);
+  EXPECT_TRUE(room({1}, 100));
+  const auto refused = records->take_room({1}, 101);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().kind, Error::Kind::exhausted);
+  for (const char* number : {"900", "101", "1000", "environment"}) {
+    EXPECT_NE(refused.error().message.find(number), std::string::npos) << refused.error().message;
+  }
+  {
+    const auto held = records->take_room({2}, 600);
+    EXPECT_TRUE(held);
+    EXPECT_FALSE(room({3}, 1)) << "1501 of all";
+  }
+  EXPECT_TRUE(room({3}, 600)) << "the room was given back";
+  records.reset();
+  records = std::make_unique<Records>(path_, label_of, options);
+  EXPECT_FALSE(room({1}, 101)) << "counted again from the file";
+  end(1);
+  EXPECT_TRUE(room({1}, 1'000));
+  ask({1}, 2, 700);
+  end(2);
+  EXPECT_FALSE(records->find(SandboxId{1})) << "1600 bytes have ended: the oldest goes";
+  EXPECT_TRUE(records->find(SandboxId{2}));
+}
+
+// It would wait for ever for a lock that its caller holds.
+TEST_F(RecordsTest, WhoFiltersAListMayAskForMore) {
+  Records records(path_, label_of);
+  control::SandboxRequested asked;
+  asked.tenant = {1};
+  asked.payload = std::string(100'000, 'p');
+  for (std::uint64_t id = 1; id <= 600; ++id) {
+    records.observe(id, Time{} + seconds(static_cast<std::int64_t>(id)), asked,
+                    {sandbox::Accepted{0, {id}, false}});
+  }
+  Records::Filter filter;
+  filter.limit = 400;
+  const auto odd = records.list(filter, [&](const Sandbox& one) {
+    return records.live() == 600 && one.sandbox.value % 2 == 1;
+  });
+  ASSERT_EQ(odd.size(), 300u);
+  EXPECT_EQ(odd.front().sandbox.value, 599u);
+  EXPECT_EQ(odd.back().sandbox.value, 1u);
+}
+
 TEST_F(RecordsTest, WhatTheLogDoesNotKnowHasEnded) {
   Records records(path_, label_of);
   control::SandboxRequested asked;

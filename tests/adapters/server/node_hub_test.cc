@@ -10,8 +10,15 @@
 #include <filesystem>
 #include <thread>
 
+#include "adapters/api/ids.h"
 #include "adapters/identity/authority.h"
 #include "adapters/identity/store.h"
+#include "adapters/identity/tokens.h"
+#include "adapters/server/detail_service.h"
+#include "adapters/server/images.h"
+#include "adapters/server/public_services.h"
+#include "chalk/sandbox/v2/filesystem_service.grpc.pb.h"
+#include "chalk/sandbox/v2/process_service.grpc.pb.h"
 #include "model/protocol/log_record.h"
 #include "pretend_node.h"
 #include "small_plane.h"
@@ -59,6 +66,7 @@ class Agent {
     context_.TryCancel();
     reader_.join();
     stream_->Finish();
+    for (std::thread& one : babblers_) one.join();
   }
 
   void say(const NodeRegistration& registration) {
@@ -86,6 +94,11 @@ class Agent {
     }
     return stream->Finish();
   }
+  // Answers each channel that it is told to open with `message`, again and again, until it ends.
+  void babble(const node::v1::ChannelUp& message) {
+    const std::lock_guard lock(mutex_);
+    babbled_ = message;
+  }
   std::string channel_word() {
     const std::lock_guard lock(mutex_);
     return word_;
@@ -99,6 +112,18 @@ class Agent {
   std::atomic<bool> opened{false};
 
  private:
+  void say(const std::string& word, const node::v1::ChannelUp& message) {
+    grpc::ClientContext context;
+    const auto stream = stub_->Channel(&context);
+    node::v1::ChannelUp first;
+    first.set_channel(word);
+    bool good = stream->Write(first);
+    for (; good; usleep(10'000)) good = stream->Write(message);
+    node::v1::ChannelDown rest;
+    while (stream->Read(&rest)) {
+    }
+    stream->Finish();
+  }
   void write(const FromNode& message) {
     const std::lock_guard lock(writing_);
     stream_->Write(message);
@@ -112,6 +137,7 @@ class Agent {
     } else if (message.has_open_channel()) {
       const std::lock_guard lock(mutex_);
       word_ = message.open_channel().channel();
+      if (babbled_) babblers_.emplace_back([this, word = word_, up = *babbled_] { say(word, up); });
     } else {
       Envelope<NodeOrder> envelope;
       ASSERT_TRUE(decode(message.order(), envelope));
@@ -126,6 +152,8 @@ class Agent {
   std::unique_ptr<grpc::ClientReaderWriter<FromNode, ToNode>> stream_;
   std::mutex writing_, mutex_;
   std::string word_;
+  std::optional<node::v1::ChannelUp> babbled_;
+  std::vector<std::thread> babblers_;
   PretendNode node_;
   std::thread reader_;
 };
@@ -403,6 +431,121 @@ TEST_F(NodeHubTest, NobodyConnectsWithoutACertificateOfItsOwn) {
   // The same road is open to who has the right: its stream ends well.
   EXPECT_TRUE(refused(channel(good.private_key_pem, good.certificate_pem)).ok());
   EXPECT_TRUE(hub_.connected(one_->key()).has_value());
+}
+
+// What runs between a client and a node that never stops to speak.
+class BusyTest : public NodeHubTest {
+ protected:
+  BusyTest() {
+    const auto environment = identities_.create_environment("red", "red");
+    const auto made = identities_.create_client("red", identity::Role::user);
+    client_ = made->client_id;
+    token_ = tokens_.issue(client_, made->secret, "")->token;
+    plane_.add_tenant(TenantId{environment->tenant});
+    SandboxAsk ask = small_ask();
+    ask.tenant = TenantId{environment->tenant};
+    const auto sandbox = plane_.create(ask);
+    EXPECT_TRUE(sandbox && becomes(*sandbox, Status::running));
+    id_ = api::sandbox_text_id(*sandbox);
+    label_ = "sbx-" + std::to_string(sandbox->value);
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &public_port_);
+    publics_.register_on(builder);
+    builder.RegisterService(&detail_);
+    public_server_ = builder.BuildAndStart();
+    public_ = grpc::CreateChannel("127.0.0.1:" + std::to_string(public_port_),
+                                  grpc::InsecureChannelCredentials());
+    context_.AddMetadata("authorization", "Bearer " + token_);
+    context_.set_deadline(std::chrono::system_clock::now() + 60s);
+    up_.mutable_output()->set_stream(1);
+    up_.mutable_output()->set_data("word");
+  }
+  ~BusyTest() override { public_server_->Shutdown(std::chrono::system_clock::now() + 5s); }
+
+  // Revoked after its first words; how the call then ends.
+  template <class Stream, class Message>
+  StatusCode revoked(Stream& stream, Message& message) {
+    EXPECT_TRUE(stream.Read(&message));
+    EXPECT_TRUE(identities_.revoke_client(client_));
+    while (stream.Read(&message)) {
+    }
+    return stream.Finish().error_code();
+  }
+
+  identity::Tokens tokens_{identities_, {}};
+  ImageCatalogue images_{plane_, folder_ + "/images.db", {}};
+  Services services_{plane_, hub_, images_, identities_, tokens_};
+  PublicServices publics_{services_};
+  DetailService detail_{services_};
+  int public_port_ = 0;
+  std::unique_ptr<grpc::Server> public_server_;
+  std::shared_ptr<grpc::Channel> public_;
+  std::string client_, token_, id_, label_;
+  grpc::ClientContext context_;
+  node::v1::ChannelUp up_;
+};
+
+TEST_F(BusyTest, ADownloadEndsWithItsClient) {
+  one_->babble(up_);
+  sandbox::v2::DownloadFileRequest request;
+  request.set_sandbox_id(id_);
+  request.set_path("/file");
+  sandbox::v2::DownloadFileResponse piece;
+  const auto stream =
+      sandbox::v2::SandboxFilesystemService::NewStub(public_)->DownloadFile(&context_, request);
+  EXPECT_EQ(revoked(*stream, piece), StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(BusyTest, LogsEndWithTheirClient) {
+  one_->babble(up_);
+  admin::v1::LogsRequest request;
+  request.set_id(label_);
+  request.set_follow(true);
+  admin::v1::LogsChunk piece;
+  const auto stream =
+      admin::v1::SandboxDetailService::NewStub(public_)->Logs(&context_, request);
+  EXPECT_EQ(revoked(*stream, piece), StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(BusyTest, AFileEndsWithItsClient) {
+  one_->babble(up_);
+  admin::v1::FileRequest request;
+  request.mutable_open()->set_id(label_);
+  request.mutable_open()->add_arguments("watch");
+  admin::v1::FileChunk piece;
+  const auto stream = admin::v1::SandboxDetailService::NewStub(public_)->File(&context_);
+  stream->Write(request);
+  EXPECT_EQ(revoked(*stream, piece), StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(BusyTest, ASessionEndsWithItsClient) {
+  up_.mutable_session()->mutable_output_data()->set_data("word");
+  one_->babble(up_);
+  sandbox::v2::OpenSessionRequest request;
+  request.mutable_new_process()->set_sandbox_id(id_);
+  request.mutable_new_process()->set_command("yes");
+  sandbox::v2::OpenSessionResponse piece;
+  const auto stream =
+      sandbox::v2::SandboxProcessService::NewStub(public_)->OpenSession(&context_);
+  stream->Write(request);
+  EXPECT_EQ(revoked(*stream, piece), StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(BusyTest, ACommandEndsWithItsClient) {
+  one_->babble(up_);
+  sandbox::v2::ExecCommandRequest request;
+  request.set_sandbox_id(id_);
+  request.set_command("yes");
+  sandbox::v2::ExecCommandResponse response;
+  grpc::Status status;
+  std::thread asking([&] {
+    status = sandbox::v2::SandboxProcessService::NewStub(public_)->ExecCommand(&context_, request,
+                                                                               &response);
+  });
+  EXPECT_TRUE(eventually([&] { return !one_->channel_word().empty(); }));
+  EXPECT_TRUE(identities_.revoke_client(client_));
+  asking.join();
+  EXPECT_EQ(status.error_code(), StatusCode::UNAUTHENTICATED) << status.error_message();
 }
 
 }  // namespace

@@ -4,17 +4,22 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <filesystem>
+#include <mutex>
+#include <optional>
 
 #include "adapters/api/ids.h"
 #include "adapters/api/translate.h"
 #include "adapters/images/image.h"
+#include "adapters/server/call_watch.h"
 #include "adapters/server/images.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/places.h"
 #include "adapters/server/plane.h"
 #include "adapters/server/public_services.h"
 #include "chalk/container/v1/service.grpc.pb.h"
+#include "chalk/sandbox/v2/filesystem_service.grpc.pb.h"
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "chalk/server/v1/auth.grpc.pb.h"
@@ -400,6 +405,87 @@ TEST_F(ServicesTest, AClientThatLeavesWhileItsSessionIsOpenedLeavesNothing) {
     EXPECT_EQ(stream->Finish().error_code(), StatusCode::CANCELLED);
   }
   // The server's end waits for all of them.
+}
+
+// An upload that says nothing after its headers.
+struct SilentUpload final : grpc::ClientWriteReactor<v2::UploadFileRequest> {
+  void OnDone(const grpc::Status& status) override {
+    const std::lock_guard lock(mutex);
+    code = status.error_code();
+    changed.notify_all();
+  }
+  std::optional<StatusCode> ended_within(std::chrono::seconds patience) {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, patience, [&] { return code.has_value(); });
+    return code;
+  }
+  std::unique_ptr<grpc::ClientContext> context;
+  v2::UploadFileResponse response;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::optional<StatusCode> code;
+};
+
+TEST_F(ServicesTest, UploadsThatSayNothingHaveTheirPlacesAndEndWithTheirClient) {
+  constexpr std::size_t kOfTenant = 512;
+  const auto stub = v2::SandboxFilesystemService::NewStub(channel_);
+  std::vector<std::unique_ptr<SilentUpload>> uploads;
+  const auto begin = [&](const Client& who) {
+    auto& one = uploads.emplace_back(std::make_unique<SilentUpload>());
+    one->context = as(who, 600s);
+    stub->async()->UploadFile(one->context.get(), &one->response, one.get());
+    one->StartCall();
+    return one.get();
+  };
+  for (std::size_t i = 0; i <= kOfTenant; ++i) begin(red_);
+  std::size_t refused = 0;  // any of them: they have no order
+  for (int round = 0; round < 60 && refused == 0; ++round) {
+    for (auto& one : uploads) refused += one->ended_within(0s) == StatusCode::RESOURCE_EXHAUSTED;
+    if (refused == 0) uploads.back()->ended_within(1s);
+  }
+  EXPECT_EQ(refused, 1u);
+  EXPECT_TRUE(identities_.revoke_client(red_.id));
+  for (auto& one : uploads) {
+    const auto code = one->ended_within(60s);
+    if (!code) one->context->TryCancel();
+    EXPECT_TRUE(code == StatusCode::UNAUTHENTICATED || code == StatusCode::RESOURCE_EXHAUSTED);
+  }
+}
+
+// Reads until its client has no more to say.
+class Reading final : public v2::SandboxFilesystemService::Service {
+ public:
+  grpc::Status UploadFile(grpc::ServerContext* context,
+                          grpc::ServerReader<v2::UploadFileRequest>* reader,
+                          v2::UploadFileResponse*) override {
+    CallWatch::Watched watched(watch_, *context, [] { return grpc::Status::OK; });
+    watched.expect_first(50ms);
+    v2::UploadFileRequest request;
+    if (!reader->Read(&request)) return {StatusCode::INTERNAL, "this is not what is to be seen"};
+    watched.first_came();
+    while (reader->Read(&request)) {
+    }
+    return grpc::Status::OK;
+  }
+
+ private:
+  CallWatch watch_{10ms};
+};
+
+TEST(CallWatch, EndsTheCallWhoseFirstMessageDoesNotCome) {
+  Reading service;
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&service);
+  const auto server = builder.BuildAndStart();
+  const auto stub = v2::SandboxFilesystemService::NewStub(server->InProcessChannel({}));
+  SilentUpload silent;
+  silent.context = std::make_unique<grpc::ClientContext>();
+  stub->async()->UploadFile(silent.context.get(), &silent.response, &silent);
+  silent.StartCall();
+  const auto code = silent.ended_within(60s);
+  if (!code) silent.context->TryCancel();
+  EXPECT_EQ(code, StatusCode::DEADLINE_EXCEEDED);
+  server->Shutdown();
 }
 
 TEST(Places, AreBoundedForAllAndForEach) {
