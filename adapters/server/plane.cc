@@ -69,15 +69,16 @@ struct Plane::State {
   PlaneOptions options;
   log::EventLog log;
   records::Records records;
-  runtime::Driver<Control> driver;
   NodeSender sender;
 
   std::mutex mutex;
   std::map<std::uint64_t, std::promise<Answer>> asked;  // by reply_to
-  std::uint64_t next_reply;
+  std::uint64_t next_reply = 0;
   bool started = false;
   std::set<TenantId> tenants;
   std::set<ImageId> images;
+  // The last: from its constructor on, which replays the log, it uses what stands above.
+  runtime::Driver<Control> driver;
 
   explicit State(PlaneOptions given)
       : options(std::move(given)),

@@ -3,6 +3,7 @@
 #include "adapters/server/plane.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ SandboxAsk ask_for(const std::string& key, std::int64_t cpu_millicores = 100) {
 class PlaneTest : public testing::Test {
  protected:
   void SetUp() override {
+    mallopt(M_PERTURB, 0x5a);  // what is used before it is made is not zero by chance
     folder_ = testing::TempDir() + "chalk_plane_" + std::to_string(getpid());
     fs::remove_all(folder_);
   }
