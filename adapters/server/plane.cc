@@ -166,13 +166,15 @@ Result<void> Plane::State::told(control::Event event) {
                                               ? "another server has taken over the log"
                                               : "the server is busy or stopping; try again");
   }
-  // A batch takes the whole inbox as it was, so one look after it comes after the event, unless
-  // more waits than one batch holds.
+  // A look is taken between two batches. One that was asked for while nothing waited comes after the
+  // batch that has the event, also where that is still being written.
+  bool taken;
   do {
+    taken = driver.waiting() == 0;
     if (!driver.look([](const Control&) {})) {
       return fail(Error::Kind::unavailable, "the server is stopping");
     }
-  } while (driver.waiting() > 0);
+  } while (!taken);
   return {};
 }
 
