@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -11,6 +12,9 @@
 #include "chalk/node/v1/node.grpc.pb.h"
 
 namespace chalk::agent {
+
+// How long a process may say nothing before its client is looked for.
+inline constexpr std::chrono::milliseconds kAlivePause{5'000};
 
 class Channel {
  public:
@@ -46,6 +50,14 @@ class Channel {
     while (stream_->Read(&rest)) {
     }
     stream_->Finish();
+  }
+  // Whether the other end is still there, for who does not read and so sees no end of the stream: a
+  // reader that is held up by a process which takes no input. A message that says nothing is written;
+  // where it cannot be, the channel is cancelled.
+  bool alive() {
+    if (write(Up{})) return true;
+    cancel();
+    return false;
   }
   void cancel() {
     cancelled_ = true;

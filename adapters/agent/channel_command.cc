@@ -7,8 +7,6 @@
 namespace chalk::agent {
 namespace {
 
-using namespace std::chrono_literals;
-
 void put_exit(const SessionEvent& event, Channel::Up& up) {
   auto& exit = *up.mutable_exit();
   exit.set_exit_code(event.end.exit_code);
@@ -23,8 +21,12 @@ void deliver(Channel& channel, std::uint64_t output_bytes_max,
   bool wanted = true;
   for (std::uint64_t after = 0;;) {
     SessionEvent event;
-    const auto next = session->next(ticket, after, 60s, event);
-    if (next == Session::Next::timeout) continue;
+    const auto next = session->next(ticket, after, kAlivePause, event);
+    if (next == Session::Next::timeout) {
+      if (channel.alive()) continue;
+      sessions.kill(session);
+      break;
+    }
     if (next != Session::Next::event) break;
     after = event.number;
     Channel::Up up;

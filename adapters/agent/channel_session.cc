@@ -151,8 +151,10 @@ class Conversation {
   void deliver(std::uint64_t after, bool exact) {
     while (true) {
       SessionEvent event;
-      switch (session_->next(ticket_, after, 60s, event)) {
-        case Session::Next::timeout: continue;
+      switch (session_->next(ticket_, after, kAlivePause, event)) {
+        case Session::Next::timeout:
+          if (!channel_.alive()) return session_->detach(ticket_);
+          continue;
         case Session::Next::displaced:  // without a word it would attach again, and so would the other
           send_error(channel_, "displaced", "another client has attached to this session");
           return channel_.finish();

@@ -110,9 +110,7 @@ void Pump::run() {
     check_times();
   }
   for (auto& [session, live] : live_) {
-    close(session->process_.output);
-    close(session->process_.error);
-    if (session->process_.input >= 0) close(session->process_.input);
+    close_all(session->process_);
   }
 }
 
@@ -300,10 +298,7 @@ void Pump::settle(Live& live) {
       if (!read_once(*session, descriptor, stream, more)) break;
     }
   }
-  if (process.input == process.output) process.input = -1;
-  close(process.input);
-  close(process.output);
-  close(process.error);
+  close_all(process);
   std::optional<ProcessEnd> end;
   std::string why;
   {
@@ -322,6 +317,14 @@ void Pump::settle(Live& live) {
     session->finish(SessionState::failed, {}, {Error::Kind::failed, why});
   }
   live_.erase(session.get());
+}
+
+void Pump::close_all(Process& process) {
+  // A terminal's one descriptor: closed a second time it might be somebody else's.
+  if (process.input == process.output) process.input = -1;
+  close(process.input);
+  close(process.output);
+  close(process.error);
 }
 
 void Pump::close(int& descriptor) {

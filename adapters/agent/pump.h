@@ -60,6 +60,7 @@ class Pump {
   void write_input(Live& live);
   void watch(Live& live, bool reading);
   void settle(Live& live);  // it has ended, or is declared so
+  void close_all(Process& process);
   void close(int& descriptor);
   void check_times();
   int next_pause() const;

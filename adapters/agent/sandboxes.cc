@@ -287,6 +287,11 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
   auto watched = parts_.machinery.adopt(live->name, ender(live));
   if (!watched) {
     readiness_.forget(sandbox);
+    if (order.restart) {
+      parts_.logs.pause(sandbox);
+    } else {
+      parts_.logs.end(sandbox);
+    }
     const std::lock_guard lock(mutex_);
     live_.erase(sandbox);
   }

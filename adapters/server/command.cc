@@ -1,6 +1,8 @@
 #include "adapters/server/command.h"
 
 #include <chrono>
+#include <system_error>
+#include <thread>
 
 #include "adapters/server/node_hub.h"
 
@@ -125,6 +127,24 @@ grpc::Status check_command(const CommandAsk& ask) {
   return grpc::Status::OK;
 }
 
+// A command that does not read its input may end first; what it said then says why. One that writes
+// while it reads waits until somebody takes what it wrote, so both go on at the same time.
+Answer<CommandDone> converse(Channel& channel, const grpc::ServerContextBase& context,
+                             const CommandAsk& ask) {
+  std::thread sender;
+  try {
+    sender = std::thread([&] { send_input(channel, ask.input); });
+  } catch (const std::system_error&) {
+    channel.close();
+    return std::unexpected(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                                        "the server has no thread for one more command; try later"));
+  }
+  auto done = gather(channel, context, ask);
+  channel.close();  // ends the sender, wherever it waits
+  sender.join();
+  return done;
+}
+
 Answer<CommandDone> run_command(TenantSandboxes& sandboxes, Places& places,
                                 grpc::ServerContextBase& context,
                                 const identity::Caller& caller, const std::string& id,
@@ -148,11 +168,7 @@ Answer<CommandDone> run_command(TenantSandboxes& sandboxes, Places& places,
   const auto channel = sandboxes.services().nodes.open(sandbox->node, open);
   if (!channel) return std::unexpected(to_status(channel.error()));
   watched.closes(*channel);
-  // A command that does not read its input may end first; what it said then says why.
-  send_input(**channel, ask.input);
-  auto done = gather(**channel, context, ask);
-  (*channel)->close();
-  return done;
+  return converse(**channel, context, ask);
 }
 
 }  // namespace chalk::server

@@ -11,6 +11,8 @@
 
 namespace chalk::server {
 
+class Channel;
+
 inline constexpr std::size_t kCommandOutputBytesMax = 16u << 20;  // both streams together
 inline constexpr std::size_t kCommandInputBytesMax = 16u << 20;
 inline constexpr std::size_t kPieceBytes = 256u << 10;  // of what goes to a node in one message
@@ -33,6 +35,10 @@ Answer<CommandDone> run_command(TenantSandboxes& sandboxes, Places& places,
                                 grpc::ServerContextBase& context,
                                 const identity::Caller& caller, const std::string& id,
                                 const CommandAsk& ask);
+
+// The same over a channel where the command runs already; closes it.
+Answer<CommandDone> converse(Channel& channel, const grpc::ServerContextBase& context,
+                             const CommandAsk& ask);
 
 // What a command may be, for sessions too.
 grpc::Status check_command(const CommandAsk& ask);

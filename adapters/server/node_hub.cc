@@ -152,6 +152,7 @@ struct NodeHub::State : node::v1::NodeLink::Service {
   void note_failure(const Link& link, const NodeReport& report);
   bool owns(std::uint64_t key, NodeId node);
   void take(Link& link, const node::v1::FromNode& message);
+  std::string encoded(NodeId node, Envelope<NodeOrder> envelope) const;
 };
 
 grpc::Status NodeHub::State::Join(grpc::ServerContext* context, const node::v1::JoinRequest* request,
@@ -356,6 +357,22 @@ NodeHub::~NodeHub() { stop(); }
 
 grpc::Service& NodeHub::service() { return *state_; }
 
+// An order that the agent cannot take would end its stream each time that it is sent, and no later
+// one would get past it. So it goes without its payload: the node takes it, and says that it cannot
+// start that.
+std::string NodeHub::State::encoded(NodeId node, Envelope<NodeOrder> envelope) const {
+  std::string bytes = encode(envelope);
+  if (bytes.size() <= options.order_bytes_max || !envelope.message) return bytes;
+  if (auto* start = std::get_if<StartOrder>(&*envelope.message)) {
+    spdlog::error("the order to start sandbox {} on node {} has {} bytes, of at most {}: it is sent "
+                  "without what to start, and fails there",
+                  start->sandbox.value, node.value, bytes.size(), options.order_bytes_max);
+    start->payload.clear();
+    bytes = encode(envelope);
+  }
+  return bytes;
+}
+
 NodeSender NodeHub::sender() {
   const std::shared_ptr<State> state = state_;
   NodeSender out;
@@ -363,7 +380,7 @@ NodeSender NodeHub::sender() {
     const auto link = state->link_of(node);
     if (!link) return;
     node::v1::ToNode message;
-    message.set_order(encode(envelope));
+    message.set_order(state->encoded(node, std::move(envelope)));
     link->push(std::move(message), state->options.outbox_max);
   };
   out.welcome = [state](std::uint64_t key, std::uint64_t incarnation, NodeId node) {

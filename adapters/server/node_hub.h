@@ -40,6 +40,7 @@ class NodeHub {
   struct Options {
     std::chrono::milliseconds channel_wait{10'000};  // for the agent to open it
     std::size_t outbox_max = 100'000;                // messages waiting for one agent
+    std::size_t order_bytes_max = 15u << 20;         // an agent takes messages of 16 MiB
     // Which node presents this certificate (PEM); denied for strangers.
     std::function<Result<std::uint64_t>(const std::string& certificate_pem)> node_key;
     std::function<Result<node::v1::JoinResponse>(const node::v1::JoinRequest&)> join;

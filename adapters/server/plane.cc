@@ -69,15 +69,16 @@ struct Plane::State {
   PlaneOptions options;
   log::EventLog log;
   records::Records records;
-  runtime::Driver<Control> driver;
   NodeSender sender;
 
   std::mutex mutex;
   std::map<std::uint64_t, std::promise<Answer>> asked;  // by reply_to
-  std::uint64_t next_reply;
+  std::uint64_t next_reply = 0;
   bool started = false;
   std::set<TenantId> tenants;
   std::set<ImageId> images;
+  // The last: from its constructor on, which replays the log, it uses what stands above.
+  runtime::Driver<Control> driver;
 
   explicit State(PlaneOptions given)
       : options(std::move(given)),
@@ -165,13 +166,15 @@ Result<void> Plane::State::told(control::Event event) {
                                               ? "another server has taken over the log"
                                               : "the server is busy or stopping; try again");
   }
-  // A batch takes the whole inbox as it was, so one look after it comes after the event, unless
-  // more waits than one batch holds.
+  // A look is taken between two batches. One that was asked for while nothing waited comes after the
+  // batch that has the event, also where that is still being written.
+  bool taken;
   do {
+    taken = driver.waiting() == 0;
     if (!driver.look([](const Control&) {})) {
       return fail(Error::Kind::unavailable, "the server is stopping");
     }
-  } while (driver.waiting() > 0);
+  } while (!taken);
   return {};
 }
 

@@ -21,6 +21,7 @@
 #include "adapters/front/front.h"
 #include "adapters/front/grpc_limits.h"
 #include "adapters/identity/authority.h"
+#include "adapters/identity/private_file.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
 #include "adapters/metrics/grpc_calls.h"
@@ -94,17 +95,10 @@ std::string read_file(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// Whole or not at all, and for its owner only: it holds secrets.
+// It holds secrets.
 void write_secret_file(const std::string& path, const std::string& text) {
-  const std::string fresh = path + ".new";
-  const int file = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  const bool good = file >= 0 && write(file, text.data(), text.size()) ==
-                                     static_cast<ssize_t>(text.size()) && fsync(file) == 0;
-  const int error = errno;
-  if (file >= 0) close(file);
-  if (!good || rename(fresh.c_str(), path.c_str()) != 0) {
-    throw std::runtime_error(path + ": cannot write: " + std::strerror(good ? errno : error));
-  }
+  const auto written = identity::write_private_file(path, text);
+  if (!written) throw std::runtime_error(written.error().message);
 }
 
 // One server for a data directory, held until the process ends.

@@ -81,6 +81,27 @@ class ChannelsTest : public testing::Test {
     for (const std::string& word : argv) down.mutable_open()->mutable_run()->add_argv(word);
     return down;
   }
+  static ChannelDown session(const std::string& program, const std::string& argument) {
+    ChannelDown down;
+    auto& process = *down.mutable_session()->mutable_new_process();
+    process.set_command(program);
+    process.add_args(argument);
+    return down;
+  }
+  // Much input for a process that takes none, until the road to it is full; then the client goes.
+  void fill_and_cut(Server::Stream& stream, grpc::ServerContext& context, const ChannelDown& input) {
+    std::thread writer([&] {
+      for (int i = 0; i < 64 && stream.Write(input); ++i) ++written_;
+    });
+    const auto until = std::chrono::steady_clock::now() + 30s;
+    for (int before = -1; before != written_ && std::chrono::steady_clock::now() < until;) {
+      before = written_;
+      std::this_thread::sleep_for(300ms);
+    }
+    context.TryCancel();
+    writer.join();
+    over_ = true;
+  }
 
   const std::string folder_ = testing::TempDir() + "agent_channels_" + std::to_string(getpid());
   std::unique_ptr<PlainProcesses> plain_ = std::make_unique<PlainProcesses>();
@@ -88,6 +109,7 @@ class ChannelsTest : public testing::Test {
   std::unique_ptr<Sessions> sessions_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<Channels> channels_;
+  std::atomic<int> written_ = 0;
   std::atomic<bool> over_ = false;
 };
 
@@ -106,6 +128,36 @@ TEST_F(ChannelsTest, AnExceptionEndsItsChannelAndNotTheNode) {
   ASSERT_TRUE(said.has_failure());
   EXPECT_EQ(said.failure().message(), "the disk is full");
   EXPECT_EQ(sessions_->running(), 0u);
+}
+
+TEST_F(ChannelsTest, ACommandThatTakesNoInputEndsWithItsClient) {
+  begin(plain_->source(), [&](Server::Stream& stream, grpc::ServerContext& context) {
+    stream.Write(run({"/bin/sleep", "1000"}));
+    ChannelDown input;
+    input.set_input(std::string(256 << 10, 'x'));
+    fill_and_cut(stream, context, input);
+  });
+  EXPECT_TRUE(served());
+  EXPECT_LT(written_, 64) << "all of it fitted: nothing was held up";
+}
+
+TEST_F(ChannelsTest, ASessionThatTakesNoInputOutlivesItsClientAndNotItsChannel) {
+  begin(plain_->source(), [&](Server::Stream& stream, grpc::ServerContext& context) {
+    ChannelDown open;
+    open.mutable_open()->set_sandbox(1);
+    open.mutable_open()->mutable_session();
+    stream.Write(open);
+    stream.Write(session("/bin/sleep", "1000"));
+    ChannelDown input;
+    input.mutable_session()->mutable_stdin_data()->set_data(std::string(256 << 10, 'x'));
+    fill_and_cut(stream, context, input);
+  });
+  EXPECT_TRUE(served());
+  EXPECT_LT(written_, 64) << "all of it fitted: nothing was held up";
+  const auto left = sessions_->list({1});
+  ASSERT_EQ(left.size(), 1u);
+  EXPECT_EQ(left[0]->status().state, SessionState::running);
+  EXPECT_TRUE(left[0]->signal(SIGKILL));
 }
 
 }  // namespace

@@ -185,5 +185,17 @@ TEST_F(SandboxesTest, ANodeIsScrubbedOnceOrphansAreGone) {
   EXPECT_TRUE(std::holds_alternative<node::ScrubFinished>(next()));
 }
 
+TEST_F(SandboxesTest, WhatCannotBeTakenOverKeepsNoPipesOpen) {
+  ASSERT_TRUE(logs_->begin({1}));
+  end();  // as an agent that is killed
+  begin();
+  EXPECT_FALSE(sandboxes_->adopt(order()));
+  const std::string output = fs::canonical(scratch_.path() + "/output");
+  for (const auto& one : fs::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    EXPECT_FALSE(fs::read_symlink(one.path(), gone).string().starts_with(output)) << one.path();
+  }
+}
+
 }  // namespace
 }  // namespace chalk::agent

@@ -73,9 +73,11 @@ struct Clocks {
 // Posts, and waits until it was stepped.
 void tell(Driver<Control>& driver, const control::Event& event) {
   ASSERT_TRUE(driver.post(event));
+  bool taken;
   do {
+    taken = driver.waiting() == 0;
     ASSERT_TRUE(driver.look([](const Control&) {}));
-  } while (driver.waiting() != 0);
+  } while (!taken);
 }
 // Timers fire within a nap of the driver, that is a second, after a test has moved its clocks.
 bool soon(const std::function<bool()>& holds) {

@@ -350,6 +350,19 @@ TEST_F(NodeHubTest, AStartThatFailedIsToldWithItsNode) {
   EXPECT_EQ(failures(), std::vector{"node-" + std::to_string(one_->key()) + ": start_failed"});
 }
 
+// What was accepted before there was a bound, say.
+TEST_F(NodeHubTest, AnOrderThatIsTooLargeForAnAgentHoldsUpNoOther) {
+  SandboxAsk large = small_ask();
+  large.payload = std::string(17u << 20, '\xff');
+  const auto first = plane_.create(large);
+  ASSERT_TRUE(first) << first.error().message;
+  const auto second = plane_.create(small_ask());
+  ASSERT_TRUE(second) << second.error().message;
+  EXPECT_TRUE(becomes(*second, Status::running));
+  EXPECT_TRUE(becomes(*first, Status::running)) << "this node starts anything";
+  EXPECT_EQ(one_->node().running().at(*first).payload, "");
+}
+
 TEST_F(NodeHubTest, ANodeDoesNotReportAsAnother) {
   two_->node().boot();
   ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
