@@ -80,6 +80,7 @@ int child_main(void* argument) {
   if (what.controlling_terminal && ioctl(0, TIOCSCTTY, 0) != 0) {
     return failing(plan, "its terminal");
   }
+  if (!give_back_descriptors()) return failing(plan, "the usual number of descriptors");
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);

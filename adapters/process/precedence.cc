@@ -76,9 +76,12 @@ std::string take_precedence() {
 bool give_up_precedence() {
   // A new session begins an autogroup of its own, at 0.
   return (!g_raised || setpriority(PRIO_PROCESS, 0, 0) == 0) &&
-         (g_descriptors_before.rlim_max == 0 ||
-          setrlimit(RLIMIT_NOFILE, &g_descriptors_before) == 0) &&
          (g_oom_before[0] == 0 || write_text(kOomScoreAdj, g_oom_before));
+}
+
+bool give_back_descriptors() {
+  return g_descriptors_before.rlim_max == 0 ||
+         setrlimit(RLIMIT_NOFILE, &g_descriptors_before) == 0;
 }
 
 }  // namespace chalk::process

@@ -17,5 +17,8 @@ std::string take_precedence();
 // In a child between its fork and its program, where nothing may allocate: back to what the parent
 // had before take_precedence(). False where the kernel refuses, with errno.
 bool give_up_precedence();
+// The same of how many descriptors there may be, as the last before the program: until then the child
+// has all of its parent's, and could open none beyond the usual number.
+bool give_back_descriptors();
 
 }  // namespace chalk::process
