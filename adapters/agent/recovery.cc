@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 
 #include "adapters/agent/live_sandbox.h"
@@ -71,13 +72,28 @@ Recovery recover(const std::map<SandboxId, node::Sandbox>& state, Machinery& mac
       failed[name] = adopted.error().message;
     }
   }
+  std::set<std::string> stay;  // what could not be taken away: its processes may go on
+  for (const auto& [name, one] : found) {
+    spdlog::info("recovery: {} {} and is not to: taken away", name,
+                 one.running ? "runs" : "has left remains");
+    if (sandboxes.reap(name)) {
+      ++recovery.reaped;
+    } else {
+      stay.insert(name);
+    }
+  }
   for (const auto& [id, sandbox] : state) {
     const bool again = sandbox.phase == node::Phase::running || sandbox.restarts > 0;
     const bool adopted = std::find(alive.begin(), alive.end(), name_of(id)) != alive.end() &&
                          !failed.contains(name_of(id));
     if (sandbox.order.restart && again && !adopted) sandboxes.keep_output(id);
-    if (sandbox.phase != node::Phase::running) continue;
     const std::string name = name_of(id);
+    const bool told = sandbox.phase == node::Phase::running || sandbox.phase == node::Phase::stopping;
+    if (told && stay.contains(name)) {
+      sandboxes.end_when_gone(sandbox.order, found.at(name).end);
+      continue;
+    }
+    if (sandbox.phase != node::Phase::running) continue;
     const auto place = found.find(name);
     const auto broken = failed.find(name);
     if (broken != failed.end()) {
@@ -89,12 +105,6 @@ Recovery recover(const std::map<SandboxId, node::Sandbox>& state, Machinery& mac
     } else if (std::find(alive.begin(), alive.end(), name) == alive.end()) {
       recovery.gone.push_back({id, false, gone_note(nullptr, "ended while the agent was away")});
     }
-  }
-  for (const auto& [name, one] : found) {
-    spdlog::info("recovery: {} {} and is not to: taken away", name,
-                 one.running ? "runs" : "has left remains");
-    sandboxes.reap(name);
-    ++recovery.reaped;
   }
   return recovery;
 }

@@ -47,6 +47,7 @@ Sandboxes::Sandboxes(const Options& options, Parts parts, Post post)
       parts_(parts),
       post_(std::move(post)),
       enders_(static_cast<std::size_t>(std::clamp(options.start_slots, 2, 16))),
+      retriers_(1),
       workers_(static_cast<std::size_t>(std::clamp(options.start_slots, 1, 32))) {}
 Sandboxes::~Sandboxes() { stop(); }
 
@@ -58,6 +59,7 @@ void Sandboxes::stop() {
   }
   workers_.stop();
   enders_.stop();
+  retriers_.stop();
 }
 
 Sandboxes::Hold Sandboxes::find(SandboxId sandbox) const {
@@ -193,7 +195,15 @@ void Sandboxes::finish(const Hold& live) {
 
 // What may still run is not told to have ended: its room would be given away.
 void Sandboxes::end_later(std::function<void()> end) {
-  parts_.alarm.after(kRemovePause, [this, end = std::move(end)] { enders_.run(end); });
+  parts_.alarm.after(kRemovePause, [this, end = std::move(end)] {
+    retriers_.run([this, end] {
+      {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return;  // the next agent finds it
+      }
+      end();
+    });
+  });
 }
 
 // Also after a start that got nowhere: what was not made is not missed. False while its processes may
@@ -238,26 +248,28 @@ std::string Sandboxes::note(Live& live) const {
 }
 
 void Sandboxes::scrub() {
-  enders_.run([this] {
-    parts_.logs.forget_ended();
-    bool gone = true;
-    if (const auto found = parts_.machinery.list()) {
-      for (const Found& one : *found) {
-        bool ours;
-        {
-          const std::lock_guard lock(mutex_);
-          ours = find(sandbox_of(one.name)) != nullptr;
-        }
-        if (!ours) gone = reap(one.name) && gone;
+  enders_.run([this] { try_scrub(); });
+}
+
+void Sandboxes::try_scrub() {
+  parts_.logs.forget_ended();
+  bool gone = true;
+  if (const auto found = parts_.machinery.list()) {
+    for (const Found& one : *found) {
+      bool ours;
+      {
+        const std::lock_guard lock(mutex_);
+        ours = find(sandbox_of(one.name)) != nullptr;
       }
+      if (!ours) gone = reap(one.name) && gone;
     }
-    if (!gone) return end_later([this] { scrub(); });
-    if (!parts_.network.settle(10s)) {
-      spdlog::warn("scrub: the network is not done with what ended; it goes on by itself");
-    }
-    spdlog::info("scrubbed: nothing of the last owner is left");
-    post_(node::ScrubFinished{});
-  });
+  }
+  if (!gone) return end_later([this] { try_scrub(); });
+  if (!parts_.network.settle(10s)) {
+    spdlog::warn("scrub: the network is not done with what ended; it goes on by itself");
+  }
+  spdlog::info("scrubbed: nothing of the last owner is left");
+  post_(node::ScrubFinished{});
 }
 
 // ---- after a restart
@@ -296,6 +308,22 @@ Result<void> Sandboxes::adopt(const StartOrder& order) {
     live_.erase(sandbox);
   }
   return watched;
+}
+
+void Sandboxes::end_when_gone(const StartOrder& order, const MainEnd& end) {
+  auto live = std::make_shared<Live>();
+  live->name = name_of(order.sandbox);
+  live->order = order;
+  live->phase = Phase::ending;
+  live->end = end;
+  live->ended_at = wall_nanos();
+  live->note.set_node_name(options_.node_name);
+  (void)live->payload.ParseFromString(order.payload);  // only for what is logged
+  {
+    const std::lock_guard lock(mutex_);
+    live_[order.sandbox] = live;
+  }
+  end_later([this, live] { finish(live); });
 }
 
 void Sandboxes::keep_output(SandboxId sandbox) { parts_.logs.pause(sandbox); }

@@ -52,6 +52,8 @@ class Sandboxes {
   // ---- after a restart, before any order; each blocks
   // Watches a sandbox that runs. After an error it is as good as gone.
   Result<void> adopt(const StartOrder& order);
+  // Of one that was not taken over and could not be taken away: its end is told once it is gone.
+  void end_when_gone(const StartOrder& order, const MainEnd& end);
   // Keeps the output of a sandbox that is to be started again.
   void keep_output(SandboxId sandbox);
   // Takes away what nobody owns. False while its processes may go on.
@@ -82,6 +84,7 @@ class Sandboxes {
   void finish(const Hold& live);
   bool clean_up(Live& live);
   void end_later(std::function<void()> end);
+  void try_scrub();
   bool wanted(const Live& live) const;  // still to be started
   bool goes_on(const Live& live) const;  // to be started again, as the machine will order
   void hard_kill(const Hold& live);
@@ -98,7 +101,8 @@ class Sandboxes {
   std::map<SandboxId, std::int64_t> accepted_;
   bool stopping_ = false;
   Readiness readiness_;
-  Workers enders_;  // before workers_: starts that fail end here
+  Workers enders_;    // before workers_: starts that fail end here
+  Workers retriers_;  // one: each try may take 10 s, and what never ends is in nobody's way
   Workers workers_;
 };
 

@@ -94,7 +94,8 @@ class ChannelsTest : public testing::Test {
       for (int i = 0; i < 64 && stream.Write(input); ++i) ++written_;
     });
     const auto until = std::chrono::steady_clock::now() + 30s;
-    for (int before = -1; before != written_ && std::chrono::steady_clock::now() < until;) {
+    for (int before = 0; before != written_ || before == 0;) {  // it stands still, having begun
+      if (std::chrono::steady_clock::now() > until) break;
       before = written_;
       std::this_thread::sleep_for(300ms);
     }

@@ -185,6 +185,24 @@ TEST_F(SandboxesTest, ANodeIsScrubbedOnceOrphansAreGone) {
   EXPECT_TRUE(std::holds_alternative<node::ScrubFinished>(next()));
 }
 
+// The agent was restarted while a kill got nowhere: the kill is ordered again, and told when it is true.
+TEST_F(SandboxesTest, WhatOutlivesItsAgentIsToldOnceItsProcessesAreGone) {
+  for (const bool killed : {true, false}) {
+    runtime_.stuck = true;
+    runtime_.removals = 0;
+    EXPECT_FALSE(sandboxes_->reap(name_of({1})));
+    sandboxes_->end_when_gone(order(), {});
+    if (killed) sandboxes_->kill({1}, EndReason::terminated, {});
+    expect_silence();
+    EXPECT_EQ(sandboxes_->count(), 1u);
+    runtime_.stuck = false;
+    const node::Event told = next();
+    EXPECT_EQ(std::holds_alternative<node::SandboxKilled>(told), killed);
+    EXPECT_EQ(std::holds_alternative<node::SandboxExited>(told), !killed);
+    EXPECT_EQ(sandboxes_->count(), 0u);
+  }
+}
+
 TEST_F(SandboxesTest, WhatCannotBeTakenOverKeepsNoPipesOpen) {
   ASSERT_TRUE(logs_->begin({1}));
   end();  // as an agent that is killed
