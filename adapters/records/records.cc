@@ -331,17 +331,31 @@ void Records::observe(std::uint64_t index, Time now, const control::Event& event
       any = true;
     } else if (const auto* to = std::get_if<control::ToNode>(&effect)) {
       if (!to->envelope.message) continue;
+      if (const auto* stop = std::get_if<StopOrder>(&*to->envelope.message)) {
+        // It makes way, or is moved: it may run again, elsewhere and later.
+        const auto known = s.sandboxes.find(stop->sandbox);
+        if (known == s.sandboxes.end() || known->second.status != Status::running ||
+            known->second.node != to->node) {
+          continue;
+        }
+        s.change(stop->sandbox)->status = Status::ending;
+        any = true;
+        continue;
+      }
       const auto* start = std::get_if<StartOrder>(&*to->envelope.message);
       Sandbox* one = start != nullptr ? s.change(start->sandbox) : nullptr;
       if (one == nullptr) continue;
       one->node = to->node;
       one->placed = now;
+      if (one->status == Status::ending && !one->stop_asked) one->status = Status::pending;
     } else if (const auto* running = std::get_if<sandbox::Running>(&effect)) {
       Sandbox* one = s.change(running->sandbox);
       if (one == nullptr) continue;
       one->status = one->stop_asked ? Status::ending : Status::running;
       one->running = now;
       one->ran = true;
+      one->waits = false;  // also where it was being restarted on its last node
+      one->restarts = 0;
       one->node = running->node;
       one->started_note = running->note;
       any = true;
@@ -422,6 +436,7 @@ std::vector<Sandbox> Records::list(const Filter& filter,
                                    const std::function<bool(const Sandbox&)>& also) const {
   const State& s = *state_;
   std::vector<Sandbox> out;
+  std::vector<Sandbox> some;
   std::optional<Place> before;  // the next one is older than this
   std::unique_lock lock(s.mutex);
   if (filter.before) {
@@ -436,7 +451,6 @@ std::vector<Sandbox> Records::list(const Filter& filter,
       if (own == s.order_of.end()) break;
       places = &own->second;
     }
-    std::vector<Sandbox> some;
     std::size_t bytes = 0, looked_at = 0;
     auto place = before ? std::make_reverse_iterator(places->lower_bound(*before))
                         : places->rbegin();
@@ -456,6 +470,7 @@ std::vector<Sandbox> Records::list(const Filter& filter,
       if (out.size() < filter.limit && (!also || also(one))) out.push_back(std::move(one));
     }
     if (last) break;
+    some = {};  // before the lock, for which it may wait
     lock.lock();
   }
   return out;

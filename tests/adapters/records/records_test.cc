@@ -168,6 +168,37 @@ TEST_F(RecordsTest, AKilledServerMakesTheViewAgainFromTheLog) {
   compare(records, naive, "after the kills");
 }
 
+// One that makes way for another was shown as running, on the node that it had left, for as long as it waited.
+TEST_F(RecordsTest, WhatMakesWayIsNotShownAsRunning) {
+  Records records(path_, label_of);
+  std::uint64_t index = 0;
+  const auto status = [&](const control::Event& event, const control::Effect& effect) {
+    records.observe(++index, Time{seconds(index).nanos}, event, {effect});
+    return records.find(SandboxId{1})->status;
+  };
+  const auto to = [](std::uint64_t node, const auto& order) {
+    control::ToNode to;
+    to.node = {node};
+    to.envelope.message = order;
+    return to;
+  };
+  sandbox::Running running;
+  running.sandbox = {1};
+  running.node = {1};
+  StartOrder start;
+  start.sandbox = {1};
+  EXPECT_EQ(status(control::SandboxRequested{}, sandbox::Accepted{1, {1}, false}), Status::pending);
+  EXPECT_EQ(status(Woken{}, running), Status::running);
+  status(Woken{}, sandbox::Restarted{1, {1}, 3, false, {}});
+  EXPECT_EQ(status(Woken{}, to(2, StopOrder{{1}, {}})), Status::running) << "of an earlier life";
+  EXPECT_EQ(status(Woken{}, to(1, StopOrder{{1}, {}})), Status::ending);
+  EXPECT_EQ(status(Woken{}, to(3, start)), Status::pending);
+  running.node = {3};
+  EXPECT_EQ(status(Woken{}, running), Status::running);
+  EXPECT_FALSE(records.find(SandboxId{1})->waits) << "it does not wait for a restart any more";
+  EXPECT_EQ(records.find(SandboxId{1})->restarts, 0u);
+}
+
 TEST_F(RecordsTest, WhoWaitsIsToldOfTheChange) {
   Records records(path_, label_of);
   control::SandboxRequested asked;

@@ -45,6 +45,7 @@ class Story {
  private:
   struct Life {
     bool placed = false, running = false;
+    NodeId node;
     std::uint32_t restarts = 0;
   };
 
@@ -92,7 +93,7 @@ class Story {
     } else if (kind < 8 && life.placed && !life.running) {
       sandbox::Running running;
       running.sandbox = id;
-      running.node = {1 + random_() % 5};
+      running.node = life.node = {1 + random_() % 5};
       running.note = "started " + std::to_string(told.index);
       told.effects.push_back(running);
       life.running = true;
@@ -103,6 +104,12 @@ class Story {
       restarted.running = random_() % 2 == 0;
       restarted.note = "restarted " + std::to_string(told.index);
       told.effects.push_back(restarted);
+    } else if (kind == 8 && life.running && random_() % 2 == 0) {  // moved: or an order come late
+      control::ToNode to;
+      to.node = random_() % 4 == 0 ? NodeId{9} : life.node;
+      to.envelope.message = StopOrder{id, {}};
+      told.effects.push_back(to);
+      if (to.node == life.node) life = {};
     } else if (kind == 8) {
       sandbox::Gone gone;
       gone.sandbox = id;
@@ -133,15 +140,22 @@ class Naive {
       if (const auto* accepted = std::get_if<sandbox::Accepted>(&effect)) {
         if (!accepted->repeated) all_.push_back(created(*accepted, *asked, told.now));
       } else if (const auto* to = std::get_if<control::ToNode>(&effect)) {
-        if (Sandbox* one = find(std::get<StartOrder>(*to->envelope.message).sandbox)) {
-          one->node = to->node;
-          one->placed = told.now;
+        if (const auto* start = std::get_if<StartOrder>(&*to->envelope.message)) {
+          if (Sandbox* one = find(start->sandbox)) {
+            one->node = to->node;
+            one->placed = told.now;
+            if (one->status == Status::ending && !one->stop_asked) one->status = Status::pending;
+          }
+        } else if (Sandbox* one = find(std::get<StopOrder>(*to->envelope.message).sandbox)) {
+          if (one->node == to->node && one->status == Status::running) one->status = Status::ending;
         }
       } else if (const auto* running = std::get_if<sandbox::Running>(&effect)) {
         Sandbox* one = find(running->sandbox);
         one->status = one->stop_asked ? Status::ending : Status::running;
         one->running = told.now;
         one->ran = true;
+        one->waits = false;
+        one->restarts = 0;
         one->node = running->node;
         one->started_note = running->note;
       } else if (const auto* restarted = std::get_if<sandbox::Restarted>(&effect)) {
