@@ -20,10 +20,10 @@ namespace {
 
 using boost::system::error_code;
 
-grpc::ChannelArguments channel_arguments(const Limits& limits) {
+grpc::ChannelArguments channel_arguments() {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(static_cast<int>(limits.body_bytes));
-  arguments.SetMaxSendMessageSize(-1);  // what came in was measured
+  arguments.SetMaxReceiveMessageSize(-1);  // the server bounds its answers
+  arguments.SetMaxSendMessageSize(-1);     // what came in was measured
   return arguments;
 }
 
@@ -52,7 +52,7 @@ std::string_view Request::header(std::string_view name) const {
 Front::State::State(Options options_given, grpc::Server& server_given)
     : options(std::move(options_given)),
       server(server_given),
-      stub(server.InProcessChannel(channel_arguments(options.limits))),
+      stub(server.InProcessChannel(channel_arguments())),
       handlers(options.handler_threads),
       acceptor(asio::make_strand(network)),
       hangups(asio::make_strand(network)) {

@@ -77,6 +77,7 @@ class Bridge final : public SessionReactor {
     return grpc::Status::OK;
   }
   void refuse(const grpc::Status& status) {
+    place_ = {};
     Finish(status);
     leave();  // as `up` would
   }
@@ -130,6 +131,7 @@ class Bridge final : public SessionReactor {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return !starting_; });
     }
+    place_ = {};  // the server that it is of may be gone after the call
     Finish(status);
     if (down_.joinable()) down_.join();
     leave();

@@ -445,11 +445,16 @@ TEST_F(ServicesTest, UploadsThatSayNothingHaveTheirPlacesAndEndWithTheirClient) 
   }
   EXPECT_EQ(refused, 1u);
   EXPECT_TRUE(identities_.revoke_client(red_.id));
+  std::size_t revoked = 0;
   for (auto& one : uploads) {
     const auto code = one->ended_within(60s);
     if (!code) one->context->TryCancel();
-    EXPECT_TRUE(code == StatusCode::UNAUTHENTICATED || code == StatusCode::RESOURCE_EXHAUSTED);
+    // On a slow machine the time for the first message may be over before.
+    EXPECT_TRUE(code == StatusCode::UNAUTHENTICATED || code == StatusCode::RESOURCE_EXHAUSTED ||
+                code == StatusCode::DEADLINE_EXCEEDED);
+    revoked += code == StatusCode::UNAUTHENTICATED;
   }
+  EXPECT_GT(revoked, 0u);
 }
 
 // Reads until its client has no more to say.
