@@ -62,6 +62,8 @@ void Autoscaler::begin_otherwise(Group& group) {
   group.panic = false;
   group.zero_since = kNever;
   group.sync_at = {};
+  group.samples = {};
+  group.history = {};
 }
 
 void Autoscaler::on(Time now, const DemandReported& report, Effects& effects) {
@@ -139,7 +141,9 @@ void Autoscaler::on(Time now, const ReplicaEnded& ended, Effects&) {
   if (group == nullptr) return;
   std::uint32_t& count = ended.was_ready ? group->ready : group->starting;
   if (count > 0) --count;
-  if (group->stopping > 0 && ended.was_ready) --group->stopping;
+  if (ended.was_leaving && group->leaving > 0) --group->leaving;
+  group->leaving = std::min(group->leaving, group->ready);
+  if (ended.was_ready && group->stopping > group->leaving) --group->stopping;
   if (group->for_calls > 0 && !ended.was_ready) --group->for_calls;
   arm(now, ended.group, *group);
 }
@@ -149,7 +153,8 @@ void Autoscaler::on(Time now, const ReplicaEnded& ended, Effects&) {
 void Autoscaler::on(Time now, const ReplicaLeaves& leaves, Effects&) {
   Group* group = find(leaves.group);
   if (group == nullptr) return;
-  group->stopping = std::min(group->stopping + 1, group->ready);
+  if (group->leaving < group->ready) ++group->leaving;
+  if (group->stopping < group->ready) ++group->stopping;
   group->stop_asked = now;
   look_within(now, config_.tick, leaves.group, *group);
 }
@@ -185,10 +190,11 @@ std::uint32_t Autoscaler::staying_of(const Group& group) {
   return have - std::min(group.stopping, have);
 }
 
-// Of those asked to stop only what the gateway has taken out of use is still on its way.
+// Of those asked to stop only what the gateway has taken out of use is still on its way; and what
+// leaves with its node, which the gateway may not have heard yet.
 void Autoscaler::settle_stops(Group& group) const {
   const std::uint32_t out_of_use = group.ready - std::min(group.ready, group.last.ready);
-  group.stopping = std::min(group.stopping, out_of_use);
+  group.stopping = std::min(group.stopping, std::max(out_of_use, group.leaving));
 }
 
 void Autoscaler::look(Time now, GroupId id, Group& group, Effects& effects) {

@@ -1,6 +1,6 @@
 // Autoscaler: how many replicas each scaling group should have.
 //
-// In: demand as gateways report it (totals that only grow), starts and ends of replicas. Out: start
+// In: demand as gateways report it (totals that grow until they begin again), starts and ends of replicas. Out: start
 // so many, stop so many, start so many less, with the numbers behind it.
 // Invariants: ready and starting replicas never exceed max_replicas; starting replicas count as
 // capacity, so a slow start is never answered by more starts, and those on their way out do not;
@@ -93,7 +93,8 @@ struct ReplicaStarted {
 struct ReplicaEnded {
   GroupId group;
   bool was_ready = false;
-  CHALK_FIELDS(ReplicaEnded, group, was_ready)
+  bool was_leaving = false;  // a ReplicaLeaves had said so
+  CHALK_FIELDS(ReplicaEnded, group, was_ready, was_leaving)
 };
 struct ReplicaLeaves {  // a ready one is to end once its calls are done, whoever wanted that
   GroupId group;
@@ -162,6 +163,7 @@ struct Group {
   std::uint32_t ready = 0;
   std::uint32_t starting = 0;
   std::uint32_t stopping = 0;          // of `ready`: asked of the gateway, not yet ended
+  std::uint32_t leaving = 0;           // of `stopping`: as ReplicaLeaves said; they never stay
   Time stop_asked;                     // the last time that any were asked to stop
   Demand last;                         // the newest report
   std::uint64_t holds_answered = 0;    // fixed
@@ -187,8 +189,8 @@ struct Group {
   bool rising = true;           // the last change of it
   std::uint32_t turns = 0;      // how often that changed
   Time look_at = kNever;
-  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, stop_asked, last, holds_answered,
-               reloads_answered, for_calls, tried_again, finished, called, samples, panic, panic_until,
+  CHALK_FIELDS(Group, policy, known, ready, starting, stopping, leaving, stop_asked, last,
+               holds_answered, reloads_answered, for_calls, tried_again, finished, called, samples, panic, panic_until,
                panic_desired, zero_since, sync_at, history, wishes, caps, plan, most, start_took,
                starting_since, desired, rising, turns, look_at)
 };

@@ -201,7 +201,9 @@ void Control::on(const sandbox::TerminateRequested& asked) {
   if (record != nullptr && record->phase != sandbox::Phase::accepted && record->group &&
       !record->stop_asked) {
     // Counted as ended here, since its Gone will say that somebody had asked for it.
-    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{record->group, record->ran});
+    drive(autoscaler_, autoscaler_scratch_,
+          autoscaler::ReplicaEnded{record->group, record->ran,
+                                   routing_.leaving.contains(asked.sandbox)});
   }
   drive(sandboxes_, sandbox_scratch_, asked);
 }
@@ -372,7 +374,9 @@ void Control::report(GatewayId gateway, const ReplicaReturned& returned) {
   const GroupSpec* spec = group(returned.group);
   if (spec == nullptr || spec->gateway != gateway) return;
   if (record == nullptr || record->group != returned.group || record->stop_asked) return;
-  drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{returned.group, record->ran});
+  drive(autoscaler_, autoscaler_scratch_,
+        autoscaler::ReplicaEnded{returned.group, record->ran,
+                                 routing_.leaving.contains(returned.sandbox)});
   drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox, {}});
 }
 
@@ -381,7 +385,7 @@ void Control::report(GatewayId gateway, const ReplicaReturned& returned) {
 void Control::handle(const sandbox::Refused& refused) {
   out_->push_back(refused);
   if (refused.group) {
-    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{refused.group, false});
+    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{refused.group, false, false});
   }
 }
 
@@ -462,10 +466,11 @@ void Control::handle(const sandbox::Gone& gone) {
   out_->push_back(gone);
   const GroupSpec* spec = group(gone.group);
   if (spec == nullptr) return;
+  const bool leaves = routing_.leaving.erase(gone.sandbox) != 0;
   if (!gone.stop_asked) {  // else it has been counted as ended when its end was asked
-    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{gone.group, gone.was_running});
+    drive(autoscaler_, autoscaler_scratch_,
+          autoscaler::ReplicaEnded{gone.group, gone.was_running, leaves});
   }
-  routing_.leaving.erase(gone.sandbox);
   if (gone.was_running) send(spec->gateway, ReplicaGone{gone.group, gone.sandbox});
 }
 

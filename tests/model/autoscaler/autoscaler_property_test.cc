@@ -55,12 +55,12 @@ RC_GTEST_PROP(Autoscaler, StaysWithinItsBoundsWhateverIsReported, (std::uint64_t
       case 5:
         if (starting == 0) break;
         --starting;
-        world.give(ReplicaEnded{kGroup, false});
+        world.give(ReplicaEnded{kGroup, false, false});
         break;
       case 6:
         if (ready == 0) break;
         --ready, world.draining -= world.draining > 0;
-        world.give(ReplicaEnded{kGroup, true});
+        world.give(ReplicaEnded{kGroup, true, false});
         break;
       default:
         world.run_until(world.now + milliseconds(static_cast<std::int64_t>(random.below(9000))));

@@ -217,7 +217,7 @@ TEST(Autoscaler, RestoresTheMinimumSoonAlsoInAnIdleGroup) {
   world.give(ReplicaStarting{kGroup}), world.give(ReplicaStarted{kGroup, {}});
   world.run_until(at(3));
   EXPECT_GT(world.autoscaler.group(kGroup)->look_at, at(20));  // nothing to do for long
-  for (int i = 0; i < 3; ++i) world.give(ReplicaEnded{kGroup, true});
+  for (int i = 0; i < 3; ++i) world.give(ReplicaEnded{kGroup, true, false});
   world.run_until(at(6));
   EXPECT_EQ(world.starts, 4u);
 }
@@ -554,7 +554,7 @@ TEST(Autoscaler, WhatLeavesIsNoCapacity) {
     world.serve_until(at(60));
     EXPECT_EQ(world.ready(), 3u) << static_cast<int>(kind);
     EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 1u);
-    world.drain();
+    world.drain(true);
     EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 0u);
     world.serve_until(at(100));
     EXPECT_EQ(world.ready() + world.starting(), 2u) << static_cast<int>(kind);
@@ -562,6 +562,28 @@ TEST(Autoscaler, WhatLeavesIsNoCapacity) {
     EXPECT_EQ(world.stops, 0u) << static_cast<int>(kind);
     for (int i = 0; i < 5; ++i) world.give(ReplicaLeaves{kGroup});
     EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 2u) << "no more than there are";
+  }
+}
+
+// Its gateway has not heard of it yet, and says for a while that it is in use.
+TEST(Autoscaler, WhatLeavesDoesNotStayByAReportOfBefore) {
+  for (const Kind kind : {Kind::chalk, Kind::kpa, Kind::hpa}) {
+    GroupPolicy two = policy(kind);
+    two.min_replicas = 2;
+    two.max_replicas = 3;
+    GroupWorld world(two);
+    world.finish_starts(seconds(1));
+    world.set_busy(1);
+    world.serve_until(at(20));
+    const std::uint32_t before = world.starts;
+    world.give(ReplicaLeaves{kGroup});
+    world.serve_until(at(60));
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 1u) << static_cast<int>(kind);
+    EXPECT_EQ(world.starts, before + 1) << static_cast<int>(kind);
+    EXPECT_EQ(world.stops, 0u) << static_cast<int>(kind);
+    world.give(ReplicaEnded{kGroup, true, true});
+    EXPECT_EQ(world.autoscaler.group(kGroup)->stopping, 0u) << static_cast<int>(kind);
+    EXPECT_EQ(world.autoscaler.group(kGroup)->leaving, 0u) << static_cast<int>(kind);
   }
 }
 
@@ -708,7 +730,7 @@ TEST(Autoscaler, KeepsNoMoreOfAWindowThanItMay) {
 TEST(Autoscaler, IgnoresWhatConcernsNoGroup) {
   Autoscaler autoscaler(Config{});
   EXPECT_TRUE(tell(autoscaler, at(1), DemandReported{demand(at(1), 5, 5)}).empty());
-  EXPECT_TRUE(tell(autoscaler, at(1), ReplicaEnded{kGroup, true}).empty());
+  EXPECT_TRUE(tell(autoscaler, at(1), ReplicaEnded{kGroup, true, false}).empty());
   EXPECT_EQ(started(tell(autoscaler, at(1), GroupAdded{{}, policy(Kind::chalk)})), 0u);
 }
 

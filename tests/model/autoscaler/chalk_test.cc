@@ -165,7 +165,7 @@ TEST(Chalk, ALoadOfOneReplicaIsWorthOneBetweenItsCallsAndLessIsNot) {
     policy.z_permille = 0;
     GroupWorld world(policy);
     world.give(ReplicaStarted{kGroup, seconds(1000)});
-    world.give(ReplicaEnded{kGroup, true});
+    world.give(ReplicaEnded{kGroup, true, false});
     world.report();
     world.now = at(99);
     world.totals.arrivals = calls;
@@ -184,7 +184,7 @@ TEST(Chalk, OrdersNoMoreThanIsSureToBeNeeded) {
   policy.z_permille = 0;
   GroupWorld world(policy);
   world.give(ReplicaStarted{kGroup, seconds(1000)});
-  world.give(ReplicaEnded{kGroup, true});
+  world.give(ReplicaEnded{kGroup, true, false});
   world.report();
   world.now = at(99);
   world.totals.arrivals = 891;

@@ -46,7 +46,7 @@ struct GroupWorld {
     for (const auto& cancel : test::said<CancelStarts>(effects)) {
       for (std::uint32_t i = 0; in_line && i < cancel.count; ++i) {
         ++cancelled;
-        give(ReplicaEnded{kGroup, false});
+        give(ReplicaEnded{kGroup, false, false});
       }
     }
   }
@@ -98,13 +98,13 @@ struct GroupWorld {
   void finish_starts(Duration took = {}) {
     while (starting() != 0) give(ReplicaStarted{kGroup, took});
   }
-  void fail() { give(ReplicaEnded{kGroup, false}); }
+  void fail() { give(ReplicaEnded{kGroup, false, false}); }
   // The gateway gives back what it was asked to, as far as it is idle.
-  void drain() {
+  void drain(bool leaving = false) {
     const std::uint32_t busy = totals.in_flight;
     while (draining != 0 && ready() > busy) {
       --draining;
-      give(ReplicaEnded{kGroup, true});
+      give(ReplicaEnded{kGroup, true, leaving});
     }
   }
 };

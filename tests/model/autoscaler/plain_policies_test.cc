@@ -21,7 +21,7 @@ struct Plain {
   GroupPolicy policy;
   std::vector<Demand> reports{};
   Demand last{};
-  std::int64_t ready = 0, starting = 0, stopping = 0;
+  std::int64_t ready = 0, starting = 0, stopping = 0, leaving = 0;
   Time stop_asked{}, tried_again{};
   std::uint64_t holds_answered = 0, reloads_answered = 0;  // fixed
   std::int64_t for_calls = 0;  // fixed: starts that a call waits for
@@ -118,7 +118,7 @@ struct Plain {
 
   // ---- what comes of it
 
-  void settle() { stopping = std::min(stopping, std::max<std::int64_t>(0, ready - last.ready)); }
+  void settle() { stopping = std::min(stopping, std::max({std::int64_t{0}, ready - last.ready, leaving})); }
   std::vector<Effect> look(Time now) {
     if (now - stop_asked >= config.tick * 5) settle();
     std::vector<Effect> out = policy.kind == Kind::fixed ? answer(now) : scale(now);
@@ -214,6 +214,8 @@ struct Plain {
       panic = false;
       zero_since = kNever;
       sync_at = {};
+      reports.clear();
+      chalk.history = {};
     }
     policy = to;
     if (policy.concurrency == 0) policy.concurrency = 1;
@@ -353,13 +355,17 @@ struct World {
     const bool ready = random.below(3) != 0;
     std::int64_t& count = ready ? plain.ready : plain.starting;
     count = std::max<std::int64_t>(0, count - 1);
-    if (ready) plain.stopping = std::max<std::int64_t>(0, plain.stopping - 1);
+    const bool leaving = ready && plain.leaving > 0 && random.below(2) == 0;
+    if (leaving) --plain.leaving;
+    plain.leaving = std::min(plain.leaving, plain.ready);
+    if (ready && plain.stopping > plain.leaving) --plain.stopping;
     if (!ready) plain.for_calls = std::max<std::int64_t>(0, plain.for_calls - 1);
     plain.arm(now);
-    expect(told(ReplicaEnded{{1}, ready}), {});
+    expect(told(ReplicaEnded{{1}, ready, leaving}), {});
   }
   void leaves() {
     if (plain.stopping < plain.ready) ++plain.stopping;
+    if (plain.leaving < plain.ready) ++plain.leaving;
     plain.stop_asked = now;
     plain.look_at = std::min(plain.look_at, now + plain.config.tick);
     expect(told(ReplicaLeaves{{1}}), {});
