@@ -137,7 +137,8 @@ void Sandboxes::on(Time now, const Ended& ended, Effects& effects) {
   Record* record = placed_on(ended.sandbox, ended.node);
   if (record == nullptr) return;  // repeated, or the node had been given up for lost
   // It has run to its end by itself, while the order to stop it was on its way: it is not run again.
-  const bool over = !record->restart && (ended.reason == EndReason::exited ||
+  // (A replica has no work of its own, and its group counts on it until it has said that it runs.)
+  const bool over = !record->restart && !record->group && (ended.reason == EndReason::exited ||
                                          ended.reason == EndReason::out_of_memory);
   if (over) record->ran = true;
   if (record->moving && !over && ended.reason != EndReason::lifetime_reached) {

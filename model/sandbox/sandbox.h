@@ -122,7 +122,8 @@ struct MoveAsked {
   CHALK_FIELDS(MoveAsked, sandbox)
 };
 // It makes way for a more important one: it is stopped, as if that had been asked. What may be
-// moved (MoveAsked) waits for another node then; the rest ends with the reason `preempted`.
+// moved (MoveAsked) waits for another node then; the rest ends with the reason `preempted`, but for
+// what has run to its end by itself meanwhile.
 struct Preempted {
   SandboxId sandbox;
   Duration grace = {};  // between asking the workload to end and killing it
@@ -213,8 +214,8 @@ struct Gone {
   SandboxId sandbox;
   GroupId group;
   EndReason reason{};
-  bool was_running = false;
-  bool stop_asked = false;  // somebody had asked for its end
+  bool was_running = false;  // though perhaps never said to be: it ran to its end just as it was stopped
+  bool stop_asked = false;   // somebody had asked for its end
   std::string note = {};
   CHALK_FIELDS(Gone, reply_to, sandbox, group, reason, was_running, stop_asked, note)
 };

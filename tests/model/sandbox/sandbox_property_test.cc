@@ -131,7 +131,7 @@ struct World {
     reserved.erase(one.sandbox);
     const Record& was = *before_it(before, one.sandbox);
     const bool over = one.reason == EndReason::exited || one.reason == EndReason::out_of_memory;
-    RC_ASSERT(one.was_running == (was.ran || (over && !was.restart)));
+    RC_ASSERT(one.was_running == (was.ran || (over && !was.restart && !was.group)));
     if (!was.key.empty()) keys.at({was.tenant, was.key}) = now + config.key_retention;
   }
 
@@ -346,7 +346,7 @@ struct World {
     bool again = false;
     EndReason told = reason;
     // It has done its work, whatever it had been told meanwhile.
-    const bool over = ended && !was.restart &&
+    const bool over = ended && !was.restart && !was.group &&
                       (reason == EndReason::exited || reason == EndReason::out_of_memory);
     if (over) {
     } else if (ended && was.moving && reason != EndReason::lifetime_reached) {
