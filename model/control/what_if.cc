@@ -28,8 +28,15 @@ WhatIf::WhatIf(const scheduler::Scheduler& scheduler, const sandbox::Sandboxes& 
     for (const auto& [since, node] : pool.idle) step(scheduler::NodeCordoned{node, true});
   }
   // What has yet to leave the nodes that are being emptied has its room elsewhere, and nobody else's.
+  // Where a replacement is on its way it goes there, and its node is no room for others.
   for (const NodeId node : fleet.state().emptying) {
-    if (fleet.state().nodes.at(node).reclaimed_at == kNever) move_all(node);
+    const fleet::Node& one = fleet.state().nodes.at(node);
+    if (one.reclaimed_at != kNever) continue;
+    if (one.draining) {
+      move_all(node);
+    } else {
+      step(scheduler::NodeCordoned{node, true});
+    }
   }
 }
 
