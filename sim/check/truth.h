@@ -67,18 +67,19 @@ class Truth {
     const auto found = apart_.find({sandbox, node});
     return found == apart_.end() ? nullptr : &found->second;
   }
-  // Where calls for it go. A node that was cut off may run it as well, until it is told to end it.
+  // Where calls for it go: a node that was cut off may run it as well, until it is told to end it.
+  // Of those that run and are not told so, where it was started last.
   const LiveSandbox* serving(SandboxId sandbox) const {
-    const auto serves = [](const LiveSandbox& live) {
-      return live.running != kNever && !live.killed;
+    const auto rank = [](const LiveSandbox& live) {
+      return std::pair(live.running != kNever && !live.killed, live.ordered);
     };
     const std::size_t slot = slot_of(sandbox);
     const LiveSandbox* found = nullptr;
     if (slot < by_slot_.size() && by_slot_[slot].sandbox == sandbox) found = &by_slot_[slot];
-    if ((found != nullptr && serves(*found)) || apart_.empty()) return found;
+    if (apart_.empty()) return found;
     for (auto at = apart_.lower_bound({sandbox, 0});
          at != apart_.end() && at->first.first == sandbox; ++at) {
-      if (found == nullptr || serves(at->second)) found = &at->second;
+      if (found == nullptr || rank(at->second) > rank(*found)) found = &at->second;
     }
     return found;
   }

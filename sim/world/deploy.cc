@@ -74,12 +74,20 @@ node::Config node_config(const Setup& setup, const Pool& pool) {
 
 namespace {
 
-// Beside the nodes bought in their place.
+// Beside the nodes bought in their place: crashed ones, late ones, and those that control could not
+// hear for so long that it gave them up.
 bool nodes_come_back(const Setup& setup) {
   return std::any_of(setup.faults.begin(), setup.faults.end(), [](const Fault& fault) {
-    const bool crash =
-        fault.kind == Fault::Kind::node_crash || fault.kind == Fault::Kind::zone_loss;
-    return fault.kind == Fault::Kind::late_supply || (crash && fault.lasts.nanos != 0);
+    switch (fault.kind) {
+      case Fault::Kind::node_crash:
+      case Fault::Kind::zone_loss: return fault.lasts.nanos != 0;
+      case Fault::Kind::late_supply:
+      case Fault::Kind::message_loss:
+      case Fault::Kind::message_delay:
+      case Fault::Kind::heartbeat_lag:
+      case Fault::Kind::agent_restart: return true;
+      default: return false;
+    }
   });
 }
 

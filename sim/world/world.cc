@@ -73,9 +73,11 @@ void World::loop() {
     const bool arrival_first = arrival != nullptr && arrival->at <= next;
     if (arrival_first) next = arrival->at;
     if (model_ && model_->pending() != 0) {
-      if (const auto completion = model_->advance(next)) {
+      const bool sharp = !setup_.run_until_done && setup_.duration.nanos > 0;
+      const Time until = sharp ? std::min(next, Time{setup_.duration.nanos}) : next;
+      if (const auto completion = model_->advance(until)) {
         now_ = std::max(now_, completion->at);
-        job_done(completion->activity);
+        job_done(completion->activity, completion->failed);
         continue;
       }
     }

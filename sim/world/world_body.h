@@ -189,7 +189,7 @@ class World {
   std::uint32_t take_host(std::uint32_t pool, std::uint32_t zone);
   void leave_host(std::uint32_t node);
   void boot(std::uint32_t node);
-  void job_done(std::uint64_t slot);
+  void job_done(std::uint64_t slot, bool cut_off = false);
   Duration start_takes(const node::StartSandbox&);
   void work(Job&& job, Duration then, std::int64_t cpu_millicores);
   void start_done(const Job& job);

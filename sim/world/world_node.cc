@@ -23,8 +23,8 @@ std::uint32_t World::add_node(std::uint32_t pool, std::uint32_t zone, std::uint6
 }
 
 // For a node that boots. Where nodes were bought more in one zone than in the others, its host may be
-// of another one: then its way to the registry is a little longer. And where more of a pool are up
-// than SimGrid was told of (a late purchase beside the one made for it), two share the pool's last.
+// of another one: then its way to the registry is a little longer. Where more of a pool are up than
+// twice its most (control gave up all of them again and again), some share the pool's last.
 std::uint32_t World::take_host(std::uint32_t pool, std::uint32_t zone) {
   std::vector<std::uint32_t>& spare = spare_hosts_[pool];
   if (spare.empty()) return last_host_[pool];
@@ -43,7 +43,7 @@ void World::leave_host(std::uint32_t index) {
   stop_all_fetching(index);
   if (hosts_used_[node.host] > 1) {
     --hosts_used_[node.host];
-    return;  // somebody else is there
+    return;  // somebody else is there, and what was begun goes on
   }
   hosts_used_[node.host] = 0;
   spare_hosts_[node.pool].push_back(node.host);
@@ -204,11 +204,13 @@ Job World::job_of(Job::What what, std::uint32_t index) const {
   return job;
 }
 
-void World::job_done(std::uint64_t slot) {
+// `cut_off`: its host went down.
+void World::job_done(std::uint64_t slot, bool cut_off) {
   Job job = jobs_.take(slot);
   if (job.peer != 0) served_[job.peer - 1].erase(slot);
   if (job.what == Job::What::pull) fetched(job.node, slot);
   if (job.what == Job::What::call) {
+    if (cut_off) return;  // it breaks when its gateway learns of it
     if (setup_.dispatch_latency.nanos == 0) return call_done(job.request);
     return queue_.push(kHeap, now_ + setup_.dispatch_latency, kCallDone, 0, job.request.value);
   }
