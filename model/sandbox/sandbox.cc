@@ -107,9 +107,10 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   record->ran = true;
   record->runs_since = now;
   record->start_deadline = kNever;
-  effects.push_back(StartSettled{started.sandbox});
+  // First that it runs: the slot that comes free may let another in that it has to make way for.
   effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
                             now - record->requested, started.note});
+  effects.push_back(StartSettled{started.sandbox});
 }
 
 void Sandboxes::on(Time, const NodeRestarted& restarted, Effects& effects) {

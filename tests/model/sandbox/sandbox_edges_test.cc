@@ -399,6 +399,16 @@ TEST(Sandboxes, AGangThatLosesAMemberEndsAsAWhole) {
   EXPECT_TRUE(sandboxes.state().gangs.empty());
 }
 
+// The slot that comes free may let another in for which it has to go: its end would be told before.
+TEST(Sandboxes, RunBeforeTheirSlotIsFree) {
+  Sandboxes sandboxes(Config{});
+  const SandboxId id = place(sandboxes, at(1), {1});
+  const auto effects = tell(sandboxes, at(2), Started{id, {1}});
+  ASSERT_EQ(effects.size(), 2u);
+  EXPECT_TRUE(std::holds_alternative<Running>(effects[0]));
+  EXPECT_TRUE(std::holds_alternative<StartSettled>(effects[1]));
+}
+
 // Its last words cross the order to stop it, and Started comes when it counts as ending already.
 TEST(Sandboxes, WhatHasRunToItsEndIsNotRunAgain) {
   enum { moved, preempted, late };
