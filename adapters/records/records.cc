@@ -382,6 +382,16 @@ void Records::observe(std::uint64_t index, Time now, const control::Event& event
       any = true;
     }
   }
+  if (const auto* from = std::get_if<control::FromNode>(&event); from && from->envelope.message) {
+    // What had to make way has left its node, and waits for another.
+    const auto* left = std::get_if<EndedReport>(&*from->envelope.message);
+    const auto known = left == nullptr ? s.sandboxes.end() : s.sandboxes.find(left->sandbox);
+    if (known != s.sandboxes.end() && known->second.status == Status::ending &&
+        !known->second.stop_asked && known->second.node == from->node) {
+      s.change(left->sandbox)->status = Status::pending;
+      any = true;
+    }
+  }
   if (const auto* asked_end = std::get_if<sandbox::TerminateRequested>(&event)) {
     Sandbox* one = s.change(asked_end->sandbox);
     if (one != nullptr && one->ended.nanos == 0) {

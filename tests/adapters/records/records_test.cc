@@ -192,6 +192,11 @@ TEST_F(RecordsTest, WhatMakesWayIsNotShownAsRunning) {
   status(Woken{}, sandbox::Restarted{1, {1}, 3, false, {}});
   EXPECT_EQ(status(Woken{}, to(2, StopOrder{{1}, {}})), Status::running) << "of an earlier life";
   EXPECT_EQ(status(Woken{}, to(1, StopOrder{{1}, {}})), Status::ending);
+  control::FromNode ended;
+  ended.node = {1};
+  ended.envelope.message = EndedReport{{1}, EndReason::terminated, {}};
+  const auto wakes = [&](const control::Event& event) { return status(event, WakeAt{}); };
+  EXPECT_EQ(wakes(ended), Status::pending) << "it has left its node";
   EXPECT_EQ(status(Woken{}, to(3, start)), Status::pending);
   running.node = {3};
   EXPECT_EQ(status(Woken{}, running), Status::running);

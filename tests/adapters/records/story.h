@@ -109,7 +109,15 @@ class Story {
       to.node = random_() % 4 == 0 ? NodeId{9} : life.node;
       to.envelope.message = StopOrder{id, {}};
       told.effects.push_back(to);
-      if (to.node == life.node) life = {};
+      if (to.node == life.node) {
+        life = {};
+        if (random_() % 2 == 0) {  // it leaves at once
+          control::FromNode from;
+          from.node = to.node;
+          from.envelope.message = EndedReport{id, EndReason::terminated, {}};
+          told.event = from;
+        }
+      }
     } else if (kind == 8) {
       sandbox::Gone gone;
       gone.sandbox = id;
@@ -175,6 +183,10 @@ class Naive {
         one->refusal = refusal_text(*refused);
         end(*one, told.now, Status::refused);
       }
+    }
+    if (const auto* from = std::get_if<control::FromNode>(&told.event)) {
+      Sandbox* one = find(std::get<EndedReport>(*from->envelope.message).sandbox);
+      if (one->status == Status::ending && !one->stop_asked) one->status = Status::pending;
     }
     if (const auto* stop = std::get_if<sandbox::TerminateRequested>(&told.event)) {
       Sandbox* one = find(stop->sandbox);
