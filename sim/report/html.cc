@@ -157,7 +157,9 @@ std::string html_page(const PlanResult& p) {
     body += fmt::format("<p>{}</p>\n", escaped(line));
   body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
   const std::string title =
-      fmt::format("{}: the least {} for {}", p.reference.scenario, p.knob, p.condition);
+      fmt::format("{}the least {} for {}",
+                  p.reference.scenario.empty() ? "" : p.reference.scenario + ": ", p.knob,
+                  p.condition);
   return page(title, p.reference.shows, answer(p), body,
               {{"plan", to_json(p)}, {"run", to_json(p.reference)}});
 }

@@ -226,6 +226,7 @@ std::string plan_summary(const PlanResult& plan) {
                         least, mean, most, point.satisfied, plan.seeds.size(),
                         plan.found && point.value == plan.chosen ? "  <- the answer" : "");
   }
+  if (plan.reference.scenario.empty()) return text;  // interrupted before any run of it
   text += fmt::format("\nWith {} = {} (seed {}):\n\n", plan.knob,
                       number_text(plan.found ? plan.chosen : plan.high), plan.reference.seed);
   return text + summary(plan.reference);
