@@ -201,9 +201,7 @@ void Control::on(const sandbox::TerminateRequested& asked) {
   if (record != nullptr && record->phase != sandbox::Phase::accepted && record->group &&
       !record->stop_asked) {
     // Counted as ended here, since its Gone will say that somebody had asked for it.
-    drive(autoscaler_, autoscaler_scratch_,
-          autoscaler::ReplicaEnded{record->group, record->ran,
-                                   routing_.leaving.contains(asked.sandbox)});
+    replica_ended(asked.sandbox, record->group, record->ran);
   }
   drive(sandboxes_, sandbox_scratch_, asked);
 }
@@ -374,9 +372,7 @@ void Control::report(GatewayId gateway, const ReplicaReturned& returned) {
   const GroupSpec* spec = group(returned.group);
   if (spec == nullptr || spec->gateway != gateway) return;
   if (record == nullptr || record->group != returned.group || record->stop_asked) return;
-  drive(autoscaler_, autoscaler_scratch_,
-        autoscaler::ReplicaEnded{returned.group, record->ran,
-                                 routing_.leaving.contains(returned.sandbox)});
+  replica_ended(returned.sandbox, returned.group, record->ran);
   drive(sandboxes_, sandbox_scratch_, sandbox::TerminateRequested{returned.sandbox, {}});
 }
 
@@ -384,9 +380,7 @@ void Control::report(GatewayId gateway, const ReplicaReturned& returned) {
 
 void Control::handle(const sandbox::Refused& refused) {
   out_->push_back(refused);
-  if (refused.group) {
-    drive(autoscaler_, autoscaler_scratch_, autoscaler::ReplicaEnded{refused.group, false, false});
-  }
+  if (refused.group) replica_ended(refused.sandbox, refused.group, false);
 }
 
 void Control::handle(const sandbox::AskAdmission& ask) {
@@ -466,11 +460,9 @@ void Control::handle(const sandbox::Gone& gone) {
   out_->push_back(gone);
   const GroupSpec* spec = group(gone.group);
   if (spec == nullptr) return;
-  const bool leaves = routing_.leaving.erase(gone.sandbox) != 0;
-  if (!gone.stop_asked) {  // else it has been counted as ended when its end was asked
-    drive(autoscaler_, autoscaler_scratch_,
-          autoscaler::ReplicaEnded{gone.group, gone.was_running, leaves});
-  }
+  // Else it has been counted as ended when its end was asked.
+  if (!gone.stop_asked) replica_ended(gone.sandbox, gone.group, gone.was_running);
+  routing_.leaving.erase(gone.sandbox);
   if (gone.was_running) send(spec->gateway, ReplicaGone{gone.group, gone.sandbox});
 }
 
@@ -608,6 +600,11 @@ void Control::handle(const fleet::EmptyNode& empty) {
       drive(sandboxes_, sandbox_scratch_, sandbox::MoveAsked{id});
     }
   }
+}
+
+void Control::replica_ended(SandboxId replica, GroupId group, bool was_ready) {
+  drive(autoscaler_, autoscaler_scratch_,
+        autoscaler::ReplicaEnded{group, was_ready, routing_.leaving.contains(replica)});
 }
 
 // To the gateway that it is to serve; one that is to leave serves there what it has.

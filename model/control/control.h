@@ -312,6 +312,7 @@ class Control {
   void request_replica(const GroupSpec&);
   void announce(const GroupSpec&, SandboxId replica);
   void drain_replica(const GroupSpec&, SandboxId replica);
+  void replica_ended(SandboxId replica, GroupId group, bool was_ready);  // for its autoscaler
   void capacity_freed(bool goes_on = false);
   void settle_nodes();
   void move_replicas(const GroupSpec&, GatewayId before);
