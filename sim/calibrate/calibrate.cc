@@ -97,7 +97,6 @@ class Collector {
   void finish() {
     for (RecordedAsk& ask : out_.asks) {
       if (!ask.ended) ask.ran = last_ - (ask.at + ask.start_took);
-      if (ask.ended && ask.start_took.nanos == 0) ++out_.never_ran;
     }
     out_.to_node = median(to_node_);
     out_.to_control = median(to_control_);

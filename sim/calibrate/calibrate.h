@@ -47,13 +47,14 @@ struct RecordedAsk {
   Duration ran;         // from then until its end, or to the end of the log
   Priority priority = 0;
   bool ended = false;
+  // As by an image that does not start, or ended by its client while it waited.
+  bool never_ran() const { return ended && start_took.nanos == 0; }
 };
 
 struct Calibration {
   NodeShape node;
   std::vector<ImageSpec> images;
   std::vector<RecordedAsk> asks;
-  std::size_t never_ran = 0;  // of these: ended before they ran, as by an image that does not start
   std::vector<MeasuredStart> starts;
   StartFit start;
   Duration to_node, to_control, stop;     // medians

@@ -98,7 +98,7 @@ std::string workload_jsonl(const Calibration& c) {
   }
   const Time begin = c.asks.empty() ? Time{} : c.asks.front().at;
   for (const RecordedAsk& ask : c.asks) {
-    if (ask.ended && ask.start_took.nanos == 0) continue;  // it never ran: a trace cannot say that
+    if (ask.never_ran()) continue;  // it never ran: a trace cannot say that
     json sandbox = {{"tenant", fmt::format("tenant-{}", ask.tenant)},
                     {"image", fmt::format("image-{}", ask.image)},
                     {"cpu_millicores", ask.resources.cpu_millicores},
@@ -164,7 +164,8 @@ std::string summary(const Calibration& c) {
       "messages: {:.2f} ms to the node, {:.2f} ms back; a kill takes {:.1f} ms; pulls {:.1f} MB/s\n"
       "a start: {:.0f} ms of work (spread {:.2f}) on {:.1f} shared cores, then {:.0f} ms (spread {:.2f}); "
       "mean error {:.1f} ms\n",
-      c.asks.size(), latencies.size(), c.never_ran, quantile(latencies, 0.5), quantile(latencies, 0.9),
+      c.asks.size(), latencies.size(), std::ranges::count_if(c.asks, &RecordedAsk::never_ran),
+      quantile(latencies, 0.5), quantile(latencies, 0.9),
       quantile(latencies, 0.99), milliseconds_of(c.to_node), milliseconds_of(c.to_control),
       milliseconds_of(c.stop), c.pull_bytes_per_second * 1e-6, c.start.core_seconds * 1e3,
       c.start.core_spread, c.start.cores, c.start.mean_seconds * 1e3, c.start.spread,

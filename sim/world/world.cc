@@ -58,6 +58,8 @@ Result World::run() {
 }
 
 void World::loop() {
+  const bool sharp = !setup_.run_until_done && setup_.duration.nanos > 0;
+  const Time end = sharp ? Time{setup_.duration.nanos} : kNever;
   while (true) {
     if ((++turns_ & 0xFFF) == 0) {
       tell_progress(false);
@@ -73,9 +75,7 @@ void World::loop() {
     const bool arrival_first = arrival != nullptr && arrival->at <= next;
     if (arrival_first) next = arrival->at;
     if (model_ && model_->pending() != 0) {
-      const bool sharp = !setup_.run_until_done && setup_.duration.nanos > 0;
-      const Time until = sharp ? std::min(next, Time{setup_.duration.nanos}) : next;
-      if (const auto completion = model_->advance(until)) {
+      if (const auto completion = model_->advance(std::min(next, end))) {
         now_ = std::max(now_, completion->at);
         job_done(completion->activity, completion->failed);
         continue;
@@ -88,9 +88,8 @@ void World::loop() {
       if (!setup_.run_until_done) return;
       continue;
     }
-    // Its workload may have ended before.
-    if (!setup_.run_until_done && setup_.duration.nanos > 0 && next.nanos > setup_.duration.nanos) {
-      now_ = Time{setup_.duration.nanos};
+    if (next > end) {  // its workload ended before
+      now_ = end;
       return;
     }
     if (!accepting_ && next > arrivals_ended_ + setup_.drain) return;

@@ -41,11 +41,7 @@ void World::leave_host(std::uint32_t index) {
   const TrueNode& node = nodes_[index];
   stop_serving(index);
   stop_all_fetching(index);
-  if (hosts_used_[node.host] > 1) {
-    --hosts_used_[node.host];
-    return;  // somebody else is there, and what was begun goes on
-  }
-  hosts_used_[node.host] = 0;
+  if (--hosts_used_[node.host] > 0) return;  // somebody else is there: what was begun goes on
   spare_hosts_[node.pool].push_back(node.host);
   if (!model_) return;
   model_->host_down(node.host, now_);
