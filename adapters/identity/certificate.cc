@@ -62,10 +62,6 @@ std::unique_ptr<BIO, Free> reader(std::string_view pem) {
   return bio;
 }
 
-// PEM says itself whether it is encrypted, and strangers send us PEM. We have no pass phrase; without
-// a callback that says so OpenSSL asks for one at the terminal, or waits for it on standard input.
-int no_pass_phrase(char*, int, int, void*) { return -1; }
-
 UnixSeconds seconds_of(const ASN1_TIME* time) {
   std::tm parts{};
   return ASN1_TIME_to_tm(time, &parts) == 1 ? timegm(&parts) : 0;

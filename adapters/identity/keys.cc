@@ -37,6 +37,8 @@ struct Free {
 
 void FreeKey::operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
 
+int no_pass_phrase(char*, int, int, void*) { return -1; }
+
 std::string openssl_error() {
   const unsigned long code = ERR_peek_last_error();
   ERR_clear_error();
@@ -72,9 +74,7 @@ bool is_p256(EVP_PKEY* key) {
 Result<Key> key_from_pem(std::string_view pem) {
   const std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   need(bio != nullptr, "read memory");
-  // A password callback that has none, or OpenSSL would ask at the terminal.
-  Key key(PEM_read_bio_PrivateKey(
-      bio.get(), nullptr, [](char*, int, int, void*) { return 0; }, nullptr));
+  Key key(PEM_read_bio_PrivateKey(bio.get(), nullptr, no_pass_phrase, nullptr));
   if (!key) return fail(Error::Kind::corrupt, "no private key in PEM: " + openssl_error());
   if (!is_p256(key.get())) return fail(Error::Kind::invalid, "a private key that is not P-256");
   return key;

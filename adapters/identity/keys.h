@@ -34,6 +34,10 @@ std::string sha256(std::string_view bytes);
 std::string hmac_sha256(std::string_view key, std::string_view bytes);
 bool same_bytes(std::string_view left, std::string_view right);  // constant time for equal lengths
 
+// For OpenSSL's readers of PEM, which says itself whether it is encrypted. We have no pass phrase;
+// without a callback that says so OpenSSL asks for one at the terminal, or waits on standard input.
+int no_pass_phrase(char* buffer, int size, int writing, void* data);
+
 // OpenSSL's newest complaint, and none is left for the next one.
 std::string openssl_error();
 
