@@ -65,6 +65,7 @@ struct Records::State {
   void remove(SandboxId id);
   void forget_old(Time now);
   Sandbox* change(SandboxId id);
+  Sandbox* change_there(SandboxId id, NodeId node, Status status);  // only if it is so there
   void end(Sandbox& one, Time now, Status status);
   void take(TenantId tenant, std::size_t bytes);
   void give_back(TenantId tenant, std::size_t bytes);
@@ -257,6 +258,12 @@ Sandbox* Records::State::change(SandboxId id) {
   return &found->second;
 }
 
+Sandbox* Records::State::change_there(SandboxId id, NodeId node, Status status) {
+  const auto found = sandboxes.find(id);
+  if (found == sandboxes.end()) return nullptr;
+  return found->second.node == node && found->second.status == status ? change(id) : nullptr;
+}
+
 void Records::State::end(Sandbox& one, Time now, Status status) {
   if (one.ended.nanos != 0) return;
   one.status = status;
@@ -333,12 +340,9 @@ void Records::observe(std::uint64_t index, Time now, const control::Event& event
       if (!to->envelope.message) continue;
       if (const auto* stop = std::get_if<StopOrder>(&*to->envelope.message)) {
         // It makes way, or is moved: it may run again, elsewhere and later.
-        const auto known = s.sandboxes.find(stop->sandbox);
-        if (known == s.sandboxes.end() || known->second.status != Status::running ||
-            known->second.node != to->node) {
-          continue;
-        }
-        s.change(stop->sandbox)->status = Status::ending;
+        Sandbox* one = s.change_there(stop->sandbox, to->node, Status::running);
+        if (one == nullptr) continue;
+        one->status = Status::ending;
         any = true;
         continue;
       }
@@ -385,10 +389,11 @@ void Records::observe(std::uint64_t index, Time now, const control::Event& event
   if (const auto* from = std::get_if<control::FromNode>(&event); from && from->envelope.message) {
     // What had to make way has left its node, and waits for another.
     const auto* left = std::get_if<EndedReport>(&*from->envelope.message);
-    const auto known = left == nullptr ? s.sandboxes.end() : s.sandboxes.find(left->sandbox);
-    if (known != s.sandboxes.end() && known->second.status == Status::ending &&
-        !known->second.stop_asked && known->second.node == from->node) {
-      s.change(left->sandbox)->status = Status::pending;
+    Sandbox* one = left == nullptr
+                       ? nullptr
+                       : s.change_there(left->sandbox, from->node, Status::ending);
+    if (one != nullptr && !one->stop_asked) {
+      one->status = Status::pending;
       any = true;
     }
   }

@@ -18,6 +18,8 @@ namespace chalk::server {
 
 class Channel;
 
+constexpr std::chrono::milliseconds kFirstMessageMax = std::chrono::seconds(20);  // a client's
+
 class CallWatch {
  public:
   using Clock = std::chrono::steady_clock;

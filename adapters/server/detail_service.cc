@@ -23,7 +23,6 @@ constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
 constexpr std::size_t kNameBytesMax = 256;
 constexpr std::chrono::milliseconds kReadinessWait = 2s;
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream sees that it has ended
-constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
 constexpr std::array<std::string_view, 8> kGuestCommands = {
     "read", "write", "list", "stat", "remove", "mkdir", "rename", "watch"};
 

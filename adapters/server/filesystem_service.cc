@@ -19,7 +19,6 @@ namespace wire = sandbox::v2;
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kLook = 500ms;
-constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{64} << 30;
 constexpr std::size_t kErrorBytesMax = 64u << 10;
 constexpr std::size_t kResultBytesMax = 64u << 10;

@@ -17,7 +17,6 @@ namespace wire = sandbox::v2;
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet session sees that it has ended
-constexpr std::chrono::milliseconds kFirstMessageMax = 20s;
 
 grpc::Status no_thread() {
   return {grpc::StatusCode::RESOURCE_EXHAUSTED,
