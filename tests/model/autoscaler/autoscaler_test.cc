@@ -533,17 +533,23 @@ TEST(Autoscaler, AsksAgainForWhatTheGatewayCouldNotSpareThoughItReportsNoMore) {
   EXPECT_EQ(world.ready(), 0u);
 }
 
-// 8 slots in service of 10 at a target of 70 % are more than 10 % off, 7.5 are not.
+GroupPolicy two_of_three(Kind kind) {
+  GroupPolicy two = policy(kind);
+  two.min_replicas = 2;
+  two.max_replicas = 3;
+  return two;
+}
+void serve_one(GroupWorld& world) {
+  world.finish_starts(seconds(1));
+  world.set_busy(1);
+  world.serve_until(at(20));
+}
+
 // Its node is emptied: it ends its calls, and another starts in its place at once, and one only.
 TEST(Autoscaler, WhatLeavesIsNoCapacity) {
   for (const Kind kind : {Kind::fixed, Kind::kpa, Kind::hpa, Kind::chalk}) {
-    GroupPolicy two = policy(kind);
-    two.min_replicas = 2;
-    two.max_replicas = 3;
-    GroupWorld world(two);
-    world.finish_starts(seconds(1));
-    world.set_busy(1);
-    world.serve_until(at(20));
+    GroupWorld world(two_of_three(kind));
+    serve_one(world);
     const std::uint32_t before = world.starts;
     world.give(ReplicaLeaves{kGroup});
     ++world.draining;
@@ -568,13 +574,8 @@ TEST(Autoscaler, WhatLeavesIsNoCapacity) {
 // Its gateway has not heard of it yet, and says for a while that it is in use.
 TEST(Autoscaler, WhatLeavesDoesNotStayByAReportOfBefore) {
   for (const Kind kind : {Kind::chalk, Kind::kpa, Kind::hpa}) {
-    GroupPolicy two = policy(kind);
-    two.min_replicas = 2;
-    two.max_replicas = 3;
-    GroupWorld world(two);
-    world.finish_starts(seconds(1));
-    world.set_busy(1);
-    world.serve_until(at(20));
+    GroupWorld world(two_of_three(kind));
+    serve_one(world);
     const std::uint32_t before = world.starts;
     world.give(ReplicaLeaves{kGroup});
     world.serve_until(at(60));
@@ -587,6 +588,7 @@ TEST(Autoscaler, WhatLeavesDoesNotStayByAReportOfBefore) {
   }
 }
 
+// 8 slots in service of 10 at a target of 70 % are more than 10 % off, 7.5 are not.
 TEST(Autoscaler, HpaChangesNothingWithinItsTolerance) {
   GroupPolicy hpa = policy(Kind::hpa);
   hpa.min_replicas = 10;
