@@ -17,12 +17,11 @@ namespace {
 Platform platform_of(std::uint32_t hosts, std::uint32_t served_at_once) {
   Platform platform;
   for (const char* name : {"a", "b", "c"}) {
-    platform.zones.push_back({name, 10e9, 400e9, microseconds(100), 20e9});
+    platform.zones.push_back({name, 10e9, 400e9, microseconds(100), 20e9, served_at_once});
   }
   for (std::uint32_t i = 0; i < hosts; ++i) platform.hosts.push_back({i % 3, 64, 3e9, 2e9});
   platform.between_zones_latency = milliseconds(1);
   platform.between_zones_bytes_per_second = 100e9;
-  platform.concurrent_pulls_per_registry = served_at_once;
   return platform;
 }
 

@@ -25,7 +25,6 @@ void require_latency(Duration latency, const std::string& of) {
 
 void check_platform(const Platform& platform) {
   require(!platform.zones.empty(), "it has no zone");
-  require(platform.concurrent_pulls_per_registry > 0, "concurrent_pulls_per_registry is 0");
   require(platform.concurrent_transfers_per_object_store > 0,
           "concurrent_transfers_per_object_store is 0");
   for (const PlatformZone& zone : platform.zones) {
@@ -34,6 +33,7 @@ void check_platform(const Platform& platform) {
     require_speed(zone.backbone_bytes_per_second, of + "backbone_bytes_per_second");
     require_speed(zone.object_store_bytes_per_second, of + "object_store_bytes_per_second");
     require_latency(zone.latency, of + "latency");
+    require(zone.pulls_at_once > 0, of + "pulls_at_once is 0");
   }
   for (std::size_t i = 0; i < platform.hosts.size(); ++i) {
     const PlatformHost& host = platform.hosts[i];

@@ -16,6 +16,9 @@ struct PlatformZone {
   double backbone_bytes_per_second = 0;
   Duration latency;  // one way, between two machines of the zone
   double object_store_bytes_per_second = 0;
+  // The registry serves this many pulls at once; the others wait in front, first come, first served.
+  // Real ones do, and max-min sharing costs O(flows) per completion.
+  std::uint32_t pulls_at_once = 64;
 };
 
 struct PlatformHost {
@@ -30,10 +33,7 @@ struct Platform {
   std::vector<PlatformHost> hosts;
   Duration between_zones_latency;             // one way, on top of the latency of both zones
   double between_zones_bytes_per_second = 0;  // a zone's link to all the others, in each direction
-  // Registries and object stores serve this many transfers at once; the others wait in front, first
-  // come, first served. Real ones do, and max-min sharing costs O(flows) per completion.
-  std::uint32_t concurrent_pulls_per_registry = 64;
-  std::uint32_t concurrent_transfers_per_object_store = 64;
+  std::uint32_t concurrent_transfers_per_object_store = 64;  // the others wait as at a registry
 };
 
 // Throws std::invalid_argument that names the first impossible thing.

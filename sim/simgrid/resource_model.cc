@@ -138,7 +138,7 @@ ResourceModel::Body::Body(Platform platform) : platform_(std::move(platform)) {
   check_platform(platform_);
   services_.resize(platform_.zones.size() * 2);
   for (std::uint32_t zone = 0; zone < zone_count(); ++zone) {
-    services_[zone].limit = platform_.concurrent_pulls_per_registry;
+    services_[zone].limit = platform_.zones[zone].pulls_at_once;
     services_[store_service(zone)].limit = platform_.concurrent_transfers_per_object_store;
   }
   host_is_down_.resize(platform_.hosts.size());

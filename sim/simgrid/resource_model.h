@@ -31,7 +31,7 @@ class ResourceModel {
   ResourceModel& operator=(ResourceModel&&) noexcept;
 
   // From the registry of a zone over the network to the host, then onto its disk. A pull waits its
-  // turn at the registry (Platform::concurrent_pulls_per_registry), before its first byte only.
+  // turn at the registry (PlatformZone::pulls_at_once), before its first byte only.
   void pull(std::uint64_t activity, Time now, std::uint32_t host, std::uint32_t registry_zone,
             std::int64_t bytes, std::int64_t unpack_bytes);
   // Between two hosts, then onto the disk of the second. The way from a host to itself takes no time.

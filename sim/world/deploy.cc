@@ -99,8 +99,7 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
   for (const Zone& zone : setup.zones) {
     platform.zones.push_back({zone.name, zone.registry_bytes_per_second,
                               zone.backbone_bytes_per_second, zone.latency,
-                              zone.registry_bytes_per_second});
-    platform.concurrent_pulls_per_registry = zone.pulls_at_once;
+                              zone.registry_bytes_per_second, zone.pulls_at_once});
   }
   platform.between_zones_latency = milliseconds(1);
   platform.between_zones_bytes_per_second = 12.5e9;

@@ -125,7 +125,7 @@ TEST(ResourceModel, TiesComeInTheOrderOfStartWhateverTheirKind) {
 
 TEST(ResourceModel, ARegistryServesNoMoreThanItsLimitAndTheRestInOrder) {
   Platform platform = two_zones();
-  platform.concurrent_pulls_per_registry = 2;
+  platform.zones[0].pulls_at_once = 2;
   ResourceModel model(platform);
   for (std::uint64_t i = 0; i < 4; ++i) {
     model.pull(i, Time{}, static_cast<std::uint32_t>(2 * i), 0, 1'000'000'000, 500'000'000);
@@ -134,10 +134,22 @@ TEST(ResourceModel, ARegistryServesNoMoreThanItsLimitAndTheRestInOrder) {
   EXPECT_EQ(text(drain(model)), "0@2000100000\n1@2000100000\n2@3000100000\n3@3000100000\n");
 }
 
+TEST(ResourceModel, EachRegistryHasALimitOfItsOwn) {
+  Platform platform = two_zones();
+  platform.zones[0].pulls_at_once = 1;
+  ResourceModel model(platform);
+  for (std::uint64_t i = 0; i < 4; ++i) {
+    const auto host = static_cast<std::uint32_t>(i);
+    model.pull(i, Time{}, host, host % 2, 1'000'000'000, 0);
+  }
+  // Zone a serves one after the other, zone b both at once.
+  EXPECT_EQ(text(drain(model)), "0@1000100000\n1@1000100000\n3@1000100000\n2@2000100000\n");
+}
+
 TEST(ResourceModel, ACancelledPullGivesItsShareAndItsPlaceBack) {
   Platform platform = two_zones();
   platform.zones[0].latency = Duration{};
-  platform.concurrent_pulls_per_registry = 3;
+  platform.zones[0].pulls_at_once = 3;
   ResourceModel model(platform);
   for (std::uint64_t i = 0; i < 4; ++i) {
     model.pull(i, Time{}, static_cast<std::uint32_t>(2 * i), 0, 1'000'000'000, 0);
@@ -186,7 +198,7 @@ TEST(ResourceModel, ARegistryThatIsSlowBeforeTheFirstPullIsSlow) {
 
 TEST(ResourceModel, AHostThatGoesDownFailsWhatNeedsItAndFreesTheRest) {
   Platform platform = two_zones();
-  platform.concurrent_pulls_per_registry = 1;
+  platform.zones[0].pulls_at_once = 1;
   ResourceModel model(platform);
   model.pull(1, Time{}, 0, 0, 1'000'000'000, 0);  // under way
   model.pull(2, Time{}, 0, 0, 1'000'000'000, 0);  // waits
@@ -239,7 +251,7 @@ TEST(ResourceModel, TwoLivingModelsThatStartedSomethingAreRefused) {
 std::string random_run(std::uint64_t seed, int polls) {
   Random random{seed};
   Platform platform = two_zones();
-  platform.concurrent_pulls_per_registry = 5;
+  for (PlatformZone& zone : platform.zones) zone.pulls_at_once = 5;
   ResourceModel model(platform);
   std::vector<Completion> all;
   const auto until = [&](Time next) {
