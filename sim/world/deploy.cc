@@ -109,11 +109,11 @@ Platform platform_of(const Setup& setup, std::vector<std::vector<std::uint32_t>>
     if (nodes_come_back(setup)) count *= 2;
     for (std::uint32_t n = 0; n < count; ++n) {
       hosts[i].push_back(static_cast<std::uint32_t>(platform.hosts.size()));
-      const std::int64_t offered = std::max<std::int64_t>(1, pool.shape.cpu_millicores / 1000);
-      const double cores = pool.machine_millicores != 0
-                               ? static_cast<double>(pool.machine_millicores) * 1e-3
-                               : static_cast<double>(offered);
-      platform.hosts.push_back({pool.zones[n % pool.zones.size()], cores,
+      // A trace may list a node without processors.
+      const std::int64_t millicores = std::max<std::int64_t>(
+          1, pool.machine_millicores != 0 ? pool.machine_millicores : pool.shape.cpu_millicores);
+      platform.hosts.push_back({pool.zones[n % pool.zones.size()],
+                                static_cast<double>(millicores) * 1e-3,
                                 pool.link_bytes_per_second, pool.disk_bytes_per_second});
     }
     std::reverse(hosts[i].begin(), hosts[i].end());
