@@ -126,6 +126,7 @@ void Cache::on(Time now, const Woken&, Effects& effects) {
     if (pull == state_.pulls.end()) continue;
     if (pull->second.running && pull->second.give_up_at == timer.at) {
       --state_.pulling;
+      effects.push_back(CancelPull{timer.key, pull->second.layers});  // or it takes from the next
       next_source(timer.key);
     } else if (pull->second.retry_at == timer.at) {
       pull->second.retry_at = kNever;

@@ -76,7 +76,9 @@ struct PullLayers {
   NodeId source = {};  // 0: the registry
   CHALK_FIELDS(PullLayers, pull, image, bytes, unpacked_bytes, layers, source)
 };
-struct CancelPull {  // nobody waits for it, and others need its place; what of it has come is to go
+// Nobody waits for it and others need its place, or its peer is left for the next. What of it has
+// come is to go.
+struct CancelPull {
   PullId pull;
   std::vector<LayerId> layers;
   CHALK_FIELDS(CancelPull, pull, layers)

@@ -137,7 +137,9 @@ TEST(Cache, TriesEachPeerOnceAndThenTheRegistry) {
   EXPECT_EQ(pull.at(0).source, NodeId{5}) << "also what a peer calls bad for ever";
   EXPECT_EQ(said<PullLayers>(tell(cache, at(2), Resumed{})), pull);
   EXPECT_TRUE(said<PullLayers>(tell(cache, at(10), Woken{})).empty());
-  pull = said<PullLayers>(tell(cache, at(11), Woken{}));
+  const auto left = tell(cache, at(11), Woken{});
+  EXPECT_EQ(said<CancelPull>(left), (std::vector<CancelPull>{{pull.at(0).pull, {{1}}}}));
+  pull = said<PullLayers>(left);
   EXPECT_EQ(pull.at(0).source, NodeId{}) << "it was silent for ten seconds";
   EXPECT_TRUE(tell(cache, at(12), done(late)).empty()) << "nobody waits for it any more";
   EXPECT_EQ(said<ImageReady>(tell(cache, at(13), done(pull[0]))).size(), 1u);
@@ -384,7 +386,8 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
         const bool whole = known != cache.state().images.end() && known->second.missing == 0;
         if (!whole) warm.insert(bits);
       }
-      hear(tell(cache, at(second), Wanted{image(bits, layers), sandbox}));
+      const std::vector<NodeId> peers(static_cast<std::size_t>(which % 3), NodeId{9});
+      hear(tell(cache, at(second), Wanted{image(bits, layers), sandbox, peers}));
     } else if (what < 7 && !running.empty()) {
       auto pull = running.begin();
       std::advance(pull, which % static_cast<int>(running.size()));
