@@ -99,6 +99,9 @@ class Parser {
     setup_.distribution = static_cast<images::Spreading>(
         r.choice("image_distribution", 0, {"registry", "peer", "tree"}));
     setup_.fan_out = static_cast<std::uint32_t>(r.whole("image_fan_out", 2, 1, 1000));
+    setup_.peer_bytes_per_second =
+        r.bandwidth("image_peer_bandwidth", setup_.peer_bytes_per_second);
+    if (setup_.peer_bytes_per_second < 1e6) r.fail("image_peer_bandwidth", "less", "at least 8Mbps");
     setup_.image_chunk = r.bytes("image_chunk", setup_.image_chunk);
     if (setup_.image_chunk < 65'536)
       r.fail("image_chunk", bytes_text(setup_.image_chunk), "at least 64Ki");

@@ -68,6 +68,7 @@ node::Config node_config(const Setup& setup, const Pool& pool) {
   config.cache.capacity_bytes = pool.image_cache_bytes;
   config.cache.pulls_at_once = pool.pulls_at_once;
   config.cache.eviction.policy = pool.cache_policy;
+  config.cache.peer_bytes_per_second = std::llround(setup.peer_bytes_per_second);
   config.shells = pool.shells;
   return config;
 }

@@ -187,6 +187,7 @@ struct Setup {
   bool preemption = true;  // what finds no room may have that of its tenant's less important ones
   images::Spreading distribution = images::Spreading::registry;
   std::uint32_t fan_out = 2;             // pulls of peers that one node serves at once
+  double peer_bytes_per_second = 20e6;   // slower than that a peer is left, see CacheConfig
   std::int64_t image_chunk = 4LL << 20;  // what a node passes on while the rest is under way
   Group group_default;
   std::map<std::string, Group> groups;  // by function name

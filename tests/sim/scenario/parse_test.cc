@@ -298,6 +298,7 @@ TEST(Scenario, RefusesImageKnobsWithWhatItExpects) {
             std::string::npos)
       << with("image_distribution: torrent", "");
   EXPECT_NE(with("image_fan_out: 0", "").find("image_fan_out"), std::string::npos);
+  EXPECT_NE(with("image_peer_bandwidth: 1Mbps", "").find("at least 8Mbps"), std::string::npos);
   EXPECT_NE(with("image_chunk: 4Ki", "").find("expected at least 64Ki"), std::string::npos);
   EXPECT_NE(with("", "cache_policy: random, ").find("one of lru sieve s3_fifo gdsf seconds"),
             std::string::npos)
