@@ -79,20 +79,27 @@ class ClosedSource : public Source {
     if (ready_.empty()) return;
     Client& client = clients_[ready_.front().client];
     client.waiting = true;
+    client.asked_at = ready_.front().at;
     ++client.asked;
     std::pop_heap(ready_.begin(), ready_.end());
     ready_.pop_back();
     shown_.client = kNoClient;
   }
-  void finished(std::uint32_t client, Time now) override {
-    if (client < clients_.size() && clients_[client].waiting) think(client, now);
+  void finished(std::uint32_t number, Time now) override {
+    if (number >= clients_.size() || !clients_[number].waiting) return;
+    const Time asked = clients_[number].asked_at;
+    think(number, now, now == asked ? asked + kAtOnce : now);
   }
   bool exhausted() const override { return false; }
   double progress() const override { return 0; }
 
  private:
+  // Who is refused in the moment of asking, and does not think, would ask for ever in that moment.
+  static constexpr Duration kAtOnce = milliseconds(1);
+
   struct Client {
     std::uint64_t asked = 0;
+    Time asked_at;
     bool waiting = false;
   };
   struct Ready {
@@ -104,11 +111,11 @@ class ClosedSource : public Source {
     }
   };
 
-  void think(std::uint32_t number, Time now) {
+  void think(std::uint32_t number, Time now, Time earliest = {}) {
     Client& client = clients_[number];
     client.waiting = false;
     std::uint64_t bits = random_at(random_at(think_key_, number), client.asked);
-    ready_.push_back({now + think_.sample(bits), number});
+    ready_.push_back({std::max(now + think_.sample(bits), earliest), number});
     std::push_heap(ready_.begin(), ready_.end());
   }
 

@@ -17,7 +17,8 @@ namespace chalk::sim {
 std::unique_ptr<Source> open_loop(const Pace& pace, const Work& work, std::uint64_t seed);
 
 // Clients that think, ask, wait for finished(client), and think again. The first ask of each comes
-// after a first thought. peek is nullptr while all of them wait. Endless: cut() it.
+// after a first thought. Who is answered in the moment of asking asks again 1 ms later at the
+// earliest. peek is nullptr while all of them wait. Endless: cut() it.
 struct ClosedLoop {
   std::uint32_t clients = 1;
   Distribution think;

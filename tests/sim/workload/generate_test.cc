@@ -134,6 +134,21 @@ TEST(Generate, ClosedLoopContentDoesNotDependOnTheOrderOfAnswers) {
   EXPECT_EQ(run(false), run(true));
 }
 
+TEST(Generate, ClosedLoopDoesNotAskForEverInOneMoment) {
+  auto source = closed_loop({1, {}}, one_function(), kSeed);
+  EXPECT_EQ(take(*source, 10).size(), 1u);
+  source->finished(0, Time{});
+  ASSERT_NE(source->peek(), nullptr);
+  EXPECT_EQ(source->peek()->at, Time{} + milliseconds(1));
+  take(*source, 1);
+  source->finished(0, Time{} + milliseconds(1) + nanoseconds(7));
+  EXPECT_EQ(source->peek()->at, Time{} + milliseconds(1) + nanoseconds(7)) << "a quick answer";
+  auto thinks = closed_loop({1, Distribution::constant(seconds(1))}, one_function(), kSeed);
+  take(*thinks, 1);
+  thinks->finished(0, Time{} + seconds(1));
+  EXPECT_EQ(thinks->peek()->at, Time{} + seconds(2));
+}
+
 TEST(Generate, CutEndsAClosedLoopByCountAndByTime) {
   auto by_count = cut(closed_loop({2, {}}, one_function(), kSeed), {.arrivals_max = 3});
   EXPECT_EQ(take(*by_count, 10).size(), 2u);
