@@ -332,6 +332,7 @@ void Control::report(NodeId node, const RestartedReport& restarted) {
                                restarted.note});
 }
 void Control::report(NodeId node, const RefusedReport& refused) {
+  if (refused.rule != NodeRefusal::duplicate) images_do_not_come(node, refused.sandbox);
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeRefused{refused.sandbox, node, refused.rule});
 }
 void Control::report(NodeId node, const EndedReport& ended) {
@@ -708,6 +709,23 @@ std::uint64_t Control::send(GatewayId gateway, GatewayOrder order) {
 std::vector<NodeId> Control::sources_of(NodeId node, ImageId image) {
   drive(distribution_, distribution_scratch_, images::SourceAsked{node, image});
   return std::move(sources_);
+}
+
+// What it was to fetch for this start it does not, unless another needs it there: nobody is sent to
+// it for that.
+void Control::images_do_not_come(NodeId node, SandboxId sandbox) {
+  const sandbox::Record* record = sandboxes_.find(sandbox);
+  if (record == nullptr || record->node != node) return;
+  for (const ImageId image : {record->image, snapshots_.usual_image(record->group)}) {
+    if (!image || !distribution_.is_getting(node, image)) continue;
+    bool needed = catalogue_.state().everywhere.contains(image);
+    sandboxes_.for_each_on(node, [&](SandboxId id, const sandbox::Record& other) {
+      const bool alike = other.image == image || (other.group && other.group == record->group);
+      needed = needed || (id != sandbox && alike);
+    });
+    if (needed) continue;
+    drive(distribution_, distribution_scratch_, images::CopyChanged{node, image, false});
+  }
 }
 
 void Control::forget_node(NodeId node) {

@@ -308,6 +308,7 @@ class Control {
   void send(NodeId, NodeOrder);
   std::uint64_t send(GatewayId, GatewayOrder);  // its number in the link; 0: nobody is there
   std::vector<NodeId> sources_of(NodeId, ImageId);
+  void images_do_not_come(NodeId, SandboxId);
   void forget_node(NodeId);
   void request_replica(const GroupSpec&);
   void announce(const GroupSpec&, SandboxId replica);

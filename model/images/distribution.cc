@@ -79,6 +79,12 @@ void Distribution::on(const CopyChanged& changed, Effects&) {
   open(swarm, changed.node, member);
 }
 
+bool Distribution::is_getting(NodeId node, ImageId image) const {
+  const Peer* peer = state_.peers.find(node);
+  if (peer == nullptr || !peer->images.contains(image)) return false;
+  return !state_.swarms.at({image, peer->zone}).members.at(node).whole;
+}
+
 void Distribution::remove(Peer& peer, NodeId node, ImageId image) {
   const auto place = state_.swarms.find({image, peer.zone});
   if (place == state_.swarms.end()) return;

@@ -48,7 +48,7 @@ struct SourceAsked {  // the node is told to have the image; asked again while i
   ImageId image;
   CHALK_FIELDS(SourceAsked, node, image)
 };
-struct CopyChanged {  // as the node reports: all of the image is there, or not any more
+struct CopyChanged {  // all of the image is there, or is not any more, or does not come
   NodeId node;
   ImageId image;
   bool whole = false;
@@ -111,6 +111,8 @@ class Distribution {
 
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }
+  // It was told to have it, and has not said yet whether it does.
+  bool is_getting(NodeId, ImageId) const;
 
  private:
   void on(const PeerJoined&, Effects&);

@@ -37,10 +37,10 @@ std::vector<Order> orders(const std::vector<Effect>& effects) {
 
 // A control plane with one pool, one tenant and a gateway; nodes answer in sequence.
 struct Rig {
-  Control control{Config{}};
+  Control control;
   std::map<NodeId, std::uint64_t> sent{};
 
-  Rig() {
+  explicit Rig(const Config& config = {}) : control(config) {
     fleet::PoolAdded pool;
     pool.pool = {1};
     pool.policy.shape = kShape;
@@ -340,6 +340,26 @@ TEST(Control, TriesTheStartOnAnotherNodeThanTheOneThatFailedIt) {
   const auto last = rig.report(6, said<ToNode>(refused).back().node,
                                EndedReport{id, EndReason::start_failed});
   EXPECT_EQ(said<sandbox::Gone>(last).size(), 1u);
+}
+
+TEST(Control, SendsNobodyForAnImageToANodeThatRefusedTheStart) {
+  for (const bool another : {false, true}) {
+    Config config;
+    config.distribution.spreading = images::Spreading::tree;
+    Rig rig(config);
+    tell(rig.control, at(1), ImageSpec{{1}, {{{9}, 10, 20}}});
+    const NodeId first = rig.join(1, 7);
+    SandboxRequested wish = request(1);
+    wish.image = {1};
+    const SandboxId id = said<sandbox::Accepted>(tell(rig.control, at(2), wish))[0].sandbox;
+    if (another) tell(rig.control, at(2), wish);
+    rig.join(3, 8);
+    const auto refused = rig.report(4, first, RefusedReport{id, NodeRefusal::disk});
+    const auto starts = orders<StartOrder>(refused);
+    ASSERT_EQ(starts.size(), 1u);
+    EXPECT_EQ(starts[0].sources, another ? std::vector<NodeId>{first} : std::vector<NodeId>{})
+        << "it gets the image only where another start there needs it";
+  }
 }
 
 TEST(Control, TakesAReportOnceHoweverOftenItCame) {
