@@ -329,12 +329,10 @@ bool Cache::make_room(std::int64_t bytes, Effects& effects) {
   for (const auto& [number, pull] : state_.pulls) {
     if (!is_wanted(pull)) unwanted += pull.unpacked_bytes;
   }
-  const std::int64_t held = state_.bytes + bytes - state_.eviction.idle_bytes();
-  if (held - unwanted > config_.capacity_bytes) return false;
-  while (state_.bytes + bytes - state_.eviction.idle_bytes() > config_.capacity_bytes) {
-    stop_one_unwanted(false, effects);
-  }
-  while (state_.bytes + bytes > config_.capacity_bytes) evict(effects);
+  const auto left = [&] { return config_.capacity_bytes - state_.bytes; };
+  if (bytes > left() + state_.eviction.idle_bytes() + unwanted) return false;
+  while (bytes > left() + state_.eviction.idle_bytes()) stop_one_unwanted(false, effects);
+  while (bytes > left()) evict(effects);
   return true;
 }
 

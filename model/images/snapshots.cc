@@ -8,6 +8,8 @@ namespace {
 
 // Far above what images and layers are numbered with from outside.
 constexpr std::uint64_t kSnapshotIds = 1ULL << 62;
+// A pebibyte; a node that reports more is not believed.
+constexpr std::int64_t kSnapshotBytesMax = 1LL << 50;
 
 // The fewer features the machine had, the more others can use what was saved on it. Of two alike
 // the older stands first in its group, and stays the best.
@@ -100,7 +102,8 @@ void Snapshots::on(const SnapshotSaid& said, Effects&) {
   const bool of_saving =
       said.news == SnapshotNews::saved || said.news == SnapshotNews::not_saved;
   if (of_saving && (!found->saving || found->saver != said.node)) return;  // twice, or a stranger
-  if (said.news == SnapshotNews::saved && said.bytes >= 0) {
+  const bool possible = said.bytes >= 0 && said.bytes <= kSnapshotBytesMax;
+  if (said.news == SnapshotNews::saved && possible) {
     state_.saving.erase(found->saving);
     found->saving = {};
     found->bytes = said.bytes;

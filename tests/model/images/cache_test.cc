@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "rig.h"
 
@@ -111,6 +112,18 @@ TEST(Cache, EvictsWhatWasUsedLongestAgoAndNothingThatIsInUse) {
   ASSERT_EQ(too_much.size(), 1u) << "image 3 is in use and image 4 on its way";
   EXPECT_EQ(too_much[0].rule, Unavailable::no_room);
   EXPECT_EQ(too_much[0].needed, 50);
+}
+
+TEST(Cache, HasNoRoomForWhatIsLargerThanAnything) {
+  CacheConfig config;
+  config.capacity_bytes = 75;
+  Cache cache(config);
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {1}}))[0]));
+  const std::int64_t huge = std::numeric_limits<std::int64_t>::max();
+  const auto wanted = tell(cache, at(1), Wanted{{{2}, {{{2}, 10, huge}}}, {2}});
+  EXPECT_EQ(said<ImageUnavailable>(wanted),
+            (std::vector<ImageUnavailable>{{{2}, {2}, Unavailable::no_room, huge, 50}}));
+  EXPECT_EQ(cache.state().bytes, 25);
 }
 
 TEST(Cache, KeepsALayerThatAnImageListsTwiceWhileAnotherImageHoldsIt) {

@@ -80,9 +80,12 @@ TEST(Snapshots, OnlyWhoIsToSaveOneSaysThatItIsSaved) {
   EXPECT_FALSE(who.saves({10}));
   const SnapshotId next = ask(who, 1, 11).save;
   EXPECT_TRUE(next) << "nothing is that small";
-  say(who, next, SnapshotNews::saved);
-  tell(who, {}, SnapshotSaid{{1}, next, SnapshotNews::not_saved, 0});
-  EXPECT_EQ(ask(who, 1, 13).restore.snapshot, next) << "it has said that it is";
+  tell(who, {}, SnapshotSaid{{1}, next, SnapshotNews::saved, (1LL << 50) + 1});
+  const SnapshotId last = ask(who, 1, 12).save;
+  EXPECT_TRUE(last) << "nor that large";
+  say(who, last, SnapshotNews::saved);
+  tell(who, {}, SnapshotSaid{{1}, last, SnapshotNews::not_saved, 0});
+  EXPECT_EQ(ask(who, 1, 13).restore.snapshot, last) << "it has said that it is";
 }
 
 TEST(Snapshots, OneOfNoBytesIsOneToo) {
