@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <condition_variable>
 #include <cstdlib>
@@ -74,25 +75,32 @@ struct Store::Impl {
   std::condition_variable_any ended;
   std::map<std::string, Entry> entries;  // by hex
   std::map<std::string, std::shared_ptr<Flight>> flights;
-  std::uint64_t next_name = 0;
+  std::uint64_t next_name = 0;  // below tmp
   std::string boot_id = read_boot_id();
   std::vector<std::string> unsynced;  // hex
   std::condition_variable_any to_sync;
-  std::jthread syncer;  // the last: it ends before what it uses
+  std::vector<std::string> to_clean;  // names below tmp
+  std::condition_variable_any cleaning;
+  bool cleaning_one = false;
+  std::jthread cleaner;
+  std::jthread syncer;  // the last two: they end before what they use
 
   Result<void> load() {
-    for (const std::string& name : names_in(options.root + "/tmp"))
-      if (auto removed = remove_tree(temporary.get(), name); !removed) return removed;
+    for (const std::string& name : names_in(options.root + "/tmp")) {
+      next_name = std::max<std::uint64_t>(next_name, std::strtoull(name.c_str(), nullptr, 10) + 1);
+      to_clean.push_back(name);
+    }
     for (const std::string& hex : names_in(options.root + "/layers")) {
       const auto record =
           valid_digest("sha256:" + hex) ? read_record(layers.get(), hex, boot_id) : std::nullopt;
       if (record) {
         entries[hex] = {*record, 0};
         if (!record->synced) unsynced.push_back(hex);
-      } else if (auto removed = remove_tree(layers.get(), hex); !removed) {
-        return removed;
+      } else if (auto left = take_out(hex, temporary_name()); !left) {
+        return left;
       }
     }
+    cleaner = std::jthread([this](std::stop_token stop) { clean(stop); });
     syncer = std::jthread([this](std::stop_token stop) { sync_layers(stop); });
     return {};
   }
@@ -115,6 +123,50 @@ struct Store::Impl {
     }
   }
 
+  // A layer, or what is none, to where it is nobody's any more. With the mutex, but at the start.
+  Result<void> take_out(const std::string& hex, const std::string& name) {
+    if (renameat(layers.get(), hex.c_str(), temporary.get(), name.c_str()) != 0)
+      return system_error("layers/" + hex, errno);
+    to_clean.push_back(name);
+    cleaning.notify_all();
+    return {};
+  }
+
+  // Millions of files take minutes, which nobody waits for. What is not done at the end of the
+  // process, or cannot be, the next start tries again.
+  void clean(std::stop_token stop) {
+    std::unique_lock guard(mutex);
+    while (cleaning.wait(guard, stop, [this] { return !to_clean.empty(); })) {
+      const std::string name = std::move(to_clean.back());
+      to_clean.pop_back();
+      cleaning_one = true;
+      guard.unlock();
+      static_cast<void>(remove_tree(temporary.get(), name, stop));
+      guard.lock();
+      cleaning_one = false;
+      cleaning.notify_all();
+    }
+  }
+
+  // What a pull that failed has left: gone before that is said, so that another has its room,
+  // unless it is to end at once.
+  void discard(const std::string& name, std::stop_token stop) {
+    if (remove_tree(temporary.get(), name, stop)) return;
+    const std::scoped_lock guard(mutex);
+    to_clean.push_back(name);
+    cleaning.notify_all();
+  }
+
+  // What is being removed gives room, so whoever lacks some waits for that.
+  std::int64_t room_for(std::int64_t bytes, std::stop_token stop) {
+    std::unique_lock guard(mutex);
+    while (room() < bytes && (cleaning_one || !to_clean.empty())) {
+      if (stop.stop_requested()) break;
+      cleaning.wait_for(guard, stop, std::chrono::milliseconds(100), [] { return false; });
+    }
+    return room();
+  }
+
   std::int64_t room() const {
     struct statvfs about {};
     if (fstatvfs(layers.get(), &about) != 0) return 0;
@@ -133,7 +185,7 @@ struct Store::Impl {
                           const Registry::Received& received, std::stop_token stop) {
     const auto compression = layer_compression(layer.media_type);
     if (!compression) return std::unexpected(compression.error());
-    const std::int64_t free = room();
+    const std::int64_t free = room_for(layer.size + estimated_unpacked_bytes(layer), stop);
     if (free < layer.size + estimated_unpacked_bytes(layer))
       return fail(Error::Kind::exhausted,
                   options.root + ": room for " + std::to_string(std::max<std::int64_t>(0, free)) + " bytes, layer " +
@@ -181,7 +233,7 @@ struct Store::Impl {
     if (!fetched) {
       fetched.error().message =
           to_string(repository) + ": layer " + layer.digest + ": " + fetched.error().message;
-      static_cast<void>(remove_tree(temporary.get(), name));  // else the next start does
+      discard(name, stop);
     }
     return fetched;
   }
@@ -330,19 +382,16 @@ Result<void> Store::remove(const std::string& diff_id) {
   if (auto found = find(diff_id); !found) return std::unexpected(found.error());
   const std::string hex(digest_hex(diff_id));
   const std::string name = impl_->temporary_name();
-  {
-    const std::scoped_lock guard(impl_->mutex);
-    const auto found = impl_->entries.find(hex);
-    if (found == impl_->entries.end())
-      return fail(Error::Kind::not_found, "layer " + diff_id + " is gone already");
-    if (found->second.pins > 0)
-      return fail(Error::Kind::denied, "layer " + diff_id + " is in use " +
-                                           std::to_string(found->second.pins) + " times");
-    if (renameat(impl_->layers.get(), hex.c_str(), impl_->temporary.get(), name.c_str()) != 0)
-      return system_error("layers/" + hex, errno);
-    impl_->entries.erase(found);
-  }
-  return remove_tree(impl_->temporary.get(), name);
+  const std::scoped_lock guard(impl_->mutex);
+  const auto found = impl_->entries.find(hex);
+  if (found == impl_->entries.end())
+    return fail(Error::Kind::not_found, "layer " + diff_id + " is gone already");
+  if (found->second.pins > 0)
+    return fail(Error::Kind::denied, "layer " + diff_id + " is in use " +
+                                         std::to_string(found->second.pins) + " times");
+  if (auto left = impl_->take_out(hex, name); !left) return left;
+  impl_->entries.erase(found);
+  return {};
 }
 
 Result<void> Store::pin(const std::string& diff_id) {
