@@ -51,6 +51,19 @@ Result<std::pair<uid_t, gid_t>> owner_of(struct archive_entry* entry) {
 
 }  // namespace
 
+std::int64_t attribute_bytes(struct archive_entry* entry) {
+  constexpr std::size_t kInInode = 64;  // a capability has 20 and its name
+  const char* name = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  std::size_t all = 0;
+  archive_entry_xattr_reset(entry);
+  while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+    if (name && allowed_attribute(name)) all += std::string_view(name).size() + size;
+  }
+  return all <= kInInode ? 0 : static_cast<std::int64_t>(all);
+}
+
 timespec time_of(struct archive_entry* entry) {
   return {archive_entry_mtime(entry),
           std::clamp(archive_entry_mtime_nsec(entry), 0L, 999'999'999L)};

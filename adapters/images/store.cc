@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +22,7 @@
 
 #include "adapters/images/digest.h"
 #include "adapters/images/layer_record.h"
+#include "adapters/images/room.h"
 #include "adapters/images/tree.h"
 
 namespace chalk::images {
@@ -71,6 +71,7 @@ struct Store::Impl {
   File lock;
   File layers;
   File temporary;
+  std::unique_ptr<Room> room;
   mutable std::mutex mutex;
   std::condition_variable_any ended;
   std::map<std::string, Entry> entries;  // by hex
@@ -158,20 +159,13 @@ struct Store::Impl {
   }
 
   // What is being removed gives room, so whoever lacks some waits for that.
-  std::int64_t room_for(std::int64_t bytes, std::stop_token stop) {
-    std::unique_lock guard(mutex);
-    while (room() < bytes && (cleaning_one || !to_clean.empty())) {
-      if (stop.stop_requested()) break;
+  Result<Room::Share> reserve(std::int64_t bytes, std::stop_token stop) {
+    while (true) {
+      auto share = room->reserve(bytes);
+      std::unique_lock guard(mutex);
+      if (share || stop.stop_requested() || (!cleaning_one && to_clean.empty())) return share;
       cleaning.wait_for(guard, stop, std::chrono::milliseconds(100), [] { return false; });
     }
-    return room();
-  }
-
-  std::int64_t room() const {
-    struct statvfs about {};
-    if (fstatvfs(layers.get(), &about) != 0) return 0;
-    return static_cast<std::int64_t>(about.f_bavail) * static_cast<std::int64_t>(about.f_frsize) -
-           options.keep_free_bytes;
   }
 
   std::string temporary_name() {
@@ -185,32 +179,27 @@ struct Store::Impl {
                           const Registry::Received& received, std::stop_token stop) {
     const auto compression = layer_compression(layer.media_type);
     if (!compression) return std::unexpected(compression.error());
-    const std::int64_t free = room_for(layer.size + estimated_unpacked_bytes(layer), stop);
-    if (free < layer.size + estimated_unpacked_bytes(layer))
-      return fail(Error::Kind::exhausted,
-                  options.root + ": room for " + std::to_string(std::max<std::int64_t>(0, free)) + " bytes, layer " +
-                      layer.digest + " needs " + std::to_string(layer.size) + " and about " +
-                      std::to_string(estimated_unpacked_bytes(layer)) + " unpacked");
+    auto share = reserve(layer.size + estimated_unpacked_bytes(layer), stop);
+    if (!share) return std::unexpected(share.error());
     const auto place = make_directory(temporary.get(), name);
     if (!place) return std::unexpected(place.error());
     const File blob(openat(place->get(), "blob", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!blob) return system_error("blob", errno);
     unlinkat(place->get(), "blob", 0);  // it lives as long as its descriptor
-    if (auto got = registry.download(repository, layer, blob.get(), received, stop); !got)
+    std::int64_t on_disk = 0;
+    const auto counted = [&](std::int64_t bytes, std::int64_t total) {
+      if (bytes > on_disk) static_cast<void>(share->take(bytes - on_disk, 0));  // it was reserved
+      on_disk = std::max(on_disk, bytes);
+      if (received) received(bytes, total);
+    };
+    if (auto got = registry.download(repository, layer, blob.get(), counted, stop); !got)
       return got;
     const auto root = make_directory(place->get(), "fs");
     if (!root) return std::unexpected(root.error());
     fchmod(root->get(), 0755);
-    UnpackLimits limits = options.limits;
-    limits.bytes = std::min(limits.bytes, std::max<std::int64_t>(room(), 0));
-    const auto unpacked =
-        unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
-    if (!unpacked) {
-      Error error = unpacked.error();  // too large: for here, or for any node?
-      const bool for_here = limits.bytes < options.limits.bytes;
-      if (error.kind == Error::Kind::invalid && for_here) error.kind = Error::Kind::exhausted;
-      return std::unexpected(std::move(error));
-    }
+    const auto unpacked = unpack_layer(blob.get(), *compression, root->get(), layer.diff_id,
+                                       options.limits, stop, &*share);
+    if (!unpacked) return std::unexpected(unpacked.error());
     const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest, false};
     if (auto written = write_record(place->get(), record, boot_id); !written) return written;
     return install(name, std::string(digest_hex(layer.diff_id)), record);
@@ -265,6 +254,7 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
     if (!made) return std::unexpected(made.error());
     *to = std::move(*made);
   }
+  impl->room = std::make_unique<Room>(impl->layers.get(), impl->options.keep_free_bytes);
   if (auto loaded = impl->load(); !loaded) return std::unexpected(loaded.error());
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }

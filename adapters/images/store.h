@@ -26,7 +26,9 @@ struct StoreOptions {
   std::string root;  // made if missing; on a file system with xattrs that overlayfs can read
   UnpackLimits limits;
   int parallel_layers = 3;                                 // of one image
-  std::int64_t keep_free_bytes = std::int64_t{256} << 20;  // a pull that would go below is refused
+  // No pull goes below this, however many are under way; nor below a tenth of the file system's
+  // inodes, or 10,000.
+  std::int64_t keep_free_bytes = std::int64_t{256} << 20;
 };
 
 struct StoredLayer {
