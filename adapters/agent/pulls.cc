@@ -96,8 +96,31 @@ std::optional<images::PullFinished> Pulls::fetch(const images::PullLayers& order
   }
   node::v1::SandboxNote why;
   if (!done) why.set_detail(done.error().message);
-  return images::PullFinished{order.pull, done.has_value(), why.SerializeAsString(),
-                              from && from->is_own && !done && is_permanent(done.error().kind)};
+  images::PullFinished finished{order.pull, done.has_value(), why.SerializeAsString()};
+  if (done) {
+    finished.took = sizes(from->image, order.layers);
+  } else {
+    finished.permanent = from && from->is_own && is_permanent(done.error().kind);
+    finished.full = done.error().kind == Error::Kind::exhausted;
+  }
+  return finished;
+}
+
+// None where one is gone again already.
+std::vector<std::int64_t> Pulls::sizes(const images::Image& image,
+                                       const std::vector<LayerId>& layers) const {
+  std::map<LayerId, std::int64_t> bytes;
+  for (const images::Layer& layer : image.layers) {
+    const auto taken = store_.bytes(layer.diff_id);
+    if (taken) bytes[images::layer_id(layer.diff_id)] = *taken;
+  }
+  std::vector<std::int64_t> out;
+  for (const LayerId layer : layers) {
+    const auto found = bytes.find(layer);
+    if (found == bytes.end()) return {};
+    out.push_back(found->second);
+  }
+  return out;
 }
 
 // It is over. Was it wanted to the end?
