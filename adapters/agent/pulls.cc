@@ -186,14 +186,10 @@ Result<images::Image> Pulls::from_others(const std::vector<LayerId>& layers) con
   return image;
 }
 
-std::optional<std::string> Pulls::diff_id(LayerId layer) const {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = known_.find(layer);
-    if (found != known_.end()) return found->second.layer.diff_id;
-  }
-  for (const images::StoredLayer& stored : store_.list()) {
-    if (images::layer_id(stored.diff_id) == layer) return stored.diff_id;
+// The store alone is asked: what images say of their layers is only their word.
+std::optional<std::string> Pulls::stored(LayerId layer) const {
+  for (const images::StoredLayer& one : store_.list()) {
+    if (images::layer_id(one.diff_id) == layer) return one.diff_id;
   }
   return {};
 }
@@ -215,7 +211,7 @@ void Pulls::leave(const std::vector<LayerId>& layers) {
 
 void Pulls::remove(const std::vector<LayerId>& layers) {
   for (const LayerId layer : layers) {
-    const auto name = diff_id(layer);
+    const auto name = stored(layer);
     if (!name) continue;  // it is not there
     const auto removed = store_.remove(*name);
     if (!removed && removed.error().kind != Error::Kind::not_found) {

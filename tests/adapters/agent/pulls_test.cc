@@ -147,6 +147,24 @@ TEST_F(PullsTest, TheEndOfAPullSaysWhatEachOfItsLayersTakes) {
   EXPECT_GE(said.took[1], 1 << 20) << "and its blob has " << large.bytes.size() << " bytes";
 }
 
+// An image's configuration may list any diff id: that its layers have it is seen only later.
+TEST_F(PullsTest, AnImageThatImitatesADiffIdKeepsNoLayerFromGoing) {
+  Trickling registry;
+  registry.slow = false;
+  open({registry.server.host()});
+  images::Image image = resolved(registry.server);
+  pulls_->learn({1}, image);
+  pulls_->pull(order(1, 1, {id_of(kBase)}));
+  EXPECT_TRUE(is_good(finished(), 1));
+  for (images::Layer& layer : image.layers) {
+    layer.diff_id = layer.diff_id.substr(0, 7 + 16) + std::string(48, '0');
+    EXPECT_NE(images::layer_id(layer.diff_id), id_of(kBase));
+  }
+  pulls_->learn({2}, image);
+  pulls_->evict({0, {id_of(kBase)}});
+  EXPECT_TRUE(soon([&] { return store_->list().empty(); }));
+}
+
 // Two registries with an image each, which have their first layer in common.
 struct Two {
   Published first = publish({kBase, kTop});
