@@ -96,7 +96,7 @@ struct Store::Impl {
           valid_digest("sha256:" + hex) ? read_record(layers.get(), hex, boot_id) : std::nullopt;
       if (record) {
         entries[hex] = {*record, 0};
-        if (!record->synced) unsynced.push_back(hex);
+        if (!record->synced && !record->suspect) unsynced.push_back(hex);
       } else if (auto left = take_out(hex, temporary_name()); !left) {
         return left;
       }
@@ -116,10 +116,13 @@ struct Store::Impl {
       const bool done = syncfs(layers.get()) == 0;
       guard.lock();
       for (const std::string& hex : now) {
-        // Without a mark the next start of the store tries again. One that was removed and pulled
-        // again meanwhile is in the list again.
-        if (!done || std::ranges::find(unsynced, hex) != unsynced.end()) continue;
-        mark_synced(layers.get(), hex);
+        // One that was removed and pulled again meanwhile is in the list again.
+        if (std::ranges::find(unsynced, hex) != unsynced.end()) continue;
+        if (done) {
+          mark_synced(layers.get(), hex);
+        } else {
+          mark_suspect(layers.get(), hex);
+        }
       }
     }
   }

@@ -223,6 +223,38 @@ TEST_F(StoreTest, ALayerThatMayNotHaveReachedTheDiskDoesNotOutliveTheMachine) {
   EXPECT_FALSE(fs::exists(top));
 }
 
+TEST_F(StoreTest, ALayerWhoseSyncFailedIsNeverTakenForSynced) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  auto store = open_store();
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  const auto folder = [&](const Blob& blob) {
+    return fs::path(store->layer_path(blob.layer.diff_id)).parent_path();
+  };
+  const fs::path base = folder(kBase), top = folder(kTop);
+  const auto is_soon_synced = [](const fs::path& layer) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!fs::exists(layer / "synced") && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return fs::exists(layer / "synced");
+  };
+  ASSERT_TRUE(is_soon_synced(base));
+  store.reset();
+  fs::rename(base / "synced", base / "suspect");  // as a failure leaves it
+  store = open_store();
+  EXPECT_TRUE(store->has(kBase.layer.diff_id)) << "the machine has not been started anew since";
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kTop.layer));
+  ASSERT_TRUE(is_soon_synced(top));
+  EXPECT_FALSE(fs::exists(base / "synced"));
+  store.reset();
+  std::string text;
+  std::getline(std::ifstream(base / "layer.json"), text);
+  text.replace(text.find("\"boot\":\"") + 8, 1, "x");
+  std::ofstream(base / "layer.json") << text;
+  store = open_store();
+  EXPECT_FALSE(store->has(kBase.layer.diff_id));
+}
+
 TEST_F(StoreTest, OneProcessHoldsARoot) {
   const auto store = open_store();
   StoreOptions options;
