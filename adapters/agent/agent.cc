@@ -18,6 +18,7 @@
 #include "adapters/identity/private_file.h"
 #include "adapters/images/layer_id.h"
 #include "adapters/log/event_log.h"
+#include "adapters/log/reserve.h"
 #include "adapters/runtime/driver.h"
 #include "adapters/runtime/node_root.h"
 #include "chalk/node/v1/node.pb.h"
@@ -66,6 +67,7 @@ struct Agent::Parts {
   std::unique_ptr<Sessions> sessions;
   std::unique_ptr<Sandboxes> sandboxes;
   std::unique_ptr<Pulls> pulls;
+  std::unique_ptr<log::Reserve> reserve;
   std::unique_ptr<log::EventLog> log;
   std::unique_ptr<Link> link;
   std::unique_ptr<Channels> channels;
@@ -154,8 +156,13 @@ Result<void> Agent::Parts::open_machine() {
   runtime::DriverOptions wanted;
   wanted.root = Root::node;
   wanted.records_kept = kRecordsKept;
-  wanted.failed = [](const std::string& what) { spdlog::error("node.db: {}", what); };
+  reserve = std::make_unique<log::Reserve>(options.data + "/reserve");
+  wanted.failed = [this](const std::string& what) {
+    spdlog::error("node.db: {}", what);
+    reserve->give_back_if_full();  // evictions are logged before they are carried out
+  };
   wanted.measured = [this](std::size_t, double append_s, double step_s) {
+    reserve->make_if_room();
     if (!options.metrics.observed) return;
     options.metrics.observed("append", append_s);
     options.metrics.observed("step", step_s);

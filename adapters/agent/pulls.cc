@@ -96,8 +96,31 @@ std::optional<images::PullFinished> Pulls::fetch(const images::PullLayers& order
   }
   node::v1::SandboxNote why;
   if (!done) why.set_detail(done.error().message);
-  return images::PullFinished{order.pull, done.has_value(), why.SerializeAsString(),
-                              from && from->is_own && !done && is_permanent(done.error().kind)};
+  images::PullFinished finished{order.pull, done.has_value(), why.SerializeAsString()};
+  if (done) {
+    finished.took = sizes(from->image, order.layers);
+  } else {
+    finished.permanent = from && from->is_own && is_permanent(done.error().kind);
+    finished.full = done.error().kind == Error::Kind::exhausted;
+  }
+  return finished;
+}
+
+// None where one is gone again already.
+std::vector<std::int64_t> Pulls::sizes(const images::Image& image,
+                                       const std::vector<LayerId>& layers) const {
+  std::map<LayerId, std::int64_t> bytes;
+  for (const images::Layer& layer : image.layers) {
+    const auto taken = store_.bytes(layer.diff_id);
+    if (taken) bytes[images::layer_id(layer.diff_id)] = *taken;
+  }
+  std::vector<std::int64_t> out;
+  for (const LayerId layer : layers) {
+    const auto found = bytes.find(layer);
+    if (found == bytes.end()) return {};
+    out.push_back(found->second);
+  }
+  return out;
 }
 
 // It is over. Was it wanted to the end?
@@ -163,14 +186,10 @@ Result<images::Image> Pulls::from_others(const std::vector<LayerId>& layers) con
   return image;
 }
 
-std::optional<std::string> Pulls::diff_id(LayerId layer) const {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = known_.find(layer);
-    if (found != known_.end()) return found->second.layer.diff_id;
-  }
-  for (const images::StoredLayer& stored : store_.list()) {
-    if (images::layer_id(stored.diff_id) == layer) return stored.diff_id;
+// The store alone is asked: what images say of their layers is only their word.
+std::optional<std::string> Pulls::stored(LayerId layer) const {
+  for (const images::StoredLayer& one : store_.list()) {
+    if (images::layer_id(one.diff_id) == layer) return one.diff_id;
   }
   return {};
 }
@@ -192,7 +211,7 @@ void Pulls::leave(const std::vector<LayerId>& layers) {
 
 void Pulls::remove(const std::vector<LayerId>& layers) {
   for (const LayerId layer : layers) {
-    const auto name = diff_id(layer);
+    const auto name = stored(layer);
     if (!name) continue;  // it is not there
     const auto removed = store_.remove(*name);
     if (!removed && removed.error().kind != Error::Kind::not_found) {

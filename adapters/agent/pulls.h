@@ -11,6 +11,7 @@
 #include <set>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "adapters/agent/options.h"
 #include "adapters/agent/workers.h"
@@ -56,10 +57,12 @@ class Pulls {
   using UnderWay = std::multimap<images::PullId, std::stop_source>;  // an order may come twice
 
   std::optional<images::PullFinished> fetch(const images::PullLayers& order, std::stop_token stop);
+  std::vector<std::int64_t> sizes(const images::Image& image,
+                                  const std::vector<LayerId>& layers) const;
   bool goes_on(UnderWay::iterator pull);
   Result<Subset> subset(const images::PullLayers& order, const std::stop_token& stop);
   Result<images::Image> from_others(const std::vector<LayerId>& layers) const;
-  std::optional<std::string> diff_id(LayerId layer) const;
+  std::optional<std::string> stored(LayerId layer) const;
   void leave(const std::vector<LayerId>& layers);
   void remove(const std::vector<LayerId>& layers);
 

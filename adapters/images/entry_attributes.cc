@@ -3,6 +3,7 @@
 #include <archive.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -22,6 +23,17 @@ bool allowed_attribute(std::string_view name) {
   return name.size() <= 255 && (name.starts_with("user.") || name == "security.capability");
 }
 
+// A file system says a lack of space, too, of what is too large for one of its files.
+std::unexpected<Error> attribute_error(int file, int code) {
+  constexpr unsigned long kPlenty = 64;  // blocks
+  struct statvfs about {};
+  const bool full = code == EDQUOT || (code == ENOSPC && (fstatvfs(file, &about) != 0 ||
+                                                          about.f_bavail < kPlenty));
+  if (!full && (code == ENOSPC || code == ERANGE || code == E2BIG))
+    return corrupt("extended attributes that are too large for the file system");
+  return system_error("set an extended attribute", code);
+}
+
 Result<void> set_extended_attributes(int file, struct archive_entry* entry,
                                      const UnpackLimits& limits) {
   if (static_cast<std::size_t>(archive_entry_xattr_reset(entry)) > limits.attributes)
@@ -35,7 +47,7 @@ Result<void> set_extended_attributes(int file, struct archive_entry* entry,
       return corrupt("an extended attribute of " + std::to_string(size) + " bytes");
     // A file system without such attributes is no reason to refuse the image.
     if (fsetxattr(file, name, value, size, 0) != 0 && errno != ENOTSUP)
-      return system_error("set an extended attribute", errno);
+      return attribute_error(file, errno);
   }
   return {};
 }
@@ -50,6 +62,19 @@ Result<std::pair<uid_t, gid_t>> owner_of(struct archive_entry* entry) {
 }
 
 }  // namespace
+
+std::int64_t attribute_bytes(struct archive_entry* entry) {
+  constexpr std::size_t kInInode = 64;  // a capability has 20 and its name
+  const char* name = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  std::size_t all = 0;
+  archive_entry_xattr_reset(entry);
+  while (archive_entry_xattr_next(entry, &name, &value, &size) == ARCHIVE_OK) {
+    if (name && allowed_attribute(name)) all += std::string_view(name).size() + size;
+  }
+  return all <= kInInode ? 0 : static_cast<std::int64_t>(all);
+}
 
 timespec time_of(struct archive_entry* entry) {
   return {archive_entry_mtime(entry),

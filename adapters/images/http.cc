@@ -26,6 +26,7 @@ struct Transfer {
   bool begun = false;
   bool refuse_private = false;
   bool stopped_by_sink = false;
+  bool enough = false;  // of the body of an answer that is neither 200 nor 206
 };
 
 std::string lower(std::string_view text) {
@@ -82,8 +83,9 @@ std::size_t on_body(char* data, std::size_t, std::size_t size, void* user) {
   curl_easy_getinfo(transfer.handle, CURLINFO_RESPONSE_CODE, &status);
   if (status != 200 && status != 206) {
     std::string& body = transfer.reply.body;
-    body.append(data, std::min(size, kMaxErrorBody - std::min(kMaxErrorBody, body.size())));
-    return size;
+    body.append(data, std::min(size, kMaxErrorBody - body.size()));
+    transfer.enough = body.size() == kMaxErrorBody;
+    return transfer.enough ? 0 : size;  // it may have no end
   }
   if (!transfer.begun) {
     transfer.begun = true;
@@ -122,13 +124,14 @@ bool private_v4(std::uint32_t ip) {
          in(0xc6120000, 15) || in(0xe0000000, 3);
 }
 
-void set_times(CURL* handle, const Registries& configuration, bool stream) {
+void set_times(CURL* handle, const Registries& configuration, const Get& request) {
   curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(configuration.connect_timeout.count()));
-  if (stream) {
+  if (request.stream) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(configuration.stall_timeout);
     curl_easy_setopt(handle, CURLOPT_LOW_SPEED_LIMIT, kStallBytes);
     curl_easy_setopt(handle, CURLOPT_LOW_SPEED_TIME, static_cast<long>(seconds.count()));
+    curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, static_cast<long>(request.longest.count()));
   } else {
     curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS,
                      static_cast<long>(configuration.request_timeout.count()));
@@ -253,10 +256,16 @@ Reply Http::hop(const Get& request, const std::string& url, bool authorized,
   curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &transfer);
   curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, on_socket);
   curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, &transfer);
-  set_times(handle, configuration_, request.stream);
+  set_times(handle, configuration_, request);
 
   reply.code = curl_easy_perform(handle);
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &reply.status);
+  if (transfer.enough && reply.status / 100 == 3) {  // curl says where to only at the body's end
+    reply.refused = true;
+    reply.problem = "redirects with a body of more than 64 KiB";
+  } else if (transfer.enough) {
+    reply.code = CURLE_OK;  // its status and its first bytes are the answer
+  }
   if (reply.code != CURLE_OK && !reply.refused)
     reply.problem = *problem ? problem : curl_easy_strerror(reply.code);
   // The sink ended it for a reason of its own, and knows it.

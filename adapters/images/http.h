@@ -24,7 +24,8 @@ struct Get {
   std::string authorization;         // value of the header; empty for none
   std::int64_t offset = 0;           // > 0 asks for a range from here
   bool insecure = false;             // http is fine; else https only, over redirects too
-  bool stream = false;               // no bound on the whole time
+  bool stream = false;               // a blob: `longest` instead of the request's time
+  std::chrono::milliseconds longest{0};
   // Body of a 200 or 206 answer; false ends the transfer. Any other body is kept in Reply::body.
   std::function<bool(std::string_view)> sink;
   // Before the first byte of the body: the status, and where a 206 begins. False ends the transfer.

@@ -1,5 +1,6 @@
 // What a Store writes beside a layer's files: layer.json when it was unpacked, and the empty file
-// "synced" once its bytes are on the disk for sure.
+// "synced" once its bytes are on the disk for sure, or "suspect" where a sync failed: the kernel
+// tells a failure once, and a later sync succeeds without what was lost.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -14,6 +15,7 @@ struct LayerRecord {
   std::int64_t whiteouts = 0;
   std::string blob;  // the digest it was downloaded by
   bool synced = false;
+  bool suspect = false;  // is never synced
 };
 
 // Changes when the machine starts; empty if unknown.
@@ -29,5 +31,6 @@ std::optional<LayerRecord> read_record(int layers, const std::string& hex,
 
 // A mark that gets lost costs a download after the next crash, no more.
 void mark_synced(int layers, const std::string& hex);
+void mark_suspect(int layers, const std::string& hex);
 
 }  // namespace chalk::images

@@ -55,12 +55,26 @@ Result<void> make_opaque(int directory) {
 
 }  // namespace
 
-LayerWriter::LayerWriter(int root, const UnpackLimits& limits) : root_(root), limits_(limits) {}
+LayerWriter::LayerWriter(int root, const UnpackLimits& limits, Room::Share* share)
+    : root_(root), limits_(limits), share_(share) {}
 
-Result<void> LayerWriter::account(std::int64_t bytes) {
-  counts_.bytes += (bytes + kBlock - 1) / kBlock * kBlock;
-  if (counts_.bytes <= limits_.bytes) return {};
-  return fail(Error::Kind::invalid, "more than " + std::to_string(limits_.bytes) + " bytes");
+// Before it is written.
+Result<void> LayerWriter::account(std::int64_t bytes, std::int64_t files) {
+  const std::int64_t rounded = (bytes + kBlock - 1) / kBlock * kBlock;
+  counts_.bytes += rounded;
+  if (counts_.bytes > limits_.bytes)
+    return fail(Error::Kind::invalid, "more than " + std::to_string(limits_.bytes) + " bytes");
+  if (!share_) return {};
+  return share_->take(rounded, files);
+}
+
+// The first block of a directory is counted with it.
+Result<void> LayerWriter::account_name(const std::string& name) {
+  constexpr std::int64_t kOfEntry = 8;  // inode, lengths, type
+  name_bytes_ += static_cast<std::int64_t>(name.size()) + kOfEntry;
+  if (name_bytes_ < kBlock) return {};
+  name_bytes_ -= kBlock;
+  return account(kBlock);
 }
 
 // One step down. What stands in the way is a reason to refuse, a symlink above all.
@@ -81,7 +95,8 @@ Result<File> LayerWriter::enter(int parent, const std::string& name, bool create
     return system_error("replace the whiteout " + name, errno);
   if (mkdirat(parent, name.c_str(), 0755) != 0)
     return system_error("make directory " + name, errno);
-  if (auto counted = account(kBlock); !counted) return std::unexpected(counted.error());
+  if (auto counted = account(kBlock, 1); !counted) return std::unexpected(counted.error());
+  if (auto counted = account_name(name); !counted) return std::unexpected(counted.error());
   found = open_directory(parent, name);
   if (!found) return system_error("open directory " + name, errno);
   fchmod(found.get(), 0755);  // whatever the umask
@@ -128,6 +143,8 @@ Result<void> LayerWriter::white_out(const Place& place, const std::string& hidde
     return make_opaque(directory.get());
   }
   if (is_opaque(place.parent)) return {};
+  if (auto counted = account(kBlock, 1); !counted) return counted;
+  if (auto counted = account_name(hidden); !counted) return counted;
   if (mknodat(place.parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
   return system_error("make a whiteout", errno);
 }
@@ -158,12 +175,14 @@ Result<void> LayerWriter::make_directory(const Place& place, struct archive_entr
   const auto hidden = make_room(place, true);
   if (!hidden) return std::unexpected(hidden.error());
   if (mkdirat(place.parent, place.name.c_str(), 0700) == 0) {
-    if (auto counted = account(kBlock); !counted) return counted;
+    if (auto counted = account(kBlock, 1); !counted) return counted;
+    if (auto counted = account_name(place.name); !counted) return counted;
   } else if (errno != EEXIST) {
     return system_error("make the directory", errno);
   }
   const File directory = open_directory(place.parent, place.name);
   if (!directory) return system_error("open the directory", errno);
+  if (auto counted = account(attribute_bytes(entry)); !counted) return counted;
   if (*hidden)
     if (auto marked = make_opaque(directory.get()); !marked) return marked;
   if (auto set = set_attributes(directory.get(), entry, limits_); !set) return set;
@@ -201,11 +220,16 @@ Result<void> LayerWriter::make_file(const Place& place, struct archive_entry* en
                                           " bytes (this one has " + std::to_string(size) + ")");
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
+  if (auto counted = account(attribute_bytes(entry), 1); !counted) return counted;
+  if (auto counted = account_name(place.name); !counted) return counted;
+  const std::int64_t before = counts_.bytes;
   const File file(openat(place.parent, place.name.c_str(),
                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) return system_error("make the file", errno);
   if (auto copied = copy_content(file.get(), content); !copied) return copied;
   if (ftruncate(file.get(), size) != 0) return system_error("set the size", errno);
+  if (counts_.bytes == before)
+    if (auto counted = account(kBlock); !counted) return counted;
   return set_attributes(file.get(), entry, limits_);
 }
 
@@ -215,9 +239,11 @@ Result<void> LayerWriter::make_symlink(const Place& place, struct archive_entry*
   if (std::strlen(target) > limits_.path_bytes) return corrupt("a symlink's target is too long");
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
+  if (auto counted = account(static_cast<std::int64_t>(std::strlen(target)), 1); !counted)
+    return counted;
+  if (auto counted = account_name(place.name); !counted) return counted;
   if (symlinkat(target, place.parent, place.name.c_str()) != 0)
     return system_error("make the symlink", errno);
-  if (auto counted = account(std::strlen(target)); !counted) return counted;
   return set_symlink_attributes(place.parent, place.name, entry);
 }
 
@@ -239,6 +265,7 @@ Result<void> LayerWriter::make_hard_link(const Place& place, const std::string& 
     return {};  // a link to itself
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
+  if (auto counted = account_name(place.name); !counted) return counted;
   if (linkat(from->get(), name, place.parent, place.name.c_str(), 0) == 0) return {};
   if (errno == ENOENT) return corrupt("a hard link to what it replaces");
   return system_error("make the hard link", errno);

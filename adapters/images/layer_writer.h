@@ -23,7 +23,7 @@ class LayerWriter {
   using Content =
       std::function<Result<bool>(const void** data, std::size_t* size, std::int64_t* offset)>;
 
-  LayerWriter(int root, const UnpackLimits& limits);
+  LayerWriter(int root, const UnpackLimits& limits, Room::Share* share);
 
   // Errors name no entry: the caller does.
   Result<void> write(const std::string& path, struct archive_entry* entry, const Content& content);
@@ -50,12 +50,15 @@ class LayerWriter {
   Result<void> make_hard_link(const Place& place, const std::string& target);
   Result<void> copy_content(int file, const Content& content);
   Result<void> remember_time(const std::vector<std::string>& parts, struct archive_entry* entry);
-  Result<void> account(std::int64_t bytes);
+  Result<void> account(std::int64_t bytes, std::int64_t files = 0);
+  Result<void> account_name(const std::string& name);
 
   int root_;
   const UnpackLimits& limits_;
+  Room::Share* const share_;
   Unpacked counts_;
   std::int64_t logical_bytes_ = 0;
+  std::int64_t name_bytes_ = 0;  // of names, beyond the blocks that are counted
   std::size_t remembered_bytes_ = 0;
   std::map<std::vector<std::string>, timespec> directory_times_;
   // The directory that the last entry went to: archives list a directory's entries together.

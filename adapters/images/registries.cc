@@ -122,6 +122,10 @@ Result<void> parse_bounds(const json& document, Registries& registries) {
   const auto attempts = read_int(document, "attempts", registries.attempts, 1, 100);
   if (!attempts) return std::unexpected(attempts.error());
   registries.attempts = static_cast<int>(*attempts);
+  const auto slowest = read_int(document, "slowest_bytes_per_second",
+                                registries.slowest_bytes_per_second, 1, std::int64_t{1} << 40);
+  if (!slowest) return std::unexpected(slowest.error());
+  registries.slowest_bytes_per_second = *slowest;
   const auto allowed = read_bool(document, "top", "allow_private_addresses", false);
   if (!allowed) return std::unexpected(allowed.error());
   registries.allow_private_addresses = *allowed;
@@ -159,7 +163,8 @@ Result<Registries> parse_registries(std::string_view text) {
   if (auto known = known_keys(document, "top",
                               {"registries", "credentials", "connect_timeout_ms",
                                "stall_timeout_ms", "request_timeout_ms", "attempts", "backoff_ms",
-                               "backoff_max_ms", "allow_private_addresses"});
+                               "backoff_max_ms", "slowest_bytes_per_second",
+                               "allow_private_addresses"});
       !known)
     return std::unexpected(known.error());
   Registries registries;

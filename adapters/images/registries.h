@@ -7,6 +7,7 @@
 //       "*":              { "mirrors": ["https://mirror.example"], "direct": true } },
 //     "credentials": { "registry.example": { "username": "u", "password": "p" } },
 //     "connect_timeout_ms": 10000, "stall_timeout_ms": 30000, "request_timeout_ms": 60000,
+//     "slowest_bytes_per_second": 65536,
 //     "attempts": 5, "backoff_ms": 250, "backoff_max_ms": 8000, "allow_private_addresses": false }
 //
 // An unknown key is an error: a misspelt "direct" would send requests to where they must not go.
@@ -47,6 +48,8 @@ struct Registries {
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds stall_timeout{30'000};    // of a blob: less than 1 KiB/s for so long
   std::chrono::milliseconds request_timeout{60'000};  // of everything else, as a whole
+  // A blob has the time that it takes at this rate, with all tries and two requests' time on top.
+  std::int64_t slowest_bytes_per_second = 64 << 10;
   int attempts = 5;                        // per endpoint and request, the first included
   std::chrono::milliseconds backoff{250};  // doubles, with jitter; a Retry-After header counts too
   std::chrono::milliseconds backoff_max{8'000};

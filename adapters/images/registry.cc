@@ -229,6 +229,12 @@ struct Registry::Client {
                           configuration.platform);
   }
 
+  // Of a blob. What a server trickles for ever others may wait for.
+  std::chrono::milliseconds longest(std::int64_t size) const {
+    return 2 * configuration.request_timeout +
+           std::chrono::seconds(size / configuration.slowest_bytes_per_second);
+  }
+
   Result<void> download(const Endpoint& endpoint, bool last, const std::string& repository,
                         Incoming& incoming, std::stop_token stop) const {
     Get request;
@@ -239,8 +245,16 @@ struct Registry::Client {
     request.begin = [&](long status, std::int64_t first) { return incoming.begin(status, first); };
     request.sink = [&](std::string_view data) { return incoming.take(data); };
     const std::int64_t size = incoming.layer.size;
+    const auto until = std::chrono::steady_clock::now() + longest(size);
     for (int failures = 1;; ++failures) {
       request.offset = incoming.bytes;
+      request.longest = std::chrono::duration_cast<std::chrono::milliseconds>(
+          until - std::chrono::steady_clock::now());
+      if (request.longest.count() <= 0)
+        return fail(Error::Kind::timeout, request.url + ": has sent " +
+                                              std::to_string(incoming.bytes) + " of " +
+                                              std::to_string(size) + " bytes within " +
+                                              std::to_string(longest(size).count() / 1000) + " s");
       auto reply = authorized(endpoint, repository, request);
       if (stop.stop_requested()) return std::unexpected(stopped(request.url));
       if (incoming.write_error)

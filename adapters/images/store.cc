@@ -3,12 +3,12 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <condition_variable>
 #include <cstdlib>
@@ -22,6 +22,7 @@
 
 #include "adapters/images/digest.h"
 #include "adapters/images/layer_record.h"
+#include "adapters/images/room.h"
 #include "adapters/images/tree.h"
 
 namespace chalk::images {
@@ -70,29 +71,37 @@ struct Store::Impl {
   File lock;
   File layers;
   File temporary;
+  std::unique_ptr<Room> room;
   mutable std::mutex mutex;
   std::condition_variable_any ended;
   std::map<std::string, Entry> entries;  // by hex
   std::map<std::string, std::shared_ptr<Flight>> flights;
-  std::uint64_t next_name = 0;
+  std::uint64_t next_name = 0;  // below tmp
   std::string boot_id = read_boot_id();
   std::vector<std::string> unsynced;  // hex
   std::condition_variable_any to_sync;
-  std::jthread syncer;  // the last: it ends before what it uses
+  std::vector<std::string> to_clean;  // names below tmp
+  std::condition_variable_any cleaning;
+  bool cleaning_one = false;
+  std::jthread cleaner;
+  std::jthread syncer;  // the last two: they end before what they use
 
   Result<void> load() {
-    for (const std::string& name : names_in(options.root + "/tmp"))
-      if (auto removed = remove_tree(temporary.get(), name); !removed) return removed;
+    for (const std::string& name : names_in(options.root + "/tmp")) {
+      next_name = std::max<std::uint64_t>(next_name, std::strtoull(name.c_str(), nullptr, 10) + 1);
+      to_clean.push_back(name);
+    }
     for (const std::string& hex : names_in(options.root + "/layers")) {
       const auto record =
           valid_digest("sha256:" + hex) ? read_record(layers.get(), hex, boot_id) : std::nullopt;
       if (record) {
         entries[hex] = {*record, 0};
-        if (!record->synced) unsynced.push_back(hex);
-      } else if (auto removed = remove_tree(layers.get(), hex); !removed) {
-        return removed;
+        if (!record->synced && !record->suspect) unsynced.push_back(hex);
+      } else if (auto left = take_out(hex, temporary_name()); !left) {
+        return left;
       }
     }
+    cleaner = std::jthread([this](std::stop_token stop) { clean(stop); });
     syncer = std::jthread([this](std::stop_token stop) { sync_layers(stop); });
     return {};
   }
@@ -107,19 +116,59 @@ struct Store::Impl {
       const bool done = syncfs(layers.get()) == 0;
       guard.lock();
       for (const std::string& hex : now) {
-        // Without a mark the next start of the store tries again. One that was removed and pulled
-        // again meanwhile is in the list again.
-        if (!done || std::ranges::find(unsynced, hex) != unsynced.end()) continue;
-        mark_synced(layers.get(), hex);
+        // One that was removed and pulled again meanwhile is in the list again.
+        if (std::ranges::find(unsynced, hex) != unsynced.end()) continue;
+        if (done) {
+          mark_synced(layers.get(), hex);
+        } else {
+          mark_suspect(layers.get(), hex);
+        }
       }
     }
   }
 
-  std::int64_t room() const {
-    struct statvfs about {};
-    if (fstatvfs(layers.get(), &about) != 0) return 0;
-    return static_cast<std::int64_t>(about.f_bavail) * static_cast<std::int64_t>(about.f_frsize) -
-           options.keep_free_bytes;
+  // A layer, or what is none, to where it is nobody's any more. With the mutex, but at the start.
+  Result<void> take_out(const std::string& hex, const std::string& name) {
+    if (renameat(layers.get(), hex.c_str(), temporary.get(), name.c_str()) != 0)
+      return system_error("layers/" + hex, errno);
+    to_clean.push_back(name);
+    cleaning.notify_all();
+    return {};
+  }
+
+  // Millions of files take minutes, which nobody waits for. What is not done at the end of the
+  // process, or cannot be, the next start tries again.
+  void clean(std::stop_token stop) {
+    std::unique_lock guard(mutex);
+    while (cleaning.wait(guard, stop, [this] { return !to_clean.empty(); })) {
+      const std::string name = std::move(to_clean.back());
+      to_clean.pop_back();
+      cleaning_one = true;
+      guard.unlock();
+      static_cast<void>(remove_tree(temporary.get(), name, stop));
+      guard.lock();
+      cleaning_one = false;
+      cleaning.notify_all();
+    }
+  }
+
+  // What a pull that failed has left: gone before that is said, so that another has its room,
+  // unless it is to end at once.
+  void discard(const std::string& name, std::stop_token stop) {
+    if (remove_tree(temporary.get(), name, stop)) return;
+    const std::scoped_lock guard(mutex);
+    to_clean.push_back(name);
+    cleaning.notify_all();
+  }
+
+  // What is being removed gives room, so whoever lacks some waits for that.
+  Result<Room::Share> reserve(std::int64_t bytes, std::stop_token stop) {
+    while (true) {
+      auto share = room->reserve(bytes);
+      std::unique_lock guard(mutex);
+      if (share || stop.stop_requested() || (!cleaning_one && to_clean.empty())) return share;
+      cleaning.wait_for(guard, stop, std::chrono::milliseconds(100), [] { return false; });
+    }
   }
 
   std::string temporary_name() {
@@ -133,32 +182,27 @@ struct Store::Impl {
                           const Registry::Received& received, std::stop_token stop) {
     const auto compression = layer_compression(layer.media_type);
     if (!compression) return std::unexpected(compression.error());
-    const std::int64_t free = room();
-    if (free < layer.size + estimated_unpacked_bytes(layer))
-      return fail(Error::Kind::exhausted,
-                  options.root + ": room for " + std::to_string(std::max<std::int64_t>(0, free)) + " bytes, layer " +
-                      layer.digest + " needs " + std::to_string(layer.size) + " and about " +
-                      std::to_string(estimated_unpacked_bytes(layer)) + " unpacked");
+    auto share = reserve(layer.size + estimated_unpacked_bytes(layer), stop);
+    if (!share) return std::unexpected(share.error());
     const auto place = make_directory(temporary.get(), name);
     if (!place) return std::unexpected(place.error());
     const File blob(openat(place->get(), "blob", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!blob) return system_error("blob", errno);
     unlinkat(place->get(), "blob", 0);  // it lives as long as its descriptor
-    if (auto got = registry.download(repository, layer, blob.get(), received, stop); !got)
+    std::int64_t on_disk = 0;
+    const auto counted = [&](std::int64_t bytes, std::int64_t total) {
+      if (bytes > on_disk) static_cast<void>(share->take(bytes - on_disk, 0));  // it was reserved
+      on_disk = std::max(on_disk, bytes);
+      if (received) received(bytes, total);
+    };
+    if (auto got = registry.download(repository, layer, blob.get(), counted, stop); !got)
       return got;
     const auto root = make_directory(place->get(), "fs");
     if (!root) return std::unexpected(root.error());
     fchmod(root->get(), 0755);
-    UnpackLimits limits = options.limits;
-    limits.bytes = std::min(limits.bytes, std::max<std::int64_t>(room(), 0));
-    const auto unpacked =
-        unpack_layer(blob.get(), *compression, root->get(), layer.diff_id, limits, stop);
-    if (!unpacked) {
-      Error error = unpacked.error();  // too large: for here, or for any node?
-      const bool for_here = limits.bytes < options.limits.bytes;
-      if (error.kind == Error::Kind::invalid && for_here) error.kind = Error::Kind::exhausted;
-      return std::unexpected(std::move(error));
-    }
+    const auto unpacked = unpack_layer(blob.get(), *compression, root->get(), layer.diff_id,
+                                       options.limits, stop, &*share);
+    if (!unpacked) return std::unexpected(unpacked.error());
     const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest, false};
     if (auto written = write_record(place->get(), record, boot_id); !written) return written;
     return install(name, std::string(digest_hex(layer.diff_id)), record);
@@ -181,7 +225,7 @@ struct Store::Impl {
     if (!fetched) {
       fetched.error().message =
           to_string(repository) + ": layer " + layer.digest + ": " + fetched.error().message;
-      static_cast<void>(remove_tree(temporary.get(), name));  // else the next start does
+      discard(name, stop);
     }
     return fetched;
   }
@@ -213,6 +257,7 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
     if (!made) return std::unexpected(made.error());
     *to = std::move(*made);
   }
+  impl->room = std::make_unique<Room>(impl->layers.get(), impl->options.keep_free_bytes);
   if (auto loaded = impl->load(); !loaded) return std::unexpected(loaded.error());
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
@@ -330,19 +375,16 @@ Result<void> Store::remove(const std::string& diff_id) {
   if (auto found = find(diff_id); !found) return std::unexpected(found.error());
   const std::string hex(digest_hex(diff_id));
   const std::string name = impl_->temporary_name();
-  {
-    const std::scoped_lock guard(impl_->mutex);
-    const auto found = impl_->entries.find(hex);
-    if (found == impl_->entries.end())
-      return fail(Error::Kind::not_found, "layer " + diff_id + " is gone already");
-    if (found->second.pins > 0)
-      return fail(Error::Kind::denied, "layer " + diff_id + " is in use " +
-                                           std::to_string(found->second.pins) + " times");
-    if (renameat(impl_->layers.get(), hex.c_str(), impl_->temporary.get(), name.c_str()) != 0)
-      return system_error("layers/" + hex, errno);
-    impl_->entries.erase(found);
-  }
-  return remove_tree(impl_->temporary.get(), name);
+  const std::scoped_lock guard(impl_->mutex);
+  const auto found = impl_->entries.find(hex);
+  if (found == impl_->entries.end())
+    return fail(Error::Kind::not_found, "layer " + diff_id + " is gone already");
+  if (found->second.pins > 0)
+    return fail(Error::Kind::denied, "layer " + diff_id + " is in use " +
+                                         std::to_string(found->second.pins) + " times");
+  if (auto left = impl_->take_out(hex, name); !left) return left;
+  impl_->entries.erase(found);
+  return {};
 }
 
 Result<void> Store::pin(const std::string& diff_id) {

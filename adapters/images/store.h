@@ -1,7 +1,8 @@
 // The layers that a machine holds, by diff id: root/layers/<hex>/{fs/,layer.json}. A layer is there
-// completely or not at all: it is downloaded and unpacked below root/tmp and renamed; what a crash
-// leaves in root/tmp goes at the next open. The sync to the disk comes after the pull, not in it: a
-// layer that was not synced when the machine (not the process) crashed goes at the next open, too.
+// completely or not at all: it is downloaded and unpacked below root/tmp and renamed. What is
+// removed goes back there and is deleted by a thread of its own, with what a crash left there. The
+// sync to the disk comes after the pull, not in it: a layer that was not synced when the machine
+// (not the process) crashed goes at the next open, too.
 // Concurrent pulls of one layer are joined into one. Layers in use (pinned by Rootfs) cannot be
 // removed. One process holds a root at a time (a lock file); within it every call is thread-safe.
 // Digests are checked before they become names. A layer is shared by all images that name its diff
@@ -25,7 +26,9 @@ struct StoreOptions {
   std::string root;  // made if missing; on a file system with xattrs that overlayfs can read
   UnpackLimits limits;
   int parallel_layers = 3;                                 // of one image
-  std::int64_t keep_free_bytes = std::int64_t{256} << 20;  // a pull that would go below is refused
+  // No pull goes below this, however many are under way; nor below a tenth of the file system's
+  // inodes, or 10,000.
+  std::int64_t keep_free_bytes = std::int64_t{256} << 20;
 };
 
 struct StoredLayer {
@@ -48,8 +51,8 @@ class Store {
   // Called from the pulling threads, one call at a time, at most some times a second per layer.
   using Progressed = std::function<void(const Progress&)>;
 
-  // Makes the folders and removes what a crash left. Error::unavailable while another process has
-  // it.
+  // Makes the folders and begins to remove what a crash left. Error::unavailable while another
+  // process has it.
   static Result<std::unique_ptr<Store>> open(StoreOptions options);
   ~Store();
 
@@ -67,7 +70,8 @@ class Store {
   Result<std::int64_t> bytes(const std::string& diff_id) const;  // on disk
   Result<StoredLayer> find(const std::string& diff_id) const;
   std::vector<StoredLayer> list() const;
-  // Error::not_found if it is not there, Error::denied while it is in use.
+  // Error::not_found if it is not there, Error::denied while it is in use. Its files go later; a
+  // pull that needs their room waits for that.
   Result<void> remove(const std::string& diff_id);
 
   // Counted. A pin keeps a layer from removal; Rootfs does this, and who wants to keep a layer

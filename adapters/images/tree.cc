@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <memory>
 
 namespace chalk::images {
 
@@ -47,60 +50,117 @@ File open_directory(int parent, const std::string& name) {
 
 namespace {
 
-// The first entry of a directory that unlinkat does not remove: a directory; empty when all are
-// gone.
-Result<std::string> remove_files(int directory, const std::string& name) {
-  const int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* stream = copy < 0 ? nullptr : fdopendir(copy);
-  if (!stream) {
-    const int code = errno;
-    if (copy >= 0) close(copy);
-    return system_error("remove " + name, code);
-  }
-  std::string below;
-  int code = 0;
-  while (const dirent* entry = readdir(stream)) {
-    const std::string_view found = entry->d_name;
-    if (found == "." || found == ".." || unlinkat(directory, entry->d_name, 0) == 0) continue;
-    if (errno == EISDIR) {
-      below = found;
-      break;
-    }
-    code = errno;
-    break;
-  }
-  closedir(stream);
-  if (code) return system_error("remove " + name, code);
-  return below;
+// A directory that is being emptied: its stream goes on after each child, since reading it from the
+// start for every child would take quadratic time.
+struct Level {
+  std::unique_ptr<DIR, int (*)(DIR*)> stream{nullptr, closedir};
+  std::string name;
+  std::uint64_t removed = 0;  // of the whole tree, when it was last begun
+  int get() const { return dirfd(stream.get()); }
+};
+
+Result<Level> enter_level(int parent, const std::string& name) {
+  const int directory =
+      openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  Level level;
+  level.name = name;
+  level.stream.reset(directory < 0 ? nullptr : fdopendir(directory));
+  if (level.stream) return level;
+  const int code = errno;
+  if (directory >= 0) close(directory);
+  return system_error("remove " + name, code);
 }
+
+class Remover {
+ public:
+  Remover(int parent, std::stop_token stop) : parent_(parent), stop_(std::move(stop)) {}
+
+  Result<void> run(const std::string& name) {
+    auto top = enter_level(parent_, name);
+    if (!top) return std::unexpected(top.error());
+    levels_.push_back(std::move(*top));
+    while (!levels_.empty()) {
+      const auto below = next_directory();
+      if (!below) return std::unexpected(below.error());
+      auto done = below->empty() ? leave() : go_into(*below);
+      if (!done) return done;
+    }
+    return {};
+  }
+
+ private:
+  // Removes what is no directory on the way. Empty: the stream is at its end.
+  Result<std::string> next_directory() {
+    const Level& level = levels_.back();
+    while (const dirent* entry = readdir(level.stream.get())) {
+      if (stop_.stop_requested()) return fail(Error::Kind::unavailable, "remove: stopped");
+      const std::string_view found = entry->d_name;
+      if (found == "." || found == "..") continue;
+      if (unlinkat(level.get(), entry->d_name, 0) == 0) {
+        ++removed_;
+      } else if (errno == EISDIR) {
+        return std::string(found);
+      } else if (errno != ENOENT) {
+        return system_error("remove " + level.name, errno);
+      }
+    }
+    return std::string();
+  }
+
+  // Most are empty. One that lies too deep goes up to the top: descriptors are bounded, whatever
+  // the depth is.
+  Result<void> go_into(const std::string& name) {
+    const int above = levels_.back().get();
+    ++removed_;  // sooner or later
+    if (unlinkat(above, name.c_str(), AT_REMOVEDIR) == 0) return {};
+    if (levels_.size() == kOpenMax) return move_up(above, name);
+    auto below = enter_level(above, name);
+    if (!below) return std::unexpected(below.error());
+    below->removed = removed_;
+    levels_.push_back(std::move(*below));
+    return {};
+  }
+
+  Result<void> move_up(int from, const std::string& name) {
+    while (true) {
+      const std::string place = std::to_string(moved_++);
+      if (renameat2(from, name.c_str(), levels_.front().get(), place.c_str(), RENAME_NOREPLACE) ==
+          0)
+        return {};
+      if (errno != EEXIST) return system_error("remove " + name, errno);
+    }
+  }
+
+  // What was moved here meanwhile may have been missed: then once more from the start, as long as
+  // that gets on.
+  Result<void> leave() {
+    const int above = levels_.size() == 1 ? parent_ : levels_[levels_.size() - 2].get();
+    Level& level = levels_.back();
+    if (unlinkat(above, level.name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+      if (errno != ENOTEMPTY || level.removed == removed_)
+        return system_error("remove " + level.name, errno);
+      level.removed = removed_;
+      rewinddir(level.stream.get());
+      return {};
+    }
+    levels_.pop_back();
+    return {};
+  }
+
+  static constexpr std::size_t kOpenMax = 32;
+  const int parent_;
+  const std::stop_token stop_;
+  std::vector<Level> levels_;
+  std::uint64_t moved_ = 0;
+  std::uint64_t removed_ = 0;
+};
 
 }  // namespace
 
-Result<void> remove_tree(int parent, const std::string& name) {
+Result<void> remove_tree(int parent, const std::string& name, std::stop_token stop) {
   if (unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return {};
   if (errno != EISDIR) return system_error("remove " + name, errno);
-  struct Level {
-    File directory;
-    std::string name;
-  };
-  std::vector<Level> levels;
-  levels.push_back({open_directory(parent, name), name});
-  while (!levels.empty()) {
-    Level& level = levels.back();
-    if (!level.directory) return system_error("remove " + level.name, errno);
-    const auto below = remove_files(level.directory.get(), level.name);
-    if (!below) return std::unexpected(below.error());
-    if (!below->empty()) {
-      levels.push_back({open_directory(level.directory.get(), *below), *below});
-      continue;
-    }
-    const std::string gone = level.name;
-    levels.pop_back();
-    const int above = levels.empty() ? parent : levels.back().directory.get();
-    if (unlinkat(above, gone.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
-      return system_error("remove " + gone, errno);
-  }
-  return {};
+  return Remover(parent, std::move(stop)).run(name);
 }
 
 }  // namespace chalk::images

@@ -1,6 +1,7 @@
 // Work on directory trees by descriptor, never following a symlink: what an archive put there
 // cannot lead anything outside. Errors carry errno's words and the path below the root.
 #pragma once
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,7 +41,8 @@ Result<std::vector<std::string>> split_path(std::string_view path, std::size_t p
 // Opens a directory's entry that must itself be a directory.
 File open_directory(int parent, const std::string& name);
 
-// Removes a file or a whole tree, without recursion on the stack. Nothing there is fine.
-Result<void> remove_tree(int parent, const std::string& name);
+// Removes a file or a whole tree in time that is linear in its entries, with bounded stack and
+// descriptors. Nothing there is fine. Stopped: Error::unavailable, and the rest is still there.
+Result<void> remove_tree(int parent, const std::string& name, std::stop_token stop = {});
 
 }  // namespace chalk::images

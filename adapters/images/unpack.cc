@@ -75,11 +75,11 @@ Result<void> write_entries(struct archive* tar, const TarStream& stream, LayerWr
 
 Result<Unpacked> unpack_layer(int blob, Compression compression, int root,
                               const std::string& diff_id, const UnpackLimits& limits,
-                              std::stop_token stop) {
+                              std::stop_token stop, Room::Share* share) {
   const Utf8Names names;
   TarStream stream(blob, compression, limits, stop);
   if (auto opened = stream.open(); !opened) return std::unexpected(opened.error());
-  LayerWriter writer(root, limits);
+  LayerWriter writer(root, limits, share);
   {
     const auto tar = stream.open_tar();
     if (!tar) return std::unexpected(tar.error());

@@ -8,7 +8,8 @@
 //    trusted.overlay.opaque=y; other ".wh..wh." names (AUFS' own) are skipped. An archive cannot
 //    bring overlayfs' own form: of attributes only user.* and security.capability are kept;
 //  - setuid, setgid, sticky, owner and modification times are kept;
-//  - entries and bytes are bounded (Error::exhausted, like a full disk); ratio, path length, depth
+//  - entries and bytes are bounded (Error::invalid), and all that is made is taken from a share of
+//    the disk's room, if there is one (Error::exhausted); ratio, path length, depth
 //    and attributes too (Error::corrupt, like all that breaks a rule). Errors name the entry.
 // The uncompressed stream is hashed while it is read and must match diff_id. A directory that only
 // this layer has and that holds whiteouts is listed by overlayfs with their names, without files.
@@ -19,6 +20,7 @@
 
 #include "adapters/error.h"
 #include "adapters/images/image.h"
+#include "adapters/images/room.h"
 
 namespace chalk::images {
 
@@ -36,7 +38,8 @@ struct UnpackLimits {
 };
 
 struct Unpacked {
-  std::int64_t bytes = 0;      // on disk: files and directories in blocks of 4 KiB
+  // On disk, in blocks of 4 KiB: content, one at least for what has an inode, names, attributes.
+  std::int64_t bytes = 0;
   std::int64_t entries = 0;    // read from the archive
   std::int64_t whiteouts = 0;  // of both kinds
   std::int64_t skipped = 0;    // devices, fifos, sockets
@@ -49,6 +52,6 @@ struct Unpacked {
 // caller to remove.
 Result<Unpacked> unpack_layer(int blob, Compression compression, int root,
                               const std::string& diff_id, const UnpackLimits& limits = {},
-                              std::stop_token stop = {});
+                              std::stop_token stop = {}, Room::Share* share = nullptr);
 
 }  // namespace chalk::images

@@ -43,6 +43,22 @@ std::size_t question_end(std::string_view message) {
   return at <= message.size() ? at : 0;
 }
 
+std::optional<MessageCode> objection_to(std::string_view query) {
+  constexpr std::uint16_t kInternetClass = 1, kAnyClass = 255;
+  constexpr std::uint16_t kPart = 251, kZone = 252;  // IXFR and AXFR
+  if (!is_query(query)) return MessageCode::format_error;
+  if ((byte_at(query, 2) & 0x78) != 0) return MessageCode::not_implemented;  // of operations
+  const auto end = question_end(query);
+  if (end == 0) return MessageCode::format_error;
+  const auto type = number_of(query.substr(end - 4));
+  const auto of = number_of(query.substr(end - 2));
+  const bool plain = (of == kInternetClass || of == kAnyClass) && type != kPart && type != kZone;
+  // Answers and authorities. Beyond those a question may say what else its asker understands.
+  const bool bare = number_of(query.substr(6)) == 0 && number_of(query.substr(8)) == 0;
+  if (plain && bare) return std::nullopt;
+  return MessageCode::refused;
+}
+
 bool is_answer_to(std::string_view answer, std::string_view query) {
   if (answer.size() < kMessageHeaderBytes || is_query(answer)) return false;
   const auto end = question_end(query);

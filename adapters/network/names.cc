@@ -135,9 +135,10 @@ void Names::take_query(std::string_view message, Address client, std::uint16_t p
   query.client_port = port;
   query.message = message.substr(0, kQueryBytesMax);
   query.client_number = number_of(message);
-  if (message.size() > kQueryBytesMax || question_end(message) == 0) {
-    return reply(query, refuse(query.message, MessageCode::format_error));
-  }
+  const auto objection = message.size() > kQueryBytesMax
+                             ? std::optional(MessageCode::format_error)
+                             : objection_to(message);
+  if (objection) return reply(query, refuse(query.message, *objection));
   const auto others = queries_of_.find(client);
   if (under_way_.size() >= kQueriesMax ||
       (others != queries_of_.end() && others->second >= kQueriesMaxPerSandbox)) {

@@ -1,6 +1,7 @@
 // The DNS forwarder on the gateway: takes queries of sandboxes over UDP and TCP and passes them on to
 // the resolvers of the host, each over a socket of its own with a number of its own, and answers
-// SERVFAIL when none of them answers in time. It looks at the header and the question only. Bounded:
+// SERVFAIL when none of them answers in time. It looks at the header and the question only, and
+// passes on plain questions: no update, notification or transfer of a zone. Bounded:
 // queries under way (in all, and per sandbox), their sizes, TCP connections and every wait.
 #pragma once
 #include <array>

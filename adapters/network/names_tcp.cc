@@ -100,8 +100,8 @@ void Names::read_query(std::uint64_t number, Connection& connection) {
   connection.tries = 0;
   // A client that hangs up while it waits is found out by writing to it.
   (void)::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, connection.socket.get(), nullptr);
-  if (question_end(message) == 0) {
-    connection.back = framed(refuse(message, MessageCode::format_error));
+  if (const auto objection = objection_to(message)) {
+    connection.back = framed(refuse(message, *objection));
     return begin_answer(number, connection);
   }
   begin_asking(number, connection);

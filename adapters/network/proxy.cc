@@ -294,6 +294,9 @@ void Proxy::watch(std::uint64_t number, Connection& connection) {
     } else {
       if (!side.ended && side.waiting.empty()) wanted |= EPOLLIN;
       if (!other.waiting.empty()) wanted |= EPOLLOUT;
+      // Nothing more comes from it, but a break may: else nobody would see it as long as the other
+      // side is silent. Once it was told the end too, epoll would say that without an end.
+      if (wanted == 0 && side.ended && !side.shut) wanted = EPOLLERR;
     }
     watch_one(epoll_.get(), side.socket.get(), side_key(number, i), side.watched, wanted);
     side.watched = wanted;

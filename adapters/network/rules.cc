@@ -61,7 +61,8 @@ std::string elements_of(const Rules& rules) {
 
 // The chain `here` comes before any rule of others that would send a packet for an address of the
 // host to somewhere behind it, as those for the published ports of other containers do. GROUP has
-// the sandboxes of every node of this host.
+// the sandboxes of every node of this host. Where such rules send a packet for a blocked address to
+// one that is not, as those of clusters do for their services, the one that was asked for counts.
 constexpr const char* kRules = R"(
 add table inet TABLE
 delete table inet TABLE
@@ -104,6 +105,7 @@ table inet TABLE {
     iifname != "NAME-*" accept
     oifgroup GROUP reject with icmpx admin-prohibited
     ip daddr @blocked reject with icmpx admin-prohibited
+    ct original ip daddr @blocked reject with icmpx admin-prohibited
     UPLINK
   }
   chain leaving {

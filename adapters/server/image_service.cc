@@ -35,7 +35,7 @@ grpc::Status ImageService::GetOrBuildCustomImage(grpc::ServerContext* context,
                         "entrypoint and env to the sandbox");
     return grpc::Status::OK;
   }
-  const auto resolved = sandboxes_.resolve(*caller, spec.base_image());
+  const auto resolved = sandboxes_.resolve(*context, *caller, spec.base_image());
   if (!resolved) return resolved.error();
   const Result<KnownImage>& image = *resolved;
   if (!image) {

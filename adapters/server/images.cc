@@ -1,10 +1,15 @@
 #include "adapters/server/images.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <list>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
+#include <stop_token>
+#include <thread>
 
 #include "adapters/images/reference.h"
 #include "adapters/images/registry.h"
@@ -21,9 +26,16 @@ constexpr std::size_t kCachedMax = 10'000;
 
 struct Entry {
   bool asking = false;
+  std::list<const ImageCatalogue::Gone*> waiting;  // with the one who asks
+  std::stop_source stop;                           // of the ask
+  bool late = false;                               // hence the stop
+  Clock::time_point until;
   std::optional<Result<KnownImage>> answer;
   Clock::time_point good_until;
 };
+
+// Looks whether asks still have somebody who waits, and time.
+constexpr std::chrono::milliseconds kLook{100};
 
 }  // namespace
 
@@ -31,18 +43,75 @@ struct ImageCatalogue::State {
   Plane& plane;
   images::Registry registry;
   records::ImageNumbers numbers;
+  const std::chrono::milliseconds patience;
   std::mutex mutex;
   std::condition_variable answered;
   std::map<std::string, Entry> entries;  // by full reference
+  std::set<Entry*> asking;
+  std::condition_variable_any asked;
+  std::stop_source stopping;
+  std::jthread watch;  // the last: it ends before what it looks at
 
-  State(Plane& p, const std::string& file, images::Registries registries)
-      : plane(p), registry(std::move(registries)), numbers(file) {}
+  State(Plane& p, const std::string& file, images::Registries registries,
+        std::chrono::milliseconds longest)
+      : plane(p),
+        registry(std::move(registries)),
+        numbers(file),
+        patience(longest),
+        watch([this](std::stop_token stop) { look_after_asks(stop); }) {}
 
-  Result<KnownImage> ask(const images::Reference& reference);
+  Result<KnownImage> ask(const images::Reference& reference, std::stop_token stop);
+  Result<KnownImage> ask_for_all(Entry& entry, const images::Reference& reference,
+                                 std::unique_lock<std::mutex>& lock);
+  void look_after_asks(std::stop_token stop);
 };
 
-Result<KnownImage> ImageCatalogue::State::ask(const images::Reference& reference) {
-  auto image = registry.resolve(reference);
+// With the lock, which is given up meanwhile.
+Result<KnownImage> ImageCatalogue::State::ask_for_all(Entry& entry,
+                                                      const images::Reference& reference,
+                                                      std::unique_lock<std::mutex>& lock) {
+  entry.asking = true;
+  entry.late = false;
+  entry.stop = {};
+  entry.until = Clock::now() + patience;
+  if (stopping.stop_requested()) entry.stop.request_stop();
+  asking.insert(&entry);
+  asked.notify_all();
+  lock.unlock();
+  Result<KnownImage> answer = ask(reference, entry.stop.get_token());
+  lock.lock();
+  asking.erase(&entry);
+  entry.asking = false;
+  if (!answer && entry.late) {
+    answer = fail(Error::Kind::timeout,
+                  images::to_string(reference) + ": its registry has not answered all within " +
+                      std::to_string(patience.count() / 1000) + " s");
+  }
+  entry.answer.reset();
+  // That nobody waited any more is no answer for the next.
+  if (answer || entry.late || !entry.stop.stop_requested()) entry.answer = answer;
+  entry.good_until = Clock::now() + (answer ? kTagLife : kFailureLife);
+  answered.notify_all();
+  return answer;
+}
+
+void ImageCatalogue::State::look_after_asks(std::stop_token stop) {
+  std::unique_lock lock(mutex);
+  while (asked.wait(lock, stop, [this] { return !asking.empty(); })) {
+    const auto now = Clock::now();
+    for (Entry* entry : asking) {
+      entry->late = entry->late || now >= entry->until;
+      const bool wanted = std::ranges::any_of(
+          entry->waiting, [](const Gone* gone) { return !*gone || !(*gone)(); });
+      if (entry->late || !wanted) entry->stop.request_stop();
+    }
+    asked.wait_for(lock, stop, kLook, [] { return false; });
+  }
+}
+
+Result<KnownImage> ImageCatalogue::State::ask(const images::Reference& reference,
+                                              std::stop_token stop) {
+  auto image = registry.resolve(reference, stop);
   if (!image) return std::unexpected(image.error());
   const auto id = numbers.number_of(image->manifest_digest);
   if (!id) return std::unexpected(id.error());
@@ -57,34 +126,47 @@ Result<KnownImage> ImageCatalogue::State::ask(const images::Reference& reference
 }
 
 ImageCatalogue::ImageCatalogue(Plane& plane, const std::string& path,
-                               images::Registries registries)
-    : state_(std::make_unique<State>(plane, path, std::move(registries))) {}
+                               images::Registries registries, std::chrono::milliseconds patience)
+    : state_(std::make_unique<State>(plane, path, std::move(registries), patience)) {}
 ImageCatalogue::~ImageCatalogue() = default;
 
-Result<KnownImage> ImageCatalogue::resolve(const std::string& text) {
+void ImageCatalogue::stop() {
+  const std::lock_guard lock(state_->mutex);
+  state_->stopping.request_stop();
+  for (Entry* entry : state_->asking) entry->stop.request_stop();
+  state_->answered.notify_all();
+}
+
+Result<KnownImage> ImageCatalogue::resolve(const std::string& text, const Gone& gone) {
   const auto reference = images::parse_reference(text);
   if (!reference) return std::unexpected(reference.error());
   const std::string name = images::to_string(*reference);
   State& s = *state_;
   std::unique_lock lock(s.mutex);
   if (s.entries.size() >= kCachedMax) {
-    std::erase_if(s.entries, [](const auto& one) { return !one.second.asking; });
+    std::erase_if(s.entries, [](const auto& one) {
+      return !one.second.asking && one.second.waiting.empty();
+    });
   }
-  while (true) {
-    const Entry& entry = s.entries[name];
-    if (entry.answer && Clock::now() < entry.good_until) return *entry.answer;
-    if (!entry.asking) break;
-    s.answered.wait(lock);  // somebody asks already
-  }
-  s.entries[name].asking = true;
-  lock.unlock();
-  Result<KnownImage> answer = s.ask(*reference);
-  lock.lock();
   Entry& entry = s.entries[name];
-  entry.asking = false;
-  entry.answer = answer;
-  entry.good_until = Clock::now() + (answer ? kTagLife : kFailureLife);
-  s.answered.notify_all();
+  const auto place = entry.waiting.insert(entry.waiting.end(), &gone);
+  Result<KnownImage> answer;
+  while (true) {
+    if (entry.answer && Clock::now() < entry.good_until) {
+      answer = *entry.answer;
+      break;
+    }
+    if (s.stopping.stop_requested() || (gone && gone())) {
+      answer = fail(Error::Kind::unavailable, name + ": the call or the server ends");
+      break;
+    }
+    if (!entry.asking) {
+      answer = s.ask_for_all(entry, *reference, lock);
+      break;
+    }
+    s.answered.wait_for(lock, kLook);  // somebody asks already
+  }
+  entry.waiting.erase(place);
   return answer;
 }
 

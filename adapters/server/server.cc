@@ -377,6 +377,7 @@ Server::Server(ServerOptions options) : state_(std::make_unique<State>(std::move
 Server::~Server() {
   State& s = *state_;
   if (s.front) s.front->stop_accepting();
+  s.images.stop();  // registries may take minutes
   if (s.agent) s.agent->stop();
   s.hub.stop();
   const auto deadline = std::chrono::system_clock::now() + std::chrono::seconds(5);

@@ -45,14 +45,15 @@ CallWatch::Watched TenantSandboxes::watch(grpc::ServerContextBase& context) {
           }};
 }
 
-Answer<Result<KnownImage>> TenantSandboxes::resolve(const identity::Caller& caller,
+Answer<Result<KnownImage>> TenantSandboxes::resolve(const grpc::ServerContextBase& context,
+                                                    const identity::Caller& caller,
                                                     const std::string& image) {
   const auto place = resolving_.take(caller.tenant);
   if (!place) {
     return std::unexpected(
         grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, resolving_.full()));
   }
-  return services_.images.resolve(image);
+  return services_.images.resolve(image, [&] { return context.IsCancelled(); });
 }
 
 // A pool of given nodes says of no request that it can never be met: more nodes may come. For people
@@ -92,7 +93,8 @@ grpc::Status TenantSandboxes::check_room(const std::string& gpu, const Resources
               ", disk " + bytes_text(most.disk_bytes)};
 }
 
-Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
+Answer<records::Sandbox> TenantSandboxes::create(const grpc::ServerContextBase& context,
+                                                 const identity::Caller& caller,
                                                  const container::v1::ChalkContainerSpec& spec,
                                                  bool container) {
   auto asked = api::translate(spec);
@@ -100,7 +102,7 @@ Answer<records::Sandbox> TenantSandboxes::create(const identity::Caller& caller,
   if (auto room = check_room(asked->gpu, asked->resources); !room.ok()) {
     return std::unexpected(room);
   }
-  const auto resolved = resolve(caller, asked->image);
+  const auto resolved = resolve(context, caller, asked->image);
   if (!resolved) return std::unexpected(resolved.error());
   const Result<KnownImage>& image = *resolved;
   if (!image) {

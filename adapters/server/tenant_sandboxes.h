@@ -30,10 +30,13 @@ class TenantSandboxes {
   // Ends the call as UNAUTHENTICATED within about a second when its caller may not go on.
   CallWatch::Watched watch(grpc::ServerContextBase& context);
   // Asks the image's registry, or waits for who asks it: a stranger's, which may take its time.
-  Answer<Result<KnownImage>> resolve(const identity::Caller& caller, const std::string& image);
+  // Ends with the call.
+  Answer<Result<KnownImage>> resolve(const grpc::ServerContextBase& context,
+                                     const identity::Caller& caller, const std::string& image);
 
   // Accepted and durable; waits a while for its start, so that most clients need not ask again.
-  Answer<records::Sandbox> create(const identity::Caller& caller,
+  Answer<records::Sandbox> create(const grpc::ServerContextBase& context,
+                                  const identity::Caller& caller,
                                   const container::v1::ChalkContainerSpec& spec, bool container);
   Answer<records::Sandbox> find(const identity::Caller& caller, const std::string& id) const;
   // The newest one of that name which lives, else with `ended` the newest.

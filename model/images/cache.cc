@@ -19,6 +19,10 @@ bool waits(const CachedImage& image, SandboxId sandbox) {
 
 void Cache::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  // Layers took more than was guessed, or those that did are let go of.
+  if (config_.capacity_bytes != 0) {
+    evict_at_least(state_.bytes - config_.capacity_bytes, effects);
+  }
   if (state_.timers.next() == state_.wake) return;
   state_.wake = state_.timers.next();
   if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
@@ -91,9 +95,12 @@ void Cache::on(Time now, const PullFinished& finished, Effects& effects) {
   Pull& pull = found->second;
   pull.running = false;
   --state_.pulling;
+  // Others took it: what nobody uses here gives way, also below capacity.
+  if (finished.full) evict_at_least(pull.unpacked_bytes, effects);
   if (finished.good) {
     const std::vector<LayerId> layers = std::move(pull.layers);
     state_.pulls.erase(found);
+    learn_sizes(layers, finished.took);
     for (const LayerId layer : layers) arrived(layer, effects);
   } else if (!pull.sources.empty()) {
     next_source(finished.pull);  // a peer's word on the image itself is not taken either
@@ -343,6 +350,25 @@ void Cache::evict(Effects& effects) {
   state_.layers.erase(id);
   effects.push_back(EvictLayers{layer.unpacked_bytes, {id}});
   for (const ImageId image : layer.images) forget(image, effects);
+}
+
+// As far as there are layers that nobody uses.
+void Cache::evict_at_least(std::int64_t bytes, Effects& effects) {
+  const std::int64_t until = state_.bytes - bytes;
+  while (state_.bytes > until && state_.eviction.idle_bytes() > 0) evict(effects);
+}
+
+void Cache::learn_sizes(const std::vector<LayerId>& layers, const std::vector<std::int64_t>& took) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 50;
+  if (took.size() != layers.size()) return;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    CachedLayer& layer = state_.layers.at(layers[i]);
+    const std::int64_t bytes = std::clamp<std::int64_t>(took[i], 0, kMost);
+    if (bytes == layer.unpacked_bytes) continue;
+    state_.bytes += bytes - layer.unpacked_bytes;
+    layer.unpacked_bytes = bytes;
+    state_.eviction.resized(config_.eviction, layers[i], bytes);
+  }
 }
 
 // The image is no longer whole, or will not be: whoever wants it next plans anew, and nobody is to

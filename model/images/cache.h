@@ -4,10 +4,11 @@
 // answers. A layer is pulled once however many want it; layers in use are never evicted, which of
 // the rest go when room is needed is eviction.h's. A pull tries the peers that it was told of, each
 // once, and then the registry; a peer that fails or is slow is left for the next. A pull that
-// nobody waits for any more goes on until another needs its place or its room. Invariants: bytes on
-// disk plus bytes under way never exceed capacity; every Wanted is answered once, by ImageReady or
-// ImageUnavailable, unless it is let go before, and once more where its layers were lost since; while
-// one is in line, all that run are waited for.
+// nobody waits for any more goes on until another needs its place or its room. What a layer takes
+// is a guess until its pull has ended. Invariants: bytes on disk plus bytes under way exceed
+// capacity only by what layers took beyond their guess, and then nothing here is idle; every Wanted
+// is answered once, by ImageReady or ImageUnavailable, unless it is let go before, and once more
+// where its layers were lost since; while one is in line, all that run are waited for.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -50,7 +51,11 @@ struct PullFinished {
   bool good = true;
   std::string note = {};   // why not, in words
   bool permanent = false;  // where not good: the image itself is at fault, now and anywhere
-  CHALK_FIELDS(PullFinished, pull, good, note, permanent)
+  bool full = false;       // where not good: the disk had no room for it
+  // Where good: what each of its layers takes, unpacked, in the order of PullLayers. Empty: as said
+  // there.
+  std::vector<std::int64_t> took = {};
+  CHALK_FIELDS(PullFinished, pull, good, note, permanent, full, took)
 };
 struct LetGo {  // the sandbox ended, or does not want its image any more
   SandboxId sandbox;
@@ -183,6 +188,8 @@ class Cache {
   void unhold(CachedImage&);
   bool make_room(std::int64_t bytes, Effects&);
   void evict(Effects&);
+  void evict_at_least(std::int64_t bytes, Effects&);
+  void learn_sizes(const std::vector<LayerId>&, const std::vector<std::int64_t>& took);
   void start_pulls(Time, Effects&);
   void next_source(PullId);
   void stop(PullId, Effects&);

@@ -10,6 +10,10 @@ constexpr std::uint32_t kUsesMax = 3;         // s3_fifo counts no further
 constexpr std::int64_t kBlock = 4096;         // less than that no layer takes on a disk
 constexpr std::size_t kGhostsMax = 16'384;    // a name each
 constexpr std::uint64_t kGdsfScale = 1ULL << 40;
+
+std::uint64_t gdsf_key(std::uint64_t clock, std::int64_t bytes, std::uint32_t uses) {
+  return clock + kGdsfScale / static_cast<std::uint64_t>(std::max(bytes, kBlock)) * uses;
+}
 }  // namespace
 
 void Eviction::used(const EvictionRule& rule, std::int64_t capacity, LayerId layer,
@@ -44,8 +48,7 @@ void Eviction::place(const EvictionRule& rule, std::int64_t capacity, LayerId la
       break;
     case CachePolicy::gdsf: {
       ++entry.uses;
-      const auto blocks = static_cast<std::uint64_t>(std::max(entry.bytes, kBlock));
-      entry.key = clock_ + kGdsfScale / blocks * entry.uses;
+      entry.key = gdsf_key(clock_, entry.bytes, entry.uses);
       break;
     }
     case CachePolicy::seconds: {
@@ -99,6 +102,18 @@ void Eviction::drop(LayerId layer) {
   busy(layer, found->second);
   if (found->second.small) small_bytes_ -= found->second.bytes;
   entries_.erase(found);
+}
+
+// Its place changes only where what it takes decides it.
+void Eviction::resized(const EvictionRule& rule, LayerId layer, std::int64_t bytes) {
+  Entry& entry = entries_.at(layer);
+  const bool was_idle = entry.idle;
+  busy(layer, entry);
+  if (entry.small) small_bytes_ += bytes - entry.bytes;
+  entry.bytes = bytes;
+  if (rule.policy == CachePolicy::gdsf) entry.key = gdsf_key(clock_, bytes, entry.uses);
+  if (rule.policy == CachePolicy::seconds) entry.key = worth(rule, entry);
+  if (was_idle) released(layer);
 }
 
 LayerId Eviction::victim(const EvictionRule& rule, std::int64_t capacity) {

@@ -42,6 +42,7 @@ class Eviction {
   void let_go(const EvictionRule& rule, LayerId layer);  // by the last that held it
   void released(LayerId layer);                          // here and unused: it may go
   void drop(LayerId layer);                              // it never came
+  void resized(const EvictionRule& rule, LayerId layer, std::int64_t bytes);
   // Takes the layer that goes out of the order. Some layer has been released.
   LayerId victim(const EvictionRule& rule, std::int64_t capacity);
   std::int64_t idle_bytes() const { return idle_bytes_; }

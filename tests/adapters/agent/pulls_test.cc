@@ -24,6 +24,9 @@ const Blob kTop = make_layer({file("top", "2")});
 const Blob kOther = make_layer({file("other", "3")});
 
 LayerId id_of(const Blob& blob) { return images::layer_id(blob.layer.diff_id); }
+bool is_good(const images::PullFinished& finished, std::uint64_t pull) {
+  return finished.pull == images::PullId{pull} && finished.good;
+}
 images::PullLayers order(std::uint64_t pull, std::uint64_t image, std::vector<LayerId> layers) {
   images::PullLayers out;
   out.pull = {pull};
@@ -108,7 +111,7 @@ TEST_F(PullsTest, APullThatIsCancelledGivesItsThreadBackAndLeavesNothing) {
   pulls_->cancel({{1}, layers});
   pulls_->cancel({{1}, layers});  // twice does no harm
   pulls_->pull(order(2, 1, layers));
-  EXPECT_EQ(finished(), (images::PullFinished{{2}, true}));
+  EXPECT_TRUE(is_good(finished(), 2));
   EXPECT_TRUE(store_->has(kBase.layer.diff_id) && store_->has(kTop.layer.diff_id));
   pulls_->cancel({{2}, layers});  // it had come before that was known
   EXPECT_TRUE(soon([&] { return store_->list().empty(); }));
@@ -125,9 +128,41 @@ TEST_F(PullsTest, WhatIsCancelledWhileItWaitsIsNotPulled) {
   pulls_->cancel({{2}, {id_of(kBase)}});
   pulls_->cancel({{1}, {id_of(kTop)}});
   pulls_->pull(order(3, 1, {id_of(kBase)}));
-  EXPECT_EQ(finished(), (images::PullFinished{{3}, true}));
+  EXPECT_TRUE(is_good(finished(), 3));
   EXPECT_TRUE(store_->has(kBase.layer.diff_id));
   EXPECT_EQ(said_.size(), 1u);
+}
+
+TEST_F(PullsTest, TheEndOfAPullSaysWhatEachOfItsLayersTakes) {
+  const Blob large = make_layer({file("zeros", std::string(1 << 20, '\0'))});
+  const Published image = publish({large, kTop});
+  Server server([&](const Asked& asked) { return serve_image(image, "app", asked); });
+  open({server.host()});
+  pulls_->learn({1}, resolved(server));
+  pulls_->pull(order(1, 1, {id_of(kTop), id_of(large)}));
+  const auto said = finished();
+  EXPECT_TRUE(is_good(said, 1));
+  ASSERT_EQ(said.took.size(), 2u);
+  EXPECT_EQ(said.took[0], 4096);
+  EXPECT_GE(said.took[1], 1 << 20) << "and its blob has " << large.bytes.size() << " bytes";
+}
+
+// An image's configuration may list any diff id: that its layers have it is seen only later.
+TEST_F(PullsTest, AnImageThatImitatesADiffIdKeepsNoLayerFromGoing) {
+  Trickling registry;
+  registry.slow = false;
+  open({registry.server.host()});
+  images::Image image = resolved(registry.server);
+  pulls_->learn({1}, image);
+  pulls_->pull(order(1, 1, {id_of(kBase)}));
+  EXPECT_TRUE(is_good(finished(), 1));
+  for (images::Layer& layer : image.layers) {
+    layer.diff_id = layer.diff_id.substr(0, 7 + 16) + std::string(48, '0');
+    EXPECT_NE(images::layer_id(layer.diff_id), id_of(kBase));
+  }
+  pulls_->learn({2}, image);
+  pulls_->evict({0, {id_of(kBase)}});
+  EXPECT_TRUE(soon([&] { return store_->list().empty(); }));
 }
 
 // Two registries with an image each, which have their first layer in common.
@@ -144,7 +179,7 @@ TEST_F(PullsTest, AnImageIsAskedOfItsOwnRegistryWhoeverNamedItsLayersLast) {
   pulls_->learn({1}, resolved(registries.one));
   pulls_->learn({2}, resolved(registries.other));
   pulls_->pull(order(1, 1, {id_of(kBase), id_of(kTop)}));  // it stood in line meanwhile
-  EXPECT_EQ(finished(), (images::PullFinished{{1}, true}));
+  EXPECT_TRUE(is_good(finished(), 1));
   for (const Asked& asked : registries.other.asked()) {
     EXPECT_EQ(asked.path.find("/blobs/" + kBase.layer.digest), std::string::npos);
   }

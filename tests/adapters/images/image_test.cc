@@ -147,7 +147,7 @@ TEST(Registries, MirrorsComeFirstAndTheRegistryItselfUnlessForbidden) {
     "h.example": {"mirrors": ["https://m.example"], "direct": false},
     "127.0.0.1:7000": {"insecure": true}},
     "credentials": {"docker.io": {"username": "u", "password": "p:q"}},
-    "attempts": 2, "stall_timeout_ms": 1500})");
+    "attempts": 2, "stall_timeout_ms": 1500, "slowest_bytes_per_second": 1000})");
   ASSERT_TRUE(parsed) << parsed.error().message;
   EXPECT_EQ(parsed->endpoints("docker.io"),
             (std::vector<Endpoint>{
@@ -161,6 +161,7 @@ TEST(Registries, MirrorsComeFirstAndTheRegistryItselfUnlessForbidden) {
   EXPECT_TRUE(parsed->named("127.0.0.1:5000"));
   EXPECT_FALSE(parsed->named("127.0.0.1:5001"));
   EXPECT_EQ(parsed->attempts, 2);
+  EXPECT_EQ(parsed->slowest_bytes_per_second, 1000);
 }
 
 TEST(Registries, TheStarStandsForAllOthers) {

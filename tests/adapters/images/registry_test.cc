@@ -200,6 +200,47 @@ TEST(Registry, ASilentServerIsATimeout) {
   EXPECT_EQ(done.result.error().kind, Error::Kind::timeout) << done.result.error().message;
 }
 
+TEST(Registry, ABodyThatNobodyWantsNeedsNoEnd) {
+  const std::string much(100'000, 'x');
+  const auto endless = [&](int status, std::vector<std::string> headers) -> Answer {
+    return {status, std::move(headers), much, -1, 100'000, true};
+  };
+  Server server([&](const Asked& asked) -> Answer {
+    if (asked.path.ends_with("/manifests/gone")) return endless(404, {});
+    if (asked.path.ends_with("/manifests/moved"))
+      return endless(307, {"Location: /v2/app/manifests/1"});
+    return serve_image(kImage, "app", asked);
+  });
+  Registries configuration = plain({server.host()});
+  configuration.attempts = 1;
+  const Registry registry(configuration);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_EQ(registry.resolve(reference_to(server, "app:gone")).error().kind,
+            Error::Kind::not_found);
+  EXPECT_EQ(registry.resolve(reference_to(server, "app:moved")).error().kind,
+            Error::Kind::denied);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+}
+
+TEST(Registry, ABlobHasABoundedTimeOverAllTries) {
+  std::atomic<int> tries = 0;
+  Server server([&](const Asked&) -> Answer {
+    ++tries;
+    return {200, {}, kLayer.bytes, -1, 100};
+  });
+  Registries configuration = plain({server.host()});
+  configuration.stall_timeout = std::chrono::milliseconds(60'000);
+  configuration.request_timeout = std::chrono::milliseconds(250);
+  configuration.slowest_bytes_per_second = 1 << 30;
+  const Registry registry(configuration);
+  const auto began = std::chrono::steady_clock::now();
+  const auto done = download(registry, reference_to(server), kLayer.layer);
+  ASSERT_FALSE(done.result);
+  EXPECT_EQ(done.result.error().kind, Error::Kind::timeout) << done.result.error().message;
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+  EXPECT_EQ(tries, 1);
+}
+
 TEST(Registry, AStopRequestEndsADownload) {
   std::stop_source stop;
   Server server([&](const Asked&) -> Answer { return {200, {}, kLayer.bytes, -1, 10'000}; });

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -36,6 +37,14 @@ class StoreTest : public ::testing::Test {
   std::size_t count_in(const std::string& folder) const {
     return static_cast<std::size_t>(std::distance(
         fs::directory_iterator(scratch_.path() + "/store/" + folder), fs::directory_iterator()));
+  }
+  bool is_cleaned() const {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (count_in("tmp") != 0) {
+      if (std::chrono::steady_clock::now() > until) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return true;
   }
   Scratch scratch_;
 };
@@ -175,8 +184,9 @@ TEST_F(StoreTest, WhatACrashLeftIsRemovedAtTheNextStart) {
   store = open_store();
   ASSERT_TRUE(store);
   EXPECT_EQ(store->list().size(), 1u);
-  EXPECT_EQ(count_in("tmp"), 0u);
   EXPECT_EQ(count_in("layers"), 1u);
+  EXPECT_TRUE(is_cleaned());
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kTop.layer));
   EXPECT_TRUE(fs::exists("/etc/passwd"));
 }
 
@@ -213,6 +223,38 @@ TEST_F(StoreTest, ALayerThatMayNotHaveReachedTheDiskDoesNotOutliveTheMachine) {
   EXPECT_FALSE(fs::exists(top));
 }
 
+TEST_F(StoreTest, ALayerWhoseSyncFailedIsNeverTakenForSynced) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  auto store = open_store();
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  const auto folder = [&](const Blob& blob) {
+    return fs::path(store->layer_path(blob.layer.diff_id)).parent_path();
+  };
+  const fs::path base = folder(kBase), top = folder(kTop);
+  const auto is_soon_synced = [](const fs::path& layer) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!fs::exists(layer / "synced") && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return fs::exists(layer / "synced");
+  };
+  ASSERT_TRUE(is_soon_synced(base));
+  store.reset();
+  fs::rename(base / "synced", base / "suspect");  // as a failure leaves it
+  store = open_store();
+  EXPECT_TRUE(store->has(kBase.layer.diff_id)) << "the machine has not been started anew since";
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kTop.layer));
+  ASSERT_TRUE(is_soon_synced(top));
+  EXPECT_FALSE(fs::exists(base / "synced"));
+  store.reset();
+  std::string text;
+  std::getline(std::ifstream(base / "layer.json"), text);
+  text.replace(text.find("\"boot\":\"") + 8, 1, "x");
+  std::ofstream(base / "layer.json") << text;
+  store = open_store();
+  EXPECT_FALSE(store->has(kBase.layer.diff_id));
+}
+
 TEST_F(StoreTest, OneProcessHoldsARoot) {
   const auto store = open_store();
   StoreOptions options;
@@ -239,6 +281,7 @@ TEST_F(StoreTest, ALayerInUseCannotBeRemoved) {
   EXPECT_EQ(store->remove(diff_id).error().kind, Error::Kind::not_found);
   EXPECT_EQ(store->pin(diff_id).error().kind, Error::Kind::not_found);
   EXPECT_FALSE(fs::exists(store->layer_path(diff_id)));
+  EXPECT_TRUE(is_cleaned());
   EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer)) << "and back again";
 }
 
@@ -265,6 +308,73 @@ TEST_F(StoreTest, AFullDiskIsExhaustedAndLeavesNothing) {
     EXPECT_EQ(count_in("layers"), 0u);
   }
   EXPECT_TRUE(store->pull_layer(registry, reference_to(server), small.layer));
+}
+
+TEST_F(StoreTest, ADiskWithoutInodesIsExhaustedBeforeTheLastOneGoes) {
+  const std::string disk = scratch_.folder("store");
+  if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64m,nr_inodes=1000") != 0)
+    GTEST_SKIP() << "cannot mount a small tmpfs";
+  std::vector<Item> items;
+  for (int i = 0; i < 2000; ++i) items.push_back(file(std::to_string(i), ""));
+  const Blob many = make_layer(items);
+  const Published published = publish({many, kBase});
+  std::uint64_t least = 1000;
+  const auto free_files = [&] {
+    struct statvfs about {};
+    EXPECT_EQ(statvfs(disk.c_str(), &about), 0);
+    return static_cast<std::uint64_t>(about.f_favail);
+  };
+  Server server([&](const Asked& asked) { return serve_image(published, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  std::atomic<bool> over = false;
+  std::thread watch([&] {
+    while (!over) least = std::min(least, free_files());
+  });
+  const auto pulled = store->pull_layer(registry, reference_to(server), many.layer);
+  over = true;
+  watch.join();
+  ASSERT_FALSE(pulled);
+  EXPECT_EQ(pulled.error().kind, Error::Kind::exhausted) << pulled.error().message;
+  EXPECT_GE(least, 90u) << "a tenth is left to others";
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+}
+
+// Each alone has room, both have not.
+TEST_F(StoreTest, PullsThatRunTogetherDoNotTakeTheSameRoom) {
+  const std::string disk = scratch_.folder("store");
+  if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=64m") != 0)
+    GTEST_SKIP() << "cannot mount a small tmpfs";
+  const Blob one = make_layer({file("zeros", std::string(24 << 20, '\0'))});
+  const Blob two = make_layer({file("nulls", std::string(24 << 20, '\0'))});
+  const Published published = publish({one, two});
+  Server server([&](const Asked& asked) { return serve_image(published, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  StoreOptions options;
+  options.root = disk;
+  options.keep_free_bytes = 32 << 20;
+  auto store = Store::open(options);
+  ASSERT_TRUE(store) << store.error().message;
+  std::atomic<int> worked = 0;
+  std::atomic<bool> over = false;
+  std::uint64_t least = 64 << 20;
+  std::thread watch([&] {
+    while (!over) {
+      struct statvfs about {};
+      if (statvfs(disk.c_str(), &about) == 0)
+        least = std::min<std::uint64_t>(least, about.f_bavail * about.f_frsize);
+    }
+  });
+  std::vector<std::thread> threads;
+  for (const Blob* blob : {&one, &two})
+    threads.emplace_back([&, blob] {
+      if ((*store)->pull_layer(registry, reference_to(server), blob->layer)) ++worked;
+    });
+  for (std::thread& thread : threads) thread.join();
+  over = true;
+  watch.join();
+  EXPECT_LE(worked, 1);
+  EXPECT_GE(least, std::uint64_t{31} << 20);
 }
 
 }  // namespace

@@ -263,6 +263,30 @@ TEST_F(Unpack, CountsAndSizesAreBounded) {
   expect_refused({item}, limits);
 }
 
+TEST_F(Unpack, WhatHasNoContentIsCountedToo) {
+  std::vector<Item> items;
+  for (int i = 0; i < 1000; ++i) items.push_back(file("empty" + std::to_string(i), ""));
+  Item noted = file("noted", "");
+  noted.attributes = {{"user.note", std::string(1000, 'x')}};
+  items.push_back(noted);
+  items.push_back(hard_link("again", "noted"));
+  for (int i = 0; i < 100; ++i) items.push_back(file(".wh.gone" + std::to_string(i), ""));
+  const auto unpacked = unpack_items(items, root_);
+  ASSERT_TRUE(unpacked) << unpacked.error().message;
+  // 1101 of them, an attribute, and some 17 KB of names.
+  EXPECT_GE(unpacked->bytes, (1101 + 1 + 4) * 4096);
+  EXPECT_LE(unpacked->bytes, (1101 + 1 + 5) * 4096);
+}
+
+TEST_F(Unpack, AnAttributeTooLargeForTheFileSystemIsNoFullDisk) {
+  Item item = file("a", "x");
+  for (const char* name : {"user.a", "user.b"})
+    item.attributes.push_back({name, std::string(60'000, 'x')});
+  const auto unpacked = unpack_items({item}, root_);
+  if (unpacked) GTEST_SKIP() << "this file system takes attributes of any size";
+  EXPECT_EQ(unpacked.error().kind, Error::Kind::corrupt) << unpacked.error().message;
+}
+
 TEST_F(Unpack, ABombIsStoppedByItsRatio) {
   UnpackLimits limits;
   limits.ratio_from = 1 << 20;

@@ -195,6 +195,26 @@ TEST_F(InWorld, BlockedRangesAreNotReached) {
   EXPECT_TRUE(network->remove());
 }
 
+TEST_F(InWorld, ABlockedAddressIsNotReachedWhereTheHostGivesItAnother) {
+  auto given = options();
+  given.blocked = {"10.96.0.0/12"};
+  const auto network = open(given);
+  const auto one = network->acquire("one").value();
+  // As kube-proxy does for the address of a service.
+  const std::string services =
+      "table ip services {\n chain arriving {\n type nat hook prerouting priority dstnat\n"
+      "ip daddr { 10.96.0.1, 10.176.0.1 } tcp dport 80 dnat to " +
+      std::string(kInternetAddress) + ":8080\n}\n}\n";
+  ASSERT_TRUE(run_rules(services));
+  const auto server = listen_in(kInternet, kInternetAddress, 8080);
+  EXPECT_FALSE(connect_in(one.namespace_path, "10.96.0.1", 80, kShort));
+  EXPECT_FALSE(accept(server, std::chrono::milliseconds(0)));
+  EXPECT_TRUE(connect_in(one.namespace_path, "10.176.0.1", 80, kLong));
+  EXPECT_TRUE(connect_in(one.namespace_path, kInternetAddress, 8080, kLong));
+  EXPECT_TRUE(run_rules("delete table ip services"));
+  EXPECT_TRUE(network->remove());
+}
+
 TEST_F(InWorld, WhereAllIsBlockedNothingElsewhereIsReached) {
   auto given = options();
   given.blocked = {"0.0.0.0/0"};

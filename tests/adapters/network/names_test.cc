@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <thread>
+#include <vector>
 
 #include "adapters/network/message.h"
 #include "adapters/network/resolvers.h"
@@ -123,6 +124,40 @@ TEST_F(NamesInWorld, AMalformedQueryIsRefusedAndNotPassedOn) {
   ASSERT_TRUE(send_all(socket, two_questions));
   EXPECT_EQ(code_of(datagram_of(socket)), 1);
   EXPECT_EQ(receive(resolver, 1, kShort), "");
+}
+
+// Resolvers may let the host change a zone, or have all of it.
+TEST_F(NamesInWorld, OnlyPlainQuestionsArePassedOn) {
+  start(options());
+  const auto resolver = datagram_in(kInternet, kInternetAddress, 53);
+  const auto socket = asker(one, one.gateway);
+  const auto changed = [](std::size_t at, int value) {
+    auto message = query(9);
+    message[at] = static_cast<char>(value);
+    return message;
+  };
+  const std::size_t type = query(9).size() - 3, of = query(9).size() - 1;
+  const std::vector<std::pair<std::string, int>> odd{
+      {changed(2, 5 << 3), 4},   // update
+      {changed(2, 4 << 3), 4},   // notify
+      {changed(type, 252), 5},   // AXFR
+      {changed(type, 251), 5},   // IXFR
+      {changed(of, 3), 5},       // CHAOS
+      {changed(7, 1), 5},        // with an answer
+      {changed(9, 1), 5}};       // with an authority
+  for (const auto& [message, code] : odd) {
+    ASSERT_TRUE(send_all(socket, message));
+    EXPECT_EQ(code_of(datagram_of(socket)), code);
+    const auto client = connect_in(one.namespace_path, one.gateway, 53, kLong);
+    const char length = static_cast<char>(message.size());
+    ASSERT_TRUE(send_all(client, std::string(1, '\0') + length + message));
+    EXPECT_EQ(code_of(receive(client, message.size() + 2).substr(2)), code);
+  }
+  EXPECT_EQ(receive(resolver, 1, kShort), "");
+  // With EDNS, as most ask.
+  const auto modern = changed(11, 1) + std::string("\0\0\51\4\320\0\0\0\0\0\0", 11);
+  ASSERT_TRUE(send_all(socket, modern));
+  EXPECT_EQ(datagram_of(resolver).substr(2), modern.substr(2));
 }
 
 TEST_F(NamesInWorld, TcpQueriesArePassedOnOneAfterTheOther) {

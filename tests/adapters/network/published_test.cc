@@ -119,6 +119,24 @@ TEST_F(Publishing, ABreakOfOneSideBreaksTheOther) {
   EXPECT_EQ(errno, ECONNRESET);
 }
 
+TEST_F(Publishing, ABreakAfterAnEndIsSeenWhileTheOtherSideIsSilent) {
+  const auto port = network->publish("one", 8080).value();
+  Descriptor far;
+  {
+    const auto near = client(port);
+    far = accept(server, kLong);
+    ::shutdown(near.get(), SHUT_WR);
+    EXPECT_EQ(receive(far, 1), "") << "the end has come";
+    const linger none{1, 0};
+    ASSERT_EQ(::setsockopt(near.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none), 0);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kLong;
+  while (network->statistics().connections != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(network->statistics().connections, 0u);
+}
+
 TEST_F(Publishing, AClientOfAPortThatNobodyServesIsReset) {
   const auto port = network->publish("one", 9999).value();
   EXPECT_EQ(break_of(port), ECONNRESET);

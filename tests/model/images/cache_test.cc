@@ -50,6 +50,54 @@ TEST(Cache, RunsNoMorePullsAtOnceThanAllowed) {
   EXPECT_EQ(said<PullLayers>(tell(cache, at(1), done(first[0]))).size(), 1u);
 }
 
+TEST(Cache, CountsWhatLayersTookInsteadOfWhatWasGuessed) {
+  CacheConfig config;
+  config.capacity_bytes = 100;
+  Cache cache(config);
+  auto first = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}));
+  PullFinished finished = done(first.at(0));
+  finished.took = {40, 50};
+  tell(cache, at(1), finished);
+  EXPECT_EQ(cache.state().bytes, 90);
+  const auto refused = said<ImageUnavailable>(tell(cache, at(2), Wanted{image(2, {3}), {8}}));
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(refused[0].rule, Unavailable::no_room);
+  tell(cache, at(3), LetGo{{7}});
+  const auto effects = tell(cache, at(4), Wanted{image(2, {3}), {9}});
+  EXPECT_EQ(said<EvictLayers>(effects), (std::vector<EvictLayers>{{40, {{1}}}}));
+  EXPECT_EQ(said<PullLayers>(effects).size(), 1u);
+}
+
+TEST(Cache, EvictsWhatCameTooLargeAsSoonAsNobodyUsesIt) {
+  CacheConfig config;
+  config.capacity_bytes = 100;
+  Cache cache(config);
+  const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
+  PullFinished finished = done(pull.at(0));
+  finished.took = {1000};
+  EXPECT_EQ(said<ImageReady>(tell(cache, at(1), finished)).size(), 1u);
+  EXPECT_EQ(cache.state().bytes, 1000);
+  const auto effects = tell(cache, at(2), LetGo{{7}});
+  EXPECT_EQ(said<EvictLayers>(effects), (std::vector<EvictLayers>{{1000, {{1}}}}));
+  EXPECT_EQ(said<ImageChanged>(effects), (std::vector<ImageChanged>{{{1}, false}}));
+  EXPECT_EQ(cache.state().bytes, 0);
+}
+
+TEST(Cache, EvictsWhatIsIdleWhereTheDiskIsFull) {
+  Cache cache(CacheConfig{});  // no limit of its own
+  for (std::uint64_t one : {1, 2}) {
+    const auto pull = said<PullLayers>(tell(cache, at(0), Wanted{image(one, {one}), {one}}));
+    tell(cache, at(1), done(pull.at(0)));
+    tell(cache, at(2), LetGo{{one}});
+  }
+  const auto pull = said<PullLayers>(tell(cache, at(3), Wanted{image(3, {3}), {3}}));
+  PullFinished full = done(pull.at(0), false);
+  full.full = true;
+  const auto effects = tell(cache, at(4), full);
+  EXPECT_EQ(said<EvictLayers>(effects), (std::vector<EvictLayers>{{25, {{1}}}}));
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(5), Woken{})).size(), 1u) << "and tries again";
+}
+
 TEST(Cache, GivesUpAtOnceWhatIsWrongWithTheImageItself) {
   Cache cache(CacheConfig{});
   const auto pulls = said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}));
@@ -359,7 +407,7 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
     std::int64_t bytes = 0;
     for (const auto& [id, layer] : cache.state().layers) bytes += layer.unpacked_bytes;
     RC_ASSERT(bytes == cache.state().bytes);
-    RC_ASSERT(bytes <= config.capacity_bytes);
+    RC_ASSERT(bytes <= config.capacity_bytes || cache.state().eviction.idle_bytes() == 0);
     RC_ASSERT(running.size() <= config.pulls_at_once);
     RC_ASSERT(running.size() == cache.state().pulling);
     std::uint64_t waited_for = 0;
@@ -377,7 +425,15 @@ RC_GTEST_PROP(Cache, AnswersEverybodyOnceWithinItsCapacity, ()) {
   };
   const auto finish = [&](PullId pull, bool good) {
     running.erase(pull);
-    hear(tell(cache, at(second), PullFinished{pull, good}));
+    PullFinished finished{pull, good};
+    finished.full = !good && second % 3 == 0;
+    const auto known = cache.state().pulls.find(pull);
+    if (good && known != cache.state().pulls.end() && second % 2 == 0) {
+      for (const LayerId layer : known->second.layers) {
+        finished.took.push_back(static_cast<std::int64_t>(layer.value % 3) * 20);
+      }
+    }
+    hear(tell(cache, at(second), finished));
   };
   for (const int draw : *rc::gen::container<std::vector<int>>(
            rc::gen::resize(rc::kNominalSize, rc::gen::inRange(0, 10'000)))) {
