@@ -58,11 +58,14 @@ std::string facts_table(const Result& r) {
     out += row("from a snapshot", fmt::format("{}", r.restored_starts));
     out += row("snapshots saved", fmt::format("{}", r.snapshots_saved));
   }
+  out += row("last arrival", fmt::format("{:.0f} s", r.arrivals_seconds));
   out += row("replicas, mean", number_text(r.replicas_mean));
   out += row("requests in service, mean", number_text(r.busy_mean));
   out += row("nodes, most at once", number_text(r.nodes_max));
-  out += row("node hours", number_text(r.node_hours));
-  out += row("cost", number_text(r.cost));
+  out += row("node hours until the last arrival", number_text(r.node_hours));
+  out += row("cost until the last arrival", number_text(r.cost));
+  out += row("node hours in all", number_text(r.node_hours_total));
+  out += row("cost in all", number_text(r.cost_total));
   for (const auto& [what, share] : r.utilisation) {
     out += row("allocated " + what, fmt::format("{:.1f} %", share * 100));
   }

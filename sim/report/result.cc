@@ -105,6 +105,10 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("node_hours", [](const Result& r) { return r.node_hours; });
     number("cost", [](const Result& r) { return r.cost; });
     number("boot_cost", [](const Result& r) { return r.boot_cost; });
+    number("arrivals_seconds", [](const Result& r) { return r.arrivals_seconds; });
+    number("node_hours_total", [](const Result& r) { return r.node_hours_total; });
+    number("cost_total", [](const Result& r) { return r.cost_total; });
+    number("boot_cost_total", [](const Result& r) { return r.boot_cost_total; });
     number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
     number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
     number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
@@ -192,6 +196,10 @@ json to_json(const Result& r) {
             {"node_hours", r.node_hours},
             {"cost", r.cost},
             {"boot_cost", r.boot_cost},
+            {"arrivals_seconds", r.arrivals_seconds},
+            {"node_hours_total", r.node_hours_total},
+            {"cost_total", r.cost_total},
+            {"boot_cost_total", r.boot_cost_total},
             {"nodes_bought", r.nodes_bought},
             {"nodes_reclaimed", r.nodes_reclaimed},
             {"sandboxes_moved", r.sandboxes_moved},
@@ -262,6 +270,10 @@ Result result_from_json(const std::string& text) {
   r.node_hours = j.at("node_hours");
   r.cost = j.at("cost");
   r.boot_cost = j.value("boot_cost", 0.0);
+  r.arrivals_seconds = j.value("arrivals_seconds", 0.0);
+  r.node_hours_total = j.value("node_hours_total", 0.0);
+  r.cost_total = j.value("cost_total", 0.0);
+  r.boot_cost_total = j.value("boot_cost_total", 0.0);
   r.nodes_bought = j.at("nodes_bought");
   r.nodes_reclaimed = j.at("nodes_reclaimed");
   r.sandboxes_moved = j.at("sandboxes_moved");

@@ -66,6 +66,10 @@ struct Result {
   double node_hours = 0;
   double cost = 0;       // of nodes that run
   double boot_cost = 0;  // what a supplier that bills from the purchase on asks beside it
+  double arrivals_seconds = 0;  // until the last arrival: those above are of this time
+  double node_hours_total = 0;  // of the whole run, with what is done after the last arrival
+  double cost_total = 0;
+  double boot_cost_total = 0;
   std::uint64_t nodes_bought = 0;     // while it ran
   std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
   std::uint64_t sandboxes_moved = 0;  // told to leave their node for another

@@ -139,6 +139,7 @@ void Measure::write_window(Time now) {
     const double part = mean(used);
     return all > 0 ? part / all : 0;
   };
+  result_.arrivals_seconds = static_cast<double>(now.nanos) * 1e-9;
   result_.replicas_mean = mean(sandboxes_);
   result_.starting_mean = mean(starting_);
   result_.busy_mean = mean(in_service_);
@@ -153,10 +154,19 @@ void Measure::write_window(Time now) {
                          {"disk", share(disk_, disk_capacity_)},
                          {"gpu", share(gpu_, gpu_capacity_)}};
   result_.gpu_allocated_mean = mean(gpu_);
+}
+
+// What jobs cost that came at once and run for long is nearly all after the last of them came.
+void Measure::write_whole(Time now) {
+  const auto hours = [&](Level& level) {
+    level.advance(now.nanos);
+    return level.integral_seconds() / 3600;
+  };
+  result_.node_hours_total = hours(nodes_);
+  result_.cost_total = hours(cost_rate_);
+  result_.boot_cost_total = hours(boot_rate_);
   for (Level& level : tenant_cores_) level.advance(now.nanos);
   for (Level& level : zone_cores_) level.advance(now.nanos);
-  result_.tenants.clear();
-  result_.zones.clear();
   name_shares(result_.tenants, tenant_cores_, tenant_sandboxes_, tenant_names_);
   name_shares(result_.zones, zone_cores_, zone_sandboxes_, zone_names_);
 }
@@ -181,6 +191,7 @@ void Measure::name_shares(std::vector<Share>& out, const std::vector<Level>& lev
 
 Result Measure::result(Time now) {
   if (!window_over_) write_window(now);
+  write_whole(now);
   result_.wait_ms = times_of(wait_);
   result_.total_ms = times_of(total_);
   result_.watched_wait_ms = times_of(watched_wait_);

@@ -85,6 +85,7 @@ class Measure {
                           const std::vector<std::uint64_t>& counts,
                           const std::vector<std::string>& names);
   void write_window(Time now);
+  void write_whole(Time now);
 
   Result result_;
   Histogram wait_;

@@ -63,6 +63,20 @@ for equality in == !=; do
 done
 ends 1 "and --seeds N" plan "$small" --find seed --range 1:4 --until "failed<=0"
 
+# What jobs cost after the last arrival is said, in words and on the page, and is not where there is little of it.
+jobs=scenarios/regress/jobs_after_the_last_arrival.yaml
+rest="That is until the last arrival, at .*; the run went on to 6[0-9].* minutes, with 2[01]\\.. node hours and a cost of 2[01]"
+ends 0 "$rest" run "$jobs" --out "$scratch/jobs" --quiet
+grep -q "$rest" "$scratch/jobs/report.html" || fail "the page is silent about what comes after the last arrival"
+python3 -c '
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert r["tenants"][0]["sandboxes"] == 20 and 79 < r["tenants"][0]["core_hours"] < 81, r["tenants"]
+' "$scratch/jobs/result.json" || fail "tenants are cut at the last arrival"
+ends 0 "is the least that meets cost_total<=25" plan "$jobs" --set assert=[] --seeds 1 --quiet --find pools.0.nodes_max --range 1:3 --until "cost_total<=25"
+ends 0 "node hours, costing" run "$small" --quiet
+grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arrivals is said to go on"
+
 # Folders are looked at before the work; an answer is given though they cannot be written to then.
 touch "$scratch/file"
 for command in "run $small" "plan $small --find pools.0.nodes --range 1:2 --until failed<=0" "swarm --seeds 1..1" \
