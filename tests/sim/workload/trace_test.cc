@@ -134,6 +134,22 @@ TEST_F(Azure2019, NamesWhatIsWrongAndWhere) {
   EXPECT_EQ(error_of(spec()), files_.path() +
                                   "/invocations.csv:3: found \"-2\" in column \"2\", "
                                   "expected an integer from 0 to 10000000");
+  files_.write("invocations.csv", azure2019_calls(60) + azure2019_calls(60));  // joined by cat
+  EXPECT_NE(error_of(spec()).find("invocations.csv:5: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("invocations.csv", azure2019_calls(60));
+  const std::string twice = std::string(kAzure2019Durations) + std::string(kAzure2019Durations);
+  files_.write("durations.csv", twice);
+  EXPECT_NE(error_of(spec()).find("durations.csv:5: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("durations.csv", kAzure2019Durations);
+  files_.write("memory.csv", std::string(kAzure2019Memory) + std::string(kAzure2019Memory));
+  EXPECT_NE(error_of(spec()).find("memory.csv:3: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("memory.csv", kAzure2019Memory);
   files_.write("invocations.csv", changed(azure2019_calls(60), "HashApp", "App"));
   EXPECT_NE(error_of(spec()).find("expected HashOwner,HashApp,HashFunction"), std::string::npos);
   files_.write("invocations.csv", changed(azure2019_calls(60), "a1,f2,timer,0", "a1,f2,timer"));
