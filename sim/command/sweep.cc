@@ -1,9 +1,12 @@
 #include <fmt/format.h>
 
 #include <iostream>
+#include <set>
 
+#include "model/core/digest.h"
 #include "sim/command/command.h"
 #include "sim/sweep/merge.h"
+#include "sim/workload/trace.h"
 #include "sim/world/world.h"
 
 namespace chalk::sim {
@@ -30,6 +33,22 @@ Setup load(const SweepQuestion& question, const Configuration& point) {
   std::optional<std::string> trace;
   if (!question.trace.empty()) trace = question.trace;
   return load_scenario(question.scenario, overrides_of(question, point), trace);
+}
+
+// Reads every point, so that a bad value is told at once; gives a digest of what the traces of all
+// of them hold, or nothing where there are none. Their paths stand in the scenario and the settings,
+// but a file can be replaced: its runs would then stand in one table with those of another demand.
+std::string look_at_points(const SweepQuestion& question) {
+  std::set<std::string> traces;
+  for (std::size_t point = 0; point < question.points(); ++point) {
+    for (const std::string& trace : load(question, question.point(point)).traces) {
+      traces.insert(trace);
+    }
+  }
+  if (traces.empty()) return "";
+  Digest digest;
+  for (const std::string& trace : traces) digest.add(trace_digest(trace));
+  return hex_text(digest.value());
 }
 
 void add_axis(SweepQuestion& question, const Axis& axis) {
@@ -120,7 +139,7 @@ int sweep(const Options& options, const Context& context) {
     throw std::runtime_error("sweep: found no SCENARIO, expected one, or --resume DIR");
   }
   const bool again = options.over.empty() && !options.resume.empty();
-  const SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
+  SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
   const std::string folder = options.out.empty() ? options.resume : options.out;
   if (folder.empty()) throw std::runtime_error("--out: found nothing, expected a folder");
   if (question.axes.empty()) {
@@ -128,8 +147,14 @@ int sweep(const Options& options, const Context& context) {
   }
   const Shard shard = parse_shard(options.shard);
   sweep_table(question, {}, options.x, options.y);  // bad metrics are told at once
-  for (std::size_t point = 0; point < question.points(); ++point)
-    load(question, question.point(point));
+  const std::string traces = look_at_points(question);
+  if (again && traces != question.traces_digest) {
+    throw std::runtime_error(fmt::format(
+        "--resume {}: found another content of the traces, {}, than the sweep began with, {}; "
+        "start a new one in another folder",
+        options.resume, traces, question.traces_digest));
+  }
+  question.traces_digest = traces;
   make_folder("--out", folder);
   open_sweep(folder, question);
   if (!options.resume.empty() && options.resume != folder) {

@@ -571,6 +571,17 @@ class Parser {
   Setup setup_;
 };
 
+std::vector<std::string> traces_of(const YAML::Node& root,
+                                   const std::optional<std::string>& replacing) {
+  if (replacing) return {*replacing};
+  std::vector<std::string> traces;
+  for (const YAML::Node& section : root["workload"]) {
+    const YAML::Node path = section["path"];
+    if (path.IsDefined()) traces.push_back(path.Scalar());
+  }
+  return traces;
+}
+
 std::string canonical(const YAML::Node& node) {
   if (node.IsScalar()) return "s" + node.Scalar() + "\n";
   std::string text;
@@ -607,6 +618,7 @@ Setup load_scenario_text(const std::string& path, const std::string& text,
     Digest digest;
     digest.add(std::string_view(content));
     setup.scenario_hash = digest.value();
+    setup.traces = traces_of(root, trace);
     return setup;
   } catch (const YAML::Exception& bad) {
     throw ScenarioError(fmt::format("{}: found text that is not YAML: {}",

@@ -54,9 +54,12 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
 
 std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
   const json a = to_json(there), b = to_json(asked);
-  for (const auto& [key, value] : a.items()) {
-    if (key != "scenario" && value != b.at(key)) {
-      return fmt::format("its {} is {}, asked is {}", key, shown(value), shown(b.at(key)));
+  json all = a;
+  all.update(b);
+  for (const auto& [key, value] : all.items()) {
+    const json before = a.value(key, json()), now = b.value(key, json());
+    if (key != "scenario" && before != now) {
+      return fmt::format("its {} is {}, asked is {}", key, shown(before), shown(now));
     }
   }
   return "";

@@ -65,9 +65,10 @@ Estimate SweepTable::metric(const SweepPoint& point, const std::string& name) co
 SweepQuestion merge_runs(const std::vector<std::string>& folders, SweepRuns& runs) {
   const SweepQuestion question = read_question(folders.at(0));
   for (const std::string& folder : folders) {
-    if (read_question(folder).identity() != question.identity()) {
-      throw std::runtime_error(folder + ": found another sweep than in " + folders[0] +
-                               ", expected shards of one");
+    const SweepQuestion other = read_question(folder);
+    if (other.identity() != question.identity()) {
+      throw std::runtime_error(folder + ": found another sweep than in " + folders[0] + ": " +
+                               difference(other, question) + " there; expected shards of one");
     }
     for (const auto& [which, run] : read_runs(folder, question)) {
       const auto [there, is_new] = runs.emplace(which, run);

@@ -102,11 +102,13 @@ std::string SweepQuestion::command(std::size_t index) const {
 json to_json(const SweepQuestion& q) {
   json axes = json::array();
   for (const Axis& axis : q.axes) axes.push_back({{"key", axis.key}, {"values", axis.values}});
-  return {{"scenario", q.scenario}, {"name", q.name},
-          {"shows", q.shows},       {"scenario_hash", hex_text(q.scenario_hash)},
-          {"trace", q.trace},       {"sets", configuration_json(q.sets)},
-          {"over", axes},           {"first_seed", q.first_seed},
-          {"seeds", q.seeds},       {"commit", q.commit}};
+  json out = {{"scenario", q.scenario}, {"name", q.name},
+              {"shows", q.shows},       {"scenario_hash", hex_text(q.scenario_hash)},
+              {"trace", q.trace},       {"sets", configuration_json(q.sets)},
+              {"over", axes},           {"first_seed", q.first_seed},
+              {"seeds", q.seeds},       {"commit", q.commit}};
+  if (!q.traces_digest.empty()) out["traces_digest"] = q.traces_digest;
+  return out;
 }
 
 SweepQuestion sweep_from_json(const json& j) {
@@ -116,6 +118,7 @@ SweepQuestion sweep_from_json(const json& j) {
   q.shows = j.at("shows");
   q.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
   q.trace = j.at("trace");
+  q.traces_digest = j.value("traces_digest", "");
   q.sets = j.at("sets").get<Configuration>();
   for (const json& axis : j.at("over")) q.axes.push_back({axis.at("key"), axis.at("values")});
   q.first_seed = j.at("first_seed");

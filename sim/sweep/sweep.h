@@ -39,6 +39,7 @@ struct SweepQuestion {
   std::string shows;
   std::uint64_t scenario_hash = 0;  // of the file with `sets` and `trace`
   std::string trace;                // empty: the scenario's own workload
+  std::string traces_digest;        // of the content of all that any point reads; empty: of none
   Configuration sets;               // of every point
   std::vector<Axis> axes;
   std::uint64_t first_seed = 1;

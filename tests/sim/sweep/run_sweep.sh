@@ -67,6 +67,19 @@ said 'its first_seed is 1, asked is 2' sweep --resume "$scratch/whole" --seed 2 
 said 'its sets is .*, asked is' sweep --resume "$scratch/whole" --set requests=1 --quiet
 "$sim" sweep --resume "$scratch/whole" --seeds 3 --set requests=20000 --quiet >/dev/null || fail "what the folder says too is refused"
 
+# A trace whose content was replaced is another demand, whatever its name: neither resumed nor merged.
+printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n{"at_ns":5,"call":"f","service_ns":1000}\n' >"$scratch/a.jsonl"
+traced=(scenarios/fast/chalk_scaling.yaml --trace "jsonl:$scratch/a.jsonl" --over pools.0.nodes=1,2 --seeds 1 --quiet)
+"$sim" sweep "${traced[@]}" --shard 0/2 --out "$scratch/traced0"
+cp "$scratch/a.jsonl" "$scratch/before.jsonl"
+echo '{"at_ns":7,"call":"f","service_ns":1000}' >>"$scratch/a.jsonl"
+said 'found another content of the traces' sweep --resume "$scratch/traced0" --quiet
+said 'found another sweep: its traces_digest is' sweep "${traced[@]}" --out "$scratch/traced0"
+"$sim" sweep "${traced[@]}" --shard 1/2 --out "$scratch/traced1"
+said 'found another sweep than in .*: its traces_digest is' merge "$scratch/traced0" "$scratch/traced1"
+cp "$scratch/before.jsonl" "$scratch/a.jsonl"
+"$sim" sweep --resume "$scratch/traced0" --quiet >/dev/null || fail "the trace is as it was, and is refused"
+
 # A run's file that was cut is named, with what to do about it.
 cut=$(find "$scratch/merged/runs" -name '*.json' | head -1)
 truncate -s 20 "$cut"

@@ -379,6 +379,35 @@ TEST(Jsonl, NamesWhatIsWrongAndWhere) {
             std::string::npos);
 }
 
+TEST(OpenTrace, DigestIsOfTheContentAndNotOfThePlace) {
+  const TemporaryDirectory one, other;
+  for (const TemporaryDirectory* files : {&one, &other}) {
+    files->write("invocations.csv", azure2019_calls(60));
+    files->write("durations.csv", kAzure2019Durations);
+    files->write("trace.jsonl", kJsonl);
+    files->write("large.jsonl", std::string(100 << 20, 'x'));  // only parts of it are read
+  }
+  const auto digest = [](const TemporaryDirectory& files, const std::string& format,
+                         const std::string& name) {
+    return trace_digest(format + ":" + files.path() + name);
+  };
+  for (const char* name : {"/trace.jsonl", "/large.jsonl"}) {
+    EXPECT_EQ(digest(one, "jsonl", name), digest(other, "jsonl", name));
+  }
+  EXPECT_EQ(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  other.write("large.jsonl", std::string((100 << 20) + 1, 'x'));
+  EXPECT_NE(digest(one, "jsonl", "/large.jsonl"), digest(other, "jsonl", "/large.jsonl"));
+  other.write("large.jsonl", std::string((100 << 20) - 1, 'x') + "y");
+  EXPECT_NE(digest(one, "jsonl", "/large.jsonl"), digest(other, "jsonl", "/large.jsonl"));
+  other.write("trace.jsonl", changed(kJsonl, "1024", "1025"));
+  EXPECT_NE(digest(one, "jsonl", "/trace.jsonl"), digest(other, "jsonl", "/trace.jsonl"));
+  other.write("notes.txt", "beside the trace");
+  EXPECT_EQ(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  other.write("durations.csv", changed(kAzure2019Durations, "95,100,110", "95,101,110"));
+  EXPECT_NE(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  EXPECT_THROW(trace_digest("jsonl:" + one.path() + "/none"), InputError);
+}
+
 TEST(OpenTrace, RefusesUnknownFormatsAndMissingFiles) {
   for (const char* spec : {"", "azure2021", "azure2021:", "zip:/tmp", ":x"}) {
     EXPECT_NE(error_of(spec).find("expected FORMAT:PATH"), std::string::npos) << spec;
