@@ -150,6 +150,7 @@ int plan_command(const Options& options) {
   }
   const Setup base = load(options);
   const std::uint64_t first_seed = options.seed.value_or(base.seed);
+  expect_seeds("--seeds", first_seed, options.seeds);
   for (std::uint32_t i = 0; i < options.seeds; ++i) question.seeds.push_back(first_seed + i);
   question.parallel = options.parallel != 0
                           ? options.parallel

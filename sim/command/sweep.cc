@@ -81,6 +81,7 @@ SweepQuestion ask(const Options& options, const Context& context) {
   question.shows = setup.shows;
   question.scenario_hash = setup.scenario_hash;
   question.first_seed = options.seed.value_or(setup.seed);
+  expect_seeds("--seeds", question.first_seed, question.seeds);
   return question;
 }
 

@@ -24,7 +24,7 @@ class Parser {
   Setup parse() {
     setup_.name = root_.text("name", std::filesystem::path(files_.name()).stem());
     setup_.shows = root_.required_text("shows");
-    setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, 1LL << 62));
+    setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, static_cast<std::int64_t>(kSeedMax)));
     setup_.duration = root_.duration("duration", {});
     setup_.requests_max =
         static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));

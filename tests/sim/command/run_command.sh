@@ -39,6 +39,19 @@ ends 1 "required" run
 ends 1 "not expected" run "$small" --sed 1
 for option in "--seed -1" "--restore-each -1" "--seed=-1"; do ends 1 "expected a whole number from 0" run "$small" $option; done
 ends 1 "expected a whole number from 0" swarm --seeds 1..2 --digests-every -1
+# A seed that is too large is not another one, nor one that the scenario it is written into may not have.
+most=4611686018427387904
+for seed in 99999999999999999999999 18446744073709551615 9223372036854775807 4611686018427387905; do
+  ends 1 "found $seed, expected a whole number from 0 to $most" run "$small" --seed $seed
+  ends 1 "found $seed, expected a whole number from 0 to $most" swarm --minutes 0.001 --from $seed
+  ends 1 "found $seed, expected a whole number from 0 to $most" swarm --show $seed
+done
+ends 0 "seed $most" run "$small" --set requests=300 --set assert=[] --seed $most --out "$scratch/most" --quiet
+ends 0 "seed $most" run "$scratch/most/scenario.yaml" --quiet
+ends 1 "found 2 seeds from $most, expected none above" sweep "$small" --over pools.0.nodes=1 --seed $most --seeds 2 --out "$scratch/beyond"
+ends 1 "found 2 seeds from $most, expected none above" plan "$small" --seed $most --seeds 2 --find pools.0.nodes --range 1:2 --until "failed<=0"
+ends 1 "expected none above $most" swarm --seeds 1..18446744073709551615
+ends 0 "no property is broken" swarm --minutes 0.01 --from $most --out "$scratch" --quiet
 ends 1 "expected a whole number from 0" explain "$scratch/none" --event -1
 ends 1 "expected a number" swarm --minutes nan
 ends 1 "expected a number" compare "$scratch" "$scratch" --at-least nan
