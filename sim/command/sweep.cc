@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <iostream>
 #include <set>
 
@@ -76,6 +77,7 @@ SweepQuestion ask(const Options& options, const Context& context) {
   for (const std::string& text : options.over) add_axis(question, parse_axis(text));
   question.seeds = options.seeds.value_or(3);
   question.commit = context.commit;
+  question.folder = std::filesystem::current_path();
   const Setup setup = load(question, {});
   question.name = setup.name;
   question.shows = setup.shows;
@@ -91,6 +93,8 @@ void agrees(const Options& options, const SweepQuestion& there) {
   if (options.seeds) asked.seeds = *options.seeds;
   if (options.seed) asked.first_seed = *options.seed;
   if (!options.trace.empty()) asked.trace = options.trace;
+  if (!options.over.empty()) asked.axes.clear();
+  for (const std::string& text : options.over) add_axis(asked, parse_axis(text));
   if (!options.sets.empty()) asked.sets.clear();
   for (const Override& one : parse_sets(options.sets)) {
     asked.sets.emplace_back(one.path, one.value);
@@ -101,10 +105,27 @@ void agrees(const Options& options, const SweepQuestion& there) {
                            "; expected the same, or a new sweep in another folder");
 }
 
+// The paths of a sweep hold in the folder in which it was asked: of the scenario, its traces and
+// those that --set names. It is answered from there, where the scenario is there still; what this
+// start's own options name keeps its place.
+void go_where_it_was_asked(Options& options, const SweepQuestion& question) {
+  const std::filesystem::path there = question.folder;
+  std::error_code error;
+  if (there.empty() || std::filesystem::equivalent(there, ".", error) ||
+      !std::filesystem::exists(there / question.scenario, error)) {
+    return;
+  }
+  for (std::string* path : {&options.resume, &options.out, &options.scenario}) {
+    if (!path->empty()) *path = std::filesystem::absolute(*path);
+  }
+  std::filesystem::current_path(there);
+}
+
 // The question of an earlier start, which this program and this file must still be able to answer.
-SweepQuestion asked_before(const Options& options, const Context& context) {
+SweepQuestion asked_before(Options& options, const Context& context) {
   SweepQuestion question = read_question(options.resume);
   agrees(options, question);
+  go_where_it_was_asked(options, question);
   if (!options.scenario.empty()) question.scenario = options.scenario;
   if (question.commit != context.commit) {
     throw std::runtime_error(fmt::format(
@@ -135,11 +156,12 @@ int tell(const SweepTable& table, const Options& options, const std::string& fol
   return table.missing.empty() ? 0 : 2;
 }
 
-int sweep(const Options& options, const Context& context) {
+int sweep(Options options, const Context& context) {
   if (options.scenario.empty() && options.resume.empty()) {
     throw std::runtime_error("sweep: found no SCENARIO, expected one, or --resume DIR");
   }
-  const bool again = options.over.empty() && !options.resume.empty();
+  const bool again =
+      !options.resume.empty() && (options.over.empty() || options.scenario.empty());
   SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
   const std::string folder = options.out.empty() ? options.resume : options.out;
   if (folder.empty()) throw std::runtime_error("--out: found nothing, expected a folder");
@@ -243,8 +265,8 @@ Subcommand add_sweep(CLI::App& app, const Context& context) {
   sub->add_option("--trace", options->trace, "replace the scenario's workload, as for run");
   sub->add_option("--shard", options->shard, "I/N: of N parts only part I, from 0 (default 0/1)");
   sub->add_option("--resume", options->resume,
-                  "take the finished runs of this folder; without --over also its question, "
-                  "which other options may only repeat");
+                  "take the finished runs of this folder; without SCENARIO and --over also its "
+                  "question, which other options may only repeat");
   sub->add_option("--out", options->out,
                   "folder; finished runs that are there already are not run again");
   sub->add_option("--parallel", options->parallel, "processes at once (default: one per core)");

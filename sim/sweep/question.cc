@@ -108,6 +108,7 @@ json to_json(const SweepQuestion& q) {
               {"over", axes},           {"first_seed", q.first_seed},
               {"seeds", q.seeds},       {"commit", q.commit}};
   if (!q.traces_digest.empty()) out["traces_digest"] = q.traces_digest;
+  if (!q.folder.empty()) out["folder"] = q.folder;
   return out;
 }
 
@@ -119,6 +120,7 @@ SweepQuestion sweep_from_json(const json& j) {
   q.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
   q.trace = j.at("trace");
   q.traces_digest = j.value("traces_digest", "");
+  q.folder = j.value("folder", "");
   q.sets = j.at("sets").get<Configuration>();
   for (const json& axis : j.at("over")) q.axes.push_back({axis.at("key"), axis.at("values")});
   q.first_seed = j.at("first_seed");
@@ -129,7 +131,7 @@ SweepQuestion sweep_from_json(const json& j) {
 
 std::string SweepQuestion::identity() const {
   json what = to_json(*this);
-  what.erase("scenario");
+  for (const char* place : {"scenario", "folder"}) what.erase(place);
   Digest digest;
   const std::string text = what.dump(-1, ' ', false, json::error_handler_t::replace);
   digest.add(std::string_view(text));

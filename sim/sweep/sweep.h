@@ -45,13 +45,14 @@ struct SweepQuestion {
   std::uint64_t first_seed = 1;
   std::uint32_t seeds = 1;
   std::string commit;
+  std::string folder;  // in which it was asked, where relative paths hold
 
   std::size_t points() const;
   std::size_t runs() const { return points() * seeds; }
   Configuration point(std::size_t index) const;  // the last axis varies fastest
   // The one command that repeats a point with its first seed.
   std::string command(std::size_t point) const;
-  // Equal where runs may stand in one table: all of the above but the file's name.
+  // Equal where runs may stand in one table: all of the above but the names of file and folder.
   std::string identity() const;
 };
 nlohmann::json to_json(const SweepQuestion& question);

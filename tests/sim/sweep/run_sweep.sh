@@ -67,6 +67,15 @@ said 'its first_seed is 1, asked is 2' sweep --resume "$scratch/whole" --seed 2 
 said 'its sets is .*, asked is' sweep --resume "$scratch/whole" --set requests=1 --quiet
 "$sim" sweep --resume "$scratch/whole" --seeds 3 --set requests=20000 --quiet >/dev/null || fail "what the folder says too is refused"
 
+# Whatever stands in the folder may be said again, and from everywhere.
+"$sim" sweep --resume "$scratch/whole" --over pools.0.nodes=1,2 --over group_default.keep_alive=5s,120s --quiet >/dev/null ||
+  fail "the axes that the folder says too are refused"
+said 'its over is .*, asked is' sweep --resume "$scratch/whole" --over pools.0.nodes=1,2 --quiet
+rm "$(find "$scratch/whole/runs" -name '*.json' | head -1)"
+(cd "$scratch" && "$sim" sweep --resume whole --quiet >"$scratch/text") || fail "not from another folder: $(cat "$scratch/text")"
+grep -q "report: $(readlink -f "$scratch")/whole/report.html" "$scratch/text" || fail "$(cat "$scratch/text")"
+cmp "$scratch/whole/table.csv" "$scratch/merged/table.csv" || fail "from another folder it is another sweep"
+
 # A trace whose content was replaced is another demand, whatever its name: neither resumed nor merged.
 printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n{"at_ns":5,"call":"f","service_ns":1000}\n' >"$scratch/a.jsonl"
 traced=(scenarios/fast/chalk_scaling.yaml --trace "jsonl:$scratch/a.jsonl" --over pools.0.nodes=1,2 --seeds 1 --quiet)
