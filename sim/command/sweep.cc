@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <map>
 #include <set>
 
 #include "model/core/digest.h"
@@ -41,10 +42,16 @@ Setup load(const SweepQuestion& question, const Configuration& point) {
 // but a file can be replaced: its runs would then stand in one table with those of another demand.
 std::string look_at_points(const SweepQuestion& question) {
   std::set<std::string> traces;
+  std::map<std::uint64_t, std::size_t> seen;  // two keys may name one setting: pools.0, pools.cpu
   for (std::size_t point = 0; point < question.points(); ++point) {
-    for (const std::string& trace : load(question, question.point(point)).traces) {
-      traces.insert(trace);
+    const Setup setup = load(question, question.point(point));
+    const auto [other, is_new] = seen.emplace(setup.scenario_hash, point);
+    if (!is_new) {
+      throw std::runtime_error(fmt::format(
+          "--over: found {} and {}, which are one configuration; expected each setting once",
+          to_text(question.point(other->second)), to_text(question.point(point))));
     }
+    traces.insert(setup.traces.begin(), setup.traces.end());
   }
   if (traces.empty()) return "";
   Digest digest;

@@ -34,6 +34,7 @@ json estimate_json(const Estimate& e) {
 // Sorted by x, a point is on the front when it is below all that are to its left. One that
 // measured nothing for an axis is on none.
 void mark_front(SweepTable& table) {
+  if (!table.no_front().empty()) return;
   std::vector<SweepPoint*> order;
   for (SweepPoint& point : table.points) {
     if (!point.broken && point.x.count > 0 && point.y.count > 0) order.push_back(&point);
@@ -60,6 +61,13 @@ Estimate SweepTable::metric(const SweepPoint& point, const std::string& name) co
     if (found != run.metrics.end()) values.push_back(found->second);
   }
   return mean_of(values);
+}
+
+std::string SweepTable::no_front() const {
+  for (const std::string& metric : {x_metric, y_metric}) {
+    if (better_of(metric) == Better::neither) return metric;
+  }
+  return "";
 }
 
 SweepQuestion merge_runs(const std::vector<std::string>& folders, SweepRuns& runs) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <stdexcept>
 
 #include "model/core/digest.h"
@@ -43,6 +44,18 @@ json configuration_json(const Configuration& configuration) {
   return out;
 }
 
+// Whether the two are one value: 1, 01 and 1.0 are.
+bool same_value(const std::string& a, const std::string& b) {
+  const auto number = [](const std::string& text) -> std::optional<double> {
+    double value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = problem == std::errc() && end == text.data() + text.size();
+    return whole ? std::optional(value) : std::nullopt;
+  };
+  const auto of_a = number(a);
+  return a == b || (of_a && of_a == number(b));
+}
+
 }  // namespace
 
 Axis parse_axis(const std::string& text) {
@@ -54,7 +67,8 @@ Axis parse_axis(const std::string& text) {
   Axis axis{text.substr(0, equals), parted(text.substr(equals + 1))};
   for (const std::string& value : axis.values) {
     if (value.empty()) fail(", with no empty value");
-    if (std::count(axis.values.begin(), axis.values.end(), value) > 1) {
+    const auto same = [&](const std::string& other) { return same_value(value, other); };
+    if (std::count_if(axis.values.begin(), axis.values.end(), same) > 1) {
       fail(", with each value once, and \"" + value + "\" stands there twice");
     }
   }

@@ -62,6 +62,7 @@ said 'the closest is "wait_p90_ms"' sweep "${sweep[@]}" --y wait_p9_ms --out "$s
 said 'found no sweep.json' merge "$scratch"
 said 'expected --seeds N' sweep "${sweep[@]}" --over seed=1,2 --out "$scratch/bad"
 said 'found pools.0.nodes twice' sweep "${sweep[@]}" --over pools.0.nodes=4 --out "$scratch/bad"
+said 'which are one configuration' sweep scenarios/fast/chalk_scaling.yaml --over pools.0.nodes=1,2 --over pools.cpu.nodes=2,3 --out "$scratch/bad"
 said 'its seeds is 3, asked is 4' sweep --resume "$scratch/whole" --seeds 4 --quiet
 said 'its first_seed is 1, asked is 2' sweep --resume "$scratch/whole" --seed 2 --quiet
 said 'its sets is .*, asked is' sweep --resume "$scratch/whole" --set requests=1 --quiet
