@@ -153,18 +153,21 @@ std::string html_page(const PlanResult& p) {
         p.found && point.value == p.chosen ? " class=\"chosen\"" : "", number_text(point.value),
         shown(least), shown(mean), shown(most), point.satisfied, p.seeds.size());
   }
-  body +=
-      fmt::format("</tbody></table>\n<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
-                  escaped(p.knob), number_text(p.found ? p.chosen : p.high));
-  for (const std::string& line : answer(p.reference))
-    body += fmt::format("<p>{}</p>\n", escaped(line));
-  body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
+  body += "</tbody></table>\n";
+  nlohmann::json data = {{"plan", to_json(p)}};
+  if (!p.reference.scenario.empty()) {  // else interrupted before any run of it
+    body += fmt::format("<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
+                        escaped(p.knob), number_text(p.found ? p.chosen : p.high));
+    for (const std::string& line : answer(p.reference))
+      body += fmt::format("<p>{}</p>\n", escaped(line));
+    body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
+    data["run"] = to_json(p.reference);
+  }
   const std::string title =
       fmt::format("{}the least {} for {}",
                   p.reference.scenario.empty() ? "" : p.reference.scenario + ": ", p.knob,
                   p.condition);
-  return page(title, p.reference.shows, answer(p), body,
-              {{"plan", to_json(p)}, {"run", to_json(p.reference)}});
+  return page(title, p.reference.shows, answer(p), body, data);
 }
 
 }  // namespace chalk::sim

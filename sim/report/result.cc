@@ -312,9 +312,11 @@ json to_json(const PlanResult& p) {
   return {{"find", p.knob},    {"until", p.condition},
           {"low", p.low},      {"high", p.high},
           {"seeds", p.seeds},  {"found", p.found},
-          {"value", p.chosen}, {"interrupted", p.interrupted},
+          {"value", p.found ? json(p.chosen) : json()},
+          {"interrupted", p.interrupted},
           {"points", points},  {"confidence", confidence_text(p)},
-          {"notes", p.notes},  {"reference", to_json(p.reference)}};
+          {"notes", p.notes},
+          {"reference", p.reference.scenario.empty() ? json() : to_json(p.reference)}};
 }
 
 std::vector<std::string> metric_names() {
