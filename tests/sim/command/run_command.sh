@@ -105,6 +105,28 @@ status=0
 "$sim" check "$small" >/dev/full 2>"$scratch/said" || status=$?
 [ $status -eq 1 ] && grep -q "cannot be written" "$scratch/said" || fail "a full disk behind > is a success: $status"
 
+# A shrink that ends early says why, and nothing of what it did not try; where the case cannot be written it names no file.
+cat >"$scratch/case.yaml" <<'YAML'
+shows: A case.
+seed: 3
+pools: [{name: p, nodes: 30, node: {cpu: 16, memory: 64Gi}}]
+workload: [{kind: poisson, of: sandboxes, per_second: 10, arrivals_max: 3000, runs: 3s}]
+assert: [completed<=5]
+YAML
+ends 0 "more might go, but time was up" shrink "$scratch/case.yaml" --minutes 0.001 --quiet
+grep -q "stands as it was" "$scratch/said" && fail "a list of arrivals that was not tried is said not to fail"
+"$sim" shrink "$scratch/case.yaml" --quiet >"$scratch/said" &
+pid=$!
+sleep 1
+kill -INT $pid
+status=0
+wait $pid || status=$?
+[ $status -eq 130 ] && grep -q "more might go, but it was interrupted" "$scratch/said" || fail "an interrupted shrink: $status, $(cat "$scratch/said")"
+# small_files KIB ARGUMENTS...: where no file may be larger, as on a disk that is full.
+small_files() { (trap '' XFSZ; ulimit -f "$1"; "$sim" "${@:2}" 2>&1 && echo "status 0" || echo "status $?") | cat >"$scratch/said"; }
+small_files 0 shrink "$scratch/case.yaml" --minutes 0.001 --quiet
+grep -q "^status 1" "$scratch/said" && ! grep -q "^case:" "$scratch/said" || fail "a case that is not there is named: $(cat "$scratch/said")"
+
 # A killed run over an older result has none, and compare says so.
 "$sim" run "$small" --set workload.0.arrivals_max=100000000 --out "$scratch/good" --quiet >/dev/null 2>&1 &
 pid=$!
