@@ -118,9 +118,12 @@ int run(const Options& options) {
   if (wants_progress(options)) run_options.progress = show_progress;
   const Result result = stoppable([&] { return run_world(setup, run_options); });
   clear_progress(options);
-  const bool good = options.out.empty() || saved([&] { write_result(options.out, result); });
-  print_result(result, summary(result), good ? options.out : "", options.json);
-  if (!good) return 1;
+  const bool logged = options.out.empty() || saved([&] {
+    if (!result.no_log.empty()) throw std::runtime_error(result.no_log);
+  });
+  const bool written = options.out.empty() || saved([&] { write_result(options.out, result); });
+  print_result(result, summary(result), written ? options.out : "", options.json);
+  if (!logged || !written) return 1;
   if (!result.broken.empty()) return 3;
   for (const auto& assertion : result.assertions) {
     if (!assertion.passed) return 2;

@@ -92,6 +92,7 @@ struct Result {
   std::vector<Assertion> assertions;
   std::vector<std::string> broken;  // what checkers found
   std::vector<std::string> notes;
+  std::string no_log;  // why the event log that was asked for is not there; empty where it is
 };
 
 nlohmann::json to_json(const Result& result);

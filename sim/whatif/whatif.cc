@@ -201,7 +201,8 @@ class Asker {
   void say_where_it_parts(WhatIfResult& out) {
     const std::string again = scratch_.path() + "/events.log";
     const IsolatedResult made = run_isolated([&] {
-      run(load(false), seed_, again);
+      const std::string no_log = run(load(false), seed_, again).no_log;
+      if (!no_log.empty()) throw std::runtime_error(no_log);
       return std::string();
     });
     if (!made) throw std::runtime_error("the run of the log failed: " + made.error());

@@ -456,6 +456,7 @@ Result World::result() {
     result.notes.push_back("the run ended with " + std::to_string(calls_.size()) + " calls and " +
                            std::to_string(asks_.size()) + " sandboxes unfinished");
   }
+  if (log_) result.no_log = log_->error();
   if (checker_) result.broken = checker_->broken();
   for (const std::string& text : setup_.assertions) {
     const auto condition = parse_condition(text);

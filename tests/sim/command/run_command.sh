@@ -127,6 +127,14 @@ small_files() { (trap '' XFSZ; ulimit -f "$1"; "$sim" "${@:2}" 2>&1 && echo "sta
 small_files 0 shrink "$scratch/case.yaml" --minutes 0.001 --quiet
 grep -q "^status 1" "$scratch/said" && ! grep -q "^case:" "$scratch/said" || fail "a case that is not there is named: $(cat "$scratch/said")"
 
+# A disk that fills up while the log is written ends the log, not the run: the answer is given, with status 1.
+small_files 64 run "$small" --out "$scratch/full" --quiet
+grep -q "^status 1" "$scratch/said" || fail "$(cat "$scratch/said")"
+for word in "events.log: cannot write the event log: File too large" "Of .* requests"; do
+  grep -q "$word" "$scratch/said" || fail "a log that cannot be written takes the answer with it: $(cat "$scratch/said")"
+done
+[ ! -e "$scratch/full/events.log" ] || fail "half a log is left"
+
 # A killed run over an older result has none, and compare says so.
 "$sim" run "$small" --set workload.0.arrivals_max=100000000 --out "$scratch/good" --quiet >/dev/null 2>&1 &
 pid=$!
