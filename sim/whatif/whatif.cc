@@ -32,7 +32,9 @@ LogEnd end_of_another(LogReader& reader) {
   LogRecord record;
   while (reader.next(record)) {
     if (record.tag == RecordTag::finished) end.digest = record.running_digest;
-    if (record.tag == RecordTag::finished || record.tag == RecordTag::exported) return end;
+    if (record.tag != RecordTag::finished && record.tag != RecordTag::exported) continue;
+    reader.expect_end();
+    return end;
   }
   reader.fail("the log has no closing record: it was cut, or the run did not end");
 }

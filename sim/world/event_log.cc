@@ -82,6 +82,12 @@ void LogReader::fail(const std::string& what) const {
                  std::to_string(offset_) + ": " + what);
 }
 
+void LogReader::expect_end() {
+  if (std::fgetc(file_) != EOF) {
+    fail("found bytes behind the closing record, expected the end of the file");
+  }
+}
+
 bool LogReader::next(LogRecord& record) {
   std::uint64_t length = 0;
   for (int shift = 0;; shift += 7) {

@@ -75,6 +75,7 @@ class LogReader {
   const LogHeader& header() const { return header_; }
   // False at the end of the file. Throws LogError on bytes that are not a record.
   bool next(LogRecord& record);
+  void expect_end();  // throws LogError where bytes follow: another log, or anything else
   std::uint64_t record_number() const { return number_; }
   [[noreturn]] void fail(const std::string& what) const;
 

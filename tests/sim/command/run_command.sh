@@ -144,6 +144,16 @@ kill -9 $pid
 wait $pid 2>/dev/null || true
 ends 1 "found an events.log without a result.json: the run did not end" compare "$scratch/good" "$scratch/good"
 
+# What follows the end of a log, or a scenario's document, was not looked at.
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$scratch/ended" --quiet >/dev/null
+cp "$scratch/ended/events.log" "$scratch/longer.log"
+ends 0 "^same:" replay "$scratch/longer.log" --quiet
+cat "$scratch/ended/events.log" >>"$scratch/longer.log"
+ends 1 "found bytes behind the closing record" replay "$scratch/longer.log" --quiet
+{ cat "$scratch/ended/events.log"; echo; } >"$scratch/longer.log"
+ends 1 "found bytes behind the closing record" replay "$scratch/longer.log" --quiet
+ends 1 "found bytes behind" whatif "$scratch/longer.log" --scenario "$scratch/ended/scenario.yaml" --set pools.0.nodes=1 --quiet
+
 # Logs that are none say what they are.
 ends 1 "found a folder, expected an event log" replay "$scratch/good" --quiet
 printf 'chalk-log 9\nmore' >"$scratch/other.log"

@@ -110,6 +110,8 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
       "closed_loop azure_functions trace list");
   EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
             "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
+  EXPECT_EQ(error_of(kGood, "assert:", "---\nassert:"),
+            "parse_test.yaml:11: found a second document, expected one");
   EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""),
             std::string::npos);
   EXPECT_NE(error_of(kGood, "    nodes: 2\n", "").find("pools[0].nodes: found nothing"),
