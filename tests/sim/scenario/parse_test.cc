@@ -110,6 +110,15 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
       "closed_loop azure_functions trace list");
   EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
             "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
+  EXPECT_EQ(error_of(kGood, "kind: poisson\n    per_second: 1", "{kind: bursts, calm_mean: 1ns}"),
+            "parse_test.yaml:8: workload[0].calm_mean: found 1ns, expected at least 1ms");
+  EXPECT_EQ(error_of(kGood, "kind: poisson\n    per_second: 1", "{kind: bursts, burst_mean: 0s}"),
+            "parse_test.yaml:8: workload[0].burst_mean: found 0s, expected at least 1ms");
+  EXPECT_NE(error_of(kGood, "kind: poisson\n    per_second: 1",
+                     "{kind: bursts, calm_per_second: 1e-9, burst_per_second: 1e-9, calm_mean: "
+                     "1ms, burst_mean: 1ms}")
+                .find("found 2e-12 arrivals from calm to calm, expected at least 1e-06"),
+            std::string::npos);
   EXPECT_EQ(error_of(kGood, "assert:", "---\nassert:"),
             "parse_test.yaml:11: found a second document, expected one");
   EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""),
