@@ -60,8 +60,9 @@ int whatif_command(Options options, const Context& context) {
   }
   std::cout << fmt::format(
       "{}, seed {}: the same {} calls and sandboxes, decided twice, with {} seeds of what is "
-      "chance.\n",
-      result.scenario, result.seed, result.arrivals, question.seeds);
+      "chance{}.\n",
+      result.scenario, result.seed, result.arrivals, question.seeds,
+      result.comparison.options.no_chance ? ", which is nothing" : "");
   if (result.log_ends_seconds) {
     std::cout << fmt::format(
         "The log is of a run that was interrupted at {:.3f} s. Until then this program decides as "

@@ -30,6 +30,7 @@ struct CompareOptions {
   double confidence = kConfidence;
   double at_least = 0.01;
   bool show_equal = false;  // also the rows that are equal in every seed
+  bool no_chance = false;   // the one seed stands for all: they do not differ
 };
 // Those that say how a fleet does: waits, refusals, failures, what is used and paid.
 std::vector<std::string> headline_metrics();

@@ -19,8 +19,9 @@ bool told(const Comparison& c, const CompareRow& row) {
 std::string percent(double share) { return fmt::format("{:+.1f} %", share * 100); }
 std::string difference_text(const CompareRow& row) {
   const Estimate& d = row.difference;
-  return d.has_interval() ? fmt::format("{} ± {}", number_text(d.mean), number_text(d.half))
-                          : number_text(d.mean);
+  const bool varied = d.half > 0;  // else the interval is not known
+  return varied ? fmt::format("{} ± {}", number_text(d.mean), number_text(d.half))
+                : number_text(d.mean);
 }
 std::string change_text(const CompareRow& row) {
   return row.a == 0 || row.difference.mean == 0 ? "" : percent(row.relative(row.difference.mean));
@@ -58,7 +59,12 @@ std::vector<std::string> answer(const Comparison& c) {
       "seed, {} within noise, {} too small.",
       c.rows.size(), paired, c.options.confidence * 100, c.options.at_least * 100,
       c.count(Verdict::equal), c.count(Verdict::within_noise), c.count(Verdict::too_small)));
-  if (c.count(Verdict::one_seed) > 0) {
+  if (c.options.no_chance) {
+    say.push_back(fmt::format(
+        "The seeds do not differ: nothing here is left to chance, so all of them are one sample. {} "
+        "figures differ, for this demand; whether they do for others, other logs would tell.",
+        c.count(Verdict::one_seed)));
+  } else if (c.count(Verdict::one_seed) > 0) {
     say.push_back(fmt::format(
         "{} figures differ, but of one seed: whether that is noise, more seeds would tell.",
         c.count(Verdict::one_seed)));

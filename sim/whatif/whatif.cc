@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
@@ -298,6 +299,12 @@ class Asker {
   std::shared_ptr<const Listed> listed_;
 };
 
+bool seeds_differ(const Measured& side) {
+  const auto& runs = side.begin()->second;
+  return std::ranges::any_of(
+      runs, [&](const auto& run) { return run.second != runs.begin()->second; });
+}
+
 std::string sets_text(const std::vector<Override>& sets) {
   std::string out;
   for (const Override& one : sets) out += (out.empty() ? "" : " ") + one.path + "=" + one.value;
@@ -343,6 +350,13 @@ WhatIfResult what_if(const WhatIfQuestion& question,
   }
   CompareOptions how = question.compare;
   how.show_equal = true;
+  how.no_chance = question.seeds > 1 && !seeds_differ(as_it_was) && !seeds_differ(changed);
+  if (how.no_chance) {  // one run several times is one run
+    for (Measured* side : {&as_it_was, &changed}) {
+      auto& runs = side->begin()->second;
+      runs.erase(std::next(runs.begin()), runs.end());
+    }
+  }
   out.comparison = compare("the log", as_it_was, sets_text(question.sets), changed, how);
   return out;
 }
