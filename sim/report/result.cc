@@ -229,7 +229,9 @@ json to_json(const Result& r) {
   }
   j["assertions"] = json::array();
   for (const Assertion& a : r.assertions) {
-    j["assertions"].push_back({{"text", a.text}, {"value", a.value}, {"passed", a.passed}});
+    j["assertions"].push_back({{"text", a.text},
+                               {"value", a.measured ? json(a.value) : json()},
+                               {"passed", a.passed}});
   }
   return j;
 }
@@ -297,7 +299,9 @@ Result result_from_json(const std::string& text) {
   r.series.step_seconds = j.at("series").at("step_seconds");
   r.series.rows = j.at("series").at("rows").get<std::vector<std::vector<double>>>();
   for (const json& a : j.at("assertions")) {
-    r.assertions.push_back({a.at("text"), a.at("value"), a.at("passed")});
+    const bool measured = !a.at("value").is_null();
+    r.assertions.push_back(
+        {a.at("text"), measured ? a.at("value").get<double>() : 0, a.at("passed"), measured});
   }
   return r;
 }

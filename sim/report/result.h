@@ -31,6 +31,7 @@ struct Assertion {
   std::string text;
   double value = 0;
   bool passed = false;
+  bool measured = true;  // false: there was nothing to measure, and it has not passed
 };
 
 struct Result {

@@ -144,8 +144,10 @@ std::string shell_word(const std::string& word) {
 std::vector<std::string> answer(const Result& r) {
   std::vector<std::string> say = facts(r);
   for (const Assertion& a : r.assertions) {
-    say.push_back(fmt::format("{}: {} (it is {}).", a.passed ? "Holds" : "DOES NOT HOLD", a.text,
-                              number_text(a.value)));
+    const std::string found =
+        a.measured ? "it is " + number_text(a.value) : "there is nothing to measure";
+    say.push_back(
+        fmt::format("{}: {} ({}).", a.passed ? "Holds" : "DOES NOT HOLD", a.text, found));
   }
   for (const std::string& broken : r.broken) say.push_back("BROKEN: " + broken);
   if (r.interrupted) say.push_back("The run was interrupted: these are the figures until then.");

@@ -9,7 +9,9 @@
 #include "sim/report/result.h"
 #include "sim/scenario/reader.h"
 #include "sim/scenario/workload.h"
+#include "sim/workload/input_error.h"
 #include "sim/workload/trace.h"
+#include "sim/world/measure.h"
 
 namespace chalk::sim {
 namespace {
@@ -46,6 +48,7 @@ class Parser {
     start_modes();
     setup_.shared_execution = root_.flag("shared_execution", false);
     setup_.open_workload = read_workload(root_, setup_.gpu_models, trace_);
+    watched();
     faults();
     assertions();
     Reader output = root_.map("output");
@@ -553,6 +556,18 @@ class Parser {
     setup_.gpu_models.push_back(model);
     return static_cast<std::int32_t>(setup_.gpu_models.size() - 1);
   }
+  // Generators and lists say at once whom they have; traces are opened when they run, and then it
+  // is asked again.
+  void watched() {
+    if (setup_.watched.empty() || trace_) return;
+    for (Reader& r : root_.list("workload")) {
+      if (r.text("kind", "") == "trace") return;
+    }
+    const auto source = setup_.open_workload(setup_.seed);
+    const std::string nobody = watches_nobody(setup_.watched, source->catalogue().tenants);
+    if (!nobody.empty()) root_.fail("watch", quote(nobody), "a tenant of the workload");
+  }
+
   // Traces and cut generators end by themselves.
   bool workload_ends() {
     bool all = true;

@@ -1,6 +1,9 @@
 #include "sim/world/measure.h"
 
 #include <algorithm>
+#include <string_view>
+
+#include "sim/workload/input_error.h"
 
 namespace chalk::sim {
 namespace {
@@ -11,17 +14,33 @@ std::size_t tenant_index(const LiveSandbox& sandbox) {
   return static_cast<std::size_t>(sandbox.tenant.value - 1);
 }
 
+// "quiet-*": all that begin so.
+bool means(const std::string& watched, const std::string& tenant) {
+  return watched.ends_with('*')
+             ? tenant.starts_with(std::string_view(watched).substr(0, watched.size() - 1))
+             : tenant == watched;
+}
+
 }  // namespace
+
+std::string watches_nobody(const std::vector<std::string>& watched,
+                           const std::vector<std::string>& tenants) {
+  for (const std::string& name : watched) {
+    const auto is = [&](const std::string& tenant) { return means(name, tenant); };
+    if (std::ranges::none_of(tenants, is)) return name;
+  }
+  return "";
+}
 
 void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
   tenant_names_ = catalogue.tenants;
+  if (const std::string nobody = watches_nobody(setup.watched, tenant_names_); !nobody.empty()) {
+    throw InputError(setup.name + ": watch", 0, quote(nobody), "a tenant of the workload");
+  }
   for (const std::string& name : setup.watched) {
     watched_.resize(tenant_names_.size());
-    const bool all = name.ends_with('*');
     for (std::size_t i = 0; i < tenant_names_.size(); ++i) {
-      const bool is = all ? tenant_names_[i].starts_with(name.substr(0, name.size() - 1))
-                          : tenant_names_[i] == name;
-      watched_[i] = watched_[i] || is;
+      watched_[i] = watched_[i] || means(name, tenant_names_[i]);
     }
   }
   for (const Zone& zone : setup.zones) zone_names_.push_back(zone.name);

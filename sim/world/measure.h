@@ -13,8 +13,13 @@
 
 namespace chalk::sim {
 
+// The first of `watched` that no tenant has; empty where all are somebody.
+std::string watches_nobody(const std::vector<std::string>& watched,
+                           const std::vector<std::string>& tenants);
+
 class Measure {
  public:
+  // Throws InputError where the scenario watches a tenant that the workload does not have.
   void begin(const Setup& setup, const Catalogue& catalogue);
 
   void arrived() { ++result_.requests; }

@@ -462,7 +462,8 @@ Result World::result() {
     const auto condition = parse_condition(text);
     if (!condition) continue;  // the parser of scenarios lets none of these through
     const double value = lookup_metric(result, condition->metric).value_or(0);
-    result.assertions.push_back({text, value, condition->holds(value)});
+    const bool measured = has_samples(result, condition->metric);
+    result.assertions.push_back({text, value, measured && condition->holds(value), measured});
   }
   return result;
 }

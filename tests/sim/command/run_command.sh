@@ -90,6 +90,16 @@ ends 0 "is the least that meets cost_total<=25" plan "$jobs" --set assert=[] --s
 ends 0 "node hours, costing" run "$small" --quiet
 grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arrivals is said to go on"
 
+# An assertion about nothing does not hold, and nobody is watched who is not there.
+printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n' >"$scratch/empty.jsonl"
+ends 2 "DOES NOT HOLD: wait_p99_ms<=5 (there is nothing to measure)" \
+  run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "assert=[wait_p99_ms<=5]" --out "$scratch/empty" --quiet
+grep -q '"value": null' "$scratch/empty/result.json" || fail "an assertion about nothing has a value"
+ends 0 "Holds: failed==0 (it is 0)" run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "assert=[failed==0]" --quiet
+ends 1 'watch: found "nobody", expected a tenant of the workload' run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "watch=[nobody]" --quiet
+sed 's/^shows:/watch: [nobody]\nshows:/' "$small" >"$scratch/watching.yaml"
+ends 1 'watch: found "nobody", expected a tenant of the workload' check "$scratch/watching.yaml"
+
 # Folders are looked at before the work; an answer is given though they cannot be written to then.
 touch "$scratch/file"
 for command in "run $small" "plan $small --find pools.0.nodes --range 1:2 --until failed<=0" "swarm --seeds 1..1" \
