@@ -111,6 +111,7 @@ int run(const Options& options) {
   if (!options.out.empty()) {
     const std::string scenario = resolved(options, setup.name);  // which may lie in the folder
     make_folder("--out", options.out);
+    refuse_others(options.out, {"sweep.json"});
     clear_result(options.out);
     if (setup.event_log) run_options.log_path = options.out + "/events.log";
     write_file(options.out + "/scenario.yaml", scenario);
@@ -159,7 +160,16 @@ int plan_command(const Options& options) {
                           ? options.parallel
                           : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   load(options, {{question.knob, std::to_string(question.high)}});  // a bad knob is told at once
-  if (!options.out.empty()) make_folder("--out", options.out);
+  if (!options.out.empty()) {
+    make_folder("--out", options.out);
+    refuse_others(options.out, {"sweep.json"});
+    clear_result(options.out);
+    const std::string scenario = options.out + "/scenario.yaml";  // of an earlier run
+    std::error_code none;
+    if (!std::filesystem::equivalent(scenario, options.scenario, none)) {
+      std::filesystem::remove(scenario);
+    }
+  }
   const auto run_one = [&](std::int64_t value, std::uint64_t seed) {
     const Setup setup = load(options, {{question.knob, std::to_string(value)}});
     RunOptions run_options;

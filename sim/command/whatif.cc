@@ -26,7 +26,10 @@ int whatif_command(Options options, const Context& context) {
   if (question.parallel == 0) question.parallel = cores();
   question.commit = context.commit;
   expect_log(question.log);
-  if (!options.out.empty()) make_folder("--out", options.out);
+  if (!options.out.empty()) {
+    make_folder("--out", options.out);
+    refuse_others(options.out, {"result.json", "plan.json", "sweep.json"});
+  }
   ProgressLine line(options.quiet);
   const double began = wall_seconds();
   const auto progress = [&](std::size_t done, std::size_t whole) {

@@ -394,8 +394,18 @@ std::string json_text(const json& j) {
 }
 
 void clear_result(const std::string& folder) {
-  for (const char* name : {"result.json", "report.html", "series.csv", "wait.csv", "events.log"}) {
+  for (const char* name : {"result.json", "plan.json", "compare.json", "report.html", "series.csv",
+                           "wait.csv", "events.log"}) {
     std::filesystem::remove(folder + "/" + name);
+  }
+}
+
+void refuse_others(const std::string& folder, std::initializer_list<const char*> files) {
+  for (const char* name : files) {
+    if (!std::filesystem::exists(folder + "/" + name)) continue;
+    throw std::runtime_error(fmt::format(
+        "--out {}: found {}, which another command wrote there; expected a folder of its own",
+        folder, name));
   }
 }
 

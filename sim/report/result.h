@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <expected>
+#include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -150,8 +151,12 @@ std::vector<std::string> answer(const PlanResult& plan);
 void write_result(const std::string& folder, const Result& result);
 void write_plan(const std::string& folder, const PlanResult& plan);
 
-// Removes what an earlier run left, before a new one writes: one that is killed has no result.
+// Removes what an earlier run or plan left, before a new one writes: one that is killed has no
+// result, and none lies beside another's.
 void clear_result(const std::string& folder);
+// Throws where the folder holds one of these files: what another command wrote there, which would
+// be taken for a part of this one's.
+void refuse_others(const std::string& folder, std::initializer_list<const char*> files);
 
 // What goes to files and to programs; bytes that are not UTF-8 become U+FFFD.
 std::string json_text(const nlohmann::json& json);

@@ -66,6 +66,7 @@ std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
 }
 
 void open_sweep(const std::string& folder, const SweepQuestion& question) {
+  refuse_others(folder, {"result.json", "plan.json", "compare.json"});
   std::filesystem::create_directories(folder + "/runs");
   const std::string path = folder + "/sweep.json";
   if (std::filesystem::exists(path)) {

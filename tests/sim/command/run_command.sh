@@ -115,6 +115,21 @@ status=0
 "$sim" check "$small" >/dev/full 2>"$scratch/said" || status=$?
 [ $status -eq 1 ] && grep -q "cannot be written" "$scratch/said" || fail "a full disk behind > is a success: $status"
 
+# One folder holds the results of one command.
+shared=$scratch/shared
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
+ends 1 "found result.json, which another command wrote there" sweep "$small" --over pools.0.nodes=1 --out "$shared" --quiet
+ends 1 "found result.json, which another command wrote there" compare "$shared" "$shared" --out "$shared"
+"$sim" plan "$shared/scenario.yaml" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
+[ "$(cd "$shared" && echo *)" = "plan.json report.html scenario.yaml series.csv" ] || fail "plan leaves of a run: $(ls "$shared")"
+"$sim" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
+[ ! -e "$shared/scenario.yaml" ] || fail "plan leaves the scenario of an earlier run"
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
+[ ! -e "$shared/plan.json" ] || fail "run leaves the plan of an earlier command"
+"$sim" sweep "$small" --set requests=300 --over pools.0.nodes=1 --seeds 1 --out "$scratch/swept" --quiet >/dev/null
+ends 1 "found sweep.json, which another command wrote there" run "$small" --out "$scratch/swept" --quiet
+ends 1 "found sweep.json, which another command wrote there" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$scratch/swept"
+
 # A shrink that ends early says why, and nothing of what it did not try; where the case cannot be written it names no file.
 cat >"$scratch/case.yaml" <<'YAML'
 shows: A case.
