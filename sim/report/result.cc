@@ -174,6 +174,7 @@ json to_json(const Result& r) {
             {"commit", r.commit},
             {"scenario_hash", hex_text(r.scenario_hash)},
             {"digest", hex_text(r.digest)},
+            {"demand", hex_text(r.demand)},
             {"interrupted", r.interrupted},
             {"requests", r.requests},
             {"completed", r.completed},
@@ -245,6 +246,7 @@ Result result_from_json(const std::string& text) {
   r.commit = j.at("commit");
   r.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
   r.digest = std::stoull(j.at("digest").get<std::string>(), nullptr, 16);
+  r.demand = std::stoull(j.value("demand", "0"), nullptr, 16);
   r.interrupted = j.at("interrupted");
   r.requests = j.at("requests");
   r.completed = j.at("completed");

@@ -42,6 +42,7 @@ struct Result {
   std::string commit;
   std::uint64_t scenario_hash = 0;
   std::uint64_t digest = 0;
+  std::uint64_t demand = 0;  // a digest of all that arrived; 0 where clients wait for answers
   bool interrupted = false;
 
   std::uint64_t requests = 0;  // calls and bare sandboxes that arrived

@@ -62,6 +62,8 @@ struct SweepRun {
   std::size_t point = 0;
   std::uint64_t seed = 0;
   std::string digest;
+  std::uint64_t scenario_hash = 0;  // with the point's settings; 0: not known
+  std::uint64_t demand = 0;         // Result::demand
   double wall_seconds = 0;
   std::map<std::string, double> metrics;  // each of docs/results.md that was measured
   std::vector<std::string> broken;        // invariants

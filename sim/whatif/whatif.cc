@@ -300,9 +300,10 @@ class Asker {
 };
 
 bool seeds_differ(const Measured& side) {
-  const auto& runs = side.begin()->second;
-  return std::ranges::any_of(
-      runs, [&](const auto& run) { return run.second != runs.begin()->second; });
+  const MeasuredRuns& runs = side.begin()->second;
+  return std::ranges::any_of(runs, [&](const auto& run) {
+    return run.second.metrics != runs.begin()->second.metrics;
+  });
 }
 
 std::string sets_text(const std::vector<Override>& sets) {
@@ -345,7 +346,7 @@ WhatIfResult what_if(const WhatIfQuestion& question,
                                            i % 2 == 0 ? "as it was" : "with the new settings", seed,
                                            outcomes[i].error()));
     }
-    (i % 2 == 0 ? as_it_was : changed)[out.scenario][seed] =
+    (i % 2 == 0 ? as_it_was : changed)[out.scenario][seed].metrics =
         json::parse(*outcomes[i]).get<Metrics>();
   }
   CompareOptions how = question.compare;

@@ -211,6 +211,7 @@ void Measure::name_shares(std::vector<Share>& out, const std::vector<Level>& lev
 Result Measure::result(Time now) {
   if (!window_over_) write_window(now);
   write_whole(now);
+  result_.demand = clients_wait_ ? 0 : demand_.value();
   result_.wait_ms = times_of(wait_);
   result_.total_ms = times_of(total_);
   result_.watched_wait_ms = times_of(watched_wait_);

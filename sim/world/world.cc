@@ -97,6 +97,7 @@ void World::loop() {
     if (arrival_first) {
       const Arrival one = *arrival;
       source_->pop();
+      measure_.demanded(one);
       arrive(one);
       if (setup_.requests_max != 0 && ++arrivals_ >= setup_.requests_max) end_arrivals();
     } else {
