@@ -111,6 +111,7 @@ int run(const Options& options) {
   if (!options.out.empty()) {
     const std::string scenario = resolved(options, setup.name);  // which may lie in the folder
     make_folder("--out", options.out);
+    refuse_others(options.out, {"sweep.json"});
     clear_result(options.out);
     if (setup.event_log) run_options.log_path = options.out + "/events.log";
     write_file(options.out + "/scenario.yaml", scenario);
@@ -118,9 +119,12 @@ int run(const Options& options) {
   if (wants_progress(options)) run_options.progress = show_progress;
   const Result result = stoppable([&] { return run_world(setup, run_options); });
   clear_progress(options);
-  const bool good = options.out.empty() || saved([&] { write_result(options.out, result); });
-  print_result(result, summary(result), good ? options.out : "", options.json);
-  if (!good) return 1;
+  const bool logged = options.out.empty() || saved([&] {
+    if (!result.no_log.empty()) throw std::runtime_error(result.no_log);
+  });
+  const bool written = options.out.empty() || saved([&] { write_result(options.out, result); });
+  print_result(result, summary(result), written ? options.out : "", options.json);
+  if (!logged || !written) return 1;
   if (!result.broken.empty()) return 3;
   for (const auto& assertion : result.assertions) {
     if (!assertion.passed) return 2;
@@ -150,12 +154,22 @@ int plan_command(const Options& options) {
   }
   const Setup base = load(options);
   const std::uint64_t first_seed = options.seed.value_or(base.seed);
+  expect_seeds("--seeds", first_seed, options.seeds);
   for (std::uint32_t i = 0; i < options.seeds; ++i) question.seeds.push_back(first_seed + i);
   question.parallel = options.parallel != 0
                           ? options.parallel
                           : static_cast<std::uint32_t>(sysconf(_SC_NPROCESSORS_ONLN));
   load(options, {{question.knob, std::to_string(question.high)}});  // a bad knob is told at once
-  if (!options.out.empty()) make_folder("--out", options.out);
+  if (!options.out.empty()) {
+    make_folder("--out", options.out);
+    refuse_others(options.out, {"sweep.json"});
+    clear_result(options.out);
+    const std::string scenario = options.out + "/scenario.yaml";  // of an earlier run
+    std::error_code none;
+    if (!std::filesystem::equivalent(scenario, options.scenario, none)) {
+      std::filesystem::remove(scenario);
+    }
+  }
   const auto run_one = [&](std::int64_t value, std::uint64_t seed) {
     const Setup setup = load(options, {{question.knob, std::to_string(value)}});
     RunOptions run_options;

@@ -85,9 +85,12 @@ void expect_log(const std::string& path);
 
 unsigned cores();
 
-// Numbers that no option means: -1 where a count is asked, which would be read as 2^64 - 1, and
-// nan, which passes every comparison with a bound. For all options of all subcommands.
+// Numbers that no option means: -1 where a count or a seed is asked, which would be read as
+// 2^64 - 1, as any that is larger would, and nan, which passes every comparison with a bound. For
+// all options of all subcommands.
 void refuse_no_numbers(CLI::App& app);
+// Throws where `first` and those that follow, `count` in all, are not all seeds of a scenario.
+void expect_seeds(const std::string& option, std::uint64_t first, std::uint64_t count);
 
 // How a command ends that has a page in the folder `out`, or none where that is empty.
 template <class Result>

@@ -18,7 +18,10 @@ int compare_command(const Options& options) {
   how.metrics = options.all ? metric_names() : options.metrics;
   how.at_least = options.at_least_percent / 100;
   how.confidence = options.confidence_percent / 100;
-  if (!options.out.empty()) make_folder("--out", options.out);
+  if (!options.out.empty()) {
+    make_folder("--out", options.out);
+    refuse_others(options.out, {"result.json", "plan.json", "sweep.json"});
+  }
   const Comparison result =
       compare(options.name_a.empty() ? options.a : options.name_a, read_measured(options.a),
               options.name_b.empty() ? options.b : options.name_b, read_measured(options.b), how);

@@ -57,32 +57,36 @@ int shrink_command(const Options& options, const Context& context) {
     write_file(out, fmt::format("# Fails: {}\n# Shrunk from {}.\n{}", result.failure.what,
                                 options.scenario, to_yaml(result.tree)));
   });
+  const int status = !good ? 1 : result.interrupted ? 130 : 0;
   if (options.json) {
     std::cout << json_text({{"kind", result.failure.kind},
                             {"what", result.failure.what},
-                            {"case", out},
+                            {"case", good ? out : ""},
                             {"repeat", repeat},
                             {"before", size_json(result.before)},
                             {"after", size_json(result.after)},
                             {"runs", result.runs},
                             {"complete", result.complete},
+                            {"interrupted", result.interrupted},
                             {"listed", result.listed},
                             {"wall_seconds", wall_seconds() - began}});
-    return good ? 0 : 1;
+    return status;
   }
+  const char* rest = result.complete      ? ""
+                     : result.interrupted ? "; more might go, but it was interrupted"
+                                          : "; more might go, but time was up";
   std::cout << fmt::format(
       "{}\n{} lines, {} arrivals and {} faults are left of {}, {} and {}, after {} runs in "
-      "{}{}\n\n{}"
-      "\ncase:   {}\nrepeat: {}\n",
+      "{}{}\n\n{}",
       result.failure.what, result.after.lines, result.after.arrivals, result.after.faults,
       result.before.lines, result.before.arrivals, result.before.faults, result.runs,
-      clock_text(wall_seconds() - began), result.complete ? "" : "; more might go, but time was up",
-      to_yaml(result.tree), out, repeat);
-  if (!result.listed) {
+      clock_text(wall_seconds() - began), rest, to_yaml(result.tree));
+  if (good) std::cout << fmt::format("\ncase:   {}\nrepeat: {}\n", out, repeat);
+  if (result.list_passed) {
     std::cout
         << "The workload stands as it was: written out arrival by arrival it does not fail.\n";
   }
-  return good ? 0 : 1;
+  return status;
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ void parse_range(const std::string& text, SwarmQuestion& question) {
     throw std::runtime_error("--seeds: found \"" + text +
                              "\", expected A..B with A <= B, such as 1..1000");
   }
+  expect_seeds("--seeds", question.first, question.last - question.first + 1);
 }
 
 SwarmQuestion ask(const Options& options) {
@@ -47,6 +48,7 @@ SwarmQuestion ask(const Options& options) {
   }
   if (options.minutes) {
     question.seconds_max = *options.minutes * 60;
+    question.last = kSeedMax;
     question.first = options.from.value_or(
         static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(
                                        std::chrono::system_clock::now().time_since_epoch())

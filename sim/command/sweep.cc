@@ -1,9 +1,14 @@
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <iostream>
+#include <map>
+#include <set>
 
+#include "model/core/digest.h"
 #include "sim/command/command.h"
 #include "sim/sweep/merge.h"
+#include "sim/workload/trace.h"
 #include "sim/world/world.h"
 
 namespace chalk::sim {
@@ -32,6 +37,28 @@ Setup load(const SweepQuestion& question, const Configuration& point) {
   return load_scenario(question.scenario, overrides_of(question, point), trace);
 }
 
+// Reads every point, so that a bad value is told at once; gives a digest of what the traces of all
+// of them hold, or nothing where there are none. Their paths stand in the scenario and the settings,
+// but a file can be replaced: its runs would then stand in one table with those of another demand.
+std::string look_at_points(const SweepQuestion& question) {
+  std::set<std::string> traces;
+  std::map<std::uint64_t, std::size_t> seen;  // two keys may name one setting: pools.0, pools.cpu
+  for (std::size_t point = 0; point < question.points(); ++point) {
+    const Setup setup = load(question, question.point(point));
+    const auto [other, is_new] = seen.emplace(setup.scenario_hash, point);
+    if (!is_new) {
+      throw std::runtime_error(fmt::format(
+          "--over: found {} and {}, which are one configuration; expected each setting once",
+          to_text(question.point(other->second)), to_text(question.point(point))));
+    }
+    traces.insert(setup.traces.begin(), setup.traces.end());
+  }
+  if (traces.empty()) return "";
+  Digest digest;
+  for (const std::string& trace : traces) digest.add(trace_digest(trace));
+  return hex_text(digest.value());
+}
+
 void add_axis(SweepQuestion& question, const Axis& axis) {
   if (axis.key == "seed") {
     throw std::runtime_error(
@@ -57,11 +84,13 @@ SweepQuestion ask(const Options& options, const Context& context) {
   for (const std::string& text : options.over) add_axis(question, parse_axis(text));
   question.seeds = options.seeds.value_or(3);
   question.commit = context.commit;
+  question.folder = std::filesystem::current_path();
   const Setup setup = load(question, {});
   question.name = setup.name;
   question.shows = setup.shows;
   question.scenario_hash = setup.scenario_hash;
   question.first_seed = options.seed.value_or(setup.seed);
+  expect_seeds("--seeds", question.first_seed, question.seeds);
   return question;
 }
 
@@ -71,6 +100,8 @@ void agrees(const Options& options, const SweepQuestion& there) {
   if (options.seeds) asked.seeds = *options.seeds;
   if (options.seed) asked.first_seed = *options.seed;
   if (!options.trace.empty()) asked.trace = options.trace;
+  if (!options.over.empty()) asked.axes.clear();
+  for (const std::string& text : options.over) add_axis(asked, parse_axis(text));
   if (!options.sets.empty()) asked.sets.clear();
   for (const Override& one : parse_sets(options.sets)) {
     asked.sets.emplace_back(one.path, one.value);
@@ -81,10 +112,27 @@ void agrees(const Options& options, const SweepQuestion& there) {
                            "; expected the same, or a new sweep in another folder");
 }
 
+// The paths of a sweep hold in the folder in which it was asked: of the scenario, its traces and
+// those that --set names. It is answered from there, where the scenario is there still; what this
+// start's own options name keeps its place.
+void go_where_it_was_asked(Options& options, const SweepQuestion& question) {
+  const std::filesystem::path there = question.folder;
+  std::error_code error;
+  if (there.empty() || std::filesystem::equivalent(there, ".", error) ||
+      !std::filesystem::exists(there / question.scenario, error)) {
+    return;
+  }
+  for (std::string* path : {&options.resume, &options.out, &options.scenario}) {
+    if (!path->empty()) *path = std::filesystem::absolute(*path);
+  }
+  std::filesystem::current_path(there);
+}
+
 // The question of an earlier start, which this program and this file must still be able to answer.
-SweepQuestion asked_before(const Options& options, const Context& context) {
+SweepQuestion asked_before(Options& options, const Context& context) {
   SweepQuestion question = read_question(options.resume);
   agrees(options, question);
+  go_where_it_was_asked(options, question);
   if (!options.scenario.empty()) question.scenario = options.scenario;
   if (question.commit != context.commit) {
     throw std::runtime_error(fmt::format(
@@ -115,12 +163,13 @@ int tell(const SweepTable& table, const Options& options, const std::string& fol
   return table.missing.empty() ? 0 : 2;
 }
 
-int sweep(const Options& options, const Context& context) {
+int sweep(Options options, const Context& context) {
   if (options.scenario.empty() && options.resume.empty()) {
     throw std::runtime_error("sweep: found no SCENARIO, expected one, or --resume DIR");
   }
-  const bool again = options.over.empty() && !options.resume.empty();
-  const SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
+  const bool again =
+      !options.resume.empty() && (options.over.empty() || options.scenario.empty());
+  SweepQuestion question = again ? asked_before(options, context) : ask(options, context);
   const std::string folder = options.out.empty() ? options.resume : options.out;
   if (folder.empty()) throw std::runtime_error("--out: found nothing, expected a folder");
   if (question.axes.empty()) {
@@ -128,8 +177,14 @@ int sweep(const Options& options, const Context& context) {
   }
   const Shard shard = parse_shard(options.shard);
   sweep_table(question, {}, options.x, options.y);  // bad metrics are told at once
-  for (std::size_t point = 0; point < question.points(); ++point)
-    load(question, question.point(point));
+  const std::string traces = look_at_points(question);
+  if (again && traces != question.traces_digest) {
+    throw std::runtime_error(fmt::format(
+        "--resume {}: found another content of the traces, {}, than the sweep began with, {}; "
+        "start a new one in another folder",
+        options.resume, traces, question.traces_digest));
+  }
+  question.traces_digest = traces;
   make_folder("--out", folder);
   open_sweep(folder, question);
   if (!options.resume.empty() && options.resume != folder) {
@@ -217,8 +272,8 @@ Subcommand add_sweep(CLI::App& app, const Context& context) {
   sub->add_option("--trace", options->trace, "replace the scenario's workload, as for run");
   sub->add_option("--shard", options->shard, "I/N: of N parts only part I, from 0 (default 0/1)");
   sub->add_option("--resume", options->resume,
-                  "take the finished runs of this folder; without --over also its question, "
-                  "which other options may only repeat");
+                  "take the finished runs of this folder; without SCENARIO and --over also its "
+                  "question, which other options may only repeat");
   sub->add_option("--out", options->out,
                   "folder; finished runs that are there already are not run again");
   sub->add_option("--parallel", options->parallel, "processes at once (default: one per core)");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -110,8 +111,12 @@ void expect_log(const std::string& path) {
 void refuse_no_numbers(CLI::App& app) {
   const CLI::Validator count(
       [](std::string& text) {
-        return text.contains('-') ? "found " + text + ", expected a whole number from 0"
-                                     : std::string();
+        std::uint64_t value = 0;
+        const char* end = text.data() + text.size();
+        const auto [at, problem] = std::from_chars(text.data(), end, value);
+        const bool good = problem == std::errc() && at == end && value <= kSeedMax;
+        return good ? std::string()
+                    : fmt::format("found {}, expected a whole number from 0 to {}", text, kSeedMax);
       },
       "");
   const CLI::Validator finite(
@@ -127,6 +132,12 @@ void refuse_no_numbers(CLI::App& app) {
       if (type.starts_with("FLOAT")) option->check(finite);
     }
   }
+}
+
+void expect_seeds(const std::string& option, std::uint64_t first, std::uint64_t count) {
+  if (first <= kSeedMax && count <= kSeedMax - first + 1) return;
+  throw std::runtime_error(fmt::format("{}: found {} seeds from {}, expected none above {}", option,
+                                       count, first, kSeedMax));
 }
 
 unsigned cores() { return static_cast<unsigned>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN))); }

@@ -26,7 +26,10 @@ int whatif_command(Options options, const Context& context) {
   if (question.parallel == 0) question.parallel = cores();
   question.commit = context.commit;
   expect_log(question.log);
-  if (!options.out.empty()) make_folder("--out", options.out);
+  if (!options.out.empty()) {
+    make_folder("--out", options.out);
+    refuse_others(options.out, {"result.json", "plan.json", "sweep.json"});
+  }
   ProgressLine line(options.quiet);
   const double began = wall_seconds();
   const auto progress = [&](std::size_t done, std::size_t whole) {
@@ -60,8 +63,9 @@ int whatif_command(Options options, const Context& context) {
   }
   std::cout << fmt::format(
       "{}, seed {}: the same {} calls and sandboxes, decided twice, with {} seeds of what is "
-      "chance.\n",
-      result.scenario, result.seed, result.arrivals, question.seeds);
+      "chance{}.\n",
+      result.scenario, result.seed, result.arrivals, question.seeds,
+      result.comparison.options.no_chance ? ", which is nothing" : "");
   if (result.log_ends_seconds) {
     std::cout << fmt::format(
         "The log is of a run that was interrupted at {:.3f} s. Until then this program decides as "

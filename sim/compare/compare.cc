@@ -15,11 +15,10 @@ namespace {
 
 using nlohmann::json;
 
-std::vector<double> values_of(const std::map<std::uint64_t, Metrics>& runs,
-                              const std::string& metric) {
+std::vector<double> values_of(const MeasuredRuns& runs, const std::string& metric) {
   std::vector<double> out;
-  for (const auto& [seed, metrics] : runs) {
-    if (const auto found = metrics.find(metric); found != metrics.end()) {
+  for (const auto& [seed, run] : runs) {
+    if (const auto found = run.metrics.find(metric); found != run.metrics.end()) {
       out.push_back(found->second);
     }
   }
@@ -27,18 +26,17 @@ std::vector<double> values_of(const std::map<std::uint64_t, Metrics>& runs,
 }
 
 CompareRow row_of(const std::string& of, const std::string& metric,
-                  const std::map<std::uint64_t, Metrics>& a,
-                  const std::map<std::uint64_t, Metrics>& b, double confidence) {
+                  const MeasuredRuns& a, const MeasuredRuns& b, double confidence) {
   CompareRow row;
   row.of = of;
   row.metric = metric;
   std::vector<double> both_a, both_b;
-  for (const auto& [seed, metrics] : a) {
+  for (const auto& [seed, run] : a) {
     const auto other = b.find(seed);
     if (other == b.end()) continue;
-    const auto in_a = metrics.find(metric);
-    const auto in_b = other->second.find(metric);
-    if (in_a == metrics.end() || in_b == other->second.end()) continue;
+    const auto in_a = run.metrics.find(metric);
+    const auto in_b = other->second.metrics.find(metric);
+    if (in_a == run.metrics.end() || in_b == other->second.metrics.end()) continue;
     both_a.push_back(in_a->second);
     both_b.push_back(in_b->second);
   }
@@ -62,6 +60,23 @@ CompareRow row_of(const std::string& of, const std::string& metric,
     row.verdict = row.difference.has_interval() ? Verdict::within_noise : Verdict::one_seed;
   }
   return row;
+}
+
+enum class Kinship { same, other_settings, other_demand };
+
+// Two files may have one name. Of one scenario two programs are compared, whatever they make
+// arrive; of two the work that one seed asks for says whether they differ in what is decided alone.
+Kinship kinship(const MeasuredRuns& a, const MeasuredRuns& b) {
+  Kinship found = Kinship::same;
+  for (const auto& [seed, run] : a) {
+    const auto other = b.find(seed);
+    if (other == b.end() || run.scenario_hash == 0 || other->second.scenario_hash == 0) continue;
+    if (run.scenario_hash == other->second.scenario_hash) continue;
+    found = Kinship::other_settings;
+    const bool known = run.demand != 0 && other->second.demand != 0;
+    if (known && run.demand != other->second.demand) return Kinship::other_demand;
+  }
+  return found;
 }
 
 void judge(std::vector<CompareRow>& rows, const CompareOptions& options) {
@@ -101,9 +116,10 @@ int rank(Verdict verdict) {
     case Verdict::too_small: return 4;
     case Verdict::within_noise: return 5;
     case Verdict::unmeasured: return 6;
-    case Verdict::equal: return 7;
+    case Verdict::other_demand: return 7;
+    case Verdict::equal: return 8;
   }
-  return 8;
+  return 9;
 }
 
 void known_metrics(const std::vector<std::string>& metrics) {
@@ -136,6 +152,7 @@ const char* to_text(Verdict verdict) {
     case Verdict::changed: return "changed";
     case Verdict::one_seed: return "one seed";
     case Verdict::unmeasured: return "not measured";
+    case Verdict::other_demand: return "other demand";
   }
   return "";
 }
@@ -149,7 +166,7 @@ std::size_t Comparison::count(Verdict verdict) const {
 
 Comparison compare(const std::string& name_a, const Measured& a, const std::string& name_b,
                    const Measured& b, const CompareOptions& options) {
-  Comparison out{name_a, name_b, options, {}, {}, {}, {}};
+  Comparison out{name_a, name_b, options, {}, {}, {}, {}, {}, {}};
   if (out.options.metrics.empty()) out.options.metrics = headline_metrics();
   known_metrics(out.options.metrics);
   for (const auto& [of, runs] : a) {
@@ -158,8 +175,12 @@ Comparison compare(const std::string& name_a, const Measured& a, const std::stri
       out.only_a.push_back(of);
       continue;
     }
+    const Kinship kin = kinship(runs, other->second);
+    if (kin == Kinship::other_settings) out.other_settings.push_back(of);
+    if (kin == Kinship::other_demand) out.other_demand.push_back(of);
     for (const std::string& metric : out.options.metrics) {
       out.rows.push_back(row_of(of, metric, runs, other->second, options.confidence));
+      if (kin == Kinship::other_demand) out.rows.back().verdict = Verdict::other_demand;
     }
     const auto breaks = [](const auto& all) {
       const auto values = values_of(all, "invariants_broken");
@@ -173,6 +194,12 @@ Comparison compare(const std::string& name_a, const Measured& a, const std::stri
   if (out.rows.empty()) {
     throw std::runtime_error(
         fmt::format("{} and {}: found no scenario that both have", name_a, name_b));
+  }
+  if (out.count(Verdict::other_demand) == out.rows.size()) {
+    throw std::runtime_error(fmt::format(
+        "{} and {}: found other arrivals for the same seed in {}, expected one demand: they are not "
+        "runs of one scenario, or of its decisions alone",
+        name_a, name_b, out.other_demand[0]));
   }
   judge(out.rows, out.options);
   std::stable_sort(out.rows.begin(), out.rows.end(),
@@ -206,7 +233,9 @@ json to_json(const Comparison& c) {
           {"rows", rows},
           {"only_a", c.only_a},
           {"only_b", c.only_b},
-          {"broken", c.broken}};
+          {"broken", c.broken},
+          {"other_demand", c.other_demand},
+          {"other_settings", c.other_settings}};
 }
 
 void write_comparison(const std::string& folder, const Comparison& comparison) {

@@ -14,9 +14,10 @@ namespace chalk::sim {
 namespace {
 
 void add(Measured& out, const std::string& path, const std::string& of, std::uint64_t seed,
-         const Metrics& metrics) {
-  const auto [there, is_new] = out[of].emplace(seed, metrics);
-  if (!is_new && there->second != metrics) {
+         const SweepRun& run) {
+  const auto [there, is_new] =
+      out[of].emplace(seed, MeasuredRun{run.metrics, run.scenario_hash, run.demand});
+  if (!is_new && there->second.metrics != run.metrics) {
     throw std::runtime_error(fmt::format(
         "{}: found \"{}\" with seed {} a second time, and with other figures", path, of, seed));
   }
@@ -26,8 +27,7 @@ void add_sweep(Measured& out, const std::string& folder) {
   const SweepQuestion question = read_question(folder);
   for (auto& [which, run] : read_runs(folder, question)) {
     const Configuration point = question.point(which.first);
-    add(out, folder, question.name + (point.empty() ? "" : " " + to_text(point)), run.seed,
-        run.metrics);
+    add(out, folder, question.name + (point.empty() ? "" : " " + to_text(point)), run.seed, run);
   }
 }
 
@@ -41,7 +41,7 @@ void add_result(Measured& out, const std::string& path) {
                              "run --out` writes; run it again");
   }
   if (result.interrupted) throw std::runtime_error(path + ": found a run that was interrupted");
-  add(out, path, result.scenario, result.seed, sweep_run(0, result).metrics);
+  add(out, path, result.scenario, result.seed, sweep_run(0, result));
 }
 
 }  // namespace

@@ -19,8 +19,9 @@ bool told(const Comparison& c, const CompareRow& row) {
 std::string percent(double share) { return fmt::format("{:+.1f} %", share * 100); }
 std::string difference_text(const CompareRow& row) {
   const Estimate& d = row.difference;
-  return d.has_interval() ? fmt::format("{} ± {}", number_text(d.mean), number_text(d.half))
-                          : number_text(d.mean);
+  const bool varied = d.half > 0;  // else the interval is not known
+  return varied ? fmt::format("{} ± {}", number_text(d.mean), number_text(d.half))
+                : number_text(d.mean);
 }
 std::string change_text(const CompareRow& row) {
   return row.a == 0 || row.difference.mean == 0 ? "" : percent(row.relative(row.difference.mean));
@@ -51,14 +52,21 @@ std::vector<std::string> answer(const Comparison& c) {
         fmt::format("BROKEN: {} breaks an invariant in {}, {} does not.", c.name_b, of, c.name_a));
   }
   const auto paired = static_cast<std::size_t>(std::count_if(
-      c.rows.begin(), c.rows.end(), [](const CompareRow& row) { return row.paired; }));
+      c.rows.begin(), c.rows.end(), [](const CompareRow& row) {
+        return row.paired && row.verdict != Verdict::other_demand;
+      }));
   say.push_back(fmt::format(
       "Judged: {} figures, {} of them seed by seed (paired t), the others by Welch's t; {:.0f} % "
       "sure of all together (Holm), and only changes of at least {:.2g} %. {} are equal in every "
       "seed, {} within noise, {} too small.",
-      c.rows.size(), paired, c.options.confidence * 100, c.options.at_least * 100,
-      c.count(Verdict::equal), c.count(Verdict::within_noise), c.count(Verdict::too_small)));
-  if (c.count(Verdict::one_seed) > 0) {
+      c.rows.size() - c.count(Verdict::other_demand), paired, c.options.confidence * 100,
+      c.options.at_least * 100, c.count(Verdict::equal), c.count(Verdict::within_noise), c.count(Verdict::too_small)));
+  if (c.options.no_chance) {
+    say.push_back(fmt::format(
+        "The seeds do not differ: nothing here is left to chance, so all of them are one sample. {} "
+        "figures differ, for this demand; whether they do for others, other logs would tell.",
+        c.count(Verdict::one_seed)));
+  } else if (c.count(Verdict::one_seed) > 0) {
     say.push_back(fmt::format(
         "{} figures differ, but of one seed: whether that is noise, more seeds would tell.",
         c.count(Verdict::one_seed)));
@@ -73,6 +81,14 @@ std::vector<std::string> answer(const Comparison& c) {
   if (!unmeasured.empty()) {
     say.push_back("Not compared, since one side has nothing to measure: " + joined(unmeasured) +
                   ".");
+  }
+  if (!c.other_demand.empty()) {
+    say.push_back("Not judged, since for the same seed other work arrives in " + c.name_a +
+                  " than in " + c.name_b + ": " + joined(c.other_demand) + ".");
+  }
+  if (!c.other_settings.empty()) {
+    say.push_back("The scenario is not the same file or has other settings, but asks for the same: " +
+                  joined(c.other_settings) + ".");
   }
   if (!c.only_a.empty()) say.push_back("Only " + c.name_a + " has: " + joined(c.only_a) + ".");
   if (!c.only_b.empty()) say.push_back("Only " + c.name_b + " has: " + joined(c.only_b) + ".");

@@ -58,11 +58,14 @@ std::string facts_table(const Result& r) {
     out += row("from a snapshot", fmt::format("{}", r.restored_starts));
     out += row("snapshots saved", fmt::format("{}", r.snapshots_saved));
   }
+  out += row("last arrival", fmt::format("{:.0f} s", r.arrivals_seconds));
   out += row("replicas, mean", number_text(r.replicas_mean));
   out += row("requests in service, mean", number_text(r.busy_mean));
   out += row("nodes, most at once", number_text(r.nodes_max));
-  out += row("node hours", number_text(r.node_hours));
-  out += row("cost", number_text(r.cost));
+  out += row("node hours until the last arrival", number_text(r.node_hours));
+  out += row("cost until the last arrival", number_text(r.cost));
+  out += row("node hours in all", number_text(r.node_hours_total));
+  out += row("cost in all", number_text(r.cost_total));
   for (const auto& [what, share] : r.utilisation) {
     out += row("allocated " + what, fmt::format("{:.1f} %", share * 100));
   }
@@ -150,18 +153,21 @@ std::string html_page(const PlanResult& p) {
         p.found && point.value == p.chosen ? " class=\"chosen\"" : "", number_text(point.value),
         shown(least), shown(mean), shown(most), point.satisfied, p.seeds.size());
   }
-  body +=
-      fmt::format("</tbody></table>\n<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
-                  escaped(p.knob), number_text(p.found ? p.chosen : p.high));
-  for (const std::string& line : answer(p.reference))
-    body += fmt::format("<p>{}</p>\n", escaped(line));
-  body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
+  body += "</tbody></table>\n";
+  nlohmann::json data = {{"plan", to_json(p)}};
+  if (!p.reference.scenario.empty()) {  // else interrupted before any run of it
+    body += fmt::format("<h2>The run with {} = {}</h2>\n<section class=\"answer\">\n",
+                        escaped(p.knob), number_text(p.found ? p.chosen : p.high));
+    for (const std::string& line : answer(p.reference))
+      body += fmt::format("<p>{}</p>\n", escaped(line));
+    body += "</section>\n" + times_table(p.reference) + facts_table(p.reference);
+    data["run"] = to_json(p.reference);
+  }
   const std::string title =
       fmt::format("{}the least {} for {}",
                   p.reference.scenario.empty() ? "" : p.reference.scenario + ": ", p.knob,
                   p.condition);
-  return page(title, p.reference.shows, answer(p), body,
-              {{"plan", to_json(p)}, {"run", to_json(p.reference)}});
+  return page(title, p.reference.shows, answer(p), body, data);
 }
 
 }  // namespace chalk::sim

@@ -105,6 +105,10 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("node_hours", [](const Result& r) { return r.node_hours; });
     number("cost", [](const Result& r) { return r.cost; });
     number("boot_cost", [](const Result& r) { return r.boot_cost; });
+    number("arrivals_seconds", [](const Result& r) { return r.arrivals_seconds; });
+    number("node_hours_total", [](const Result& r) { return r.node_hours_total; });
+    number("cost_total", [](const Result& r) { return r.cost_total; });
+    number("boot_cost_total", [](const Result& r) { return r.boot_cost_total; });
     number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
     number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
     number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
@@ -170,6 +174,7 @@ json to_json(const Result& r) {
             {"commit", r.commit},
             {"scenario_hash", hex_text(r.scenario_hash)},
             {"digest", hex_text(r.digest)},
+            {"demand", hex_text(r.demand)},
             {"interrupted", r.interrupted},
             {"requests", r.requests},
             {"completed", r.completed},
@@ -192,6 +197,10 @@ json to_json(const Result& r) {
             {"node_hours", r.node_hours},
             {"cost", r.cost},
             {"boot_cost", r.boot_cost},
+            {"arrivals_seconds", r.arrivals_seconds},
+            {"node_hours_total", r.node_hours_total},
+            {"cost_total", r.cost_total},
+            {"boot_cost_total", r.boot_cost_total},
             {"nodes_bought", r.nodes_bought},
             {"nodes_reclaimed", r.nodes_reclaimed},
             {"sandboxes_moved", r.sandboxes_moved},
@@ -221,7 +230,9 @@ json to_json(const Result& r) {
   }
   j["assertions"] = json::array();
   for (const Assertion& a : r.assertions) {
-    j["assertions"].push_back({{"text", a.text}, {"value", a.value}, {"passed", a.passed}});
+    j["assertions"].push_back({{"text", a.text},
+                               {"value", a.measured ? json(a.value) : json()},
+                               {"passed", a.passed}});
   }
   return j;
 }
@@ -235,6 +246,7 @@ Result result_from_json(const std::string& text) {
   r.commit = j.at("commit");
   r.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
   r.digest = std::stoull(j.at("digest").get<std::string>(), nullptr, 16);
+  r.demand = std::stoull(j.value("demand", "0"), nullptr, 16);
   r.interrupted = j.at("interrupted");
   r.requests = j.at("requests");
   r.completed = j.at("completed");
@@ -262,6 +274,10 @@ Result result_from_json(const std::string& text) {
   r.node_hours = j.at("node_hours");
   r.cost = j.at("cost");
   r.boot_cost = j.value("boot_cost", 0.0);
+  r.arrivals_seconds = j.value("arrivals_seconds", 0.0);
+  r.node_hours_total = j.value("node_hours_total", 0.0);
+  r.cost_total = j.value("cost_total", 0.0);
+  r.boot_cost_total = j.value("boot_cost_total", 0.0);
   r.nodes_bought = j.at("nodes_bought");
   r.nodes_reclaimed = j.at("nodes_reclaimed");
   r.sandboxes_moved = j.at("sandboxes_moved");
@@ -285,7 +301,9 @@ Result result_from_json(const std::string& text) {
   r.series.step_seconds = j.at("series").at("step_seconds");
   r.series.rows = j.at("series").at("rows").get<std::vector<std::vector<double>>>();
   for (const json& a : j.at("assertions")) {
-    r.assertions.push_back({a.at("text"), a.at("value"), a.at("passed")});
+    const bool measured = !a.at("value").is_null();
+    r.assertions.push_back(
+        {a.at("text"), measured ? a.at("value").get<double>() : 0, a.at("passed"), measured});
   }
   return r;
 }
@@ -300,9 +318,11 @@ json to_json(const PlanResult& p) {
   return {{"find", p.knob},    {"until", p.condition},
           {"low", p.low},      {"high", p.high},
           {"seeds", p.seeds},  {"found", p.found},
-          {"value", p.chosen}, {"interrupted", p.interrupted},
+          {"value", p.found ? json(p.chosen) : json()},
+          {"interrupted", p.interrupted},
           {"points", points},  {"confidence", confidence_text(p)},
-          {"notes", p.notes},  {"reference", to_json(p.reference)}};
+          {"notes", p.notes},
+          {"reference", p.reference.scenario.empty() ? json() : to_json(p.reference)}};
 }
 
 std::vector<std::string> metric_names() {
@@ -376,8 +396,18 @@ std::string json_text(const json& j) {
 }
 
 void clear_result(const std::string& folder) {
-  for (const char* name : {"result.json", "report.html", "series.csv", "wait.csv", "events.log"}) {
+  for (const char* name : {"result.json", "plan.json", "compare.json", "report.html", "series.csv",
+                           "wait.csv", "events.log"}) {
     std::filesystem::remove(folder + "/" + name);
+  }
+}
+
+void refuse_others(const std::string& folder, std::initializer_list<const char*> files) {
+  for (const char* name : files) {
+    if (!std::filesystem::exists(folder + "/" + name)) continue;
+    throw std::runtime_error(fmt::format(
+        "--out {}: found {}, which another command wrote there; expected a folder of its own",
+        folder, name));
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <expected>
+#include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -31,6 +32,7 @@ struct Assertion {
   std::string text;
   double value = 0;
   bool passed = false;
+  bool measured = true;  // false: there was nothing to measure, and it has not passed
 };
 
 struct Result {
@@ -40,6 +42,7 @@ struct Result {
   std::string commit;
   std::uint64_t scenario_hash = 0;
   std::uint64_t digest = 0;
+  std::uint64_t demand = 0;  // a digest of all that arrived; 0 where clients wait for answers
   bool interrupted = false;
 
   std::uint64_t requests = 0;  // calls and bare sandboxes that arrived
@@ -66,6 +69,10 @@ struct Result {
   double node_hours = 0;
   double cost = 0;       // of nodes that run
   double boot_cost = 0;  // what a supplier that bills from the purchase on asks beside it
+  double arrivals_seconds = 0;  // until the last arrival: those above are of this time
+  double node_hours_total = 0;  // of the whole run, with what is done after the last arrival
+  double cost_total = 0;
+  double boot_cost_total = 0;
   std::uint64_t nodes_bought = 0;     // while it ran
   std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
   std::uint64_t sandboxes_moved = 0;  // told to leave their node for another
@@ -88,6 +95,7 @@ struct Result {
   std::vector<Assertion> assertions;
   std::vector<std::string> broken;  // what checkers found
   std::vector<std::string> notes;
+  std::string no_log;  // why the event log that was asked for is not there; empty where it is
 };
 
 nlohmann::json to_json(const Result& result);
@@ -144,8 +152,12 @@ std::vector<std::string> answer(const PlanResult& plan);
 void write_result(const std::string& folder, const Result& result);
 void write_plan(const std::string& folder, const PlanResult& plan);
 
-// Removes what an earlier run left, before a new one writes: one that is killed has no result.
+// Removes what an earlier run or plan left, before a new one writes: one that is killed has no
+// result, and none lies beside another's.
 void clear_result(const std::string& folder);
+// Throws where the folder holds one of these files: what another command wrote there, which would
+// be taken for a part of this one's.
+void refuse_others(const std::string& folder, std::initializer_list<const char*> files);
 
 // What goes to files and to programs; bytes that are not UTF-8 become U+FFFD.
 std::string json_text(const nlohmann::json& json);

@@ -11,7 +11,7 @@ Better better_of(const std::string& metric) {
       "requests",          "busy_mean",       "starting_mean",
       "simulated_seconds", "utilisation_cpu", "utilisation_memory",
       "utilisation_disk",  "utilisation_gpu", "gpu_allocated_mean",
-      "nodes_reclaimed"};
+      "nodes_reclaimed",   "arrivals_seconds"};
   if (more.contains(metric)) return Better::more;
   return neither.contains(metric) ? Better::neither : Better::less;
 }

@@ -55,6 +55,21 @@ std::string by_name(const std::map<std::string, std::uint64_t>& counts) {
   return text;
 }
 
+// Means, node hours and cost stop at the last arrival; where much comes after it that is said, or
+// a reader would take them for those of the whole run.
+std::string after_arrivals(const Result& r) {
+  constexpr double kLittle = 0.05;
+  const bool longer = r.simulated_seconds * (1 - kLittle) > r.arrivals_seconds;
+  const bool dearer = r.node_hours_total * (1 - kLittle) > r.node_hours ||
+                      r.cost_total * (1 - kLittle) > r.cost;
+  if (!longer && !dearer) return "";
+  return fmt::format(
+      "That is until the last arrival, at {}; the run went on to {}, with {:.1f} node hours and a "
+      "cost of {} in all.",
+      time_text(r.arrivals_seconds), time_text(r.simulated_seconds), r.node_hours_total,
+      number_text(r.cost_total));
+}
+
 // Nodes, latency and cost of one run, in sentences.
 std::vector<std::string> facts(const Result& r) {
   std::vector<std::string> say;
@@ -90,6 +105,7 @@ std::vector<std::string> facts(const Result& r) {
   say.push_back(fmt::format(
       "At most {} nodes ran at once, {:.1f} on average: {:.1f} node hours, costing {}. {}.",
       count_text(r.nodes_max), r.nodes_mean, r.node_hours, number_text(r.cost), use));
+  if (const std::string rest = after_arrivals(r); !rest.empty()) say.push_back(rest);
   if (!r.refused.empty()) {
     say.push_back(
         fmt::format("{} requests ({:.3g} %) were refused: {}.", count_text(total(r.refused)),
@@ -128,8 +144,10 @@ std::string shell_word(const std::string& word) {
 std::vector<std::string> answer(const Result& r) {
   std::vector<std::string> say = facts(r);
   for (const Assertion& a : r.assertions) {
-    say.push_back(fmt::format("{}: {} (it is {}).", a.passed ? "Holds" : "DOES NOT HOLD", a.text,
-                              number_text(a.value)));
+    const std::string found =
+        a.measured ? "it is " + number_text(a.value) : "there is nothing to measure";
+    say.push_back(
+        fmt::format("{}: {} ({}).", a.passed ? "Holds" : "DOES NOT HOLD", a.text, found));
   }
   for (const std::string& broken : r.broken) say.push_back("BROKEN: " + broken);
   if (r.interrupted) say.push_back("The run was interrupted: these are the figures until then.");

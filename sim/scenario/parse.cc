@@ -9,7 +9,9 @@
 #include "sim/report/result.h"
 #include "sim/scenario/reader.h"
 #include "sim/scenario/workload.h"
+#include "sim/workload/input_error.h"
 #include "sim/workload/trace.h"
+#include "sim/world/measure.h"
 
 namespace chalk::sim {
 namespace {
@@ -24,7 +26,7 @@ class Parser {
   Setup parse() {
     setup_.name = root_.text("name", std::filesystem::path(files_.name()).stem());
     setup_.shows = root_.required_text("shows");
-    setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, 1LL << 62));
+    setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, static_cast<std::int64_t>(kSeedMax)));
     setup_.duration = root_.duration("duration", {});
     setup_.requests_max =
         static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));
@@ -46,6 +48,7 @@ class Parser {
     start_modes();
     setup_.shared_execution = root_.flag("shared_execution", false);
     setup_.open_workload = read_workload(root_, setup_.gpu_models, trace_);
+    watched();
     faults();
     assertions();
     Reader output = root_.map("output");
@@ -556,6 +559,18 @@ class Parser {
     setup_.gpu_models.push_back(model);
     return static_cast<std::int32_t>(setup_.gpu_models.size() - 1);
   }
+  // Generators and lists say at once whom they have; traces are opened when they run, and then it
+  // is asked again.
+  void watched() {
+    if (setup_.watched.empty() || trace_) return;
+    for (Reader& r : root_.list("workload")) {
+      if (r.text("kind", "") == "trace") return;
+    }
+    const auto source = setup_.open_workload(setup_.seed);
+    const std::string nobody = watches_nobody(setup_.watched, source->catalogue().tenants);
+    if (!nobody.empty()) root_.fail("watch", quote(nobody), "a tenant of the workload");
+  }
+
   // Traces and cut generators end by themselves.
   bool workload_ends() {
     bool all = true;
@@ -573,6 +588,17 @@ class Parser {
   const std::optional<std::string>& trace_;
   Setup setup_;
 };
+
+std::vector<std::string> traces_of(const YAML::Node& root,
+                                   const std::optional<std::string>& replacing) {
+  if (replacing) return {*replacing};
+  std::vector<std::string> traces;
+  for (const YAML::Node& section : root["workload"]) {
+    const YAML::Node path = section["path"];
+    if (path.IsDefined()) traces.push_back(path.Scalar());
+  }
+  return traces;
+}
 
 std::string canonical(const YAML::Node& node) {
   if (node.IsScalar()) return "s" + node.Scalar() + "\n";
@@ -610,6 +636,7 @@ Setup load_scenario_text(const std::string& path, const std::string& text,
     Digest digest;
     digest.add(std::string_view(content));
     setup.scenario_hash = digest.value();
+    setup.traces = traces_of(root, trace);
     return setup;
   } catch (const YAML::Exception& bad) {
     throw ScenarioError(fmt::format("{}: found text that is not YAML: {}",

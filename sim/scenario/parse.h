@@ -2,6 +2,7 @@
 // that name the file, the line, what was found and what was expected. docs/scenarios.md has every
 // key.
 #pragma once
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -15,6 +16,9 @@ class ScenarioError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+// So that the seeds that follow a first one, and sums with one, stay whole numbers of 64 bits.
+inline constexpr std::uint64_t kSeedMax = 1ULL << 62;
 
 struct Override {  // --set path=value; elements of lists by number or by their name
   std::string path;

@@ -64,12 +64,22 @@ void refuse_repeated_keys(const std::string& file, const YAML::Node& node, int d
   }
 }
 
+// YAML::Load takes the first document and says nothing of others.
+YAML::Node only_document(const std::string& file, const std::string& text, int lines_before = 0) {
+  const std::vector<YAML::Node> all = YAML::LoadAll(text);
+  if (all.size() > 1) {
+    throw ScenarioError(fmt::format("{}:{}: found a second document, expected one", file,
+                                    all[1].Mark().line + 1 - lines_before));
+  }
+  return all.empty() ? YAML::Node() : all[0];
+}
+
 YAML::Node parse_map(const std::string& file, const std::string& text, const char* expected,
                      int lines_before = 0) {
   refuse_other_text(file, text);
   try {
     const std::string placed = std::string(static_cast<std::size_t>(lines_before), '\n') + text;
-    YAML::Node root = YAML::Load(placed);
+    YAML::Node root = only_document(file, placed, lines_before);
     if (!root.IsMap()) throw ScenarioError(file + ":1: found no map, expected " + expected);
     std::size_t left = kYamlNodesMax;
     if (lines_before == 0) refuse_repeated_keys(file, root, 0, left);
@@ -125,7 +135,7 @@ YAML::Node without_lines(const YAML::Node& node) {
 YAML::Node value_of(const std::string& text) {
   const std::string place = "--set";
   refuse_other_text(place, text);
-  const YAML::Node value = YAML::Load(text);
+  const YAML::Node value = only_document(place, text);
   std::size_t left = kYamlNodesMax;
   refuse_repeated_keys(place, value, 0, left);
   return without_lines(value);

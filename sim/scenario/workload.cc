@@ -16,6 +16,24 @@ namespace chalk::sim {
 namespace {
 
 constexpr double kRateMax = 1e7;
+constexpr Duration kStayMin = milliseconds(1);
+constexpr double kArrivalsPerCycleMin = 1e-6;
+
+// Every change between calm and burst is drawn, so an arrival costs as many draws as there are
+// changes before it: of nanoseconds, nothing would ever arrive.
+void expect_few_changes(Reader& section, const Bursts& pace) {
+  const auto stays = [&](const char* key, Duration mean) {
+    if (mean < kStayMin) {
+      section.fail(key, duration_text(mean), "at least " + duration_text(kStayMin));
+    }
+    return static_cast<double>(mean.nanos) * 1e-9;
+  };
+  const double arrivals = pace.calm_per_second * stays("calm_mean", pace.calm_mean) +
+                          pace.burst_per_second * stays("burst_mean", pace.burst_mean);
+  if (arrivals >= kArrivalsPerCycleMin) return;
+  section.fail("calm_per_second", fmt::format("{:.3g} arrivals from calm to calm", arrivals),
+               fmt::format("at least {}", kArrivalsPerCycleMin));
+}
 
 Pace read_pace(Reader& section, const std::string& kind) {
   if (kind == "bursts") {
@@ -24,6 +42,7 @@ Pace read_pace(Reader& section, const std::string& kind) {
     pace.burst_per_second = section.number("burst_per_second", 10, 1e-9, kRateMax);
     pace.calm_mean = section.duration("calm_mean", pace.calm_mean);
     pace.burst_mean = section.duration("burst_mean", pace.burst_mean);
+    expect_few_changes(section, pace);
     return pace;
   }
   if (kind == "daily") {

@@ -93,6 +93,7 @@ class Shrinker {
     result.tree = best_;
     result.after = size_of(best_);
     result.runs = runs_;
+    result.interrupted = !result.complete && stopped();
     return result;
   }
 
@@ -129,7 +130,9 @@ class Shrinker {
     if (!workload) return;
     Tree listed = best_;
     listed["workload"] = *workload;
+    const std::uint64_t before = runs_;  // a run that was cut off is not counted
     result.listed = take_first(0, 1, [&](std::size_t) { return std::optional(listed); }) == 0;
+    result.list_passed = !result.listed && runs_ > before;
     if (result.listed) result.before.arrivals = size_of(listed).arrivals;
   }
 
@@ -145,9 +148,8 @@ class Shrinker {
     });
   }
 
-  bool over() const {
-    return (stop_ != nullptr && stop_->load()) || now() - began_ > options_.seconds_max;
-  }
+  bool stopped() const { return stop_ != nullptr && stop_->load(); }
+  bool over() const { return stopped() || now() - began_ > options_.seconds_max; }
   void tell() {
     if (progress_) progress_({step_, runs_, size_of(best_)});
   }
@@ -170,7 +172,7 @@ class Shrinker {
       }
       if (trials.empty()) continue;
       const auto results = try_all(trials, options_.parallel);
-      if (stop_ != nullptr && stop_->load()) break;
+      if (stopped()) break;
       runs_ += results.size();
       for (std::size_t i = 0; i < results.size(); ++i) {
         if (!results[i].failure || results[i].failure->kind != kind_) continue;

@@ -43,7 +43,9 @@ struct ShrinkResult {
   ShrinkSize before, after;
   std::uint64_t runs = 0;
   bool complete = false;  // nothing more can go; false: time was up, or interrupted
-  bool listed = false;    // the arrivals stand in the scenario one by one
+  bool interrupted = false;
+  bool listed = false;        // the arrivals stand in the scenario one by one
+  bool list_passed = false;   // they do not, since written out so it does not fail
 };
 
 // Throws std::runtime_error where the scenario does not fail at all.

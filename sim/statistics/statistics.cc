@@ -19,11 +19,17 @@ double variance(const std::vector<double>& values) {
   return sum / static_cast<double>(values.size() - 1);
 }
 
-// `error` is the standard deviation of the mean.
-Estimate student(double mean, double error, double freedom, std::size_t count, double confidence) {
+bool all_same(const std::vector<double>& values) {
+  return std::ranges::all_of(values, [&](double value) { return value == values[0]; });
+}
+
+// `error` is the standard deviation of the mean. `signs`: of how many values that agree p is, where
+// nothing varied.
+Estimate student(double mean, double error, double freedom, std::size_t count, std::size_t signs,
+                 double confidence) {
   Estimate out{mean, 0, 1, count};
-  if (error == 0) {  // every value is the same: no chance is left
-    out.p = mean == 0 ? 1 : 0;
+  if (error == 0) {
+    if (mean != 0) out.p = std::exp2(1 - static_cast<double>(signs));
     return out;
   }
   const boost::math::students_t t(freedom);
@@ -38,14 +44,18 @@ Estimate mean_of(const std::vector<double>& values, double confidence) {
   if (values.empty()) return {};
   if (values.size() < 2) return {values[0], 0, 1, 1};
   const auto n = static_cast<double>(values.size());
-  return student(mean(values), std::sqrt(variance(values) / n), n - 1, values.size(), confidence);
+  return student(mean(values), std::sqrt(variance(values) / n), n - 1, values.size(),
+                 values.size(), confidence);
 }
 
 Estimate paired_difference(const std::vector<double>& a, const std::vector<double>& b,
                            double confidence) {
   std::vector<double> differences;
   for (std::size_t i = 0; i < a.size(); ++i) differences.push_back(b[i] - a[i]);
-  return mean_of(differences, confidence);
+  Estimate out = mean_of(differences, confidence);
+  const bool one_each = a.size() >= 2 && all_same(a) && all_same(b);
+  if (one_each && out.mean != 0) out.p = std::exp2(1 - static_cast<double>(a.size() + b.size()));
+  return out;
 }
 
 Estimate welch_difference(const std::vector<double>& a, const std::vector<double>& b,
@@ -61,7 +71,7 @@ Estimate welch_difference(const std::vector<double>& a, const std::vector<double
                                    : both * both /
                                          (of_a * of_a / static_cast<double>(a.size() - 1) +
                                           of_b * of_b / static_cast<double>(b.size() - 1));
-  return student(difference, std::sqrt(both), freedom, count, confidence);
+  return student(difference, std::sqrt(both), freedom, count, a.size() + b.size(), confidence);
 }
 
 std::vector<double> holm_adjusted(const std::vector<double>& p) {

@@ -9,6 +9,15 @@
 //   S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
 //   Statistics 6, 1979.
 // The t distribution is Boost.Math's.
+//
+// Where nothing varied t says nothing: a spread of 0 in a few values, above all of counts, is often
+// chance itself, and p would be 0 for two seeds that happen to agree. Then p is the most that so
+// few values can show, by signs and by counting:
+//   - n differences, all the same: each had the other sign with the same chance, were there no
+//     difference, so p is 2^(1-n) (the sign test);
+//   - each side is one value in all of its runs, m and n of them: of figures that have no difference
+//     and take two values, each as often (any others are seen so more seldom), p is 2^(1-m-n).
+// So two seeds never give a verdict by agreeing; five do for what does not depend on the seed.
 #pragma once
 #include <cstddef>
 #include <vector>

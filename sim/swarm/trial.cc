@@ -62,6 +62,11 @@ json judge(const Trial& trial) {
   }
   for (const Assertion& assertion : result.assertions) {
     if (assertion.passed) continue;
+    if (!assertion.measured) {  // no smaller case of one that was measured
+      out.update(failing("assert " + assertion.text + ", of nothing",
+                         assertion.text + " does not hold: there is nothing to measure"));
+      return out;
+    }
     out.update(failing(
         "assert " + assertion.text,
         fmt::format("{} does not hold: it is {}", assertion.text, number_text(assertion.value))));

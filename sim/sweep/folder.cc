@@ -41,6 +41,8 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
   run.point = point;
   run.seed = result.seed;
   run.digest = hex_text(result.digest);
+  run.scenario_hash = result.scenario_hash;
+  run.demand = result.demand;
   run.wall_seconds = result.wall_seconds;
   for (const std::string& name : metric_names()) {
     if (has_samples(result, name)) run.metrics[name] = lookup_metric(result, name).value_or(0);
@@ -54,15 +56,19 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
 
 std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
   const json a = to_json(there), b = to_json(asked);
-  for (const auto& [key, value] : a.items()) {
-    if (key != "scenario" && value != b.at(key)) {
-      return fmt::format("its {} is {}, asked is {}", key, shown(value), shown(b.at(key)));
+  json all = a;
+  all.update(b);
+  for (const auto& [key, value] : all.items()) {
+    const json before = a.value(key, json()), now = b.value(key, json());
+    if (key != "scenario" && key != "folder" && before != now) {
+      return fmt::format("its {} is {}, asked is {}", key, shown(before), shown(now));
     }
   }
   return "";
 }
 
 void open_sweep(const std::string& folder, const SweepQuestion& question) {
+  refuse_others(folder, {"result.json", "plan.json", "compare.json"});
   std::filesystem::create_directories(folder + "/runs");
   const std::string path = folder + "/sweep.json";
   if (std::filesystem::exists(path)) {
@@ -95,6 +101,8 @@ void write_run(const std::string& folder, const SweepQuestion& question, const S
                     {"seed", run.seed},
                     {"configuration", to_text(question.point(run.point))},
                     {"digest", run.digest},
+                    {"scenario_hash", hex_text(run.scenario_hash)},
+                    {"demand", hex_text(run.demand)},
                     {"wall_seconds", run.wall_seconds},
                     {"metrics", run.metrics},
                     {"broken", run.broken},
@@ -117,6 +125,8 @@ SweepRuns read_runs(const std::string& folder, const SweepQuestion& question) {
       run.point = j.at("point");
       run.seed = j.at("seed");
       run.digest = j.at("digest");
+      run.scenario_hash = std::stoull(j.value("scenario_hash", "0"), nullptr, 16);
+      run.demand = std::stoull(j.value("demand", "0"), nullptr, 16);
       run.wall_seconds = j.at("wall_seconds");
       run.metrics = j.at("metrics").get<std::map<std::string, double>>();
       run.broken = j.at("broken").get<std::vector<std::string>>();

@@ -34,6 +34,7 @@ json estimate_json(const Estimate& e) {
 // Sorted by x, a point is on the front when it is below all that are to its left. One that
 // measured nothing for an axis is on none.
 void mark_front(SweepTable& table) {
+  if (!table.no_front().empty()) return;
   std::vector<SweepPoint*> order;
   for (SweepPoint& point : table.points) {
     if (!point.broken && point.x.count > 0 && point.y.count > 0) order.push_back(&point);
@@ -62,12 +63,20 @@ Estimate SweepTable::metric(const SweepPoint& point, const std::string& name) co
   return mean_of(values);
 }
 
+std::string SweepTable::no_front() const {
+  for (const std::string& metric : {x_metric, y_metric}) {
+    if (better_of(metric) == Better::neither) return metric;
+  }
+  return "";
+}
+
 SweepQuestion merge_runs(const std::vector<std::string>& folders, SweepRuns& runs) {
   const SweepQuestion question = read_question(folders.at(0));
   for (const std::string& folder : folders) {
-    if (read_question(folder).identity() != question.identity()) {
-      throw std::runtime_error(folder + ": found another sweep than in " + folders[0] +
-                               ", expected shards of one");
+    const SweepQuestion other = read_question(folder);
+    if (other.identity() != question.identity()) {
+      throw std::runtime_error(folder + ": found another sweep than in " + folders[0] + ": " +
+                               difference(other, question) + " there; expected shards of one");
     }
     for (const auto& [which, run] : read_runs(folder, question)) {
       const auto [there, is_new] = runs.emplace(which, run);

@@ -26,6 +26,8 @@ struct SweepTable {
   std::vector<SweepPoint> points;    // those with runs
   std::vector<std::string> missing;  // runs that nobody has finished
   Estimate metric(const SweepPoint& point, const std::string& name) const;
+  // The axis for which there is no front, since it is neither good nor bad by itself; else empty.
+  std::string no_front() const;
 };
 
 // All runs of folders of one sweep. Throws std::runtime_error where they are of different sweeps,

@@ -8,10 +8,13 @@
 namespace chalk::sim {
 namespace {
 
-std::string interval_text(const Estimate& e) {
+// With how many seeds measured it, where not all of them did.
+std::string interval_text(const Estimate& e, std::size_t seeds) {
   if (e.count == 0) return "-";  // nothing was measured
-  return e.has_interval() ? fmt::format("{} ± {}", number_text(e.mean), number_text(e.half))
-                          : number_text(e.mean);
+  const std::string mean = e.has_interval()
+                               ? fmt::format("{} ± {}", number_text(e.mean), number_text(e.half))
+                               : number_text(e.mean);
+  return e.count == seeds ? mean : fmt::format("{} ({} of {})", mean, e.count, seeds);
 }
 
 std::vector<std::string> answer(const SweepTable& table) {
@@ -21,12 +24,19 @@ std::vector<std::string> answer(const SweepTable& table) {
     front += point.on_front ? 1 : 0;
     runs += point.runs.size();
   }
-  say.push_back(fmt::format("{} of {} configurations are beaten by no other in both {} and {}.",
-                            front, table.points.size(), table.x_metric, table.y_metric));
+  if (table.no_front().empty()) {
+    say.push_back(fmt::format("{} of {} configurations are beaten by no other in both {} and {}.",
+                              front, table.points.size(), table.x_metric, table.y_metric));
+  } else {
+    say.push_back(fmt::format(
+        "{} configurations, none of which is better than another: {} is neither good nor bad by "
+        "itself.",
+        table.points.size(), table.no_front()));
+  }
   say.push_back(fmt::format(
-      "{} runs, {} seeds each; ± is the 95 % interval of the mean over seeds (Student's "
-      "t).",
-      runs, table.question.seeds));
+      "{} runs, {} seeds each, of which (n of {}) measured something where not all did; ± is the "
+      "95 % interval of the mean over seeds (Student's t).",
+      runs, table.question.seeds, table.question.seeds));
   for (const SweepPoint& point : table.points) {
     for (const SweepRun& run : point.runs) {
       if (run.broken.empty()) continue;
@@ -49,6 +59,7 @@ std::string mark(const SweepPoint& point) {
 }  // namespace
 
 std::string summary(const SweepTable& table) {
+  const std::size_t seeds = table.question.seeds;
   std::string text = fmt::format("{}: {}\n\n", table.question.name, table.question.shows);
   for (const std::string& line : answer(table)) text += fmt::format("  {}\n", line);
   std::size_t width = 13;
@@ -59,7 +70,7 @@ std::string summary(const SweepTable& table) {
                       table.x_metric, table.y_metric, "refused_ratio", "");
   for (const SweepPoint& p : table.points) {
     text += fmt::format("  {:{}}  {:>22}  {:>22}  {:>13}  {:>7}{}\n", to_text(p.configuration),
-                        width, interval_text(p.x), interval_text(p.y),
+                        width, interval_text(p.x, seeds), interval_text(p.y, seeds),
                         number_text(table.metric(p, "refused_ratio").mean), mark(p),
                         p.not_met == 0 ? "" : fmt::format("  ({} assertions not met)", p.not_met));
   }
@@ -67,6 +78,7 @@ std::string summary(const SweepTable& table) {
 }
 
 std::string html_page(const SweepTable& table) {
+  const std::size_t seeds = table.question.seeds;
   std::string body = fmt::format(
       "<h2>Configurations</h2>\n<table class=\"times\"><thead><tr><th></th><th></th><th>{}</th>"
       "<th>{}</th><th>refused_ratio</th><th>failed_ratio</th><th>seeds</th><th>assertions not met"
@@ -77,7 +89,7 @@ std::string html_page(const SweepTable& table) {
         "<tr{}><th>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>"
         "<td>{}</td></tr>\n",
         p.on_front ? " class=\"chosen\"" : "", escaped(to_text(p.configuration)), mark(p),
-        interval_text(p.x), interval_text(p.y), number_text(table.metric(p, "refused_ratio").mean),
+        interval_text(p.x, seeds), interval_text(p.y, seeds), number_text(table.metric(p, "refused_ratio").mean),
         number_text(table.metric(p, "failed_ratio").mean), p.runs.size(), p.not_met);
   }
   body += "</tbody></table>\n<h2>Commands</h2>\n<table class=\"facts commands\"><tbody>\n";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <stdexcept>
 
 #include "model/core/digest.h"
@@ -43,6 +44,18 @@ json configuration_json(const Configuration& configuration) {
   return out;
 }
 
+// Whether the two are one value: 1, 01 and 1.0 are.
+bool same_value(const std::string& a, const std::string& b) {
+  const auto number = [](const std::string& text) -> std::optional<double> {
+    double value = 0;
+    const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    const bool whole = problem == std::errc() && end == text.data() + text.size();
+    return whole ? std::optional(value) : std::nullopt;
+  };
+  const auto of_a = number(a);
+  return a == b || (of_a && of_a == number(b));
+}
+
 }  // namespace
 
 Axis parse_axis(const std::string& text) {
@@ -54,7 +67,8 @@ Axis parse_axis(const std::string& text) {
   Axis axis{text.substr(0, equals), parted(text.substr(equals + 1))};
   for (const std::string& value : axis.values) {
     if (value.empty()) fail(", with no empty value");
-    if (std::count(axis.values.begin(), axis.values.end(), value) > 1) {
+    const auto same = [&](const std::string& other) { return same_value(value, other); };
+    if (std::count_if(axis.values.begin(), axis.values.end(), same) > 1) {
       fail(", with each value once, and \"" + value + "\" stands there twice");
     }
   }
@@ -102,11 +116,14 @@ std::string SweepQuestion::command(std::size_t index) const {
 json to_json(const SweepQuestion& q) {
   json axes = json::array();
   for (const Axis& axis : q.axes) axes.push_back({{"key", axis.key}, {"values", axis.values}});
-  return {{"scenario", q.scenario}, {"name", q.name},
-          {"shows", q.shows},       {"scenario_hash", hex_text(q.scenario_hash)},
-          {"trace", q.trace},       {"sets", configuration_json(q.sets)},
-          {"over", axes},           {"first_seed", q.first_seed},
-          {"seeds", q.seeds},       {"commit", q.commit}};
+  json out = {{"scenario", q.scenario}, {"name", q.name},
+              {"shows", q.shows},       {"scenario_hash", hex_text(q.scenario_hash)},
+              {"trace", q.trace},       {"sets", configuration_json(q.sets)},
+              {"over", axes},           {"first_seed", q.first_seed},
+              {"seeds", q.seeds},       {"commit", q.commit}};
+  if (!q.traces_digest.empty()) out["traces_digest"] = q.traces_digest;
+  if (!q.folder.empty()) out["folder"] = q.folder;
+  return out;
 }
 
 SweepQuestion sweep_from_json(const json& j) {
@@ -116,6 +133,8 @@ SweepQuestion sweep_from_json(const json& j) {
   q.shows = j.at("shows");
   q.scenario_hash = std::stoull(j.at("scenario_hash").get<std::string>(), nullptr, 16);
   q.trace = j.at("trace");
+  q.traces_digest = j.value("traces_digest", "");
+  q.folder = j.value("folder", "");
   q.sets = j.at("sets").get<Configuration>();
   for (const json& axis : j.at("over")) q.axes.push_back({axis.at("key"), axis.at("values")});
   q.first_seed = j.at("first_seed");
@@ -126,7 +145,7 @@ SweepQuestion sweep_from_json(const json& j) {
 
 std::string SweepQuestion::identity() const {
   json what = to_json(*this);
-  what.erase("scenario");
+  for (const char* place : {"scenario", "folder"}) what.erase(place);
   Digest digest;
   const std::string text = what.dump(-1, ' ', false, json::error_handler_t::replace);
   digest.add(std::string_view(text));

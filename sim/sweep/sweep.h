@@ -39,18 +39,20 @@ struct SweepQuestion {
   std::string shows;
   std::uint64_t scenario_hash = 0;  // of the file with `sets` and `trace`
   std::string trace;                // empty: the scenario's own workload
+  std::string traces_digest;        // of the content of all that any point reads; empty: of none
   Configuration sets;               // of every point
   std::vector<Axis> axes;
   std::uint64_t first_seed = 1;
   std::uint32_t seeds = 1;
   std::string commit;
+  std::string folder;  // in which it was asked, where relative paths hold
 
   std::size_t points() const;
   std::size_t runs() const { return points() * seeds; }
   Configuration point(std::size_t index) const;  // the last axis varies fastest
   // The one command that repeats a point with its first seed.
   std::string command(std::size_t point) const;
-  // Equal where runs may stand in one table: all of the above but the file's name.
+  // Equal where runs may stand in one table: all of the above but the names of file and folder.
   std::string identity() const;
 };
 nlohmann::json to_json(const SweepQuestion& question);
@@ -60,6 +62,8 @@ struct SweepRun {
   std::size_t point = 0;
   std::uint64_t seed = 0;
   std::string digest;
+  std::uint64_t scenario_hash = 0;  // with the point's settings; 0: not known
+  std::uint64_t demand = 0;         // Result::demand
   double wall_seconds = 0;
   std::map<std::string, double> metrics;  // each of docs/results.md that was measured
   std::vector<std::string> broken;        // invariants

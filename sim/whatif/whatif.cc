@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <stdexcept>
@@ -32,7 +33,9 @@ LogEnd end_of_another(LogReader& reader) {
   LogRecord record;
   while (reader.next(record)) {
     if (record.tag == RecordTag::finished) end.digest = record.running_digest;
-    if (record.tag == RecordTag::finished || record.tag == RecordTag::exported) return end;
+    if (record.tag != RecordTag::finished && record.tag != RecordTag::exported) continue;
+    reader.expect_end();
+    return end;
   }
   reader.fail("the log has no closing record: it was cut, or the run did not end");
 }
@@ -201,7 +204,8 @@ class Asker {
   void say_where_it_parts(WhatIfResult& out) {
     const std::string again = scratch_.path() + "/events.log";
     const IsolatedResult made = run_isolated([&] {
-      run(load(false), seed_, again);
+      const std::string no_log = run(load(false), seed_, again).no_log;
+      if (!no_log.empty()) throw std::runtime_error(no_log);
       return std::string();
     });
     if (!made) throw std::runtime_error("the run of the log failed: " + made.error());
@@ -295,6 +299,13 @@ class Asker {
   std::shared_ptr<const Listed> listed_;
 };
 
+bool seeds_differ(const Measured& side) {
+  const MeasuredRuns& runs = side.begin()->second;
+  return std::ranges::any_of(runs, [&](const auto& run) {
+    return run.second.metrics != runs.begin()->second.metrics;
+  });
+}
+
 std::string sets_text(const std::vector<Override>& sets) {
   std::string out;
   for (const Override& one : sets) out += (out.empty() ? "" : " ") + one.path + "=" + one.value;
@@ -335,11 +346,18 @@ WhatIfResult what_if(const WhatIfQuestion& question,
                                            i % 2 == 0 ? "as it was" : "with the new settings", seed,
                                            outcomes[i].error()));
     }
-    (i % 2 == 0 ? as_it_was : changed)[out.scenario][seed] =
+    (i % 2 == 0 ? as_it_was : changed)[out.scenario][seed].metrics =
         json::parse(*outcomes[i]).get<Metrics>();
   }
   CompareOptions how = question.compare;
   how.show_equal = true;
+  how.no_chance = question.seeds > 1 && !seeds_differ(as_it_was) && !seeds_differ(changed);
+  if (how.no_chance) {  // one run several times is one run
+    for (Measured* side : {&as_it_was, &changed}) {
+      auto& runs = side->begin()->second;
+      runs.erase(std::next(runs.begin()), runs.end());
+    }
+  }
   out.comparison = compare("the log", as_it_was, sets_text(question.sets), changed, how);
   return out;
 }

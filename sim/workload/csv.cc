@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <set>
@@ -96,6 +97,10 @@ bool CsvFile::next_row() {
   if (row_->size() != header_.size()) {
     file_.fail(fmt::format("{} fields", row_->size()),
                fmt::format("{} fields as in the header", header_.size()));
+  }
+  // Of columns named by numbers, a row of their names would be taken for one of values.
+  if (row_->front() == header_.front() && std::ranges::equal(*row_, header_)) {
+    file_.fail("the header a second time", "a row; of files that are joined only one header");
   }
   return true;
 }

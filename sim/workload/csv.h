@@ -1,6 +1,7 @@
 // A strict reader of comma-separated files with a header: RFC 4180 without line breaks in fields.
-// Rows must have as many fields as the header; empty lines are skipped. Values that are not of the
-// type or range asked for throw InputError with file, line, column, found and expected.
+// Rows must have as many fields as the header and are never the header again; empty lines are
+// skipped. Values that are not of the type or range asked for throw InputError with file, line,
+// column, found and expected.
 #pragma once
 #include <cstdint>
 #include <deque>

@@ -37,6 +37,9 @@ inline constexpr const char* kTraceSpecs =
 // openb (a directory). Throws InputError.
 std::unique_ptr<Source> open_trace(std::string_view spec, const TraceOptions& options);
 
+// Of the content, wherever it lies: what may be taken for the same trace. Throws InputError.
+std::uint64_t trace_digest(std::string_view spec);
+
 std::unique_ptr<Source> open_azure2019(const std::string& directory, const TraceOptions& options);
 std::unique_ptr<Source> open_azure2021(const std::string& file, const TraceOptions& options);
 std::unique_ptr<Source> open_azurellm(const std::string& file, const TraceOptions& options);

@@ -11,7 +11,7 @@ LogWriter::LogWriter(const std::string& path, const LogHeader& header)
   if (file_ == nullptr)
     throw LogError(path + ": cannot write the event log: " + std::strerror(errno));
   std::setvbuf(file_, nullptr, _IOFBF, 1 << 20);
-  std::fwrite(kLogMagic.data(), 1, kLogMagic.size(), file_);
+  write(kLogMagic);
   write(encoder_.header(header));
 }
 
@@ -20,10 +20,16 @@ LogWriter::~LogWriter() {
 }
 
 void LogWriter::write(std::string_view record) {
-  if (std::fwrite(record.data(), 1, record.size(), file_) != record.size()) {
-    throw LogError(path_ + ": cannot write the event log: " + std::strerror(errno) +
-                   "; free some space or run with --set output.event_log=false");
-  }
+  if (file_ == nullptr) return;
+  if (std::fwrite(record.data(), 1, record.size(), file_) != record.size()) give_up(errno);
+}
+
+void LogWriter::give_up(int error) {
+  error_ = path_ + ": cannot write the event log: " + std::strerror(error) +
+           "; free some space or run with --set output.event_log=false";
+  if (file_ != nullptr) std::fclose(file_);
+  file_ = nullptr;
+  std::remove(path_.c_str());
 }
 
 void LogWriter::checkpoint(std::uint64_t events, std::uint64_t state, std::uint64_t running) {
@@ -39,13 +45,12 @@ void LogWriter::finished(std::uint64_t events, std::uint64_t running) {
 }
 
 void LogWriter::close() {
+  if (file_ == nullptr) return;
   std::FILE* file = file_;
-  file_ = nullptr;
   const bool good = std::fflush(file) == 0;
   const int error = errno;
-  if (std::fclose(file) != 0 || !good) {
-    throw LogError(path_ + ": cannot write the event log: " + std::strerror(error));
-  }
+  file_ = nullptr;
+  if (std::fclose(file) != 0 || !good) give_up(good ? errno : error);
 }
 
 LogReader::LogReader(const std::string& path) : path_(path), file_(std::fopen(path.c_str(), "rb")) {
@@ -75,6 +80,12 @@ LogReader::~LogReader() { std::fclose(file_); }
 void LogReader::fail(const std::string& what) const {
   throw LogError(path_ + ": record " + std::to_string(number_) + ", before byte " +
                  std::to_string(offset_) + ": " + what);
+}
+
+void LogReader::expect_end() {
+  if (std::fgetc(file_) != EOF) {
+    fail("found bytes behind the closing record, expected the end of the file");
+  }
 }
 
 bool LogReader::next(LogRecord& record) {

@@ -30,8 +30,11 @@ class LogError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A disk that is full ends the log and not the run, which may have taken hours: the file, of no use
+// without its end, is removed, and error() says why there is none.
 class LogWriter {
  public:
+  // Throws LogError where the file cannot be made.
   LogWriter(const std::string& path, const LogHeader& header);
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
@@ -48,14 +51,17 @@ class LogWriter {
   void checkpoint(std::uint64_t events, std::uint64_t state, std::uint64_t running);
   void restarted(Root root, std::uint32_t index);
   void finished(std::uint64_t events, std::uint64_t running);
-  // Flushes and closes; throws LogError when the disk is full. The destructor only closes.
+  // Flushes and closes; the destructor only closes.
   void close();
+  const std::string& error() const { return error_; }  // empty: all was written
 
  private:
   void write(std::string_view record);
+  void give_up(int error);
 
   std::string path_;
-  std::FILE* file_;
+  std::FILE* file_;  // none once it is closed or given up
+  std::string error_;
   RecordEncoder encoder_;
 };
 
@@ -69,6 +75,7 @@ class LogReader {
   const LogHeader& header() const { return header_; }
   // False at the end of the file. Throws LogError on bytes that are not a record.
   bool next(LogRecord& record);
+  void expect_end();  // throws LogError where bytes follow: another log, or anything else
   std::uint64_t record_number() const { return number_; }
   [[noreturn]] void fail(const std::string& what) const;
 

@@ -1,6 +1,9 @@
 #include "sim/world/measure.h"
 
 #include <algorithm>
+#include <string_view>
+
+#include "sim/workload/input_error.h"
 
 namespace chalk::sim {
 namespace {
@@ -11,17 +14,33 @@ std::size_t tenant_index(const LiveSandbox& sandbox) {
   return static_cast<std::size_t>(sandbox.tenant.value - 1);
 }
 
+// "quiet-*": all that begin so.
+bool means(const std::string& watched, const std::string& tenant) {
+  return watched.ends_with('*')
+             ? tenant.starts_with(std::string_view(watched).substr(0, watched.size() - 1))
+             : tenant == watched;
+}
+
 }  // namespace
+
+std::string watches_nobody(const std::vector<std::string>& watched,
+                           const std::vector<std::string>& tenants) {
+  for (const std::string& name : watched) {
+    const auto is = [&](const std::string& tenant) { return means(name, tenant); };
+    if (std::ranges::none_of(tenants, is)) return name;
+  }
+  return "";
+}
 
 void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
   tenant_names_ = catalogue.tenants;
+  if (const std::string nobody = watches_nobody(setup.watched, tenant_names_); !nobody.empty()) {
+    throw InputError(setup.name + ": watch", 0, quote(nobody), "a tenant of the workload");
+  }
   for (const std::string& name : setup.watched) {
     watched_.resize(tenant_names_.size());
-    const bool all = name.ends_with('*');
     for (std::size_t i = 0; i < tenant_names_.size(); ++i) {
-      const bool is = all ? tenant_names_[i].starts_with(name.substr(0, name.size() - 1))
-                          : tenant_names_[i] == name;
-      watched_[i] = watched_[i] || is;
+      watched_[i] = watched_[i] || means(name, tenant_names_[i]);
     }
   }
   for (const Zone& zone : setup.zones) zone_names_.push_back(zone.name);
@@ -139,6 +158,7 @@ void Measure::write_window(Time now) {
     const double part = mean(used);
     return all > 0 ? part / all : 0;
   };
+  result_.arrivals_seconds = static_cast<double>(now.nanos) * 1e-9;
   result_.replicas_mean = mean(sandboxes_);
   result_.starting_mean = mean(starting_);
   result_.busy_mean = mean(in_service_);
@@ -153,10 +173,19 @@ void Measure::write_window(Time now) {
                          {"disk", share(disk_, disk_capacity_)},
                          {"gpu", share(gpu_, gpu_capacity_)}};
   result_.gpu_allocated_mean = mean(gpu_);
+}
+
+// What jobs cost that came at once and run for long is nearly all after the last of them came.
+void Measure::write_whole(Time now) {
+  const auto hours = [&](Level& level) {
+    level.advance(now.nanos);
+    return level.integral_seconds() / 3600;
+  };
+  result_.node_hours_total = hours(nodes_);
+  result_.cost_total = hours(cost_rate_);
+  result_.boot_cost_total = hours(boot_rate_);
   for (Level& level : tenant_cores_) level.advance(now.nanos);
   for (Level& level : zone_cores_) level.advance(now.nanos);
-  result_.tenants.clear();
-  result_.zones.clear();
   name_shares(result_.tenants, tenant_cores_, tenant_sandboxes_, tenant_names_);
   name_shares(result_.zones, zone_cores_, zone_sandboxes_, zone_names_);
 }
@@ -181,6 +210,8 @@ void Measure::name_shares(std::vector<Share>& out, const std::vector<Level>& lev
 
 Result Measure::result(Time now) {
   if (!window_over_) write_window(now);
+  write_whole(now);
+  result_.demand = clients_wait_ ? 0 : demand_.value();
   result_.wait_ms = times_of(wait_);
   result_.total_ms = times_of(total_);
   result_.watched_wait_ms = times_of(watched_wait_);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "model/core/digest.h"
 #include "sim/check/truth.h"
 #include "sim/report/result.h"
 #include "sim/workload/source.h"
@@ -13,11 +14,30 @@
 
 namespace chalk::sim {
 
+// The first of `watched` that no tenant has; empty where all are somebody.
+std::string watches_nobody(const std::vector<std::string>& watched,
+                           const std::vector<std::string>& tenants);
+
 class Measure {
  public:
+  // Throws InputError where the scenario watches a tenant that the workload does not have.
   void begin(const Setup& setup, const Catalogue& catalogue);
 
   void arrived() { ++result_.requests; }
+  // What was asked for, whatever was decided: of clients that wait, a decision says when they ask.
+  void demanded(const Arrival& one) {
+    clients_wait_ = clients_wait_ || one.client != kNoClient;
+    demand_.add(one.at.nanos);
+    demand_.add(one.service.nanos);
+    demand_.add(std::uint64_t{one.function} << 32 | one.caller);
+    if (one.kind == ArrivalKind::request) return;
+    const SandboxAsk& ask = one.sandbox;
+    demand_.add(std::uint64_t{ask.tenant} << 32 | ask.image);
+    demand_.add(ask.resources);
+    demand_.add(ask.lifetime.nanos);
+    demand_.add(std::uint64_t{ask.gang} << 32 | static_cast<std::uint32_t>(ask.priority) << 1 |
+                (ask.restart ? 1 : 0));
+  }
   std::uint64_t arrivals() const { return result_.requests; }
   // `tenant` is whose call or sandbox it is, as the catalogue numbers them.
   void dispatched(Time now, Duration wait, bool cold, std::uint32_t tenant) {
@@ -85,6 +105,7 @@ class Measure {
                           const std::vector<std::uint64_t>& counts,
                           const std::vector<std::string>& names);
   void write_window(Time now);
+  void write_whole(Time now);
 
   Result result_;
   Histogram wait_;
@@ -103,6 +124,8 @@ class Measure {
   std::uint64_t sampled_arrivals_ = 0;
   std::uint64_t sampled_finished_ = 0;
   bool window_over_ = false;
+  bool clients_wait_ = false;
+  Digest demand_;
 };
 
 }  // namespace chalk::sim

@@ -177,6 +177,7 @@ ReplayReport replay(const std::string& path, bool check_states,
   if (report.same && !report.finished && !replayer.ended_by_watcher()) {
     reader.fail("the log has no closing record: it was cut, or the run did not end");
   }
+  if (report.same && report.finished) reader.expect_end();
   return report;
 }
 

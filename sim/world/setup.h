@@ -152,6 +152,7 @@ struct Setup {
   std::string shows;  // the scenario's first line
   std::uint64_t seed = 1;
   std::uint64_t scenario_hash = 0;
+  std::vector<std::string> traces;   // FORMAT:PATH of those that the workload reads
   Duration duration;                 // arrivals end after it; 0: when the workload ends
   std::uint64_t requests_max = 0;    // arrivals end after so many; 0: no limit
   Duration drain = seconds(86'400);  // bound on how long running work may go on afterwards

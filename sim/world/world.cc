@@ -97,6 +97,7 @@ void World::loop() {
     if (arrival_first) {
       const Arrival one = *arrival;
       source_->pop();
+      measure_.demanded(one);
       arrive(one);
       if (setup_.requests_max != 0 && ++arrivals_ >= setup_.requests_max) end_arrivals();
     } else {
@@ -456,12 +457,14 @@ Result World::result() {
     result.notes.push_back("the run ended with " + std::to_string(calls_.size()) + " calls and " +
                            std::to_string(asks_.size()) + " sandboxes unfinished");
   }
+  if (log_) result.no_log = log_->error();
   if (checker_) result.broken = checker_->broken();
   for (const std::string& text : setup_.assertions) {
     const auto condition = parse_condition(text);
     if (!condition) continue;  // the parser of scenarios lets none of these through
     const double value = lookup_metric(result, condition->metric).value_or(0);
-    result.assertions.push_back({text, value, condition->holds(value)});
+    const bool measured = has_samples(result, condition->metric);
+    result.assertions.push_back({text, value, measured && condition->holds(value), measured});
   }
   return result;
 }

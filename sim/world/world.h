@@ -45,7 +45,7 @@ struct RunOptions {
 };
 
 // One run from its start to its end. Throws InputError for a malformed trace and LogError for a
-// disk that is full.
+// log that cannot be made; one that cannot be written to its end stands in Result::no_log.
 Result run_world(const Setup& setup, const RunOptions& options);
 
 }  // namespace chalk::sim

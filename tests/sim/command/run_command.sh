@@ -39,6 +39,19 @@ ends 1 "required" run
 ends 1 "not expected" run "$small" --sed 1
 for option in "--seed -1" "--restore-each -1" "--seed=-1"; do ends 1 "expected a whole number from 0" run "$small" $option; done
 ends 1 "expected a whole number from 0" swarm --seeds 1..2 --digests-every -1
+# A seed that is too large is not another one, nor one that the scenario it is written into may not have.
+most=4611686018427387904
+for seed in 99999999999999999999999 18446744073709551615 9223372036854775807 4611686018427387905; do
+  ends 1 "found $seed, expected a whole number from 0 to $most" run "$small" --seed $seed
+  ends 1 "found $seed, expected a whole number from 0 to $most" swarm --minutes 0.001 --from $seed
+  ends 1 "found $seed, expected a whole number from 0 to $most" swarm --show $seed
+done
+ends 0 "seed $most" run "$small" --set requests=300 --set assert=[] --seed $most --out "$scratch/most" --quiet
+ends 0 "seed $most" run "$scratch/most/scenario.yaml" --quiet
+ends 1 "found 2 seeds from $most, expected none above" sweep "$small" --over pools.0.nodes=1 --seed $most --seeds 2 --out "$scratch/beyond"
+ends 1 "found 2 seeds from $most, expected none above" plan "$small" --seed $most --seeds 2 --find pools.0.nodes --range 1:2 --until "failed<=0"
+ends 1 "expected none above $most" swarm --seeds 1..18446744073709551615
+ends 0 "no property is broken" swarm --minutes 0.01 --from $most --out "$scratch" --quiet
 ends 1 "expected a whole number from 0" explain "$scratch/none" --event -1
 ends 1 "expected a number" swarm --minutes nan
 ends 1 "expected a number" compare "$scratch" "$scratch" --at-least nan
@@ -63,6 +76,30 @@ for equality in == !=; do
 done
 ends 1 "and --seeds N" plan "$small" --find seed --range 1:4 --until "failed<=0"
 
+# What jobs cost after the last arrival is said, in words and on the page, and is not where there is little of it.
+jobs=scenarios/regress/jobs_after_the_last_arrival.yaml
+rest="That is until the last arrival, at .*; the run went on to 6[0-9].* minutes, with 2[01]\\.. node hours and a cost of 2[01]"
+ends 0 "$rest" run "$jobs" --out "$scratch/jobs" --quiet
+grep -q "$rest" "$scratch/jobs/report.html" || fail "the page is silent about what comes after the last arrival"
+python3 -c '
+import json, sys
+r = json.load(open(sys.argv[1]))
+assert r["tenants"][0]["sandboxes"] == 20 and 79 < r["tenants"][0]["core_hours"] < 81, r["tenants"]
+' "$scratch/jobs/result.json" || fail "tenants are cut at the last arrival"
+ends 0 "is the least that meets cost_total<=25" plan "$jobs" --set assert=[] --seeds 1 --quiet --find pools.0.nodes_max --range 1:3 --until "cost_total<=25"
+ends 0 "node hours, costing" run "$small" --quiet
+grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arrivals is said to go on"
+
+# An assertion about nothing does not hold, and nobody is watched who is not there.
+printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n' >"$scratch/empty.jsonl"
+ends 2 "DOES NOT HOLD: wait_p99_ms<=5 (there is nothing to measure)" \
+  run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "assert=[wait_p99_ms<=5]" --out "$scratch/empty" --quiet
+grep -q '"value": null' "$scratch/empty/result.json" || fail "an assertion about nothing has a value"
+ends 0 "Holds: failed==0 (it is 0)" run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "assert=[failed==0]" --quiet
+ends 1 'watch: found "nobody", expected a tenant of the workload' run "$small" --trace "jsonl:$scratch/empty.jsonl" --set "watch=[nobody]" --quiet
+sed 's/^shows:/watch: [nobody]\nshows:/' "$small" >"$scratch/watching.yaml"
+ends 1 'watch: found "nobody", expected a tenant of the workload' check "$scratch/watching.yaml"
+
 # Folders are looked at before the work; an answer is given though they cannot be written to then.
 touch "$scratch/file"
 for command in "run $small" "plan $small --find pools.0.nodes --range 1:2 --until failed<=0" "swarm --seeds 1..1" \
@@ -78,6 +115,51 @@ status=0
 "$sim" check "$small" >/dev/full 2>"$scratch/said" || status=$?
 [ $status -eq 1 ] && grep -q "cannot be written" "$scratch/said" || fail "a full disk behind > is a success: $status"
 
+# One folder holds the results of one command.
+shared=$scratch/shared
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
+ends 1 "found result.json, which another command wrote there" sweep "$small" --over pools.0.nodes=1 --out "$shared" --quiet
+ends 1 "found result.json, which another command wrote there" compare "$shared" "$shared" --out "$shared"
+"$sim" plan "$shared/scenario.yaml" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
+[ "$(cd "$shared" && echo *)" = "plan.json report.html scenario.yaml series.csv" ] || fail "plan leaves of a run: $(ls "$shared")"
+"$sim" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
+[ ! -e "$shared/scenario.yaml" ] || fail "plan leaves the scenario of an earlier run"
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
+[ ! -e "$shared/plan.json" ] || fail "run leaves the plan of an earlier command"
+"$sim" sweep "$small" --set requests=300 --over pools.0.nodes=1 --seeds 1 --out "$scratch/swept" --quiet >/dev/null
+ends 1 "found sweep.json, which another command wrote there" run "$small" --out "$scratch/swept" --quiet
+ends 1 "found sweep.json, which another command wrote there" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$scratch/swept"
+
+# A shrink that ends early says why, and nothing of what it did not try; where the case cannot be written it names no file.
+cat >"$scratch/case.yaml" <<'YAML'
+shows: A case.
+seed: 3
+pools: [{name: p, nodes: 30, node: {cpu: 16, memory: 64Gi}}]
+workload: [{kind: poisson, of: sandboxes, per_second: 10, arrivals_max: 3000, runs: 3s}]
+assert: [completed<=5]
+YAML
+ends 0 "more might go, but time was up" shrink "$scratch/case.yaml" --minutes 0.001 --quiet
+grep -q "stands as it was" "$scratch/said" && fail "a list of arrivals that was not tried is said not to fail"
+"$sim" shrink "$scratch/case.yaml" --quiet >"$scratch/said" &
+pid=$!
+sleep 1
+kill -INT $pid
+status=0
+wait $pid || status=$?
+[ $status -eq 130 ] && grep -q "more might go, but it was interrupted" "$scratch/said" || fail "an interrupted shrink: $status, $(cat "$scratch/said")"
+# small_files KIB ARGUMENTS...: where no file may be larger, as on a disk that is full.
+small_files() { (trap '' XFSZ; ulimit -f "$1"; "$sim" "${@:2}" 2>&1 && echo "status 0" || echo "status $?") | cat >"$scratch/said"; }
+small_files 0 shrink "$scratch/case.yaml" --minutes 0.001 --quiet
+grep -q "^status 1" "$scratch/said" && ! grep -q "^case:" "$scratch/said" || fail "a case that is not there is named: $(cat "$scratch/said")"
+
+# A disk that fills up while the log is written ends the log, not the run: the answer is given, with status 1.
+small_files 64 run "$small" --out "$scratch/full" --quiet
+grep -q "^status 1" "$scratch/said" || fail "$(cat "$scratch/said")"
+for word in "events.log: cannot write the event log: File too large" "Of .* requests"; do
+  grep -q "$word" "$scratch/said" || fail "a log that cannot be written takes the answer with it: $(cat "$scratch/said")"
+done
+[ ! -e "$scratch/full/events.log" ] || fail "half a log is left"
+
 # A killed run over an older result has none, and compare says so.
 "$sim" run "$small" --set workload.0.arrivals_max=100000000 --out "$scratch/good" --quiet >/dev/null 2>&1 &
 pid=$!
@@ -86,6 +168,16 @@ sleep 0.5
 kill -9 $pid
 wait $pid 2>/dev/null || true
 ends 1 "found an events.log without a result.json: the run did not end" compare "$scratch/good" "$scratch/good"
+
+# What follows the end of a log, or a scenario's document, was not looked at.
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$scratch/ended" --quiet >/dev/null
+cp "$scratch/ended/events.log" "$scratch/longer.log"
+ends 0 "^same:" replay "$scratch/longer.log" --quiet
+cat "$scratch/ended/events.log" >>"$scratch/longer.log"
+ends 1 "found bytes behind the closing record" replay "$scratch/longer.log" --quiet
+{ cat "$scratch/ended/events.log"; echo; } >"$scratch/longer.log"
+ends 1 "found bytes behind the closing record" replay "$scratch/longer.log" --quiet
+ends 1 "found bytes behind" whatif "$scratch/longer.log" --scenario "$scratch/ended/scenario.yaml" --set pools.0.nodes=1 --quiet
 
 # Logs that are none say what they are.
 ends 1 "found a folder, expected an event log" replay "$scratch/good" --quiet

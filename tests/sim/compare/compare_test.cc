@@ -27,7 +27,7 @@ Measured side(double factor, std::uint64_t noise = 0, int seeds = kSeeds) {
     for (const std::string& name : metric_names()) metrics[name] = 0;
     metrics["wait_p99_ms"] = base * factor * shaken;
     metrics["cost"] = 7;
-    out["a"][static_cast<std::uint64_t>(seed)] = metrics;
+    out["a"][static_cast<std::uint64_t>(seed)].metrics = metrics;
   }
   return out;
 }
@@ -63,7 +63,7 @@ TEST(Compare, FindsByPairsWhatTheSpreadOfSeedsWouldHide) {
 TEST(Compare, WithoutCommonSeedsTheSameChangeIsNoise) {
   Measured moved;
   const Measured there = side(1.1, 2);
-  for (const auto& [seed, metrics] : there.at("a")) moved["a"][seed + 100] = metrics;
+  for (const auto& [seed, run] : there.at("a")) moved["a"][seed + 100] = run;
   const Comparison c = compare("A", side(1, 1), "B", moved, {});
   EXPECT_FALSE(row(c, "wait_p99_ms").paired);
   EXPECT_EQ(row(c, "wait_p99_ms").verdict, Verdict::within_noise);
@@ -73,14 +73,14 @@ TEST(Compare, OneSeedIsNoVerdictAndABrokenInvariantAlwaysOne) {
   EXPECT_EQ(row(compare("A", side(1, 0, 1), "B", side(2, 0, 1), {}), "wait_p99_ms").verdict,
             Verdict::one_seed);
   Measured broken = side(1);
-  broken["a"][3]["invariants_broken"] = 1;
+  broken["a"][3].metrics["invariants_broken"] = 1;
   EXPECT_EQ(compare("A", side(1), "B", broken, {}).broken, std::vector<std::string>{"a"});
   EXPECT_TRUE(compare("A", broken, "B", broken, {}).broken.empty());
 }
 
 TEST(Compare, DoesNotCompareWhatOneSideCouldNotMeasure) {
   Measured nobody = side(1);
-  for (auto& [seed, metrics] : nobody["a"]) metrics.erase("wait_p99_ms");
+  for (auto& [seed, run] : nobody["a"]) run.metrics.erase("wait_p99_ms");
   const Comparison c = compare("A", side(1), "B", nobody, {});
   EXPECT_EQ(row(c, "wait_p99_ms").verdict, Verdict::unmeasured);
   EXPECT_EQ(c.count(Verdict::better), 0u);
@@ -88,9 +88,38 @@ TEST(Compare, DoesNotCompareWhatOneSideCouldNotMeasure) {
             std::string::npos)
       << summary(c);
   EXPECT_EQ(row(compare("A", nobody, "B", nobody, {}), "wait_p99_ms").verdict, Verdict::equal);
-  nobody["a"][2]["wait_p99_ms"] = nobody["a"][5]["wait_p99_ms"] = 1;
+  nobody["a"][2].metrics["wait_p99_ms"] = nobody["a"][5].metrics["wait_p99_ms"] = 1;
   const CompareRow some = row(compare("A", side(1), "B", nobody, {}), "wait_p99_ms");
   EXPECT_EQ(some.difference.count, 2u) << "only the seeds that measured it";
+}
+
+// Two files of one name are no change of a policy.
+TEST(Compare, DoesNotJudgeAnotherDemand) {
+  const auto of = [](double factor, std::uint64_t noise, std::uint64_t hash, std::uint64_t demand) {
+    Measured out = side(factor, noise);
+    for (auto& [seed, run] : out["a"]) {
+      run.scenario_hash = hash;
+      run.demand = demand == 0 ? 0 : demand + seed;
+    }
+    return out;
+  };
+  Measured a = of(1, 1, 1, 10), b = of(1.1, 2, 2, 20);
+  EXPECT_THROW(compare("A", a, "B", b, {}), std::runtime_error) << "nothing can be judged";
+  a["b"] = a["a"];
+  b["b"] = of(1.1, 2, 2, 10)["a"];
+  const Comparison c = compare("A", a, "B", b, {});
+  EXPECT_EQ(c.other_demand, std::vector<std::string>{"a"});
+  EXPECT_EQ(c.other_settings, std::vector<std::string>{"b"});
+  for (const CompareRow& one : c.rows) {
+    EXPECT_EQ(one.verdict == Verdict::other_demand, one.of == "a") << one.of << " " << one.metric;
+  }
+  EXPECT_EQ(row(c, "wait_p99_ms").verdict, Verdict::worse) << "the same demand is judged";
+  EXPECT_NE(summary(c).find("other work arrives in A than in B: a."), std::string::npos);
+  // One file, and another program that draws otherwise; and clients that wait for their answers.
+  for (const auto& [hash, demand] : {std::pair{1UL, 20UL}, std::pair{2UL, 0UL}}) {
+    const Comparison judged = compare("A", of(1, 1, 1, 10), "B", of(1.1, 2, hash, demand), {});
+    EXPECT_EQ(row(judged, "wait_p99_ms").verdict, Verdict::worse);
+  }
 }
 
 TEST(Compare, NamesWhatOnlyOneSideHasAndMetricsThatNobodyKnows) {
@@ -123,8 +152,8 @@ TEST(Compare, ReadsSweepsAndRunsBelowAFolder) {
   write_result(folder + "/y/z", result);
   const Measured found = read_measured(folder);
   EXPECT_EQ(found.size(), 2u);
-  EXPECT_EQ(found.at("swept a.b=2").at(4).at("cost"), 3);
-  EXPECT_EQ(found.at("run").at(4).at("cost"), 3);
+  EXPECT_EQ(found.at("swept a.b=2").at(4).metrics.at("cost"), 3);
+  EXPECT_EQ(found.at("run").at(4).metrics.at("cost"), 3);
   result.cost = 5;
   write_result(folder + "/y/again", result);
   EXPECT_THROW(read_measured(folder), std::runtime_error) << "one seed with two costs";

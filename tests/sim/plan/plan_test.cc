@@ -4,6 +4,8 @@
 
 #include <csignal>
 
+#include "sim/report/html.h"
+
 namespace chalk::sim {
 namespace {
 
@@ -42,6 +44,11 @@ TEST(Plan, TakesNothingFromRunsThatWereInterrupted) {
   EXPECT_FALSE(plan.found);
   ASSERT_EQ(plan.points.size(), 2u) << "1 and 2; 4 was cut short";
   EXPECT_EQ(plan.points[1].value, 2);
+  EXPECT_TRUE(to_json(plan)["value"].is_null());
+  EXPECT_TRUE(to_json(plan)["reference"].is_null());
+  const std::string page = html_page(plan);
+  EXPECT_EQ(page.find("The run with"), std::string::npos) << "8 was never run";
+  EXPECT_NE(page.find("There is no answer yet"), std::string::npos);
 }
 
 }  // namespace

@@ -110,6 +110,17 @@ TEST(Scenario, NamesFileLineFoundAndExpected) {
       "closed_loop azure_functions trace list");
   EXPECT_EQ(error_of(kGood, "duration: 10s", "seed: 1\nseed: 2"),
             "parse_test.yaml:3: found the key \"seed\" twice, expected it once");
+  EXPECT_EQ(error_of(kGood, "kind: poisson\n    per_second: 1", "{kind: bursts, calm_mean: 1ns}"),
+            "parse_test.yaml:8: workload[0].calm_mean: found 1ns, expected at least 1ms");
+  EXPECT_EQ(error_of(kGood, "kind: poisson\n    per_second: 1", "{kind: bursts, burst_mean: 0s}"),
+            "parse_test.yaml:8: workload[0].burst_mean: found 0s, expected at least 1ms");
+  EXPECT_NE(error_of(kGood, "kind: poisson\n    per_second: 1",
+                     "{kind: bursts, calm_per_second: 1e-9, burst_per_second: 1e-9, calm_mean: "
+                     "1ms, burst_mean: 1ms}")
+                .find("found 2e-12 arrivals from calm to calm, expected at least 1e-06"),
+            std::string::npos);
+  EXPECT_EQ(error_of(kGood, "assert:", "---\nassert:"),
+            "parse_test.yaml:11: found a second document, expected one");
   EXPECT_NE(error_of(kGood, "failed==0", "faild==0").find("the closest is \"failed\""),
             std::string::npos);
   EXPECT_NE(error_of(kGood, "    nodes: 2\n", "").find("pools[0].nodes: found nothing"),
@@ -177,8 +188,8 @@ TEST(Scenario, TakesNoMoreThanItsTextMaySay) {
   EXPECT_NE(error_of(kGood, "duration: 10s", "duration: 10s\nwatch: &w [*w, *w]").find("expected f"),
             std::string::npos)
       << "a list that holds itself";
-  std::string many = "duration: 10s\nwatch: [a";
-  while (many.size() < 1'000'000) many += ",b";
+  std::string many = "duration: 10s\nwatch: [t*";
+  while (many.size() < 1'000'000) many += ",t*";
   EXPECT_EQ(error_of(kGood, "duration: 10s", many + "]"), "no error");
 }
 
@@ -244,6 +255,9 @@ TEST(Scenario, CallersShareAFunction) {
               "  - {kind: poisson, per_second: 5, caller: two}\n  - {kind: poisson}\n");
   const auto setup = load_scenario(file_of(text), {}, {});
   EXPECT_EQ(setup.watched, std::vector<std::string>{"two"});
+  EXPECT_EQ(error_of(text, "watch: [two]", "watch: [one, nobody]"),
+            "parse_test.yaml:15: watch: found \"nobody\", expected a tenant of the workload");
+  EXPECT_EQ(error_of(text, "watch: [two]", "watch: [\"tenant-*\"]"), "no error");
   const auto source = setup.open_workload(1);
   const Catalogue& all = source->catalogue();
   ASSERT_EQ(all.functions.size(), 2u);  // the callers' and the last section's

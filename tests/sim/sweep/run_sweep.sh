@@ -62,10 +62,33 @@ said 'the closest is "wait_p90_ms"' sweep "${sweep[@]}" --y wait_p9_ms --out "$s
 said 'found no sweep.json' merge "$scratch"
 said 'expected --seeds N' sweep "${sweep[@]}" --over seed=1,2 --out "$scratch/bad"
 said 'found pools.0.nodes twice' sweep "${sweep[@]}" --over pools.0.nodes=4 --out "$scratch/bad"
+said 'which are one configuration' sweep scenarios/fast/chalk_scaling.yaml --over pools.0.nodes=1,2 --over pools.cpu.nodes=2,3 --out "$scratch/bad"
 said 'its seeds is 3, asked is 4' sweep --resume "$scratch/whole" --seeds 4 --quiet
 said 'its first_seed is 1, asked is 2' sweep --resume "$scratch/whole" --seed 2 --quiet
 said 'its sets is .*, asked is' sweep --resume "$scratch/whole" --set requests=1 --quiet
 "$sim" sweep --resume "$scratch/whole" --seeds 3 --set requests=20000 --quiet >/dev/null || fail "what the folder says too is refused"
+
+# Whatever stands in the folder may be said again, and from everywhere.
+"$sim" sweep --resume "$scratch/whole" --over pools.0.nodes=1,2 --over group_default.keep_alive=5s,120s --quiet >/dev/null ||
+  fail "the axes that the folder says too are refused"
+said 'its over is .*, asked is' sweep --resume "$scratch/whole" --over pools.0.nodes=1,2 --quiet
+rm "$(find "$scratch/whole/runs" -name '*.json' | head -1)"
+(cd "$scratch" && "$sim" sweep --resume whole --quiet >"$scratch/text") || fail "not from another folder: $(cat "$scratch/text")"
+grep -q "report: $(readlink -f "$scratch")/whole/report.html" "$scratch/text" || fail "$(cat "$scratch/text")"
+cmp "$scratch/whole/table.csv" "$scratch/merged/table.csv" || fail "from another folder it is another sweep"
+
+# A trace whose content was replaced is another demand, whatever its name: neither resumed nor merged.
+printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n{"at_ns":5,"call":"f","service_ns":1000}\n' >"$scratch/a.jsonl"
+traced=(scenarios/fast/chalk_scaling.yaml --trace "jsonl:$scratch/a.jsonl" --over pools.0.nodes=1,2 --seeds 1 --quiet)
+"$sim" sweep "${traced[@]}" --shard 0/2 --out "$scratch/traced0"
+cp "$scratch/a.jsonl" "$scratch/before.jsonl"
+echo '{"at_ns":7,"call":"f","service_ns":1000}' >>"$scratch/a.jsonl"
+said 'found another content of the traces' sweep --resume "$scratch/traced0" --quiet
+said 'found another sweep: its traces_digest is' sweep "${traced[@]}" --out "$scratch/traced0"
+"$sim" sweep "${traced[@]}" --shard 1/2 --out "$scratch/traced1"
+said 'found another sweep than in .*: its traces_digest is' merge "$scratch/traced0" "$scratch/traced1"
+cp "$scratch/before.jsonl" "$scratch/a.jsonl"
+"$sim" sweep --resume "$scratch/traced0" --quiet >/dev/null || fail "the trace is as it was, and is refused"
 
 # A run's file that was cut is named, with what to do about it.
 cut=$(find "$scratch/merged/runs" -name '*.json' | head -1)

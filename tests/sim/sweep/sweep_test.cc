@@ -42,7 +42,7 @@ TEST(Sweep, PartsValuesOutsideOfBraces) {
   EXPECT_EQ(axis.key, "start");
   EXPECT_EQ(axis.values,
             (std::vector<std::string>{"{distribution: uniform, mean: 1s}", "2s", "\"a,b\""}));
-  for (const char* bad : {"a", "=1", "a=", "a=1,,2", "a=1,1"}) {
+  for (const char* bad : {"a", "=1", "a=", "a=1,,2", "a=1,1", "a=1,2,01", "a=2.0,2"}) {
     EXPECT_THROW(parse_axis(bad), std::runtime_error) << bad;
   }
 }
@@ -142,6 +142,14 @@ TEST(Sweep, TheFrontIsWhatNothingBeats) {
   }
   const SweepTable nobody = sweep_table(q, runs, "cost", "wait_p99_ms");
   EXPECT_FALSE(nobody.points[5].on_front);
+  // Use of the processors is neither good nor bad by itself, so nothing beats anything in it.
+  const SweepTable neither = sweep_table(q, runs, "utilisation_cpu", "wait_p99_ms");
+  for (const SweepPoint& point : neither.points) EXPECT_FALSE(point.on_front);
+  EXPECT_NE(summary(neither).find("utilisation_cpu is neither good nor bad"), std::string::npos);
+  // A mean is of those seeds that measured it, and says of how many.
+  runs[{5, 7}].metrics["wait_p99_ms"] = 3;
+  const std::string some = summary(sweep_table(q, runs, "cost", "wait_p99_ms"));
+  EXPECT_NE(some.find("3 (1 of 2)"), std::string::npos) << some;
   runs.erase({3, 8});
   EXPECT_EQ(sweep_table(q, runs, "cost", "wait_p99_ms").missing,
             (std::vector<std::string>{"pools.0.nodes=2 d.e=y seed 8"}));

@@ -7,7 +7,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sim=$bin/chalk-sim
 fail() { echo "FAILED: $1"; exit 1; }
-"$sim" run scenarios/fast/chalk_scaling.yaml --set requests=20000 --seed 7 --out "$scratch/run" --quiet >/dev/null || [ $? -eq 2 ]
+chance=(--set "start={distribution: uniform, mean: 500ms, spread: 0.1}")
+"$sim" run scenarios/fast/chalk_scaling.yaml --set requests=20000 "${chance[@]}" --seed 7 --out "$scratch/run" --quiet >/dev/null || [ $? -eq 2 ]
 log=$scratch/run/events.log
 
 "$sim" whatif "$log" --set group_default.keep_alive=1s --out "$scratch/page" --quiet >"$scratch/text"
@@ -26,6 +27,17 @@ assert rows["replicas_mean"]["verdict"] == "better", rows'
 import json, sys
 assert {row["verdict"] for row in json.load(sys.stdin)["rows"]} == {"equal"}'
 python3 tests/sim/report/check_page.py "$scratch/page/report.html" "$scratch/whatif.png" 1 || exit $?
+
+# Nothing is left to chance, so five seeds are one run, and no proof of anything.
+cat >"$scratch/fixed.yaml" <<'YAML'
+shows: Nothing is drawn.
+pools: [{name: p, nodes: 1, node: {cpu: 1, memory: 16Gi}}]
+workload: [{kind: list, arrivals: [{at: 1s, call: f, service: 1s}, {at: 2s, call: f, service: 1s}]}]
+YAML
+"$sim" run "$scratch/fixed.yaml" --out "$scratch/fixed" --quiet >/dev/null
+"$sim" whatif "$scratch/fixed/events.log" --set start=900ms --quiet >"$scratch/text"
+grep -q "nothing here is left to chance, so all of them are one sample" "$scratch/text" || fail "$(cat "$scratch/text")"
+grep -Eq "WORSE|±" "$scratch/text" && fail "one run five times is taken for five: $(cat "$scratch/text")"
 
 # Clients that wait for their answers: the arrivals are those of the log for both sides.
 cat >"$scratch/loop.yaml" <<'YAML'

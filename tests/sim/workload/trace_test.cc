@@ -134,6 +134,22 @@ TEST_F(Azure2019, NamesWhatIsWrongAndWhere) {
   EXPECT_EQ(error_of(spec()), files_.path() +
                                   "/invocations.csv:3: found \"-2\" in column \"2\", "
                                   "expected an integer from 0 to 10000000");
+  files_.write("invocations.csv", azure2019_calls(60) + azure2019_calls(60));  // joined by cat
+  EXPECT_NE(error_of(spec()).find("invocations.csv:5: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("invocations.csv", azure2019_calls(60));
+  const std::string twice = std::string(kAzure2019Durations) + std::string(kAzure2019Durations);
+  files_.write("durations.csv", twice);
+  EXPECT_NE(error_of(spec()).find("durations.csv:5: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("durations.csv", kAzure2019Durations);
+  files_.write("memory.csv", std::string(kAzure2019Memory) + std::string(kAzure2019Memory));
+  EXPECT_NE(error_of(spec()).find("memory.csv:3: found the header a second time"),
+            std::string::npos)
+      << error_of(spec());
+  files_.write("memory.csv", kAzure2019Memory);
   files_.write("invocations.csv", changed(azure2019_calls(60), "HashApp", "App"));
   EXPECT_NE(error_of(spec()).find("expected HashOwner,HashApp,HashFunction"), std::string::npos);
   files_.write("invocations.csv", changed(azure2019_calls(60), "a1,f2,timer,0", "a1,f2,timer"));
@@ -361,6 +377,35 @@ TEST(Jsonl, NamesWhatIsWrongAndWhere) {
   EXPECT_NE(error("{\"tenant\":\"t\"}", "{\"tenant\":\"t\"").find(":2: found"), std::string::npos);
   EXPECT_NE(error("{\"tenant\":\"t\"}", std::string(100'000, '[')).find("8 levels"),
             std::string::npos);
+}
+
+TEST(OpenTrace, DigestIsOfTheContentAndNotOfThePlace) {
+  const TemporaryDirectory one, other;
+  for (const TemporaryDirectory* files : {&one, &other}) {
+    files->write("invocations.csv", azure2019_calls(60));
+    files->write("durations.csv", kAzure2019Durations);
+    files->write("trace.jsonl", kJsonl);
+    files->write("large.jsonl", std::string(100 << 20, 'x'));  // only parts of it are read
+  }
+  const auto digest = [](const TemporaryDirectory& files, const std::string& format,
+                         const std::string& name) {
+    return trace_digest(format + ":" + files.path() + name);
+  };
+  for (const char* name : {"/trace.jsonl", "/large.jsonl"}) {
+    EXPECT_EQ(digest(one, "jsonl", name), digest(other, "jsonl", name));
+  }
+  EXPECT_EQ(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  other.write("large.jsonl", std::string((100 << 20) + 1, 'x'));
+  EXPECT_NE(digest(one, "jsonl", "/large.jsonl"), digest(other, "jsonl", "/large.jsonl"));
+  other.write("large.jsonl", std::string((100 << 20) - 1, 'x') + "y");
+  EXPECT_NE(digest(one, "jsonl", "/large.jsonl"), digest(other, "jsonl", "/large.jsonl"));
+  other.write("trace.jsonl", changed(kJsonl, "1024", "1025"));
+  EXPECT_NE(digest(one, "jsonl", "/trace.jsonl"), digest(other, "jsonl", "/trace.jsonl"));
+  other.write("notes.txt", "beside the trace");
+  EXPECT_EQ(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  other.write("durations.csv", changed(kAzure2019Durations, "95,100,110", "95,101,110"));
+  EXPECT_NE(digest(one, "azure2019", ""), digest(other, "azure2019", ""));
+  EXPECT_THROW(trace_digest("jsonl:" + one.path() + "/none"), InputError);
 }
 
 TEST(OpenTrace, RefusesUnknownFormatsAndMissingFiles) {
