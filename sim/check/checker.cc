@@ -185,23 +185,23 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
   compare_gangs(now, control);
   compare_waiting(now, control);
   // A quota is what the live records of a tenant ask for, no more and no less.
-  std::map<TenantId, std::int64_t> asked;
+  std::map<TenantId, tenancy::Amounts> asked;
   std::map<std::uint64_t, std::uint32_t> wanted_of_group;
-  for (const auto& [tenant, one] : control.tenancy().state().tenants) asked[tenant] = 0;
+  for (const auto& [tenant, one] : control.tenancy().state().tenants) asked[tenant] = {};
   control.sandboxes().state().sandboxes.for_each([&](SandboxId, const sandbox::Record& record) {
-    asked[record.tenant] += record.resources.cpu_millicores;
+    asked[record.tenant].add(tenancy::amounts_of(record.resources), +1);
     if (record.group && !record.stop_asked) ++wanted_of_group[record.group.value];
   });
   for (const auto& [group, wanted] : wanted_of_group) {
     compare_replicas(now, GroupId{group}, live_of_group[group], wanted,
                      control.autoscaler().state().groups[group - 1]);
   }
-  for (const auto& [tenant, millicores] : asked) {
-    const std::int64_t counted = control.tenancy().in_use(tenant).cpu_millicores;
-    if (counted != millicores) {
+  for (const auto& [tenant, amounts] : asked) {
+    const tenancy::Amounts counted = control.tenancy().in_use(tenant);
+    if (counted != amounts) {
       broke(now, 7,
-            "tenant " + to_text(tenant) + " is counted with " + std::to_string(counted) +
-                " millicores, its sandboxes ask for " + std::to_string(millicores));
+            "tenant " + to_text(tenant) + " is counted with " + to_text(counted) +
+                ", its sandboxes ask for " + to_text(amounts));
     }
   }
 }

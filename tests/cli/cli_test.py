@@ -563,7 +563,8 @@ class Admin(Case):
         self.assertIsNone(follower.poll())
         self.good("admin", "client", "revoke", client)
         self.bad("compute", "ls", environment=user, says="does not accept this client")
-        self.assertEqual(follower.wait(PATIENCE), 125, "an open stream ends, too")
+        # Two seconds are promised; this machine may be busy.
+        self.assertEqual(follower.wait(10), 125, "an open stream ends, too")
         row = [one for one in self.read_json("admin", "client", "ls") if one["client_id"] == client][0]
         self.assertIsNotNone(row["revoked_at"])
         self.good("admin", "client", "revoke", client)  # again is fine
@@ -641,8 +642,9 @@ def token(environment):
     return said[at:at + length].decode()
 
 
-def get_metrics(headers):
-    request = urllib.request.Request(STACK.environment()["CHALK_API_SERVER"] + "/metrics", headers=headers)
+def get_metrics(headers, server=None):
+    server = server or STACK.environment()["CHALK_API_SERVER"]
+    request = urllib.request.Request(server + "/metrics", headers=headers)
     with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
         return reply.read().decode()
 
@@ -684,6 +686,28 @@ class Elsewhere(Case):
         self.assertEqual(self.read_json("admin", "status", environment=good)["nodes"], 0)
         self.bad("admin", "status", environment=environment, says="cannot do this now")
         self.bad("admin", "status", environment={**environment, "SSL_CERT_FILE": "/no/such"}, says="/no/such")
+
+    def test_what_an_operator_watches(self):
+        where = f"127.0.0.1:{support.free_port()}"
+        second = second_stack(self, node_args=["--metrics", where])
+        second.start_server()
+        second.start_node()
+        second.wait_node()
+        for name, process in (("server", second.server), ("node", second.node)):
+            mine = os.getpriority(os.PRIO_PROCESS, 0)  # one that somebody chose is left
+            self.assertEqual(os.getpriority(os.PRIO_PROCESS, process.pid), mine or -10, f"the {name} goes first")
+        environment = second.environment()
+        self.good("compute", "run", "--detach", IMAGE, "--", "sleep", "1000", environment=environment)
+        phases = get_metrics({}, "http://" + where)
+        self.assertIn("chalk_agent_phase_seconds_count{", phases)
+        self.assertIn("chalk_agent_value{", phases)
+
+        status, _, err = chalk("compute", "run", "--detach", IMAGE, "--", "/no/such/program", environment=environment)
+        self.assertNotEqual(status, 0, err)
+        bearer = {"authorization": "Bearer " + token(environment)}
+        text = get_metrics(bearer, environment["CHALK_API_SERVER"])
+        self.assertGreaterEqual(
+            metric(text, 'chalk_node_starts_failed_total{node="node-a",reason="start_failed"}'), 1, text)
 
     def small_node(self):
         """A Chalk with one node of two CPUs."""

@@ -47,7 +47,7 @@ class Arm {
 
 struct Made {
   std::unique_ptr<Arm> arm;  // none: see why_not
-  std::string why_not;
+  std::string why_not;          // what the machine lacks; a fault of ours is thrown
 };
 Made simulated_arm();
 Made real_arm(bool small_disk);  // small: no image fits on it

@@ -26,6 +26,7 @@
 #include "adapters/process/child.h"
 #include "chalk/node/v1/node.pb.h"
 #include "tests/conformance/arm.h"
+#include "tests/support/machine.h"
 
 namespace chalk::conformance {
 namespace {
@@ -33,10 +34,7 @@ namespace {
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
-std::string runsc() {
-  const char* named = std::getenv("CHALK_RUNSC");
-  return named != nullptr ? named : fs::absolute("build/tools/bin/runsc").string();
-}
+using test::runsc;
 
 template <class T>
 T must(Result<T> result) {
@@ -48,19 +46,13 @@ T must(Result<T> result) {
 class TestRegistry {
  public:
   TestRegistry() {
-    process::Spawn what;
-    what.argv = {"python3", "ci/registry", "start", folder()};
-    what.env = process::current_environment();
-    const auto done = process::run(what, 120s);
-    if (done && done->status.exit_code == 0) host = done->out.substr(0, done->out.find('\n'));
-    if (host.empty()) why_not = "ci/registry: " + (done ? done->err : done.error().message);
+    const auto done = must(process::run(command("start"), 120s));
+    if (done.status.exit_code != 0) throw std::runtime_error("ci/registry: " + done.err);
+    host = done.out.substr(0, done.out.find('\n'));
   }
   ~TestRegistry() {
     freeze(false);
-    process::Spawn what;
-    what.argv = {"python3", "ci/registry", "stop", folder()};
-    what.env = process::current_environment();
-    (void)process::run(what, 60s);
+    (void)process::run(command("stop"), 60s);
   }
   // Its connections are taken and not answered until it thaws.
   void freeze(bool frozen) const {
@@ -68,10 +60,16 @@ class TestRegistry {
     std::ifstream(folder() + "/pid") >> pid;
     if (pid > 1) kill(pid, frozen ? SIGSTOP : SIGCONT);
   }
-  std::string host, why_not;
+  std::string host;
 
  private:
-  static std::string folder() { return fs::absolute("build/conformance-registry").string(); }
+  static std::string folder() { return test::in_source("build/conformance-registry"); }
+  static process::Spawn command(const std::string& verb) {
+    process::Spawn what;
+    what.argv = {"python3", test::in_source("ci/registry"), verb, folder()};
+    what.env = process::current_environment();
+    return what;
+  }
 };
 
 struct Parts {  // in the order of making, as an agent has them
@@ -306,15 +304,16 @@ class RealArm : public Arm {
 }  // namespace
 
 Made real_arm(bool small_disk) {
-  if (geteuid() != 0) return {nullptr, "needs root"};
+  for (const auto& lack : {test::no_networks(), test::no_control_groups()}) {
+    if (!lack.empty()) return {nullptr, lack};
+  }
   if (access(runsc().c_str(), X_OK) != 0) {
     return {nullptr, runsc() + " is not there: ci/tools brings it"};
   }
-  if (!fs::exists("build/images/index.json")) {
+  if (!fs::exists(test::in_source("build/images/index.json"))) {
     return {nullptr, "no images: ci/base-image makes them"};
   }
   static const TestRegistry registry;
-  if (!registry.why_not.empty()) return {nullptr, registry.why_not};
   return {std::make_unique<RealArm>(registry, small_disk), {}};
 }
 

@@ -5,7 +5,7 @@ bin=$1
 cd "$(dirname "$0")/../.."
 venv=${CHALK_PEERS:-build/peers}
 if ! "$venv/bin/python" -c 'import simfaas' 2>/dev/null; then
-  python3 -m venv "$venv" && "$venv/bin/pip" -q install simfaas==0.2.2 simpy==4.1.2 >/dev/null 2>&1 || {
+  python3 -m venv "$venv" && "$venv/bin/pip" -q install -r tests/peers/requirements.txt >/dev/null 2>&1 || {
     echo "skipped: SimFaaS 0.2.2 cannot be installed from PyPI here"
     exit 77
   }

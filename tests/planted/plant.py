@@ -100,6 +100,10 @@ def main():
     wanted = {int(word) for word in sys.argv[2:]}
     bugs = [bug for bug in json.loads((ROOT / "tests/planted/bugs.json").read_text())
             if not wanted or bug["invariant"] in wanted]
+    watched = {int(number) for number in re.findall(r"^\| (\d+) \|", (ROOT / "docs/invariants.md").read_text(), re.M)}
+    without = (wanted or watched) - {bug["invariant"] for bug in bugs}
+    if without:
+        raise SystemExit(f"tests/planted/bugs.json has no bug for {sorted(without)}")
     return plant_each(build, bugs, lambda bug: f"tests/planted/plant.py build/release {bug['invariant']}", hunt)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run_recorded.sh BIN_DIR: logs of earlier real runs still replay to their digests (a log of a version
-# that decides differently must be refused with that reason, and has its own expectation here).
+# run_recorded.sh BIN_DIR: logs of earlier real runs still replay to their digests. They are recorded anew
+# where the logic version is raised.
 set -uo pipefail
 bin=$(realpath "${1:-build/release/bin}")
 cd "$(dirname "$0")"

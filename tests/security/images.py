@@ -91,12 +91,13 @@ class Images(Case):
         if not program.exists():
             self.skipTest("/bin/busybox is not there")
         image = world.world.evil.push(layer(
-            entry("bin", tarfile.DIRTYPE), entry("bin/busybox", content=program.read_bytes()),
+            entry("bin", tarfile.DIRTYPE), entry("bin/busybox", content=program.read_bytes()), entry("bin/sleep", tarfile.SYMTYPE, link="busybox"),
             entry("mem", tarfile.CHRTYPE, device=(1, 1), mode=0o666), entry("disk", tarfile.BLKTYPE, device=(254, 0), mode=0o666),
-            entry("pipe", tarfile.FIFOTYPE)))
+            entry("pipe", tarfile.FIFOTYPE), entry("plain", content=b"can be opened", mode=0o644)))
         status, said = self.ask(image, "/bin/busybox", "sh", "-c",
-                                "for one in /mem /disk; do /bin/busybox head -c 16 $one && echo OPENED $one; done; exit 0")
-        self.assertNotIn("OPENED", said)
+                                "for one in /plain /mem /disk; do /bin/busybox head -c 16 $one && echo OPENED $one; done; exit 0")
+        # The ordinary file shows that the sandbox ran and would have said so.
+        self.assertEqual((status, said.count("OPENED /plain"), said.count("OPENED")), (0, 1, 1), said)
         self.assert_alive()
 
     def test_bytes_that_are_not_what_their_digest_says(self):
@@ -161,13 +162,17 @@ class Images(Case):
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
         world.wait_for(lambda: came, "the test's own connection")
         came.clear()
+        private = "its address is private or local"
+        unusual = {"127.0.0.1.": "is no host or host:port", "user@127.0.0.1": "the digest must be sha256:"}
         for host in ("127.0.0.1", "localhost", "0.0.0.0", "127.1", "0x7f000001", "2130706433", "[::1]", "[::ffff:127.0.0.1]",
                      "127.0.0.1.", "LOCALHOST", "user@127.0.0.1", "017700000001", "[::]", "0"):
             status, said = self.ask(f"{host}:{port}/a/b:c")
             self.assertEqual(status, 125, (host, said))
+            self.assertIn(unusual.get(host, private), said, host)
         for host in ("169.254.169.254", "10.0.0.1", "192.168.0.1", "172.16.0.1", "[fd00::1]", "[fe80::1]"):
             status, said = self.ask(f"{host}/a/b:c")
             self.assertEqual(status, 125, (host, said))
+            self.assertIn(private, said, host)
         self.assertEqual(came, [])
 
     def test_names_of_images_are_no_paths(self):

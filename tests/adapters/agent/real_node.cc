@@ -15,6 +15,7 @@
 #include "adapters/agent/clear.h"
 #include "adapters/images/layer_id.h"
 #include "adapters/images/registry.h"
+#include "tests/support/machine.h"
 
 namespace chalk::agent {
 namespace {
@@ -26,12 +27,15 @@ std::string program(const std::string& name) {
   return (fs::read_symlink("/proc/self/exe").parent_path() / name).string();
 }
 
-std::string runsc() {
-  const char* named = std::getenv("CHALK_RUNSC");
-  return named != nullptr ? named : fs::absolute("build/tools/bin/runsc").string();
-}
+using test::runsc;
 
-std::string registry_folder() { return fs::absolute("build/agent-test-registry").string(); }
+process::Spawn registry_command(const std::string& verb) {
+  process::Spawn what;
+  what.argv = {"python3", test::in_source("ci/registry"), verb,
+               test::in_source("build/agent-test-registry")};
+  what.env = process::current_environment();
+  return what;
+}
 
 images::Registries registries(const std::string& host) {
   images::Registries out;
@@ -62,33 +66,28 @@ std::string RealNode::skip_;
 std::string RealNode::registry_;
 
 void RealNode::SetUpTestSuite() {
-  skip_.clear();
-  if (geteuid() != 0) skip_ = "needs root";
+  skip_ = test::no_networks();
+  if (skip_.empty()) skip_ = test::no_control_groups();
   if (access(runsc().c_str(), X_OK) != 0) skip_ = runsc() + " is not there: ci/tools brings it";
-  if (access(program("chalk-node").c_str(), X_OK) != 0) skip_ = "chalk-node is not built";
-  if (!fs::exists("build/images/index.json")) skip_ = "no images: ci/base-image makes them";
-  if (!skip_.empty()) return;
-  process::Spawn what;
-  what.argv = {"python3", "ci/registry", "start", registry_folder()};
-  what.env = process::current_environment();
-  const auto done = process::run(what, 120s);
-  if (!done || done->status.exit_code != 0) {
-    skip_ = "ci/registry: " + (done ? done->err : done.error().message);
-    return;
+  if (!fs::exists(test::in_source("build/images/index.json"))) {
+    skip_ = "no images: ci/base-image makes them";
   }
+  if (!skip_.empty()) return;
+  ASSERT_EQ(access(program("chalk-node").c_str(), X_OK), 0) << "chalk-node is not built";
+  const auto done = process::run(registry_command("start"), 120s);
+  ASSERT_TRUE(done) << done.error().message;
+  ASSERT_EQ(done->status.exit_code, 0) << "ci/registry: " << done->err;
   registry_ = first_line(done->out);
 }
 
 void RealNode::TearDownTestSuite() {
   if (registry_.empty()) return;
-  process::Spawn what;
-  what.argv = {"python3", "ci/registry", "stop", registry_folder()};
-  what.env = process::current_environment();
-  (void)process::run(what, 60s);
+  (void)process::run(registry_command("stop"), 60s);
 }
 
 void RealNode::SetUp() {
   if (!skip_.empty()) GTEST_SKIP() << skip_;
+  ASSERT_FALSE(registry_.empty()) << "no registry runs";
   const auto pid = static_cast<unsigned>(getpid());
   prefix_ = "a" + std::to_string(pid % 1'000'000);
   pool_ = "10." + std::to_string(32 + pid % 64) + "." + std::to_string(pid / 64 % 250) + ".0/26";

@@ -14,6 +14,7 @@
 #include "chalk/node/v1/node.pb.h"
 #include "plain_process.h"
 #include "tests/adapters/images/scratch.h"
+#include "tests/support/machine.h"
 
 namespace chalk::agent {
 namespace {
@@ -50,7 +51,7 @@ class Runtime final : public Machinery {
 class SandboxesTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root: network namespaces";
+    if (const auto lack = test::no_networks(); !lack.empty()) GTEST_SKIP() << lack;
     images::StoreOptions where;
     where.root = scratch_.path() + "/images";
     where.keep_free_bytes = 0;
@@ -72,7 +73,7 @@ class SandboxesTest : public testing::Test {
     network.spare = 0;
     network.records = scratch_.folder("network");
     auto opened = network::Network::open(network);
-    if (!opened) GTEST_SKIP() << opened.error().message;
+    ASSERT_TRUE(opened) << opened.error().message;
     network_ = std::move(*opened);
     begin();
   }

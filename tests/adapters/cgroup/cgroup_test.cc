@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "adapters/process/child.h"
+#include "tests/support/machine.h"
 
 namespace chalk::cgroup {
 namespace {
@@ -161,10 +162,10 @@ TEST_F(VersionTwo, PrefersVersionOneWhereThatHasTheControllers) {
 class RealGroups : public testing::Test {
  protected:
   void SetUp() override {
-    if (getuid() != 0) GTEST_SKIP() << "control groups need root";
+    if (const auto lack = test::no_control_groups(); !lack.empty()) GTEST_SKIP() << lack;
     name_ = "cgt" + std::to_string(getpid());
     auto opened = Groups::open(name_);
-    if (!opened) GTEST_SKIP() << opened.error().message;
+    ASSERT_TRUE(opened) << opened.error().message;
     groups_ = std::make_unique<Groups>(std::move(*opened));
   }
   void TearDown() override {

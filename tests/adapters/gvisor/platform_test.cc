@@ -28,7 +28,7 @@ esac
 class PlatformTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (getuid() != 0) GTEST_SKIP() << "control groups need root";
+    if (const auto lack = test::no_control_groups(); !lack.empty()) GTEST_SKIP() << lack;
     folder_ = fs::temp_directory_path() / ("chalk-platform-" + std::to_string(getpid()));
     fs::create_directories(folder_);
     auto groups = cgroup::Groups::open(name_);

@@ -16,17 +16,15 @@
 #include <thread>
 
 #include "adapters/gvisor/runtime.h"
+#include "tests/support/machine.h"
 
 namespace chalk::gvisor {
 
 namespace fs = std::filesystem;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using test::runsc;
 
-inline std::string runsc() {
-  const char* given = std::getenv("CHALK_RUNSC");
-  return given != nullptr ? given : "build/tools/bin/runsc";
-}
 inline std::string busybox() {
   for (const char* path : {"/bin/busybox", "/usr/bin/busybox"}) {
     if (access(path, X_OK) == 0) return path;
@@ -111,7 +109,7 @@ class RuntimeTest : public testing::Test {
     }
   }
   void SetUp() override {
-    if (getuid() != 0) GTEST_SKIP() << "sandboxes need root";
+    if (const auto lack = test::no_control_groups(); !lack.empty()) GTEST_SKIP() << lack;
     if (access(runsc().c_str(), X_OK) != 0) GTEST_SKIP() << "no runsc; run ci/tools";
     if (busybox().empty()) GTEST_SKIP() << "no static busybox; run ci/setup";
     process::become_subreaper();

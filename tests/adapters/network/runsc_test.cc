@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/adapters/network/world.h"
+#include "tests/support/machine.h"
 
 extern char** environ;
 
@@ -18,12 +19,6 @@ namespace chalk::network {
 namespace {
 
 using namespace world;
-
-std::string find_runsc() {
-  if (const char* given = std::getenv("CHALK_RUNSC")) return given;
-  const std::string built = "build/tools/bin/runsc";
-  return std::filesystem::exists(built) ? built : "";
-}
 
 std::string find_busybox() {
   for (const char* path : {"/bin/busybox", "/usr/bin/busybox"}) {
@@ -71,9 +66,9 @@ std::string bundle_of(const Endpoint& endpoint, const std::string& busybox,
 }
 
 TEST_F(InWorld, ARealSandboxHasTheAddressAndReachesTheInternetOnly) {
-  const auto runsc = find_runsc();
+  const auto runsc = test::runsc();
   const auto busybox = find_busybox();
-  if (runsc.empty()) GTEST_SKIP() << "no runsc: neither CHALK_RUNSC nor build/tools/bin/runsc";
+  if (!std::filesystem::exists(runsc)) GTEST_SKIP() << "no runsc; run ci/tools";
   if (busybox.empty()) GTEST_SKIP() << "no busybox (a static one) on this machine";
   const auto network = open(options());
   const auto one = network->acquire("one").value();

@@ -28,8 +28,10 @@ constexpr const char* kHost = "/proc/self/ns/net";           // of the main thre
 constexpr std::chrono::seconds kLong{30};                    // for what must happen
 constexpr std::chrono::milliseconds kShort{700};             // for what must not
 
-// Why there is no world here; empty where there is one.
+// What the machine lacks for a world; empty where nothing.
 const std::string& missing();
+// What went wrong in making it, with our own code; empty where nothing.
+const std::string& broken();
 
 Options options(const std::string& name = "t");
 std::unique_ptr<Network> open(const Options& options);
@@ -65,6 +67,7 @@ class InWorld : public testing::Test {
  protected:
   void SetUp() override {
     if (!world::missing().empty()) GTEST_SKIP() << world::missing();
+    if (!world::broken().empty()) FAIL() << world::broken();
   }
 };
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every key that the parser of scenarios reads stands in docs/scenarios.md, and the documented are read.
 
-Also: every metric that `assert` knows stands in docs/results.md. Prints what is missing; exit 1 then.
+Names only: what the words say of them, and their defaults, is for people to keep true. Also: every metric that `assert` knows stands in docs/results.md. Prints what is missing; exit 1 then.
 """
 import pathlib
 import re

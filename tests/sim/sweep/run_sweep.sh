@@ -7,6 +7,8 @@ cd "$(dirname "$0")/../../.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sim=$bin/chalk-sim
+python=build/tools/venv/bin/python
+[ -x "$python" ] || { echo "skipped: no PyYAML in build/tools/venv; run ci/tools"; exit 77; }
 sweep=(scenarios/fast/chalk_scaling.yaml --set requests=20000 --over pools.0.nodes=1,2 --over group_default.keep_alive=5s,120s
   --seeds 3 --quiet)
 fail() { echo "FAILED: $1"; exit 1; }
@@ -43,7 +45,7 @@ SLURM_ARRAY_TASK_ID=1 SLURM_ARRAY_TASK_COUNT=2 CHALK_SIM=$sim bash sim/sweep/clu
 cmp "$scratch/whole/table.csv" "$scratch/merged/table.csv" || fail "shards give another table than one process"
 
 # The pods' own command line, in a folder as theirs.
-python3 tests/sim/sweep/check_manifest.py sim/sweep/cluster/kubernetes.yaml "$scratch/pod.sh"
+"$python" tests/sim/sweep/check_manifest.py sim/sweep/cluster/kubernetes.yaml "$scratch/pod.sh"
 mkdir "$scratch/pod"
 cp scenarios/fast/chalk_scaling.yaml "$scratch/pod/scenario.yaml"
 sed -i 's/arrivals_max: 20000/arrivals_max: 300/' "$scratch/pod/scenario.yaml"
