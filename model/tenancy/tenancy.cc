@@ -270,19 +270,13 @@ void Tenancy::on(Time, const NodeJoined& joined, Effects&) {
   node.phase = node.dedicated ? NodePhase::owned : NodePhase::free;
   state_.nodes.put(joined.node, node);
   count_common(node, +1);
-  state_.capacity.add(
-      {joined.shape.cpu_millicores, joined.shape.memory_bytes, joined.shape.gpus * 1000LL,
-       joined.shape.sandboxes_max},
-      +1);
+  count_capacity(joined.shape, +1);
 }
 
 void Tenancy::on(Time, const NodeGone& gone, Effects&) {
   const Node* node = state_.nodes.find(gone.node);
   if (node == nullptr) return;
-  state_.capacity.add(
-      {node->shape.cpu_millicores, node->shape.memory_bytes, node->shape.gpus * 1000LL,
-       node->shape.sandboxes_max},
-      -1);
+  count_capacity(node->shape, -1);
   count_common(*node, -1);
   if (owned(*node)) count_node(*node, node->owner, -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});

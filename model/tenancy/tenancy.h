@@ -333,6 +333,7 @@ struct State {
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
   std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
+  Amounts shares_of;  // the same a while ago: all shares are parts of this, see count_capacity
   std::vector<SandboxId> aged;  // have waited longer than bypass_max, the first that was found first
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
@@ -345,8 +346,8 @@ struct State {
   Time round_at = kNever;   // when the round that stopped at its failures goes on
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, shares_of, aged,
+               pending_count, next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
                round_at, timers, wake)
 };
 
@@ -407,6 +408,7 @@ class Tenancy {
   void stop_waiting(SandboxId, Held&);
   void count_placed(const Held&, int sign);
   static void count_priority(Tenant&, Priority, int sign);
+  void count_capacity(const NodeShape&, int sign);
   void set_share(Tenant&);
   void set_borrows(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;

@@ -304,6 +304,41 @@ TEST(Tenancy, ThePoorerGoFirstAndAWeightMakesPoorer) {
   EXPECT_EQ(fruitless_round(tenancy), (Tried{13, 12, 11}));
 }
 
+// What was placed on a small fleet is little of a large one.
+TEST(Tenancy, SharesAreOfTheFleetThatThereIs) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
+  tell(tenancy, at(0), SandboxAsked{{1}, {1}, {.cpu_millicores = 4000}, {}});
+  tell(tenancy, at(0), SandboxPlaced{{1}, {}, false});  // all of it
+  make_wait(tenancy, 2, 1);
+  for (std::uint64_t node = 2; node <= 10; ++node) {
+    tell(tenancy, at(0), NodeJoined{{node}, kShape, {}});
+  }
+  tell(tenancy, at(0), SandboxAsked{{3}, {2}, {.cpu_millicores = 8000}, {}});
+  tell(tenancy, at(0), SandboxPlaced{{3}, {}, false});
+  make_wait(tenancy, 4, 2);
+  const auto share = [&](std::uint64_t id) { return tenancy.state().tenants.at({id}).share; };
+  EXPECT_EQ(share(1), (1ULL << 32) / 10);
+  EXPECT_EQ(share(2), (2ULL << 32) / 10);
+  EXPECT_EQ(fruitless_round(tenancy).front(), 2u) << "the poorer, though that was all there was";
+  for (std::uint64_t node = 3; node <= 10; ++node) tell(tenancy, at(0), NodeGone{{node}});
+  EXPECT_EQ(share(1), (1ULL << 32) / 2) << "and back";
+}
+
+TEST(Tenancy, SharesAreCountedAnewOnceAFleetHasChangedByASixteenth) {
+  Tenancy tenancy = with_tenants(1);
+  const auto join = [&](std::uint64_t node) {
+    tell(tenancy, at(0), NodeJoined{{node}, {.cpu_millicores = 1000}, {}});
+  };
+  for (std::uint64_t node = 1; node <= 32; ++node) join(node);
+  place(tenancy, 1, 1);
+  const std::uint64_t& share = tenancy.state().tenants.at({1}).share;
+  join(33), join(34);
+  EXPECT_EQ(share, (1ULL << 32) / 32);
+  join(35);
+  EXPECT_EQ(share, (1ULL << 32) / 35);
+}
+
 TEST(Tenancy, ARoundTriesNothingThatTakesAsMuchAsWhatHasFailed) {
   const auto tries_second = [](Resources first, Resources second, PoolId pool = {}) {
     Config config;

@@ -78,16 +78,16 @@ class Inspection {
     return held.gang ? state_.gangs.at({held.tenant, held.gang.id}).amounts
                      : amounts_of(held.resources);
   }
-  // The dominant share of a fleet that has not changed.
+  // The dominant share of a fleet that is much like the present one.
   std::uint64_t share(TenantId id, const Tenant& tenant) {
     Wide most = 0;
     const auto part = [&](std::int64_t used, std::int64_t all) {
       if (all > 0) most = std::max(most, (Wide(static_cast<std::uint64_t>(used)) << 32) /
                                              static_cast<std::uint64_t>(all));
     };
-    part(placed_[id].cpu_millicores, state_.capacity.cpu_millicores);
-    part(placed_[id].memory_bytes, state_.capacity.memory_bytes);
-    part(placed_[id].gpu_millis, state_.capacity.gpu_millis);
+    part(placed_[id].cpu_millicores, state_.shares_of.cpu_millicores);
+    part(placed_[id].memory_bytes, state_.shares_of.memory_bytes);
+    part(placed_[id].gpu_millis, state_.shares_of.gpu_millis);
     return static_cast<std::uint64_t>(most) / tenant.weight;
   }
 
@@ -179,6 +179,12 @@ class Inspection {
       if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
     });
     expect(state_.capacity == capacity, "the capacity");
+    const auto near = [&](std::int64_t now, std::int64_t of) {
+      expect(now * 15 <= of * 16 && of * 16 <= now * 17, "what shares are parts of");
+    };
+    near(capacity.cpu_millicores, state_.shares_of.cpu_millicores);
+    near(capacity.memory_bytes, state_.shares_of.memory_bytes);
+    near(capacity.gpu_millis, state_.shares_of.gpu_millis);
     expect(state_.lingering == lingering, "what lingers");
   }
 
@@ -530,8 +536,19 @@ struct World {
       if (random.below(3) == 0) tell(NodeCordoned{id, random.below(2) == 0});
     }
   }
+  // Nodes beside those where anything is placed come and go, small ones and large ones.
+  void grow() {
+    const NodeId id{(1ULL << 32) + 6 + random.below(3)};
+    if (tenancy.state().nodes.find(id) != nullptr) return tell(NodeGone{id});
+    NodeShape shape;
+    shape.cpu_millicores = random.below(2) == 0 ? 200 : 64'000;
+    shape.memory_bytes = random.below(2) == 0 ? 1 << 28 : std::int64_t{64} << 30;
+    shape.gpus = random.below(2) == 0 ? 8 : 0;
+    tell(NodeJoined{id, shape, {}, true});
+  }
   void act() {
-    switch (random.below(14)) {
+    switch (random.below(15)) {
+      case 14: grow(); break;
       case 13: cordon(); break;
       case 0: case 1: case 2: ask(fresh()); break;
       case 3: ask_gang(); break;
