@@ -37,10 +37,12 @@ bool Control::defragment(const scheduler::NotPlaced& not_placed) {
            one.phase == sandbox::Phase::running && !one.gang;
   };
   std::vector<scheduler::Victims> all;
-  for_each_node_of(asked, [&](std::uint32_t slot) {
+  const auto& infos = scheduler_.state().infos;
+  for (std::uint32_t slot = 0; slot < infos.size(); ++slot) {
+    if (!would_do(infos[slot], asked)) continue;
     auto movers = victims_on(slot, asked.ask, may_move);
     if (movers && movers->sandboxes.size() <= config.moves_max) all.push_back(std::move(*movers));
-  });
+  }
   std::sort(all.begin(), all.end(), before);
   if (all.size() > kNodesTried) all.resize(kNodesTried);
   for (const scheduler::Victims& movers : all) {
