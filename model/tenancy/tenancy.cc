@@ -169,6 +169,7 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   if (held->gang) leave_gathering(placed.sandbox, *held);
   stop_waiting(placed.sandbox, *held);
   settle_aged(placed.sandbox);
+  if (held->phase == Phase::nominated) count_nominated(*held, -1);
   held->phase = Phase::placed;
   held->node = placed.node;
   count_placed(*held, +1);
@@ -228,11 +229,13 @@ void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
   if (held == nullptr || held->phase != Phase::trying) return;
   settle_aged(nominated.sandbox);  // what is freed elsewhere is not for it any more
   held->phase = Phase::nominated;
+  count_nominated(*held, +1);
 }
 
 void Tenancy::on(Time, const NominationLost& lost, Effects&) {
   Held* held = state_.held.find(lost.sandbox);
   if (held == nullptr || held->phase != Phase::nominated) return;
+  count_nominated(*held, -1);
   wait(lost.sandbox, *held);
 }
 
@@ -253,6 +256,7 @@ void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
   const Held held = *found;
   state_.held.erase(sandbox);
   count_in_use(held, -1);
+  if (held.phase == Phase::nominated) count_nominated(held, -1);
   if (held.phase != Phase::placed) return;
   count_placed(held, -1);
   leave_node(now, held.node, effects);

@@ -260,6 +260,7 @@ struct Tenant {
   Amounts guarantee;
   Amounts in_use;  // asked and not ended: waiting ones count; of a family, of all its tenants
   Amounts placed;  // likewise
+  Amounts nominated;  // of its own: room is being made for it
   std::uint32_t weight = 1;
   bool shares = false;
   TenantId parent;
@@ -276,7 +277,7 @@ struct Tenant {
   bool keeps = false;       // a first node is kept for it
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
-  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
+  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, nominated, weight, shares, parent, children, waiting,
                line, share, place, aside, borrows, reclaims, by_priority, dedicated,
                keeps, nodes, last_placed)
 };
@@ -407,6 +408,7 @@ class Tenancy {
   void wait(SandboxId, Held&);
   void stop_waiting(SandboxId, Held&);
   void count_placed(const Held&, int sign);
+  void count_nominated(const Held&, int sign);
   static void count_priority(Tenant&, Priority, int sign);
   void count_capacity(const NodeShape&, int sign);
   void set_share(Tenant&);

@@ -35,10 +35,13 @@ bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) 
   return named && good;
 }
 
-// Where nobody gets more than its guarantee, whether this would be more.
+// Where nobody gets more than its guarantee, whether this would be more. What room is being made
+// for is placed as soon as there is any, whether those that make way have ended or not.
 bool beyond(const Config& config, const Tenant& tenant, const Amounts& ask) {
-  return config.order == Order::quotas && tenant.guarantee != Amounts{} &&
-         !within(tenant.guarantee, tenant.placed, ask);
+  if (config.order != Order::quotas || tenant.guarantee == Amounts{}) return false;
+  Amounts with = ask;
+  with.add(tenant.nominated, +1);
+  return !within(tenant.guarantee, tenant.placed, with);
 }
 
 // Whether it is the next of its tenant and may be placed.
@@ -325,6 +328,10 @@ void Tenancy::count_placed(const Held& held, int sign) {
   count_priority(tenant, held.priority, sign);
   set_borrows(tenant);
   relist(held.tenant);
+}
+
+void Tenancy::count_nominated(const Held& held, int sign) {
+  state_.tenants.at(held.tenant).nominated.add(amounts_of(held.resources), sign);
 }
 
 // Whether it has more than its guarantee. A family holds nothing itself.

@@ -976,6 +976,34 @@ TEST(Tenancy, WithoutAGuaranteeTheOrderOfQuotasHoldsNobodyBack) {
 }
 
 // One that waits and is placed without having been tried leaves the line.
+// Room may come for it before those that make way have ended.
+TEST(Tenancy, WithQuotasWhatIsNominatedCountsAsPlaced) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  TenantAdded bounded{{1}, {}, 1, false, {}};
+  bounded.guarantee.cpu_millicores = 5000;
+  tell(tenancy, at(0), bounded);
+  const Resources large{.cpu_millicores = 4000};
+  place(tenancy, 1, 1);
+  EXPECT_EQ(ask(tenancy, 2, 1, large), 1u);
+  tell(tenancy, at(0), SandboxNominated{{2}});
+  EXPECT_EQ(ask(tenancy, 3, 1, large), 0u) << "9000 of 5000";
+  EXPECT_EQ(fruitless_round(tenancy), Tried{});
+  tell(tenancy, at(1), SandboxPlaced{{2}, {}, false});
+  EXPECT_EQ(fruitless_round(tenancy), Tried{}) << "it counts once";
+  tell(tenancy, at(2), SandboxEnded{{1}});
+  tell(tenancy, at(2), SandboxEnded{{2}});
+  EXPECT_EQ(fruitless_round(tenancy), Tried{3});
+  for (const bool lost : {true, false}) {
+    const std::uint64_t id = lost ? 4 : 5;
+    tell(tenancy, at(3), SandboxCancelled{{3}});
+    EXPECT_EQ(ask(tenancy, id, 1, large), 1u) << "nothing is left of the one before";
+    tell(tenancy, at(3), SandboxNominated{{id}});
+    if (lost) tell(tenancy, at(3), NominationLost{{id}});
+    tell(tenancy, at(3), SandboxCancelled{{id}});
+    EXPECT_EQ(tenancy.state().tenants.at({1}).nominated, Amounts{});
+  }
+}
+
 TEST(Tenancy, WhatWaitsMayBePlacedUnasked) {
   Tenancy tenancy = with_tenants(1);
   make_wait(tenancy, 1, 1);

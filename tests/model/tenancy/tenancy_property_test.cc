@@ -51,6 +51,7 @@ class Inspection {
       in_use_[at].add(amounts_of(held.resources), 1);
       if (held.phase == Phase::placed) placed_[at].add(amounts_of(held.resources), 1);
     }
+    if (held.phase == Phase::nominated) nominated_[held.tenant].add(amounts_of(held.resources), 1);
     const bool waits = held.phase == Phase::waiting;
     waiting_ += waits;
     if (waits) waits_[held.tenant][Turn{held.priority, held.ticket}] = id;
@@ -92,7 +93,9 @@ class Inspection {
   }
 
   void look_at_tenant(TenantId id, const Tenant& tenant) {
-    expect(tenant.in_use == in_use_[id] && tenant.placed == placed_[id], "amounts", id.value);
+    expect(tenant.in_use == in_use_[id] && tenant.placed == placed_[id] &&
+               tenant.nominated == nominated_[id],
+           "amounts", id.value);
     expect(tenant.waiting == waits_[id], "the line of its own", id.value);
     expect(tenant.share == share(id, tenant), "the share", id.value);
     expect(tenant.weight > 0, "the weight", id.value);
@@ -213,7 +216,7 @@ class Inspection {
   const Config& config_;
   const Time now_;
   const std::vector<Aside> asides_ = asides();
-  std::map<TenantId, Amounts> in_use_, placed_;
+  std::map<TenantId, Amounts> in_use_, placed_, nominated_;
   std::map<TenantId, std::map<Turn, SandboxId>> waits_;
   std::map<TenantId, std::map<Priority, std::uint32_t>> priorities_;
   std::map<TenantId, std::set<Place>> lines_;
@@ -335,6 +338,7 @@ struct World {
       Amounts wish;
       for (const Resources& one : parts(theirs)) wish.add(amounts_of(one), 1);
       const bool limited = config.order == Order::quotas && waits.guarantee != Amounts{};
+      wish.add(limited ? waits.nominated : Amounts{}, 1);
       if (limited && !room(waits, wish)) continue;  // it may not be placed itself
       if (!passes(held, theirs) && could_hold(node, theirs)) return true;
     }
@@ -386,6 +390,11 @@ struct World {
     RC_ASSERT(!attempt.own_only || kept);
     RC_ASSERT(attempt.own_only || !kept || !borrows);
     seen["own_only"] += attempt.own_only;
+    if (config.order == Order::quotas && asks.guarantee != Amounts{}) {
+      Amounts all = asks.nominated;
+      for (const Resources& one : parts(held)) all.add(amounts_of(one), 1);
+      RC_ASSERT(room(asks, all));
+    }
     check_spare(attempt, held);
     const std::uint64_t how = random.below(5);
     if (how < 2) {
