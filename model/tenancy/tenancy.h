@@ -277,9 +277,9 @@ struct Tenant {
   bool keeps = false;       // a first node is kept for it
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
-  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, nominated, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, by_priority, dedicated,
-               keeps, nodes, last_placed)
+  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, nominated, weight, shares, parent,
+               children, waiting, line, share, place, aside, borrows, reclaims, by_priority,
+               dedicated, keeps, nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -292,7 +292,9 @@ struct Node {
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
   PoolId pool;
-  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool)
+  SandboxId scrubs_for;  // scrubbing: which waits for it, if any
+  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool,
+               scrubs_for)
 };
 // No room for this in the present round, so none for as much or more; nor did it find others that
 // would make way, and of its tenant's nothing that is as important or less finds any.
@@ -332,6 +334,7 @@ struct State {
   std::set<Place> line;                         // of those without a family, and of families
   Fifo<Aside> aside;                            // tried and failed, in the order of trying
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
+  std::set<std::pair<SandboxId, NodeId>> scrubs;  // by Node::scrubs_for
   std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
   Amounts shares_of;  // the same a while ago: all shares are parts of this, see count_capacity
@@ -347,9 +350,9 @@ struct State {
   Time round_at = kNever;   // when the round that stopped at its failures goes on
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, shares_of, aged,
-               pending_count, next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
-               round_at, timers, wake)
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, scrubs, gangs, capacity, shares_of,
+               aged, pending_count, next_ticket, round, rounds, borrowers, reclaimers, aside,
+               keeping, claims_at, round_at, timers, wake)
 };
 
 class Tenancy {
@@ -404,6 +407,9 @@ class Tenancy {
   void release(Time, SandboxId, Effects&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
+  void scrub_for(Time, SandboxId, const Held&, const TryPlace&, Effects&);
+  bool scrubs_enough_for(SandboxId, const Held&) const;
+  void settle_scrub(NodeId, Node&);
   // What waits; waiting.cc.
   void wait(SandboxId, Held&);
   void stop_waiting(SandboxId, Held&);

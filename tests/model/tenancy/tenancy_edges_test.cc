@@ -647,6 +647,49 @@ TEST(Tenancy, WhatWaitsHasNoNodeScrubbedThatIsOfNoUseToIt) {
   }
 }
 
+// However often it is tried while it is on its way.
+TEST(Tenancy, OneNodeIsScrubbedForOneThatWaits) {
+  Tenancy tenancy = with_tenants(3);
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(static_cast<std::int64_t>(n)), SandboxEnded{{n}});
+  }
+  const auto left = [&] { return tenancy.state().lingering.size(); };
+  ask(tenancy, 5, 2, kOne, {}, at(5));
+  tell(tenancy, at(5), NotPlaced{{5}});
+  EXPECT_EQ(left(), 3u);
+  fruitless_round(tenancy, at(6));
+  EXPECT_EQ(left(), 3u);
+  ask(tenancy, 6, 3, kOne, {}, at(6));
+  tell(tenancy, at(6), NotPlaced{{6}});
+  EXPECT_EQ(left(), 2u) << "another waits too";
+  tell(tenancy, at(7), NodeCordoned{{1}, true});
+  fruitless_round(tenancy, at(7));
+  EXPECT_EQ(left(), 1u) << "that one takes nothing when it is clean";
+  tell(tenancy, at(8), NodeGone{{3}});
+  tell(tenancy, at(8), NodeScrubbed{{2}});
+  fruitless_round(tenancy, at(8));
+  EXPECT_EQ(left(), 0u) << "or somebody else had it";
+}
+
+TEST(Tenancy, AsManyNodesAreScrubbedForAGangAsItHasMembers) {
+  Tenancy tenancy = with_tenants(2);
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(1), SandboxEnded{{n}});
+  }
+  for (const std::uint64_t id : {5, 6}) {
+    SandboxAsked one{{id}, {2}, kOne, {}};
+    one.gang = {1, 2};
+    tell(tenancy, at(2), one);
+  }
+  tell(tenancy, at(2), NotPlaced{{6}});
+  for (int i = 0; i < 3; ++i) fruitless_round(tenancy, at(3));
+  EXPECT_EQ(tenancy.state().lingering.size(), 2u);
+}
+
 TEST(Tenancy, EachRefusalHasAName) {
   std::set<std::string_view> names;
   for (int rule = 0; rule <= static_cast<int>(Rule::pending_limit_of_tenant); ++rule) {

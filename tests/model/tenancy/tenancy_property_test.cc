@@ -162,6 +162,7 @@ class Inspection {
   void look_at_nodes() {
     Amounts capacity;
     std::set<std::pair<Time, NodeId>> lingering;
+    std::set<std::pair<SandboxId, NodeId>> scrubs;
     state_.nodes.for_each([&](NodeId id, const Node& node) {
       capacity.add({node.shape.cpu_millicores, node.shape.memory_bytes,
                     node.shape.gpus * std::int64_t{1000}, node.shape.sandboxes_max},
@@ -172,6 +173,8 @@ class Inspection {
       if (used) expect(node.deadline == kNever, "a deadline of a used node", id.value);
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
+      if (node.scrubs_for) scrubs.insert({node.scrubs_for, id});
+      expect(!node.scrubs_for || node.phase == NodePhase::scrubbing, "who waits for", id.value);
       const bool counts = node.common && !node.cordoned;
       keeping_.nodes += counts;
       keeping_.free += counts && node.phase == NodePhase::free;
@@ -189,6 +192,7 @@ class Inspection {
     near(capacity.memory_bytes, state_.shares_of.memory_bytes);
     near(capacity.gpu_millis, state_.shares_of.gpu_millis);
     expect(state_.lingering == lingering, "what lingers");
+    expect(state_.scrubs == scrubs, "what is scrubbed for somebody");
   }
 
   void look_at_keeping() {
