@@ -70,6 +70,7 @@ bool Control::fits_elsewhere(const scheduler::Victims& movers) const {
     others.members.push_back(place_asked(mover, again.owner_key));
     others.members.back().own_only = again.own_only;
     others.members.back().spare = again.spare;
+    others.claims_max = again.claims_max;
   }
   said.clear();
   fork.step(now_, others, said);

@@ -194,7 +194,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   Held* held = state_.held.find(not_placed.sandbox);
   if (held == nullptr || held->phase != Phase::trying) return;
   const TryPlace tried = attempt(now, not_placed.sandbox, *held);
-  const auto& [sandbox, owner, own_only, spare] = tried;
+  const auto& [sandbox, owner, own_only, spare, claims] = tried;
   if (state_.round.open) {
     ++state_.round.failures;
     if (!held->gang) {  // that there is no room for all of a gang says nothing of one
@@ -205,7 +205,8 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   }
   wait(sandbox, *held);
   if (now - held->since >= config_.bypass_max) age(sandbox, *held);
-  if (own_only) return wait_to_claim(*held);
+  if (claims < (held->gang ? held->gang.size : 1)) wait_to_claim(*held);
+  if (own_only) return;
   scrub_for(now, sandbox, *held, tried, effects);
 }
 

@@ -52,6 +52,8 @@ inline constexpr NodeId kRoundTimer{~0ULL};
 // A tree of tenants may be so deep; the root is above the first level.
 inline constexpr std::uint32_t kDepthMax = 8;
 
+inline constexpr std::uint32_t kAnyNumber = ~0u;
+
 enum class Order : std::uint8_t { fair, first_come, quotas };
 
 struct Config {
@@ -175,7 +177,8 @@ struct TryPlace {
   TenantId owner_key;
   bool own_only = false;  // on nodes that the owner has: those that are free are kept for others
   std::vector<Wish> spare = {};  // on no node that could hold any of these when it is empty
-  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only, spare)
+  std::uint32_t claims_max = kAnyNumber;  // free nodes that it may claim, of a gang all together
+  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only, spare, claims_max)
 };
 enum class Rule : std::uint8_t {
   unknown_tenant,
@@ -434,7 +437,7 @@ class Tenancy {
   void age(SandboxId, const Held&);
   void settle_aged(SandboxId);
   // keeping.cc
-  bool may_claim(Time, const Held&) const;
+  std::uint32_t claims_max(Time, const Held&) const;
   void keep(Tenant&);
   Time claims_from(const Tenant&, const Held&) const;
   void wait_to_claim(const Held&);

@@ -83,8 +83,9 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     Held& held = state_.held.at(head);
     const std::optional<std::vector<Wish>> spare = spared(head, held);
     const bool none = !spare || beyond(config_, state_.tenants.at(next), wish_of(held));
-    const TryPlace attempted{head, owner_key(next), !may_claim(now, held),
-                             spare.value_or(std::vector<Wish>{})};
+    const std::uint32_t claims = claims_max(now, held);
+    const TryPlace attempted{head, owner_key(next), claims == 0,
+                             spare.value_or(std::vector<Wish>{}), claims};
     if (none || fails_too(attempted, held)) {
       set_aside(next);
       continue;

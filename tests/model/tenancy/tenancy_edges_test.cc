@@ -1144,6 +1144,34 @@ TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
   EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
 }
 
+TEST(Tenancy, AGangClaimsNoNodeThatIsKeptForAnother) {
+  const auto claims = [](Tenancy& tenancy, std::uint64_t tenant) {
+    std::vector<TryPlace> attempts;
+    for (const std::uint64_t id : {101, 102, 103}) {
+      SandboxAsked one{{id}, {tenant}, kOne, {}};
+      one.gang = {tenant, 3};
+      for (auto& tried : said<TryPlace>(tell(tenancy, at(0), one))) attempts.push_back(tried);
+    }
+    EXPECT_EQ(attempts.size(), 1u);
+    tell(tenancy, at(0), NotPlaced{attempts.at(0).sandbox});
+    for (const std::uint64_t id : {101, 102, 103}) tell(tenancy, at(0), SandboxCancelled{{id}});
+    return attempts.at(0).claims_max;
+  };
+  Tenancy tenancy = with_guarantees(3, 5);
+  EXPECT_EQ(claims(tenancy, 1), 3u) << "two of five are kept";
+  EXPECT_EQ(tenancy.state().claims_at, kNever);
+  place(tenancy, 1, 1, {1});
+  EXPECT_EQ(claims(tenancy, 1), 2u);
+  EXPECT_EQ(tenancy.state().claims_at, at(300)) << "when it may claim any number";
+  EXPECT_EQ(claims(tenancy, 2), kAnyNumber) << "within its guarantee";
+  for (const std::uint64_t node : {3, 4, 5}) tell(tenancy, at(0), NodeGone{{node}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {}, {.cpu_millicores = 2000}});
+  EXPECT_EQ(claims(tenancy, 2), 1u) << "beyond it: its own first one";
+  EXPECT_EQ(claims(tenancy, 1), 0u);
+  tell(tenancy, at(0), NodeGone{{2}});
+  EXPECT_EQ(claims(tenancy, 2), kAnyNumber) << "there is no node for each";
+}
+
 TEST(Tenancy, ANodeThatTakesNothingIsNotKeptAndServesNobody) {
   Tenancy tenancy = with_guarantees(3, 4);
   place(tenancy, 1, 1, {1});
@@ -1256,7 +1284,7 @@ TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
   make_wait(tenancy, 3, 5);
   tell(tenancy, at(0), CapacityFreed{});
   const auto first = said<TryPlace>(tell(tenancy, at(0), NextAttempt{}));
-  EXPECT_EQ(first, (std::vector<TryPlace>{{{2}, kSharedOwner, true}}));
+  EXPECT_EQ(first, (std::vector<TryPlace>{{{2}, kSharedOwner, true, {}, 0}}));
   tell(tenancy, at(0), NotPlaced{{2}});
   EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(0), NextAttempt{})).empty()) << "nor does the other";
 
@@ -1265,7 +1293,7 @@ TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
   tell(tenancy, at(400), NotPlaced{{4}});
   tell(tenancy, at(400), CapacityFreed{});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
-            (std::vector<TryPlace>{{{4}, kSharedOwner, true}}));
+            (std::vector<TryPlace>{{{4}, kSharedOwner, true, {}, 0}}));
   tell(tenancy, at(400), NotPlaced{{4}});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
             (std::vector<TryPlace>{{{3}, kSharedOwner, false}}))

@@ -394,6 +394,16 @@ struct World {
     RC_ASSERT(!attempt.own_only || kept);
     RC_ASSERT(attempt.own_only || !kept || !borrows);
     seen["own_only"] += attempt.own_only;
+    const bool limited = config.keep_first_node && config.separate_tenants &&
+                         config.order == Order::fair && all.without > 0 &&
+                         all.tenants <= all.nodes && !ask.pool && !ask.grows && rank(held) == 2 &&
+                         now - std::max(asks.last_placed, held.since) < config.bypass_max;
+    const bool has_one = (asks.shares ? all.shared : asks.nodes) > 0;
+    const int left = static_cast<int>(all.free) - static_cast<int>(all.without) +
+                     (asks.keeps && !has_one ? 1 : 0);
+    const auto most = static_cast<std::uint32_t>(std::max(left, has_one ? 0 : 1));
+    RC_ASSERT(attempt.claims_max == (limited ? most : kAnyNumber));
+    RC_ASSERT(attempt.own_only == (attempt.claims_max == 0));
     if (config.order == Order::quotas && asks.guarantee != Amounts{}) {
       Amounts all = asks.nominated;
       for (const Resources& one : parts(held)) all.add(amounts_of(one), 1);
