@@ -189,6 +189,14 @@ struct VictimsSought {
   CHALK_FIELDS(VictimsSought, asked, tenant, priority, rooms, records, nodes, again)
 };
 
+// Whose turn it is to look at the fleet, see defragmentation.cc.
+struct DefragmentTurns {
+  Time at;                     // of the next
+  std::set<TenantId> in_vain;  // who looked since all that wanted to had
+  bool wanted = false;         // by another, since the last
+  CHALK_FIELDS(DefragmentTurns, at, in_vain, wanted)
+};
+
 // What the root itself keeps; the machines keep the rest.
 struct Routing {
   std::vector<NodeLink> nodes;        // by node slot
@@ -200,12 +208,12 @@ struct Routing {
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
   std::set<SandboxId> leaving;     // running replicas that are to end once their calls are done
-  Time defragment_at;              // the next decision may be taken then
+  DefragmentTurns defragment;
   std::map<TenantId, VictimsSought> victims_sought;
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               preempted, leaving, defragment_at, victims_sought, wakes, wake)
+               preempted, leaving, defragment, victims_sought, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -366,6 +374,7 @@ class Control {
   void make_way(SandboxId victim);
   // defragmentation.cc
   bool defragment(const scheduler::NotPlaced&);
+  bool takes_turn(TenantId);
   bool fits_elsewhere(const scheduler::Victims&) const;
 
   Config config_;
