@@ -167,6 +167,36 @@ struct PoolPending {
   CHALK_FIELDS(PoolPending, policy, demand, owners, changed, largest)
 };
 
+// The victims that a node would take, but for who they are.
+struct VictimsSeen {
+  std::uint32_t slot = 0;  // of the node
+  std::int32_t highest = -1;
+  std::uint32_t sandboxes = 0, running = 0;
+  bool starts_wait = false;
+  Duration lost;  // of work, by the time `at`; each that runs adds what has passed since
+  Time at;
+  CHALK_FIELDS(VictimsSeen, slot, highest, sandboxes, running, starts_wait, lost, at)
+};
+// What the last search for victims of a tenant found, so that the next one for the same looks only
+// at nodes that have changed since.
+struct VictimsSought {
+  scheduler::PlaceAsked asked;  // sandbox, image, group and nodes to avoid left out
+  TenantId tenant;
+  Priority priority = 0;
+  std::uint64_t rooms = 0, records = 0;  // changes that it knows, of the scheduler and of sandbox
+  std::vector<VictimsSeen> nodes;        // with room once they go, by slot
+  std::vector<std::uint32_t> again;      // nodes to look at next time in any case
+  CHALK_FIELDS(VictimsSought, asked, tenant, priority, rooms, records, nodes, again)
+};
+
+// Whose turn it is to look at the fleet, see defragmentation.cc.
+struct DefragmentTurns {
+  Time at;                     // of the next
+  std::set<TenantId> in_vain;  // who looked since all that wanted to had
+  bool wanted = false;         // by another, since the last
+  CHALK_FIELDS(DefragmentTurns, at, in_vain, wanted)
+};
+
 // What the root itself keeps; the machines keep the rest.
 struct Routing {
   std::vector<NodeLink> nodes;        // by node slot
@@ -178,11 +208,12 @@ struct Routing {
   std::uint64_t moved = 0;         // sandboxes that were told to leave their node, so far
   std::uint64_t preempted = 0;     // sandboxes that were told to make way for others, so far
   std::set<SandboxId> leaving;     // running replicas that are to end once their calls are done
-  Time defragment_at;              // the next decision may be taken then
+  DefragmentTurns defragment;
+  std::map<TenantId, VictimsSought> victims_sought;
   std::array<Time, kParts> wakes{kNever, kNever, kNever, kNever};
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(Routing, nodes, gateways, groups, dedicated_pools, dedicated_tenants, pools, moved,
-               preempted, leaving, defragment_at, wakes, wake)
+               preempted, leaving, defragment, victims_sought, wakes, wake)
 };
 struct State {
   Routing routing;
@@ -334,9 +365,9 @@ class Control {
   std::int64_t most_members(const sandbox::Record&, const Resources& least) const;
   // preemption.cc
   bool preempt(const scheduler::NotPlaced&);
-  std::optional<scheduler::Victims> choose_victims(const scheduler::PlaceAsked&) const;
-  template <class Visit>
-  void for_each_node_of(const scheduler::PlaceAsked&, Visit&&) const;
+  std::optional<scheduler::Victims> choose_victims(const scheduler::PlaceAsked&);
+  const VictimsSought& seek_victims(const scheduler::PlaceAsked&);
+  void look_for_victims(VictimsSought&, std::uint32_t slot) const;
   template <class MayGo>
   std::optional<scheduler::Victims> victims_on(std::uint32_t slot, const Resources&,
                                                MayGo&&) const;
@@ -344,6 +375,7 @@ class Control {
   void make_way(SandboxId victim);
   // defragmentation.cc
   bool defragment(const scheduler::NotPlaced&);
+  bool takes_turn(TenantId);
   bool fits_elsewhere(const scheduler::Victims&) const;
 
   Config config_;

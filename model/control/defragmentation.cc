@@ -3,7 +3,7 @@
 //
 // What moves says `restart` (it loses what it has in memory), is no more important than what it
 // moves for, and finds room elsewhere by a fork of the scheduler. No other tenant notices. Bounds:
-// one decision in `every`, and `moves_max` sandboxes. The room is kept as in preemption.
+// one look at the fleet in `every`, and `moves_max` sandboxes. The room is kept as in preemption.
 #include <algorithm>
 #include <tuple>
 #include <vector>
@@ -13,7 +13,8 @@
 namespace chalk::control {
 namespace {
 
-constexpr std::size_t kNodesTried = 8;  // on the fork, those where least would have to move first
+// Those where least would have to move first, each on a fork of its own.
+constexpr std::size_t kNodesTried = 8;
 
 bool before(const scheduler::Victims& a, const scheduler::Victims& b) {
   return std::tuple(a.sandboxes.size(), a.lost, a.slot) <
@@ -22,30 +23,50 @@ bool before(const scheduler::Victims& a, const scheduler::Victims& b) {
 
 }  // namespace
 
-bool Control::defragment(const scheduler::NotPlaced& not_placed) {
-  const DefragmentationConfig& config = config_.defragmentation;
-  if (!config.enabled || now_ < routing_.defragment_at) return false;
-  const sandbox::Record& record = *sandboxes_.find(not_placed.sandbox);
-  if (record.gang || not_placed.why == scheduler::Shortage::limit ||
-      not_placed.why == scheduler::Shortage::start_slots) {
+// Whether the tenant may look now. Of those that want to, who has looked in vain goes last: else
+// one that cannot be helped would take every turn.
+bool Control::takes_turn(TenantId tenant) {
+  DefragmentTurns& turns = routing_.defragment;
+  const Duration every = config_.defragmentation.every;
+  const bool had = turns.in_vain.contains(tenant);
+  const bool yields = had && turns.wanted && now_ < turns.at + every;
+  if (now_ < turns.at || yields) {
+    turns.wanted = turns.wanted || !had;
     return false;
   }
-  routing_.defragment_at = now_ + config.every;
+  if (had) turns.in_vain.clear();  // nobody else wants one
+  turns.in_vain.insert(tenant);    // until it is helped
+  turns.wanted = false;
+  turns.at = now_ + every;
+  return true;
+}
+
+bool Control::defragment(const scheduler::NotPlaced& not_placed) {
+  const DefragmentationConfig& config = config_.defragmentation;
+  if (!config.enabled) return false;
+  const sandbox::Record& record = *sandboxes_.find(not_placed.sandbox);
+  if (record.gang || not_placed.why == scheduler::Shortage::limit ||
+      not_placed.why == scheduler::Shortage::start_slots || !takes_turn(record.tenant)) {
+    return false;
+  }
   const scheduler::PlaceAsked asked = room_asked(not_placed.sandbox);
   const auto may_move = [&](const sandbox::Record& one) {
     return one.tenant == record.tenant && one.priority <= record.priority && one.restart &&
            one.phase == sandbox::Phase::running && !one.gang;
   };
   std::vector<scheduler::Victims> all;
-  for_each_node_of(asked, [&](std::uint32_t slot) {
+  const auto& infos = scheduler_.state().infos;
+  for (std::uint32_t slot = 0; slot < infos.size(); ++slot) {
+    if (!would_do(infos[slot], asked)) continue;
     auto movers = victims_on(slot, asked.ask, may_move);
     if (movers && movers->sandboxes.size() <= config.moves_max) all.push_back(std::move(*movers));
-  });
+  }
   std::sort(all.begin(), all.end(), before);
   if (all.size() > kNodesTried) all.resize(kNodesTried);
   for (const scheduler::Victims& movers : all) {
     if (!fits_elsewhere(movers)) continue;
     routing_.moved += movers.sandboxes.size();
+    routing_.defragment.in_vain.erase(record.tenant);
     nominate(asked, movers);
     for (const SandboxId mover : movers.sandboxes) {
       drive(sandboxes_, sandbox_scratch_, sandbox::Preempted{mover, config_.preemption.grace});
@@ -68,6 +89,7 @@ bool Control::fits_elsewhere(const scheduler::Victims& movers) const {
     others.members.push_back(place_asked(mover, again.owner_key));
     others.members.back().own_only = again.own_only;
     others.members.back().spare = again.spare;
+    others.claims_max = again.claims_max;
   }
   said.clear();
   fork.step(now_, others, said);

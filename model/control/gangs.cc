@@ -33,6 +33,7 @@ void Control::place_gang(const sandbox::Record& record, const tenancy::TryPlace&
     member.own_only = attempt.own_only;
     member.spare = attempt.spare;
   }
+  asked.claims_max = attempt.claims_max;
   drive(scheduler_, scheduler_scratch_, asked);
 }
 

@@ -10,22 +10,13 @@
 
 namespace chalk::control {
 
-// visit(slot) for each node of the asker's owner with something on it that would do if empty.
-template <class Visit>
-void Control::for_each_node_of(const scheduler::PlaceAsked& asked, Visit&& visit) const {
-  const scheduler::State& state = scheduler_.state();
-  for (std::uint32_t slot = 0; slot < state.infos.size(); ++slot) {
-    const scheduler::NodeInfo& info = state.infos[slot];
-    if (!info.id || info.owner != asked.owner || info.first_reservation == 0) continue;
-    const bool in_pool = asked.pool ? info.pool == asked.pool : !info.dedicated;
-    const std::int32_t model = info.shape.gpus > 0 ? info.shape.gpu_model : -1;
-    if (!info.usable || info.cordoned || !in_pool || !fits(info.shape, asked.ask) ||
-        !scheduler::model_accepted(asked.ask, model) ||
-        scheduler::could_hold(asked.spare, info)) {
-      continue;
-    }
-    visit(slot);
-  }
+// Whether it is a node of the asker's owner with something on it, and would do if it were empty.
+inline bool would_do(const scheduler::NodeInfo& info, const scheduler::PlaceAsked& asked) {
+  if (!info.id || info.owner != asked.owner || info.first_reservation == 0) return false;
+  const bool in_pool = asked.pool ? info.pool == asked.pool : !info.dedicated;
+  const std::int32_t model = info.shape.gpus > 0 ? info.shape.gpu_model : -1;
+  return info.usable && !info.cordoned && in_pool && fits(info.shape, asked.ask) &&
+         scheduler::model_accepted(asked.ask, model) && !scheduler::could_hold(asked.spare, info);
 }
 
 // Of those for which may_go(record) says yes. What is on its way counts as there, whoever it was
@@ -51,8 +42,9 @@ std::optional<scheduler::Victims> Control::victims_on(std::uint32_t slot, const 
     candidates.push_back({id, record.priority, ran, held});
   });
   if (!any) return std::nullopt;  // nobody here makes way
-  for (const scheduler::Nomination& one : state.nominations) {
-    if (one.slot == slot) room.owe(one);
+  const auto owed = state.nominations.find(slot);
+  if (owed != state.nominations.end()) {
+    for (const scheduler::Nomination& one : owed->second) room.owe(one);
   }
   return scheduler::victims_on(slot, room, std::move(candidates), ask);
 }

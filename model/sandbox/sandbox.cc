@@ -90,6 +90,7 @@ void Sandboxes::on(Time now, const Placed& placed, Effects& effects) {
   record->gpu_mask = placed.gpu_mask;
   ++record->attempts;
   link(placed.sandbox, *record);
+  changed_on(placed.node);
   record->start_deadline = now + config_.start_timeout;
   state_.start_deadlines.arm(record->start_deadline, placed.sandbox);
   effects.push_back(SendStart{placed.node, placed.sandbox});
@@ -106,6 +107,7 @@ void Sandboxes::on(Time now, const Started& started, Effects& effects) {
   record->phase = Phase::running;
   record->ran = true;
   record->runs_since = now;
+  changed_on(started.node);
   record->start_deadline = kNever;
   // First that it runs: the slot that comes free may let another in that it has to make way for.
   effects.push_back(Running{record->reply_to, started.sandbox, started.node, record->group,
@@ -206,8 +208,7 @@ void Sandboxes::on(Time now, const Woken&, Effects& effects) {
       continue;
     // The node is told to stop it and answers; only then is the placement given back, and another
     // node tried.
-    record->phase = Phase::ending;
-    effects.push_back(SendStop{record->node, id, {}});
+    order_stop(id, *record, {}, effects);
   }
 }
 
@@ -251,6 +252,7 @@ void Sandboxes::on(Time, const Preempted& asked, Effects& effects) {
 
 void Sandboxes::order_stop(SandboxId id, Record& record, Duration grace, Effects& effects) {
   record.phase = Phase::ending;
+  changed_on(record.node);
   record.start_deadline = kNever;
   effects.push_back(SendStop{record.node, id, grace});
 }
@@ -273,6 +275,10 @@ void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects&
   link(id, record);
   if (record.gang) regather(id, record, effects);
   effects.push_back(AskAdmission{id, record.tenant, record.resources});
+}
+
+void Sandboxes::changed_on(NodeId node) {
+  state_.changes.add(SlotTable<NodeId, int>::slot_of(node));
 }
 
 Record* Sandboxes::placed_on(SandboxId sandbox, NodeId node) {
@@ -316,6 +322,7 @@ void Sandboxes::unlink(Record& record) {
 
 void Sandboxes::unplace(SandboxId id, Record& record, Effects& effects) {
   unlink(record);
+  changed_on(record.node);
   effects.push_back(Unplace{id, record.node});
   record.node = {};
   record.gpu_mask = 0;

@@ -22,6 +22,7 @@
 #include <variant>
 #include <vector>
 
+#include "model/core/changes.h"
 #include "model/core/machine.h"
 #include "model/core/resources.h"
 #include "model/core/slot_table.h"
@@ -279,9 +280,10 @@ struct State {
   Timers<SandboxId> start_deadlines;
   Timers<Key> retentions;
   Timers<GangKey> gatherings;
+  Changes changes;  // nodes by slot, on which a sandbox is placed, runs, is to end, or no more is
   Time wake = kNever;  // the last WakeAt
   CHALK_FIELDS(State, sandboxes, first_on_node, last_waiting, keys, gangs, start_deadlines,
-               retentions, gatherings, wake)
+               retentions, gatherings, changes, wake)
 };
 
 class Sandboxes {
@@ -340,7 +342,8 @@ class Sandboxes {
   void start_elsewhere(Time, SandboxId, Record&, Effects&);
   void end(Time, SandboxId, EndReason, const std::string& note, Effects&);
   // Its node is to end it; the answer is Ended.
-  static void order_stop(SandboxId, Record&, Duration grace, Effects&);
+  void order_stop(SandboxId, Record&, Duration grace, Effects&);
+  void changed_on(NodeId);
   // gangs.cc
   bool refuse_gang(const Requested&, Effects&) const;
   void join_gang(Time, SandboxId, const Record&);

@@ -47,6 +47,7 @@ void Scheduler::on(const GangAsked& event, Effects& effects) {
     why.sandbox = event.members.front().sandbox;
     effects.push_back(why);
   };
+  std::uint32_t claimed = 0;
   for (const PlaceAsked* one : order) {
     Effects at_once;
     if (answer_at_once(*one, at_once)) {
@@ -54,10 +55,13 @@ void Scheduler::on(const GangAsked& event, Effects& effects) {
       const auto* no = at_once.empty() ? nullptr : std::get_if<NotPlaced>(&at_once.front());
       return refuse(no != nullptr ? *no : NotPlaced{one->sandbox, Shortage::limit, 1, 0, 0});
     }
-    const auto [slot, gpu_mask] = choose(config_, state_, *one);
-    if (slot == kNone) return refuse(explain_refusal(state_, *one));
+    PlaceAsked asked = *one;
+    asked.own_only = asked.own_only || claimed >= event.claims_max;
+    const auto [slot, gpu_mask] = choose(config_, state_, asked);
+    if (slot == kNone) return refuse(explain_refusal(state_, asked));
     const TenantId owner = state_.infos[slot].owner;
-    reserve(slot, gpu_mask, *one);
+    claimed += owner != asked.owner ? 1 : 0;
+    reserve(slot, gpu_mask, asked);
     done.push_back({static_cast<std::uint32_t>(one->sandbox.value) - 1, slot, owner});
     said.push_back(Placed{one->sandbox, state_.infos[slot].id, gpu_mask, owner != one->owner});
   }

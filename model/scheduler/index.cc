@@ -146,6 +146,7 @@ bool holds_image(const ImageNodes& image, NodeId node) {
 
 void list_node(State& state, std::uint32_t slot) {
   NodeInfo& info = state.infos[slot];
+  state.changes.add(slot);
   if (info.cordoned || !info.usable) return;
   Bucket& bucket = state.buckets[state.nodes[slot].bucket];
   ++bucket.considered;

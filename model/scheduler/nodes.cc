@@ -131,6 +131,7 @@ void Scheduler::forget_node(std::uint32_t slot, Effects& effects) {
   info = {};
   info.last = last;
   state_.nodes[slot] = {};
+  state_.changes.add(slot);
 }
 
 void Scheduler::on(const NodeCordoned& event, Effects& effects) {

@@ -9,6 +9,8 @@
 namespace chalk::scheduler {
 namespace {
 
+std::uint32_t slot_of(SandboxId id) { return static_cast<std::uint32_t>(id.value) - 1; }
+
 // Moves to the hold what it misses of what is free on its node.
 void take_free(State& state, Nomination& one) {
   Node& node = state.nodes[one.slot];
@@ -67,10 +69,11 @@ bool is_whole(const Nomination& one) {
 }  // namespace
 
 bool Scheduler::nominates(SandboxId sandbox) const {
-  for (const Nomination& one : state_.nominations) {
-    if (one.sandbox == sandbox) return true;
-  }
-  return false;
+  const std::uint32_t slot = state_.nominated.find(slot_of(sandbox));
+  if (slot == kNone) return false;
+  const std::vector<Nomination>& there = state_.nominations.at(slot);
+  return std::any_of(there.begin(), there.end(),
+                     [&](const Nomination& one) { return one.sandbox == sandbox; });
 }
 
 void Scheduler::on(const Nominated& event, Effects& effects) {
@@ -81,12 +84,9 @@ void Scheduler::on(const Nominated& event, Effects& effects) {
     return;
   }
   const std::uint32_t slot = find_node(event.node);
-  const auto place = static_cast<std::uint32_t>(sandbox.value) - 1;
-  bool taken = place >= config_.sandboxes_max ||
-               (place < state_.reservations.size() && state_.reservations[place].node != 0);
-  for (const Nomination& one : state_.nominations) {
-    taken = taken || static_cast<std::uint32_t>(one.sandbox.value) - 1 == place;
-  }
+  const std::uint32_t place = slot_of(sandbox);
+  const bool taken = place >= config_.sandboxes_max || state_.nominated.find(place) != kNone ||
+                     (place < state_.reservations.size() && state_.reservations[place].node != 0);
   if (slot == kNone || taken || refuse_meaningless(asked)) {
     effects.push_back(NominationLost{sandbox});
     return;
@@ -104,27 +104,28 @@ void Scheduler::on(const Nominated& event, Effects& effects) {
     effects.push_back(NominationLost{sandbox});
     return;
   }
-  state_.nominations.push_back(
+  state_.nominations[slot].push_back(
       {sandbox, asked.owner, asked.group, asked.ask, slot, event.gpu_mask, {}});
+  state_.nominated.insert(place, slot);
   serve_nominations(slot, effects);
 }
 
 // Called whenever something has come free on the node.
 void Scheduler::serve_nominations(std::uint32_t slot, Effects& effects) {
-  for (std::size_t i = 0; i < state_.nominations.size();) {
-    if (state_.nominations[i].slot != slot) {
-      ++i;
-      continue;
-    }
+  const auto found = state_.nominations.find(slot);
+  if (found == state_.nominations.end()) return;
+  std::vector<Nomination>& there = found->second;
+  for (std::size_t i = 0; i < there.size();) {
     unlist_node(state_, slot);
-    take_free(state_, state_.nominations[i]);
-    if (!is_whole(state_.nominations[i])) {
+    take_free(state_, there[i]);
+    if (!is_whole(there[i])) {
       list_node(state_, slot);
       ++i;
       continue;
     }
-    const Nomination one = state_.nominations[i];
-    state_.nominations.erase(state_.nominations.begin() + static_cast<std::ptrdiff_t>(i));
+    const Nomination one = there[i];
+    there.erase(there.begin() + static_cast<std::ptrdiff_t>(i));
+    state_.nominated.erase(slot_of(one.sandbox));
     give_back(state_, one);
     list_node(state_, slot);
     PlaceAsked asked;
@@ -135,30 +136,34 @@ void Scheduler::serve_nominations(std::uint32_t slot, Effects& effects) {
     reserve(slot, one.gpu_mask, asked);
     effects.push_back(Placed{one.sandbox, state_.infos[slot].id, one.gpu_mask, false, true});
   }
+  if (there.empty()) state_.nominations.erase(found);
 }
 
 // All of a node that takes nothing more.
 void Scheduler::drop_nominations(std::uint32_t slot, Effects& effects) {
-  if (state_.nominations.empty()) return;
+  const auto found = state_.nominations.find(slot);
+  if (found == state_.nominations.end()) return;
   unlist_node(state_, slot);
-  std::erase_if(state_.nominations, [&](const Nomination& one) {
-    if (one.slot != slot) return false;
+  for (const Nomination& one : found->second) {
     give_back(state_, one);
+    state_.nominated.erase(slot_of(one.sandbox));
     effects.push_back(NominationLost{one.sandbox});
-    return true;
-  });
+  }
+  state_.nominations.erase(found);
   list_node(state_, slot);
 }
 
 // One that is no longer wanted: what it held goes to the others of its node.
 void Scheduler::withdraw(SandboxId sandbox, Effects& effects) {
-  const auto found = std::find_if(state_.nominations.begin(), state_.nominations.end(),
-                                  [&](const Nomination& one) { return one.sandbox == sandbox; });
-  const std::uint32_t slot = found->slot;
+  const std::uint32_t slot = state_.nominated.find(slot_of(sandbox));
+  std::vector<Nomination>& there = state_.nominations.at(slot);
+  const auto one = std::find_if(there.begin(), there.end(),
+                                [&](const Nomination& it) { return it.sandbox == sandbox; });
   unlist_node(state_, slot);
-  give_back(state_, *found);
+  give_back(state_, *one);
+  there.erase(one);
+  state_.nominated.erase(slot_of(sandbox));
   list_node(state_, slot);
-  state_.nominations.erase(found);
   serve_nominations(slot, effects);
 }
 

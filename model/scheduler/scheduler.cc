@@ -66,9 +66,8 @@ bool Scheduler::answer_at_once(const PlaceAsked& asked, Effects& effects) {
     }
     return true;
   }
-  for (const Nomination& one : state_.nominations) {
-    if (slot_of(one.sandbox) != sandbox) continue;
-    if (one.sandbox == asked.sandbox) {
+  if (state_.nominated.find(sandbox) != kNone) {
+    if (nominates(asked.sandbox)) {
       ++state_.ignored.duplicate_asks;  // it is answered when its node has the room
     } else {
       effects.push_back(NotPlaced{asked.sandbox, Shortage::limit, 1, 0, 0});  // its slot is taken
@@ -175,6 +174,7 @@ void Scheduler::on(const StartFinished& event, Effects& effects) {
   if (relist) unlist_node(state_, slot);
   ++info.starts_free;
   if (relist) list_node(state_, slot);
+  state_.changes.add(slot);
   serve_nominations(slot, effects);
 }
 

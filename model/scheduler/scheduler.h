@@ -106,9 +106,11 @@ struct Nominated {
 // first and what was short for the member that found no room beside the others. They are tried in
 // order of size, GPUs first, then cpu, memory and disk (best fit decreasing), each by the policy of
 // Config; so a gang may wait where a cleverer packing exists. Where one fails all is taken back.
+// Once they have claimed as many free nodes as they may the others go to nodes of the owner.
 struct GangAsked {
   std::vector<PlaceAsked> members;
-  CHALK_FIELDS(GangAsked, members)
+  std::uint32_t claims_max = ~0u;
+  CHALK_FIELDS(GangAsked, members, claims_max)
 };
 using Event = std::variant<NodeAdded, NodeRemoved, NodeCordoned, NodeOwned, PlaceAsked,
                            StartFinished, Released, ImageCached, Nominated, GangAsked>;

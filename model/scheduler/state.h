@@ -5,8 +5,10 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <map>
 #include <vector>
 
+#include "model/core/changes.h"
 #include "model/core/fields.h"
 #include "model/core/ids.h"
 #include "model/core/resources.h"
@@ -197,12 +199,14 @@ struct State {
   Ignored ignored;
   std::uint32_t next_start = 0;  // least_allocated: the slot where the next scan begins
   Mix mix;                       // fgd
-  std::vector<Nomination> nominations;  // oldest first
+  std::map<std::uint32_t, std::vector<Nomination>> nominations;  // by node slot; the oldest first
+  KeyIndex nominated;  // by sandbox slot, the slot of the node
+  Changes changes;     // nodes by slot, of which something else is free or asked for
   CHALK_FIELDS(State, nodes, infos, reservations, links, zones, gpu_rows, blocks, buckets, grids,
                owners, groups, group_zones, images, pools, owner_index, group_index, image_index,
                pool_index, vacant_gpu_rows, vacant_blocks, vacant_buckets, vacant_grids,
                vacant_owners, vacant_groups, vacant_images, live_nodes, shared_pool_nodes,
-               live_reservations, ignored, next_start, mix, nominations)
+               live_reservations, ignored, next_start, mix, nominations, nominated, changes)
 };
 
 // An index of `items` that is not in use: a vacant one, or a new one at the end.

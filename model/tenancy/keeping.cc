@@ -5,7 +5,7 @@
 // runs. An owner that has a node and needs one more is served meanwhile by what ends on its own;
 // who has none waits for all of it. So of the free nodes as many are kept as tenants with a
 // guarantee own none: who asks beyond its guarantee claims one only while more are free, unless it
-// has none itself.
+// has none itself; and a gang no more of them than are free beside those.
 //
 // This concerns nodes that any tenant may claim and what may go to any of them: more of an elastic
 // pool are bought instead. Where guarantees are more than nodes there is no node for each, and
@@ -19,19 +19,27 @@
 namespace chalk::tenancy {
 
 TryPlace Tenancy::attempt(Time now, SandboxId sandbox, const Held& held) const {
-  return {sandbox, owner_key(held.tenant), !may_claim(now, held),
-          spared(sandbox, held).value_or(std::vector<Wish>{})};
+  const std::uint32_t claims = claims_max(now, held);
+  return {sandbox, owner_key(held.tenant), claims == 0,
+          spared(sandbox, held).value_or(std::vector<Wish>{}), claims};
 }
 
-bool Tenancy::may_claim(Time now, const Held& held) const {
+// How many free nodes it may claim: all that are not kept for others. One that owns none has a
+// first one in any case, and where it is kept for it that is one of those.
+std::uint32_t Tenancy::claims_max(Time now, const Held& held) const {
   const Keeping& all = state_.keeping;
   const bool any_kept = config_.keep_first_node && config_.separate_tenants &&
                         config_.order == Order::fair && all.without != 0 &&
                         all.tenants <= all.nodes;
-  if (!any_kept || held.pool || held.grows || all.free > all.without) return true;
+  if (!any_kept || held.pool || held.grows) return kAnyNumber;
   const Tenant& tenant = state_.tenants.at(held.tenant);
-  if ((tenant.shares ? all.shared : tenant.nodes) == 0) return true;
-  return rank_of(tenant, wish_of(held)) != kBorrowing || now >= claims_from(tenant, held);
+  if (rank_of(tenant, wish_of(held)) != kBorrowing || now >= claims_from(tenant, held)) {
+    return kAnyNumber;
+  }
+  const bool owns_none = (tenant.shares ? all.shared : tenant.nodes) == 0;
+  const std::uint32_t kept = all.without - (owns_none && tenant.keeps ? 1 : 0);
+  const std::uint32_t left = all.free > kept ? all.free - kept : 0;
+  return owns_none ? std::max(1u, left) : left;
 }
 
 Time Tenancy::claims_from(const Tenant& tenant, const Held& held) const {

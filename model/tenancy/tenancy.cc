@@ -169,6 +169,7 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   if (held->gang) leave_gathering(placed.sandbox, *held);
   stop_waiting(placed.sandbox, *held);
   settle_aged(placed.sandbox);
+  if (held->phase == Phase::nominated) count_nominated(*held, -1);
   held->phase = Phase::placed;
   held->node = placed.node;
   count_placed(*held, +1);
@@ -189,12 +190,11 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   static_cast<void>(effects);
 }
 
-// No room. Somebody else's emptied node is worth more scrubbed than kept warm for its owner, but
-// not to one that may claim none, or for whom it is too small.
 void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   Held* held = state_.held.find(not_placed.sandbox);
   if (held == nullptr || held->phase != Phase::trying) return;
-  const auto [sandbox, owner, own_only, spare] = attempt(now, not_placed.sandbox, *held);
+  const TryPlace tried = attempt(now, not_placed.sandbox, *held);
+  const auto& [sandbox, owner, own_only, spare, claims] = tried;
   if (state_.round.open) {
     ++state_.round.failures;
     if (!held->gang) {  // that there is no room for all of a gang says nothing of one
@@ -205,22 +205,51 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   }
   wait(sandbox, *held);
   if (now - held->since >= config_.bypass_max) age(sandbox, *held);
-  if (own_only) return wait_to_claim(*held);
-  const Resources size = size_of(*held);
+  if (claims < (held->gang ? held->gang.size : 1)) wait_to_claim(*held);
+  if (own_only) return;
+  scrub_for(now, sandbox, *held, tried, effects);
+}
+
+// Somebody else's emptied node is worth more scrubbed than kept warm for its owner, but not to one
+// that may claim none, or for whom it is too small, or has been scrubbed already.
+void Tenancy::scrub_for(Time now, SandboxId sandbox, const Held& held, const TryPlace& tried,
+                        Effects& effects) {
+  if (state_.lingering.empty() || scrubs_enough_for(sandbox, held)) return;
+  const Resources size = size_of(held);
   int looks = kWarmLooks;
   for (auto entry = state_.lingering.begin(); entry != state_.lingering.end() && looks > 0;
        ++entry, --looks) {
     const NodeId id = entry->second;
     Node& node = state_.nodes.at(id);
-    const bool others = std::any_of(spare.begin(), spare.end(), [&](const Wish& wish) {
+    const bool others = std::any_of(tried.spare.begin(), tried.spare.end(), [&](const Wish& wish) {
       return could_run(node, wish.pool, wish.resources);
     });
-    if (node.owner == owner || node.cordoned || others || !could_run(node, held->pool, size)) {
+    if (node.owner == tried.owner_key || node.cordoned || others ||
+        !could_run(node, held.pool, size)) {
       continue;
     }
     state_.lingering.erase(entry);
-    return scrub(now, id, node, effects);
+    scrub(now, id, node, effects);
+    node.scrubs_for = sandbox;
+    state_.scrubs.insert({sandbox, id});
+    return;
   }
+}
+
+// Whether as many nodes as it could need are on their way to it: it waits for those, however often
+// it is tried meanwhile.
+bool Tenancy::scrubs_enough_for(SandboxId sandbox, const Held& held) const {
+  std::uint32_t needs = held.gang ? held.gang.size : 1;
+  for (auto at = state_.scrubs.lower_bound({sandbox, {}});
+       at != state_.scrubs.end() && at->first == sandbox && needs > 0; ++at) {
+    if (!state_.nodes.find(at->second)->cordoned) --needs;
+  }
+  return needs == 0;
+}
+
+void Tenancy::settle_scrub(NodeId id, Node& node) {
+  if (node.scrubs_for) state_.scrubs.erase({node.scrubs_for, id});
+  node.scrubs_for = {};
 }
 
 void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
@@ -228,11 +257,13 @@ void Tenancy::on(Time, const SandboxNominated& nominated, Effects&) {
   if (held == nullptr || held->phase != Phase::trying) return;
   settle_aged(nominated.sandbox);  // what is freed elsewhere is not for it any more
   held->phase = Phase::nominated;
+  count_nominated(*held, +1);
 }
 
 void Tenancy::on(Time, const NominationLost& lost, Effects&) {
   Held* held = state_.held.find(lost.sandbox);
   if (held == nullptr || held->phase != Phase::nominated) return;
+  count_nominated(*held, -1);
   wait(lost.sandbox, *held);
 }
 
@@ -253,6 +284,7 @@ void Tenancy::release(Time now, SandboxId sandbox, Effects& effects) {
   const Held held = *found;
   state_.held.erase(sandbox);
   count_in_use(held, -1);
+  if (held.phase == Phase::nominated) count_nominated(held, -1);
   if (held.phase != Phase::placed) return;
   count_placed(held, -1);
   leave_node(now, held.node, effects);
@@ -270,19 +302,14 @@ void Tenancy::on(Time, const NodeJoined& joined, Effects&) {
   node.phase = node.dedicated ? NodePhase::owned : NodePhase::free;
   state_.nodes.put(joined.node, node);
   count_common(node, +1);
-  state_.capacity.add(
-      {joined.shape.cpu_millicores, joined.shape.memory_bytes, joined.shape.gpus * 1000LL,
-       joined.shape.sandboxes_max},
-      +1);
+  count_capacity(joined.shape, +1);
 }
 
 void Tenancy::on(Time, const NodeGone& gone, Effects&) {
-  const Node* node = state_.nodes.find(gone.node);
+  Node* node = state_.nodes.find(gone.node);
   if (node == nullptr) return;
-  state_.capacity.add(
-      {node->shape.cpu_millicores, node->shape.memory_bytes, node->shape.gpus * 1000LL,
-       node->shape.sandboxes_max},
-      -1);
+  settle_scrub(gone.node, *node);
+  count_capacity(node->shape, -1);
   count_common(*node, -1);
   if (owned(*node)) count_node(*node, node->owner, -1);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, gone.node});
@@ -323,6 +350,7 @@ void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
 void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
   Node* node = state_.nodes.find(scrubbed.node);
   if (node == nullptr || node->phase != NodePhase::scrubbing) return;  // repeated
+  settle_scrub(scrubbed.node, *node);
   count_common(*node, -1);
   node->phase = NodePhase::free;
   count_common(*node, +1);

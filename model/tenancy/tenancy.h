@@ -52,6 +52,8 @@ inline constexpr NodeId kRoundTimer{~0ULL};
 // A tree of tenants may be so deep; the root is above the first level.
 inline constexpr std::uint32_t kDepthMax = 8;
 
+inline constexpr std::uint32_t kAnyNumber = ~0u;
+
 enum class Order : std::uint8_t { fair, first_come, quotas };
 
 struct Config {
@@ -175,7 +177,8 @@ struct TryPlace {
   TenantId owner_key;
   bool own_only = false;  // on nodes that the owner has: those that are free are kept for others
   std::vector<Wish> spare = {};  // on no node that could hold any of these when it is empty
-  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only, spare)
+  std::uint32_t claims_max = kAnyNumber;  // free nodes that it may claim, of a gang all together
+  CHALK_FIELDS(TryPlace, sandbox, owner_key, own_only, spare, claims_max)
 };
 enum class Rule : std::uint8_t {
   unknown_tenant,
@@ -260,6 +263,7 @@ struct Tenant {
   Amounts guarantee;
   Amounts in_use;  // asked and not ended: waiting ones count; of a family, of all its tenants
   Amounts placed;  // likewise
+  Amounts nominated;  // of its own: room is being made for it
   std::uint32_t weight = 1;
   bool shares = false;
   TenantId parent;
@@ -276,9 +280,9 @@ struct Tenant {
   bool keeps = false;       // a first node is kept for it
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
-  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, by_priority, dedicated,
-               keeps, nodes, last_placed)
+  CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, nominated, weight, shares, parent,
+               children, waiting, line, share, place, aside, borrows, reclaims, by_priority,
+               dedicated, keeps, nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -291,7 +295,9 @@ struct Node {
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
   PoolId pool;
-  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool)
+  SandboxId scrubs_for;  // scrubbing: which waits for it, if any
+  CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool,
+               scrubs_for)
 };
 // No room for this in the present round, so none for as much or more; nor did it find others that
 // would make way, and of its tenant's nothing that is as important or less finds any.
@@ -331,8 +337,10 @@ struct State {
   std::set<Place> line;                         // of those without a family, and of families
   Fifo<Aside> aside;                            // tried and failed, in the order of trying
   std::set<std::pair<Time, NodeId>> lingering;  // by deadline
+  std::set<std::pair<SandboxId, NodeId>> scrubs;  // by Node::scrubs_for
   std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
+  Amounts shares_of;  // the same a while ago: all shares are parts of this, see count_capacity
   std::vector<SandboxId> aged;  // have waited longer than bypass_max, the first that was found first
   std::uint64_t pending_count = 0;
   std::uint64_t next_ticket = 1;
@@ -345,9 +353,9 @@ struct State {
   Time round_at = kNever;   // when the round that stopped at its failures goes on
   Timers<NodeId> timers;
   Time wake = kNever;
-  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
-               round_at, timers, wake)
+  CHALK_FIELDS(State, tenants, held, nodes, line, lingering, scrubs, gangs, capacity, shares_of,
+               aged, pending_count, next_ticket, round, rounds, borrowers, reclaimers, aside,
+               keeping, claims_at, round_at, timers, wake)
 };
 
 class Tenancy {
@@ -402,11 +410,16 @@ class Tenancy {
   void release(Time, SandboxId, Effects&);
   void leave_node(Time, NodeId, Effects&);
   void scrub(Time, NodeId, Node&, Effects&);
+  void scrub_for(Time, SandboxId, const Held&, const TryPlace&, Effects&);
+  bool scrubs_enough_for(SandboxId, const Held&) const;
+  void settle_scrub(NodeId, Node&);
   // What waits; waiting.cc.
   void wait(SandboxId, Held&);
   void stop_waiting(SandboxId, Held&);
   void count_placed(const Held&, int sign);
+  void count_nominated(const Held&, int sign);
   static void count_priority(Tenant&, Priority, int sign);
+  void count_capacity(const NodeShape&, int sign);
   void set_share(Tenant&);
   void set_borrows(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;
@@ -424,7 +437,7 @@ class Tenancy {
   void age(SandboxId, const Held&);
   void settle_aged(SandboxId);
   // keeping.cc
-  bool may_claim(Time, const Held&) const;
+  std::uint32_t claims_max(Time, const Held&) const;
   void keep(Tenant&);
   Time claims_from(const Tenant&, const Held&) const;
   void wait_to_claim(const Held&);

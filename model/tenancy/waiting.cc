@@ -35,10 +35,13 @@ bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) 
   return named && good;
 }
 
-// Where nobody gets more than its guarantee, whether this would be more.
+// Where nobody gets more than its guarantee, whether this would be more. What room is being made
+// for is placed as soon as there is any, whether those that make way have ended or not.
 bool beyond(const Config& config, const Tenant& tenant, const Amounts& ask) {
-  return config.order == Order::quotas && tenant.guarantee != Amounts{} &&
-         !within(tenant.guarantee, tenant.placed, ask);
+  if (config.order != Order::quotas || tenant.guarantee == Amounts{}) return false;
+  Amounts with = ask;
+  with.add(tenant.nominated, +1);
+  return !within(tenant.guarantee, tenant.placed, with);
 }
 
 // Whether it is the next of its tenant and may be placed.
@@ -80,8 +83,9 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     Held& held = state_.held.at(head);
     const std::optional<std::vector<Wish>> spare = spared(head, held);
     const bool none = !spare || beyond(config_, state_.tenants.at(next), wish_of(held));
-    const TryPlace attempted{head, owner_key(next), !may_claim(now, held),
-                             spare.value_or(std::vector<Wish>{})};
+    const std::uint32_t claims = claims_max(now, held);
+    const TryPlace attempted{head, owner_key(next), claims == 0,
+                             spare.value_or(std::vector<Wish>{}), claims};
     if (none || fails_too(attempted, held)) {
       set_aside(next);
       continue;
@@ -327,6 +331,10 @@ void Tenancy::count_placed(const Held& held, int sign) {
   relist(held.tenant);
 }
 
+void Tenancy::count_nominated(const Held& held, int sign) {
+  state_.tenants.at(held.tenant).nominated.add(amounts_of(held.resources), sign);
+}
+
 // Whether it has more than its guarantee. A family holds nothing itself.
 void Tenancy::set_borrows(Tenant& tenant) {
   const bool borrows = tenant.children == 0 && tenant.placed.sandboxes > 0 &&
@@ -353,6 +361,33 @@ bool Tenancy::has_placed_below(TenantId id, Priority priority) const {
   return found->second.by_priority.front().priority < priority;
 }
 
+// All shares are parts of one fleet, else who was placed on a small one would stand behind who has
+// much more of a large one. That is this fleet to a sixteenth of each amount: what they say of each
+// other is the same for any fleet of such nodes, and one whose nodes join one after the other has
+// all shares counted anew about eleven times while it doubles.
+void Tenancy::count_capacity(const NodeShape& shape, int sign) {
+  state_.capacity.add({shape.cpu_millicores, shape.memory_bytes, shape.gpus * std::int64_t{1000},
+                       shape.sandboxes_max},
+                      sign);
+  const auto near = [](std::int64_t now, std::int64_t before) {
+    return std::max(now, before) - std::min(now, before) <= now / 16;
+  };
+  const Amounts& now = state_.capacity;
+  const Amounts& before = state_.shares_of;
+  const bool any_held = state_.held.size() != 0;
+  if (any_held && near(now.cpu_millicores, before.cpu_millicores) &&
+      near(now.memory_bytes, before.memory_bytes) && near(now.gpu_millis, before.gpu_millis)) {
+    return;
+  }
+  state_.shares_of = now;
+  if (!any_held) return;
+  for (auto& [id, tenant] : state_.tenants) {
+    if (tenant.placed.sandboxes == 0) continue;
+    set_share(tenant);
+    relist(id);
+  }
+}
+
 // Dominant share of what is placed, in 2^-32 of the fleet, divided by the weight.
 void Tenancy::set_share(Tenant& tenant) {
   std::uint64_t share = 0;
@@ -362,9 +397,9 @@ void Tenancy::set_share(Tenant& tenant) {
         (Wide(static_cast<std::uint64_t>(used)) << 32) / static_cast<std::uint64_t>(capacity);
     share = std::max(share, static_cast<std::uint64_t>(part) / tenant.weight);
   };
-  of(tenant.placed.cpu_millicores, state_.capacity.cpu_millicores);
-  of(tenant.placed.memory_bytes, state_.capacity.memory_bytes);
-  of(tenant.placed.gpu_millis, state_.capacity.gpu_millis);
+  of(tenant.placed.cpu_millicores, state_.shares_of.cpu_millicores);
+  of(tenant.placed.memory_bytes, state_.shares_of.memory_bytes);
+  of(tenant.placed.gpu_millis, state_.shares_of.gpu_millis);
   tenant.share = share;
 }
 

@@ -210,7 +210,9 @@ void Checker::compare(Time now, const Truth& truth, const std::vector<TrueNode>&
 void Checker::compare_nominations(Time now, const control::Control& control) {
   const scheduler::State& state = control.scheduler().state();
   std::map<std::uint32_t, scheduler::Room> rooms;  // by node slot: on its way, less what is owed
-  for (const scheduler::Nomination& one : state.nominations) rooms[one.slot].owe(one);
+  for (const auto& [slot, all] : state.nominations) {
+    for (const scheduler::Nomination& one : all) rooms[slot].owe(one);
+  }
   for (auto& [slot, room] : rooms) {
     const NodeId node = state.infos[slot].id;
     control.sandboxes().for_each_on(node, [&](SandboxId id, const sandbox::Record& record) {
@@ -264,7 +266,7 @@ void Checker::compare_waiting(Time now, const control::Control& control) {
       idle.push_back(slot);
     }
   });
-  for (const scheduler::Nomination& one : placed.nominations) std::erase(idle, one.slot);
+  for (const auto& [slot, all] : placed.nominations) std::erase(idle, slot);
   if (idle.empty()) return;
   struct Waits {
     TenantId tenant;

@@ -88,5 +88,39 @@ TEST(Defragmentation, LooksAtTheFleetOnlyNowAndThen) {
   EXPECT_TRUE(p.plane.stopping().contains(p.mover));
 }
 
+// It is the first in line, and would look each time before the other.
+TEST(Defragmentation, WhoLooksInVainLetsOthersLook) {
+  Pieces p(enabled(), true);
+  p.plane.ask(5, 0, 2);  // larger than any node
+  const auto round = [&](std::int64_t second) {
+    p.plane.at(second);
+    p.plane.step(sandbox::TerminateRequested{p.plane.ask(5, 0, 2), {}});
+  };
+  p.plane.at(5);
+  EXPECT_FALSE(p.moves());
+  round(12);
+  EXPECT_TRUE(p.plane.stopping().contains(p.mover));
+  const auto next = [&] { return p.plane.control().state().routing.defragment.at; };
+  round(23);
+  EXPECT_EQ(next(), Time{seconds(33).nanos}) << "nobody else wants to";
+  round(34);
+  EXPECT_EQ(next(), Time{seconds(44).nanos});
+}
+
+TEST(Defragmentation, WhoLooksInVainLooksAgainWhenOthersAreGone) {
+  Plane plane(enabled(), 2);
+  plane.join(4);
+  plane.ask(5, 0, 1);
+  plane.at(5);
+  plane.step(sandbox::TerminateRequested{plane.ask(5, 0, 2), {}});  // wanted to, and is gone
+  const auto next_after = [&](std::int64_t second) {
+    plane.at(second);
+    plane.step(sandbox::TerminateRequested{plane.ask(5, 0, 1), {}});
+    return plane.control().state().routing.defragment.at;
+  };
+  EXPECT_EQ(next_after(12), Time{seconds(11).nanos});
+  EXPECT_EQ(next_after(21), Time{seconds(31).nanos});
+}
+
 }  // namespace
 }  // namespace chalk::control

@@ -20,7 +20,7 @@ inline NodeShape shape(std::int64_t cores) {
 class Plane {
  public:
   explicit Plane(Config config = {}, std::uint64_t tenants = 2, std::uint32_t nodes_max = 100)
-      : control_(config) {
+      : config_(config), control_(config) {
     fleet::PoolAdded pool{{1}, {}};
     pool.policy.shape = shape(64);
     pool.policy.zones = {{1}};
@@ -62,6 +62,11 @@ class Plane {
   void at(std::int64_t second) { now_ = second; }
   template <class Event>
   void step(const Event& event) {
+    if (forgets) {
+      State state = control_.state();
+      state.routing.victims_sought.clear();
+      control_ = Control(config_, std::move(state));
+    }
     for (const Effect& effect : test::tell(control_, Time{seconds(now_).nanos}, event)) {
       std::visit([&](const auto& one) { obey(one); }, effect);
     }
@@ -88,6 +93,7 @@ class Plane {
   Duration grace(SandboxId id) const { return graces_.at(id); }
 
   bool starts_wait = false;  // until start_all
+  bool forgets = false;      // before each step what earlier searches for victims have seen
 
  private:
   void obey(const ToNode& message) {
@@ -111,6 +117,7 @@ class Plane {
   template <class Other>
   void obey(const Other&) {}
 
+  Config config_;
   Control control_;
   std::int64_t now_ = 1;
   std::uint64_t keys_ = 0, asks_ = 0;

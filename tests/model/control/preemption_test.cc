@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "model/core/random.h"
@@ -204,14 +205,14 @@ TEST(Preemption, DoesNotTakeAnybodyForAStartSlot) {
 // Whether room is being made, on the node of the victim, for a more important one of its tenant.
 bool for_a_more_important_one(const Plane& plane, const sandbox::Record& victim) {
   const scheduler::State& state = plane.control().scheduler().state();
-  for (const scheduler::Nomination& one : state.nominations) {
-    const sandbox::Record* record = plane.find(one.sandbox);
-    if (record != nullptr && record->tenant == victim.tenant &&
-        record->priority > victim.priority && state.infos[one.slot].id == victim.node) {
-      return true;
-    }
-  }
-  return false;
+  const auto there =
+      state.nominations.find(SlotTable<NodeId, int>::slot_of(victim.node));
+  return there != state.nominations.end() &&
+         std::any_of(there->second.begin(), there->second.end(), [&](const auto& one) {
+           const sandbox::Record* record = plane.find(one.sandbox);
+           return record != nullptr && record->tenant == victim.tenant &&
+                  record->priority > victim.priority;
+         });
 }
 
 // Random asks and ends: whatever makes way does so for a more important one of its tenant, and
@@ -260,6 +261,93 @@ RC_GTEST_PROP(PreemptionProperty, OnlyTheLessImportantMakeWayAndNobodyIsForgotte
   for (std::uint64_t tenant = 1; tenant <= 3; ++tenant) {
     const auto& state = plane.control().tenancy().state().tenants.at({tenant});
     RC_ASSERT(state.by_priority.empty() && state.waiting.empty());
+  }
+}
+
+// The second and third look only at what has changed: what ends by itself is no victim any more,
+// and what has just begun goes first.
+TEST(Preemption, ASearchForTheSameSeesWhatHasChanged) {
+  Config config;
+  config.tenancy.separate_tenants = false;
+  Plane plane(config);
+  for (int i = 0; i < 4; ++i) plane.join(4);
+  std::vector<SandboxId> low;
+  for (std::int64_t i = 0; i < 4; ++i) {
+    plane.at(10 * (i + 1));
+    low.push_back(plane.ask(4, 0));
+  }
+  plane.at(100);
+  plane.ask(4, 1);
+  EXPECT_EQ(plane.stopping(), std::set<SandboxId>{low[3]}) << "the youngest";
+  plane.step(sandbox::TerminateRequested{low[2], {}});
+  const SandboxId second = plane.ask(4, 1);
+  EXPECT_EQ(plane.stopping(), (std::set<SandboxId>{low[1], low[2], low[3]}));
+  plane.end(low[2]);
+  EXPECT_TRUE(plane.waits(second)) << "for its own node";
+  const SandboxId young = plane.ask(4, 0);
+  EXPECT_TRUE(plane.placed(young));
+  plane.at(200);
+  plane.ask(4, 1);
+  EXPECT_EQ(plane.stopping(), (std::set<SandboxId>{low[1], low[3], young}));
+}
+
+// What earlier searches have seen saves looks and changes no decision: a plane that forgets it
+// before each step stays the same in all else.
+RC_GTEST_PROP(PreemptionProperty, WhatWasSeenChangesNoDecision, (std::uint64_t seed)) {
+  Random random{seed, 0};
+  Config config;
+  config.tenancy.separate_tenants = random.below(3) == 0;
+  config.tenancy.scrub_timeout = seconds(3);
+  Plane plane(config, 3), other(config, 3);
+  other.forgets = true;
+  std::vector<NodeId> nodes;
+  std::vector<SandboxId> all;
+  const auto both = [&](const auto& act) {
+    act(plane);
+    act(other);
+    State with = plane.control().state(), without = other.control().state();
+    with.routing.victims_sought.clear();
+    without.routing.victims_sought.clear();
+    RC_ASSERT(with == without);
+    RC_ASSERT(plane.stopping() == other.stopping());
+  };
+  const auto join = [&](std::int64_t cores) {
+    both([&](Plane& one) {
+      const NodeId id = one.join(cores);
+      if (&one == &plane) nodes.push_back(id);
+    });
+  };
+  for (int i = 0; i < 4; ++i) join(4 + static_cast<std::int64_t>(random.below(3)));
+  std::int64_t now = 2;
+  for (int i = 0; i < 120; ++i) {
+    now += static_cast<std::int64_t>(random.below(2));
+    both([&](Plane& one) { one.at(now); });
+    const auto any = all.empty() ? SandboxId{} : all[random.below(all.size())];
+    switch (random.below(12)) {
+      case 0: both([&](Plane& one) { one.end_stopped(); }); break;
+      case 1: both([&](Plane& one) { one.end(any); }); break;
+      case 2: both([&](Plane& one) { one.step(sandbox::TerminateRequested{any, {}}); }); break;
+      case 3: both([&](Plane& one) { one.starts_wait = !one.starts_wait; }); break;
+      case 4: {
+        const NodeId node = nodes[random.below(nodes.size())];
+        both([&](Plane& one) { one.step(fleet::DrainAsked{node}); });
+        break;
+      }
+      case 5: join(4); break;
+      case 6: both([&](Plane& one) { one.step(Woken{}); }); break;
+      default: {
+        // Few kinds, so that the same is sought again.
+        const bool low = random.below(2) == 0;
+        const std::int64_t cores = low ? 1 + static_cast<std::int64_t>(random.below(4)) : 4;
+        const auto priority = static_cast<Priority>(low ? random.below(2) : 2);
+        const std::uint64_t tenant = 1 + random.below(2);
+        const bool restart = random.below(2) == 0;
+        both([&](Plane& one) {
+          const SandboxId id = one.ask(cores, priority, tenant, restart);
+          if (&one == &plane) all.push_back(id);
+        });
+      }
+    }
   }
 }
 

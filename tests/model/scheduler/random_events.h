@@ -89,6 +89,7 @@ class RandomEvents {
       if (random_.below(3) == 0) one.ask = resources();
       event.members.push_back(one);
     }
+    if (random_.below(2) == 0) event.claims_max = static_cast<std::uint32_t>(random_.below(3));
     return event;
   }
 

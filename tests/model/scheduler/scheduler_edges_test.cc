@@ -294,6 +294,21 @@ TEST(Scheduler, PlacesAGangAsAWholeOrNotAtAll) {
   EXPECT_EQ(std::get<Placed>(placed[2]), (Placed{{3}, {2}, 0, false, false}));
 }
 
+TEST(Scheduler, AGangClaimsNoMoreNodesThanItMay) {
+  Desk desk;
+  desk.add(1, cores(4), 1, 7);
+  desk.add(2, cores(4));
+  desk.add(3, cores(4));
+  GangAsked gang{{one(1, 4000), one(2, 4000), one(3, 4000)}};
+  gang.claims_max = 1;
+  const Effects refused = desk.send(gang);
+  ASSERT_EQ(refused.size(), 1u);
+  EXPECT_EQ(std::get<NotPlaced>(refused[0]).why, Shortage::cpu) << "on nodes of its own";
+  EXPECT_FALSE(desk.state().infos[1].owner) << "and none stays claimed";
+  gang.claims_max = 2;
+  EXPECT_EQ(desk.send(gang).size(), 3u);
+}
+
 TEST(Scheduler, RefusesAGangWithAMemberThatHasANodeOrMeansNothing) {
   Desk desk;
   desk.add(1, cores(8));

@@ -52,7 +52,7 @@ void expect_equal_books(const Scheduler& machine, const oracle::SchedulerScan& s
   }
   RC_ASSERT(state.live_nodes == live);
   RC_ASSERT(state.live_reservations == scan.held().size());
-  RC_ASSERT(state.nominations.size() == scan.nominees().size());
+  RC_ASSERT(state.nominated.size() == scan.nominees().size());
 }
 
 void expect_whole(const Scheduler& machine) {

@@ -143,8 +143,9 @@ class Inspection {
       }
       if (held.group != kNone) ++groups_[held.group][info.zone];
     }
-    for (const Nomination& one : state_.nominations) {
-      if (one.slot != slot) continue;
+    const auto owed = state_.nominations.find(slot);
+    const std::vector<Nomination> none;
+    for (const Nomination& one : owed == state_.nominations.end() ? none : owed->second) {
       sum.cpu += one.hold.cpu;
       sum.memory += one.hold.memory;
       sum.disk += one.hold.disk;
@@ -395,30 +396,42 @@ class Inspection {
 
   // None holds more than it asked for, and none misses what is free on its node.
   void look_at_nominations() {
-    for (const Nomination& one : state_.nominations) {
-      const Node& node = state_.nodes[one.slot];
-      const NodeInfo& info = state_.infos[one.slot];
-      const auto kept = [&](std::int64_t held, std::int64_t asked, std::int64_t free) {
-        expect(held == asked || (held < asked && free == 0), "what is held for", one.sandbox.value);
-        return held == asked;
-      };
-      bool whole = kept(one.hold.cpu, one.ask.cpu_millicores, node.cpu);
-      whole &= kept(one.hold.memory, one.ask.memory_bytes, node.memory);
-      whole &= kept(one.hold.disk, one.ask.disk_bytes, node.disk);
-      whole &= kept(one.hold.sandbox, 1, info.sandboxes_free);
-      whole &= kept(one.hold.start, 1, info.starts_free);
-      for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
-        if ((one.gpu_mask >> gpu & 1) == 0) {
-          expect(one.hold.gpus[gpu] == 0, "a GPU is held for", one.sandbox.value);
-          continue;
-        }
-        whole &= kept(one.hold.gpus[gpu], one.ask.gpu_millis,
-                      state_.gpu_rows[info.gpu_row].free[gpu]);
+    std::uint64_t nominated = 0;
+    for (const auto& [slot, all] : state_.nominations) {
+      expect(!all.empty(), "no nominations are listed", slot);
+      nominated += all.size();
+      for (const Nomination& one : all) {
+        const auto place = static_cast<std::uint32_t>(one.sandbox.value) - 1;
+        expect(one.slot == slot && state_.nominated.find(place) == slot,
+               "where it is nominated", one.sandbox.value);
+        look_at_nomination(one);
       }
-      expect(!whole, "there is room, and yet waits", one.sandbox.value);
-      expect(info.id && info.usable && !info.cordoned && info.owner == one.owner,
-             "it waits for a node that is not for", one.sandbox.value);
     }
+    expect(state_.nominated.size() == nominated, "nominations");
+  }
+  void look_at_nomination(const Nomination& one) {
+    const Node& node = state_.nodes[one.slot];
+    const NodeInfo& info = state_.infos[one.slot];
+    const auto kept = [&](std::int64_t held, std::int64_t asked, std::int64_t free) {
+      expect(held == asked || (held < asked && free == 0), "what is held for", one.sandbox.value);
+      return held == asked;
+    };
+    bool whole = kept(one.hold.cpu, one.ask.cpu_millicores, node.cpu);
+    whole &= kept(one.hold.memory, one.ask.memory_bytes, node.memory);
+    whole &= kept(one.hold.disk, one.ask.disk_bytes, node.disk);
+    whole &= kept(one.hold.sandbox, 1, info.sandboxes_free);
+    whole &= kept(one.hold.start, 1, info.starts_free);
+    for (int gpu = 0; gpu < kGpusPerNodeMax; ++gpu) {
+      if ((one.gpu_mask >> gpu & 1) == 0) {
+        expect(one.hold.gpus[gpu] == 0, "a GPU is held for", one.sandbox.value);
+        continue;
+      }
+      whole &= kept(one.hold.gpus[gpu], one.ask.gpu_millis,
+                    state_.gpu_rows[info.gpu_row].free[gpu]);
+    }
+    expect(!whole, "there is room, and yet waits", one.sandbox.value);
+    expect(info.id && info.usable && !info.cordoned && info.owner == one.owner,
+           "it waits for a node that is not for", one.sandbox.value);
   }
 
   const State& state_;

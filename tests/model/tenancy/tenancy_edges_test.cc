@@ -304,6 +304,41 @@ TEST(Tenancy, ThePoorerGoFirstAndAWeightMakesPoorer) {
   EXPECT_EQ(fruitless_round(tenancy), (Tried{13, 12, 11}));
 }
 
+// What was placed on a small fleet is little of a large one.
+TEST(Tenancy, SharesAreOfTheFleetThatThereIs) {
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}});
+  tell(tenancy, at(0), SandboxAsked{{1}, {1}, {.cpu_millicores = 4000}, {}});
+  tell(tenancy, at(0), SandboxPlaced{{1}, {}, false});  // all of it
+  make_wait(tenancy, 2, 1);
+  for (std::uint64_t node = 2; node <= 10; ++node) {
+    tell(tenancy, at(0), NodeJoined{{node}, kShape, {}});
+  }
+  tell(tenancy, at(0), SandboxAsked{{3}, {2}, {.cpu_millicores = 8000}, {}});
+  tell(tenancy, at(0), SandboxPlaced{{3}, {}, false});
+  make_wait(tenancy, 4, 2);
+  const auto share = [&](std::uint64_t id) { return tenancy.state().tenants.at({id}).share; };
+  EXPECT_EQ(share(1), (1ULL << 32) / 10);
+  EXPECT_EQ(share(2), (2ULL << 32) / 10);
+  EXPECT_EQ(fruitless_round(tenancy).front(), 2u) << "the poorer, though that was all there was";
+  for (std::uint64_t node = 3; node <= 10; ++node) tell(tenancy, at(0), NodeGone{{node}});
+  EXPECT_EQ(share(1), (1ULL << 32) / 2) << "and back";
+}
+
+TEST(Tenancy, SharesAreCountedAnewOnceAFleetHasChangedByASixteenth) {
+  Tenancy tenancy = with_tenants(1);
+  const auto join = [&](std::uint64_t node) {
+    tell(tenancy, at(0), NodeJoined{{node}, {.cpu_millicores = 1000}, {}});
+  };
+  for (std::uint64_t node = 1; node <= 32; ++node) join(node);
+  place(tenancy, 1, 1);
+  const std::uint64_t& share = tenancy.state().tenants.at({1}).share;
+  join(33), join(34);
+  EXPECT_EQ(share, (1ULL << 32) / 32);
+  join(35);
+  EXPECT_EQ(share, (1ULL << 32) / 35);
+}
+
 TEST(Tenancy, ARoundTriesNothingThatTakesAsMuchAsWhatHasFailed) {
   const auto tries_second = [](Resources first, Resources second, PoolId pool = {}) {
     Config config;
@@ -610,6 +645,49 @@ TEST(Tenancy, WhatWaitsHasNoNodeScrubbedThatIsOfNoUseToIt) {
       EXPECT_EQ(tenancy.state().lingering.size(), use ? 0u : 1u) << why;
     }
   }
+}
+
+// However often it is tried while it is on its way.
+TEST(Tenancy, OneNodeIsScrubbedForOneThatWaits) {
+  Tenancy tenancy = with_tenants(3);
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(static_cast<std::int64_t>(n)), SandboxEnded{{n}});
+  }
+  const auto left = [&] { return tenancy.state().lingering.size(); };
+  ask(tenancy, 5, 2, kOne, {}, at(5));
+  tell(tenancy, at(5), NotPlaced{{5}});
+  EXPECT_EQ(left(), 3u);
+  fruitless_round(tenancy, at(6));
+  EXPECT_EQ(left(), 3u);
+  ask(tenancy, 6, 3, kOne, {}, at(6));
+  tell(tenancy, at(6), NotPlaced{{6}});
+  EXPECT_EQ(left(), 2u) << "another waits too";
+  tell(tenancy, at(7), NodeCordoned{{1}, true});
+  fruitless_round(tenancy, at(7));
+  EXPECT_EQ(left(), 1u) << "that one takes nothing when it is clean";
+  tell(tenancy, at(8), NodeGone{{3}});
+  tell(tenancy, at(8), NodeScrubbed{{2}});
+  fruitless_round(tenancy, at(8));
+  EXPECT_EQ(left(), 0u) << "or somebody else had it";
+}
+
+TEST(Tenancy, AsManyNodesAreScrubbedForAGangAsItHasMembers) {
+  Tenancy tenancy = with_tenants(2);
+  for (std::uint64_t n = 1; n <= 4; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(1), SandboxEnded{{n}});
+  }
+  for (const std::uint64_t id : {5, 6}) {
+    SandboxAsked one{{id}, {2}, kOne, {}};
+    one.gang = {1, 2};
+    tell(tenancy, at(2), one);
+  }
+  tell(tenancy, at(2), NotPlaced{{6}});
+  for (int i = 0; i < 3; ++i) fruitless_round(tenancy, at(3));
+  EXPECT_EQ(tenancy.state().lingering.size(), 2u);
 }
 
 TEST(Tenancy, EachRefusalHasAName) {
@@ -941,6 +1019,34 @@ TEST(Tenancy, WithoutAGuaranteeTheOrderOfQuotasHoldsNobodyBack) {
 }
 
 // One that waits and is placed without having been tried leaves the line.
+// Room may come for it before those that make way have ended.
+TEST(Tenancy, WithQuotasWhatIsNominatedCountsAsPlaced) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  TenantAdded bounded{{1}, {}, 1, false, {}};
+  bounded.guarantee.cpu_millicores = 5000;
+  tell(tenancy, at(0), bounded);
+  const Resources large{.cpu_millicores = 4000};
+  place(tenancy, 1, 1);
+  EXPECT_EQ(ask(tenancy, 2, 1, large), 1u);
+  tell(tenancy, at(0), SandboxNominated{{2}});
+  EXPECT_EQ(ask(tenancy, 3, 1, large), 0u) << "9000 of 5000";
+  EXPECT_EQ(fruitless_round(tenancy), Tried{});
+  tell(tenancy, at(1), SandboxPlaced{{2}, {}, false});
+  EXPECT_EQ(fruitless_round(tenancy), Tried{}) << "it counts once";
+  tell(tenancy, at(2), SandboxEnded{{1}});
+  tell(tenancy, at(2), SandboxEnded{{2}});
+  EXPECT_EQ(fruitless_round(tenancy), Tried{3});
+  for (const bool lost : {true, false}) {
+    const std::uint64_t id = lost ? 4 : 5;
+    tell(tenancy, at(3), SandboxCancelled{{3}});
+    EXPECT_EQ(ask(tenancy, id, 1, large), 1u) << "nothing is left of the one before";
+    tell(tenancy, at(3), SandboxNominated{{id}});
+    if (lost) tell(tenancy, at(3), NominationLost{{id}});
+    tell(tenancy, at(3), SandboxCancelled{{id}});
+    EXPECT_EQ(tenancy.state().tenants.at({1}).nominated, Amounts{});
+  }
+}
+
 TEST(Tenancy, WhatWaitsMayBePlacedUnasked) {
   Tenancy tenancy = with_tenants(1);
   make_wait(tenancy, 1, 1);
@@ -1036,6 +1142,34 @@ TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
   EXPECT_TRUE(may_claim(tenancy, 7, 1, at(60))) << "a first one is for everybody";
   tell(tenancy, at(61), NodeScrubbed{{1}});
   EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
+}
+
+TEST(Tenancy, AGangClaimsNoNodeThatIsKeptForAnother) {
+  const auto claims = [](Tenancy& tenancy, std::uint64_t tenant) {
+    std::vector<TryPlace> attempts;
+    for (const std::uint64_t id : {101, 102, 103}) {
+      SandboxAsked one{{id}, {tenant}, kOne, {}};
+      one.gang = {tenant, 3};
+      for (auto& tried : said<TryPlace>(tell(tenancy, at(0), one))) attempts.push_back(tried);
+    }
+    EXPECT_EQ(attempts.size(), 1u);
+    tell(tenancy, at(0), NotPlaced{attempts.at(0).sandbox});
+    for (const std::uint64_t id : {101, 102, 103}) tell(tenancy, at(0), SandboxCancelled{{id}});
+    return attempts.at(0).claims_max;
+  };
+  Tenancy tenancy = with_guarantees(3, 5);
+  EXPECT_EQ(claims(tenancy, 1), 3u) << "two of five are kept";
+  EXPECT_EQ(tenancy.state().claims_at, kNever);
+  place(tenancy, 1, 1, {1});
+  EXPECT_EQ(claims(tenancy, 1), 2u);
+  EXPECT_EQ(tenancy.state().claims_at, at(300)) << "when it may claim any number";
+  EXPECT_EQ(claims(tenancy, 2), kAnyNumber) << "within its guarantee";
+  for (const std::uint64_t node : {3, 4, 5}) tell(tenancy, at(0), NodeGone{{node}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}, {}, {.cpu_millicores = 2000}});
+  EXPECT_EQ(claims(tenancy, 2), 1u) << "beyond it: its own first one";
+  EXPECT_EQ(claims(tenancy, 1), 0u);
+  tell(tenancy, at(0), NodeGone{{2}});
+  EXPECT_EQ(claims(tenancy, 2), kAnyNumber) << "there is no node for each";
 }
 
 TEST(Tenancy, ANodeThatTakesNothingIsNotKeptAndServesNobody) {
@@ -1150,7 +1284,7 @@ TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
   make_wait(tenancy, 3, 5);
   tell(tenancy, at(0), CapacityFreed{});
   const auto first = said<TryPlace>(tell(tenancy, at(0), NextAttempt{}));
-  EXPECT_EQ(first, (std::vector<TryPlace>{{{2}, kSharedOwner, true}}));
+  EXPECT_EQ(first, (std::vector<TryPlace>{{{2}, kSharedOwner, true, {}, 0}}));
   tell(tenancy, at(0), NotPlaced{{2}});
   EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(0), NextAttempt{})).empty()) << "nor does the other";
 
@@ -1159,7 +1293,7 @@ TEST(Tenancy, AFailureOnOwnNodesSpeaksOnlyForOthersThatMayClaimNone) {
   tell(tenancy, at(400), NotPlaced{{4}});
   tell(tenancy, at(400), CapacityFreed{});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
-            (std::vector<TryPlace>{{{4}, kSharedOwner, true}}));
+            (std::vector<TryPlace>{{{4}, kSharedOwner, true, {}, 0}}));
   tell(tenancy, at(400), NotPlaced{{4}});
   EXPECT_EQ(said<TryPlace>(tell(tenancy, at(400), NextAttempt{})),
             (std::vector<TryPlace>{{{3}, kSharedOwner, false}}))

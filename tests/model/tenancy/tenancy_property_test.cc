@@ -51,6 +51,7 @@ class Inspection {
       in_use_[at].add(amounts_of(held.resources), 1);
       if (held.phase == Phase::placed) placed_[at].add(amounts_of(held.resources), 1);
     }
+    if (held.phase == Phase::nominated) nominated_[held.tenant].add(amounts_of(held.resources), 1);
     const bool waits = held.phase == Phase::waiting;
     waiting_ += waits;
     if (waits) waits_[held.tenant][Turn{held.priority, held.ticket}] = id;
@@ -78,21 +79,23 @@ class Inspection {
     return held.gang ? state_.gangs.at({held.tenant, held.gang.id}).amounts
                      : amounts_of(held.resources);
   }
-  // The dominant share of a fleet that has not changed.
+  // The dominant share of a fleet that is much like the present one.
   std::uint64_t share(TenantId id, const Tenant& tenant) {
     Wide most = 0;
     const auto part = [&](std::int64_t used, std::int64_t all) {
       if (all > 0) most = std::max(most, (Wide(static_cast<std::uint64_t>(used)) << 32) /
                                              static_cast<std::uint64_t>(all));
     };
-    part(placed_[id].cpu_millicores, state_.capacity.cpu_millicores);
-    part(placed_[id].memory_bytes, state_.capacity.memory_bytes);
-    part(placed_[id].gpu_millis, state_.capacity.gpu_millis);
+    part(placed_[id].cpu_millicores, state_.shares_of.cpu_millicores);
+    part(placed_[id].memory_bytes, state_.shares_of.memory_bytes);
+    part(placed_[id].gpu_millis, state_.shares_of.gpu_millis);
     return static_cast<std::uint64_t>(most) / tenant.weight;
   }
 
   void look_at_tenant(TenantId id, const Tenant& tenant) {
-    expect(tenant.in_use == in_use_[id] && tenant.placed == placed_[id], "amounts", id.value);
+    expect(tenant.in_use == in_use_[id] && tenant.placed == placed_[id] &&
+               tenant.nominated == nominated_[id],
+           "amounts", id.value);
     expect(tenant.waiting == waits_[id], "the line of its own", id.value);
     expect(tenant.share == share(id, tenant), "the share", id.value);
     expect(tenant.weight > 0, "the weight", id.value);
@@ -159,6 +162,7 @@ class Inspection {
   void look_at_nodes() {
     Amounts capacity;
     std::set<std::pair<Time, NodeId>> lingering;
+    std::set<std::pair<SandboxId, NodeId>> scrubs;
     state_.nodes.for_each([&](NodeId id, const Node& node) {
       capacity.add({node.shape.cpu_millicores, node.shape.memory_bytes,
                     node.shape.gpus * std::int64_t{1000}, node.shape.sandboxes_max},
@@ -169,6 +173,8 @@ class Inspection {
       if (used) expect(node.deadline == kNever, "a deadline of a used node", id.value);
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
+      if (node.scrubs_for) scrubs.insert({node.scrubs_for, id});
+      expect(!node.scrubs_for || node.phase == NodePhase::scrubbing, "who waits for", id.value);
       const bool counts = node.common && !node.cordoned;
       keeping_.nodes += counts;
       keeping_.free += counts && node.phase == NodePhase::free;
@@ -179,7 +185,14 @@ class Inspection {
       if (ends) expect(node.deadline > now_ && state_.wake <= node.deadline, "the timer", id.value);
     });
     expect(state_.capacity == capacity, "the capacity");
+    const auto near = [&](std::int64_t now, std::int64_t of) {
+      expect(now * 15 <= of * 16 && of * 16 <= now * 17, "what shares are parts of");
+    };
+    near(capacity.cpu_millicores, state_.shares_of.cpu_millicores);
+    near(capacity.memory_bytes, state_.shares_of.memory_bytes);
+    near(capacity.gpu_millis, state_.shares_of.gpu_millis);
     expect(state_.lingering == lingering, "what lingers");
+    expect(state_.scrubs == scrubs, "what is scrubbed for somebody");
   }
 
   void look_at_keeping() {
@@ -207,7 +220,7 @@ class Inspection {
   const Config& config_;
   const Time now_;
   const std::vector<Aside> asides_ = asides();
-  std::map<TenantId, Amounts> in_use_, placed_;
+  std::map<TenantId, Amounts> in_use_, placed_, nominated_;
   std::map<TenantId, std::map<Turn, SandboxId>> waits_;
   std::map<TenantId, std::map<Priority, std::uint32_t>> priorities_;
   std::map<TenantId, std::set<Place>> lines_;
@@ -329,6 +342,7 @@ struct World {
       Amounts wish;
       for (const Resources& one : parts(theirs)) wish.add(amounts_of(one), 1);
       const bool limited = config.order == Order::quotas && waits.guarantee != Amounts{};
+      wish.add(limited ? waits.nominated : Amounts{}, 1);
       if (limited && !room(waits, wish)) continue;  // it may not be placed itself
       if (!passes(held, theirs) && could_hold(node, theirs)) return true;
     }
@@ -380,6 +394,21 @@ struct World {
     RC_ASSERT(!attempt.own_only || kept);
     RC_ASSERT(attempt.own_only || !kept || !borrows);
     seen["own_only"] += attempt.own_only;
+    const bool limited = config.keep_first_node && config.separate_tenants &&
+                         config.order == Order::fair && all.without > 0 &&
+                         all.tenants <= all.nodes && !ask.pool && !ask.grows && rank(held) == 2 &&
+                         now - std::max(asks.last_placed, held.since) < config.bypass_max;
+    const bool has_one = (asks.shares ? all.shared : asks.nodes) > 0;
+    const int left = static_cast<int>(all.free) - static_cast<int>(all.without) +
+                     (asks.keeps && !has_one ? 1 : 0);
+    const auto most = static_cast<std::uint32_t>(std::max(left, has_one ? 0 : 1));
+    RC_ASSERT(attempt.claims_max == (limited ? most : kAnyNumber));
+    RC_ASSERT(attempt.own_only == (attempt.claims_max == 0));
+    if (config.order == Order::quotas && asks.guarantee != Amounts{}) {
+      Amounts all = asks.nominated;
+      for (const Resources& one : parts(held)) all.add(amounts_of(one), 1);
+      RC_ASSERT(room(asks, all));
+    }
     check_spare(attempt, held);
     const std::uint64_t how = random.below(5);
     if (how < 2) {
@@ -530,8 +559,19 @@ struct World {
       if (random.below(3) == 0) tell(NodeCordoned{id, random.below(2) == 0});
     }
   }
+  // Nodes beside those where anything is placed come and go, small ones and large ones.
+  void grow() {
+    const NodeId id{(1ULL << 32) + 6 + random.below(3)};
+    if (tenancy.state().nodes.find(id) != nullptr) return tell(NodeGone{id});
+    NodeShape shape;
+    shape.cpu_millicores = random.below(2) == 0 ? 200 : 64'000;
+    shape.memory_bytes = random.below(2) == 0 ? 1 << 28 : std::int64_t{64} << 30;
+    shape.gpus = random.below(2) == 0 ? 8 : 0;
+    tell(NodeJoined{id, shape, {}, true});
+  }
   void act() {
-    switch (random.below(14)) {
+    switch (random.below(15)) {
+      case 14: grow(); break;
       case 13: cordon(); break;
       case 0: case 1: case 2: ask(fresh()); break;
       case 3: ask_gang(); break;

@@ -477,8 +477,10 @@ class SchedulerScan {
                      [&](const auto& a, const auto& b) { return size(a) > size(b); });
     SchedulerScan fork = *this;
     Effects said;
-    for (const scheduler::PlaceAsked& one : members) {
+    std::uint32_t claimed = 0;
+    for (scheduler::PlaceAsked one : members) {
       const std::size_t before = said.size();
+      if (claimed >= event.claims_max) one.own_only = true;
       fork.on(one, said);
       auto* no = said.size() == before ? nullptr : std::get_if<scheduler::NotPlaced>(&said.back());
       scheduler::NotPlaced refused;
@@ -487,6 +489,7 @@ class SchedulerScan {
       } else if (no != nullptr) {
         refused = *no;
       } else {
+        claimed += std::get<scheduler::Placed>(said.back()).claims;
         continue;
       }
       refused.sandbox = event.members.front().sandbox;
