@@ -384,13 +384,15 @@ void Control::handle(const sandbox::Refused& refused) {
 }
 
 void Control::handle(const sandbox::AskAdmission& ask) {
-  const sandbox::Record& record = *sandboxes_.find(ask.sandbox);
+  const sandbox::Record* found = sandboxes_.find(ask.sandbox);
+  if (found == nullptr) return;  // it ended while what had been said before was carried out
+  const sandbox::Record& record = *found;
   const PoolId grows = pool_of(record);
   count_pending(grows, record.tenant, record.resources, static_cast<bool>(record.gang), +1);
   const PoolId pool = record.pool ? record.pool : dedicated_pool(record.tenant);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool, record.priority,
-                              record.gang, grows});
+                              record.gang, grows, ask.again});
 }
 
 void Control::handle(const sandbox::SendStart& start) {
@@ -431,6 +433,9 @@ void Control::handle(const sandbox::Unplace& unplace) {
     drive(snapshots_, snapshots_scratch_, images::ReplicaLost{unplace.sandbox});
   }
   if (!unplace.node) {
+    // It has left a node in the same step, which is said after this and gives all of it back.
+    const tenancy::Held* held = tenancy_.state().held.find(unplace.sandbox);
+    if (held != nullptr && held->phase == tenancy::Phase::placed) return;
     if (scheduler_.nominates(unplace.sandbox)) {
       drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
     } else {

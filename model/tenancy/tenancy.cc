@@ -107,7 +107,7 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   }
   if (state_.held.find(asked.sandbox) != nullptr) return;  // repeated
   Tenant& tenant = found->second;
-  if (refuse_by_quota(asked, effects)) return;
+  if (!asked.again && refuse_by_quota(asked, effects)) return;
   Held& held = state_.held.put(
       asked.sandbox,
       {asked.tenant, asked.resources, asked.pool, asked.grows, {}, Phase::waiting,

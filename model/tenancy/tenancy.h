@@ -2,7 +2,7 @@
 //
 // In: tenants with quotas, sandboxes that ask and end, what the scheduler found, nodes that come,
 // go and are scrubbed. Out: which sandbox to place next, refusals with rule and numbers, owners of
-// nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
+// nodes. Invariants: nothing new is admitted beyond a quota; what is held is released once on
 // every path; a node is never usable by two owner keys without a scrub between.
 //
 // A gang (gathering.cc) stands in line as one, for the sum of its members, once all of them have
@@ -107,7 +107,8 @@ struct SandboxAsked {
   Priority priority = 0;
   Gang gang = {};
   PoolId grows = {};  // which is bought more of while it waits; 0: none
-  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang, grows)
+  bool again = false;  // it was admitted before, and is not refused now
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang, grows, again)
 };
 struct SandboxPlaced {
   SandboxId sandbox;

@@ -120,6 +120,22 @@ TEST(Tenancy, AsManyWaitAsMayAndNoMore) {
   EXPECT_EQ(refused(6, 2), RefuseSandbox{});
 }
 
+TEST(Tenancy, WhatWasAdmittedBeforeIsNotRefused) {
+  for (const Order order : {Order::fair, Order::quotas}) {
+    Config config;
+    config.order = order;
+    config.pending_per_tenant_max = 1;
+    Tenancy tenancy(config);
+    tell(tenancy, at(0), TenantAdded{{1}, {.sandboxes = 1}, 1, false, {}, {}, {.sandboxes = 1}});
+    make_wait(tenancy, 1, 1);
+    SandboxAsked asked{{2}, {1}, kOne, {}};
+    EXPECT_EQ(said<RefuseSandbox>(tell(tenancy, at(0), asked)).size(), 1u);
+    asked.again = true;
+    EXPECT_TRUE(said<RefuseSandbox>(tell(tenancy, at(0), asked)).empty());
+    EXPECT_EQ(tenancy.in_use({1}).sandboxes, 2);
+  }
+}
+
 TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   Config config;
   config.tenants_max = 2;

@@ -244,6 +244,7 @@ struct World {
     for (const auto& attempt : test::said<TryPlace>(effects)) answer(attempt);
     for (const auto& one : test::said<RefuseSandbox>(effects)) {
       ++seen[rule_name(one.rule)];
+      RC_ASSERT(!asked.at(one.sandbox.value).again || one.rule == Rule::unknown_tenant);
       RC_ASSERT(tenancy.state().held.find(one.sandbox) == nullptr);
     }
     for (const auto& one : test::said<ScrubNode>(effects)) {
@@ -446,6 +447,7 @@ struct World {
     one.pool = {random.below(3)};
     one.grows = random.below(2) == 0 ? one.pool : PoolId{};
     one.priority = static_cast<Priority>(random.below(3));
+    one.again = random.below(6) == 0;
     return one;
   }
   void ask(const SandboxAsked& one) {
