@@ -148,13 +148,14 @@ bool Tenancy::refuse_by_quota(const SandboxAsked& asked, Effects& effects) const
   const Gathering* others = asked.gang ? gathering(asked.tenant, asked.gang) : nullptr;
   const Amounts with = others == nullptr ? Amounts{} : others->amounts;
   if (config_.order == Order::quotas && over_all(with, tenant.guarantee)) return true;
-  return over(Rule::pending_limit, 1, static_cast<std::int64_t>(state_.pending_count),
+  return over(Rule::pending_limit, 1, static_cast<std::int64_t>(state_.unplaced),
               config_.pending_max) ||
-         over(Rule::pending_limit_of_tenant, 1, static_cast<std::int64_t>(tenant.waiting.size()),
-              config_.pending_per_tenant_max);
+         over(Rule::pending_limit_of_tenant, 1,
+              tenant.in_use.sandboxes - tenant.placed.sandboxes, config_.pending_per_tenant_max);
 }
 
 void Tenancy::count_in_use(const Held& held, int sign) {
+  state_.unplaced += static_cast<std::uint64_t>(sign);
   for (TenantId id = held.tenant; id;) {
     Tenant& tenant = state_.tenants.at(id);
     tenant.in_use.add(amounts_of(held.resources), sign);

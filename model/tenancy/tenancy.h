@@ -56,7 +56,7 @@ enum class Order : std::uint8_t { fair, first_come, quotas };
 
 struct Config {
   std::uint32_t tenants_max = 1'000'000;
-  std::uint32_t pending_max = 1'000'000;
+  std::uint32_t pending_max = 1'000'000;  // without a node, each of a gang too
   std::uint32_t pending_per_tenant_max = 100'000;
   std::uint32_t tries_per_event = 8;
   Duration round_pause = milliseconds(10);
@@ -335,7 +335,8 @@ struct State {
   std::map<GangKey, Gathering> gangs;
   Amounts capacity;                             // of all nodes
   std::vector<SandboxId> aged;  // have waited longer than bypass_max, the first that was found first
-  std::uint64_t pending_count = 0;
+  std::uint64_t pending_count = 0;  // in line; one for a gang
+  std::uint64_t unplaced = 0;       // all that are held and have no node
   std::uint64_t next_ticket = 1;
   Round round;
   std::uint64_t rounds = 0;
@@ -347,7 +348,7 @@ struct State {
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
+               unplaced, next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
                round_at, timers, wake)
 };
 

@@ -314,6 +314,7 @@ void Tenancy::relist(TenantId id) {
 }
 
 void Tenancy::count_placed(const Held& held, int sign) {
+  state_.unplaced -= static_cast<std::uint64_t>(sign);
   const Amounts amounts = amounts_of(held.resources);
   for (TenantId id = held.tenant; id;) {
     Tenant& tenant = state_.tenants.at(id);

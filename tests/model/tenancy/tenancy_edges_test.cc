@@ -120,6 +120,30 @@ TEST(Tenancy, AsManyWaitAsMayAndNoMore) {
   EXPECT_EQ(refused(6, 2), RefuseSandbox{});
 }
 
+// Also what is not in line: members of gangs, and what room is being made for.
+TEST(Tenancy, AllThatHasNoNodeCountsAsWaiting) {
+  for (const bool of_tenant : {true, false}) {
+    Config config;
+    (of_tenant ? config.pending_per_tenant_max : config.pending_max) = 4;
+    Tenancy tenancy = with_tenants(2, config);
+    SandboxAsked member{{1}, {1}, kOne, {}};
+    member.gang = {1, 9};
+    for (std::uint64_t id = 1; id <= 3; ++id) {
+      member.sandbox = {id};
+      EXPECT_TRUE(tell(tenancy, at(0), member).empty());
+    }
+    EXPECT_EQ(ask(tenancy, 4, 1), 1u);
+    tell(tenancy, at(0), SandboxNominated{{4}});
+    const Rule rule = of_tenant ? Rule::pending_limit_of_tenant : Rule::pending_limit;
+    member.sandbox = {5};
+    EXPECT_EQ(said<RefuseSandbox>(tell(tenancy, at(0), member)),
+              (std::vector<RefuseSandbox>{{{5}, rule, 1, 4, 4}}));
+    EXPECT_EQ(ask(tenancy, 6, 2), of_tenant ? 1u : 0u);
+    tell(tenancy, at(0), SandboxPlaced{{4}, {}, false});
+    EXPECT_TRUE(tell(tenancy, at(0), member).empty()) << "what has a node waits no more";
+  }
+}
+
 TEST(Tenancy, WhatWasAdmittedBeforeIsNotRefused) {
   for (const Order order : {Order::fair, Order::quotas}) {
     Config config;

@@ -27,6 +27,7 @@ class Inspection {
     expect(state.reclaimers == reclaimers_, "who reclaims");
     expect(state.borrowers == borrowers_, "borrowers");
     expect(state.pending_count == waiting_, "what waits");
+    expect(state.unplaced == unplaced_, "what has no node");
     expect(state.line == lines_[TenantId{}], "the line of all");
     look_at_gangs();
     look_at_nodes();
@@ -53,6 +54,7 @@ class Inspection {
     }
     const bool waits = held.phase == Phase::waiting;
     waiting_ += waits;
+    unplaced_ += held.phase != Phase::placed;
     if (waits) waits_[held.tenant][Turn{held.priority, held.ticket}] = id;
     if (held.phase == Phase::placed) ++priorities_[held.tenant][held.priority];
     if (held.phase == Phase::placed && state_.nodes.find(held.node)) ++on_node_[held.node];
@@ -216,7 +218,7 @@ class Inspection {
   std::map<NodeId, std::uint32_t> on_node_;
   std::map<TenantId, std::uint32_t> owns_;
   Keeping keeping_;
-  std::uint64_t waiting_ = 0;
+  std::uint64_t waiting_ = 0, unplaced_ = 0;
   std::uint32_t borrowers_ = 0;
 };
 
@@ -583,7 +585,7 @@ RC_GTEST_PROP(Tenancy, NothingIsLeftOfWhatHasEnded, (std::uint64_t key)) {
   for (int i = 0; i < 80; ++i) world.act();
   for (const auto& [id, ask] : world.asked) world.tell(SandboxEnded{{id}});
   const State& state = world.tenancy.state();
-  RC_ASSERT(state.held.size() == 0u && state.gangs.empty() && state.aged.empty());
+  RC_ASSERT(state.held.size() == 0u && state.unplaced == 0u && state.gangs.empty() && state.aged.empty());
   RC_ASSERT(state.reclaimers.empty() && state.borrowers == 0u && state.line.empty());
   world.pass();
   world.check();
@@ -596,7 +598,7 @@ TEST(TenancyProperty, RandomWorldsReachEveryAnswer) {
     Config config;
     config.order = static_cast<Order>(key % 3);
     config.pending_max = key % 2 == 0 ? 2 : 1000;
-    config.pending_per_tenant_max = 1;
+    config.pending_per_tenant_max = key % 4 == 3 ? 1000 : 1;
     World world(key, config);
     for (int i = 0; i < 150; ++i) world.act();
     for (const auto& [what, count] : world.seen) seen[what] += count;
