@@ -45,7 +45,7 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   now_ = now;
   out_ = &effects;
   std::visit([&](const auto& one) { on(one); }, event);
-  settle_nodes();
+  settle_rounds();
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
   CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
@@ -385,13 +385,15 @@ void Control::handle(const sandbox::Refused& refused) {
 }
 
 void Control::handle(const sandbox::AskAdmission& ask) {
-  const sandbox::Record& record = *sandboxes_.find(ask.sandbox);
+  const sandbox::Record* found = sandboxes_.find(ask.sandbox);
+  if (found == nullptr) return;  // it ended while what had been said before was carried out
+  const sandbox::Record& record = *found;
   const PoolId grows = pool_of(record);
   count_pending(grows, record.tenant, record.resources, static_cast<bool>(record.gang), +1);
   const PoolId pool = record.pool ? record.pool : dedicated_pool(record.tenant);
   drive(tenancy_, tenancy_scratch_,
         tenancy::SandboxAsked{ask.sandbox, ask.tenant, ask.resources, pool, record.priority,
-                              record.gang, grows});
+                              record.gang, grows, ask.again});
 }
 
 void Control::handle(const sandbox::SendStart& start) {
@@ -432,6 +434,9 @@ void Control::handle(const sandbox::Unplace& unplace) {
     drive(snapshots_, snapshots_scratch_, images::ReplicaLost{unplace.sandbox});
   }
   if (!unplace.node) {
+    // It has left a node in the same step, which is said after this and gives all of it back.
+    const tenancy::Held* held = tenancy_.state().held.find(unplace.sandbox);
+    if (held != nullptr && held->phase == tenancy::Phase::placed) return;
     if (scheduler_.nominates(unplace.sandbox)) {
       drive(scheduler_, scheduler_scratch_, scheduler::Released{unplace.sandbox});
     } else {
@@ -515,7 +520,11 @@ void Control::handle(const tenancy::SetOwner& owner) {
 
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
-void Control::handle(const tenancy::RoundDue& due) { capacity_freed(due.goes_on); }
+// One that begins waits for the end of the step: what led to it may not be carried out yet.
+void Control::handle(const tenancy::RoundDue& due) {
+  if (due.goes_on) return capacity_freed(true);
+  round_due_ = true;
+}
 
 void Control::handle(const scheduler::Placed& placed) {
   if (!placed.nominated) count_waiting(placed.sandbox, -1);
@@ -575,13 +584,13 @@ void Control::handle(const fleet::ReleaseNode& release) {
   // What an earlier effect of the same step has put on it is tried elsewhere: when fleet decided,
   // it was idle.
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeLost{release.node});
-  nodes_changed_ = true;
+  round_due_ = true;
 }
 
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
-  nodes_changed_ = true;
+  round_due_ = true;
 }
 
 // Groups keep what is in their calls: the gateway gives a replica back once they are done.
@@ -739,9 +748,9 @@ void Control::forget_node(NodeId node) {
 // A node that is used again has room, and one that is cordoned or released counts no more as its
 // owner's, who may claim another. Tried when all that fleet decided is done, so that nothing is
 // placed on a node that it cordons next, and before it looks what waits, so that it buys nothing
-// for what fits.
-void Control::settle_nodes() {
-  while (std::exchange(nodes_changed_, false)) capacity_freed();
+// for what fits. So is what tenancy wants tried.
+void Control::settle_rounds() {
+  while (std::exchange(round_due_, false)) capacity_freed();
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.

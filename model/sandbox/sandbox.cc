@@ -274,7 +274,7 @@ void Sandboxes::start_elsewhere(Time now, SandboxId id, Record& record, Effects&
   record.requested = now;
   link(id, record);
   if (record.gang) regather(id, record, effects);
-  effects.push_back(AskAdmission{id, record.tenant, record.resources});
+  effects.push_back(AskAdmission{id, record.tenant, record.resources, true});
 }
 
 void Sandboxes::changed_on(NodeId node) {
@@ -342,7 +342,7 @@ void Sandboxes::try_again_or_end(Time now, SandboxId id, Record& record, EndReas
   record.start_deadline = kNever;
   link(id, record);
   if (record.gang) regather(id, record, effects);
-  effects.push_back(AskAdmission{id, record.tenant, record.resources});
+  effects.push_back(AskAdmission{id, record.tenant, record.resources, true});
 }
 
 void Sandboxes::end(Time now, SandboxId id, EndReason reason, const std::string& note,

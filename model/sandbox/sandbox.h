@@ -171,7 +171,8 @@ struct AskAdmission {
   SandboxId sandbox;
   TenantId tenant;
   Resources resources;
-  CHALK_FIELDS(AskAdmission, sandbox, tenant, resources)
+  bool again = false;  // it was admitted before, and has left its node
+  CHALK_FIELDS(AskAdmission, sandbox, tenant, resources, again)
 };
 struct SendStart {
   NodeId node;

@@ -37,7 +37,11 @@ const char* rule_name(Rule rule) {
 }
 
 void Tenancy::step(Time now, const Event& event, Effects& effects) {
+  const std::size_t before = state_.round.open ? 0 : in_the_way();
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  // Who was held off is tried, though nothing has ended. In a round what is tried stands in no line
+  // for a moment, and all that comes after it is tried anyway.
+  if (!state_.round.open && in_the_way() < before) effects.push_back(RoundDue{});
   if (state_.timers.next() == state_.wake) return;
   state_.wake = state_.timers.next();
   if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
@@ -58,9 +62,10 @@ Amounts Tenancy::in_use(TenantId tenant) const {
 
 // ---- admission
 
-void Tenancy::on(Time, const TenantAdded& added, Effects&) {
+void Tenancy::on(Time, const TenantAdded& added, Effects& effects) {
   const bool full = state_.tenants.size() >= config_.tenants_max;
-  if (!added.tenant || (full && !state_.tenants.contains(added.tenant))) return;
+  const bool known = state_.tenants.contains(added.tenant);
+  if (!added.tenant || (full && !known)) return;
   Tenant& tenant = state_.tenants[added.tenant];
   tenant.quota = added.quota;
   tenant.guarantee = added.guarantee;
@@ -74,8 +79,8 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
   tenant.dedicated = static_cast<bool>(added.dedicated_pool);
   keep(tenant);
   set_share(tenant);
-  set_borrows(tenant);
   relist(added.tenant);
+  if (known && state_.pending_count != 0) effects.push_back(RoundDue{});  // by other rules
 }
 
 void Tenancy::join_family(TenantId id, Tenant& tenant, TenantId parent) {
@@ -107,7 +112,7 @@ void Tenancy::on(Time now, const SandboxAsked& asked, Effects& effects) {
   }
   if (state_.held.find(asked.sandbox) != nullptr) return;  // repeated
   Tenant& tenant = found->second;
-  if (refuse_by_quota(asked, effects)) return;
+  if (!asked.again && refuse_by_quota(asked, effects)) return;
   Held& held = state_.held.put(
       asked.sandbox,
       {asked.tenant, asked.resources, asked.pool, asked.grows, {}, Phase::waiting,
@@ -148,13 +153,14 @@ bool Tenancy::refuse_by_quota(const SandboxAsked& asked, Effects& effects) const
   const Gathering* others = asked.gang ? gathering(asked.tenant, asked.gang) : nullptr;
   const Amounts with = others == nullptr ? Amounts{} : others->amounts;
   if (config_.order == Order::quotas && over_all(with, tenant.guarantee)) return true;
-  return over(Rule::pending_limit, 1, static_cast<std::int64_t>(state_.pending_count),
+  return over(Rule::pending_limit, 1, static_cast<std::int64_t>(state_.unplaced),
               config_.pending_max) ||
-         over(Rule::pending_limit_of_tenant, 1, static_cast<std::int64_t>(tenant.waiting.size()),
-              config_.pending_per_tenant_max);
+         over(Rule::pending_limit_of_tenant, 1,
+              tenant.in_use.sandboxes - tenant.placed.sandboxes, config_.pending_per_tenant_max);
 }
 
 void Tenancy::count_in_use(const Held& held, int sign) {
+  state_.unplaced += static_cast<std::uint64_t>(sign);
   for (TenantId id = held.tenant; id;) {
     Tenant& tenant = state_.tenants.at(id);
     tenant.in_use.add(amounts_of(held.resources), sign);
@@ -205,7 +211,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
   }
   wait(sandbox, *held);
   if (now - held->since >= config_.bypass_max) age(sandbox, *held);
-  if (claims < (held->gang ? held->gang.size : 1)) wait_to_claim(*held);
+  if (claims < members_of(*held)) wait_to_claim(*held);
   if (own_only) return;
   scrub_for(now, sandbox, *held, tried, effects);
 }
@@ -239,7 +245,7 @@ void Tenancy::scrub_for(Time now, SandboxId sandbox, const Held& held, const Try
 // Whether as many nodes as it could need are on their way to it: it waits for those, however often
 // it is tried meanwhile.
 bool Tenancy::scrubs_enough_for(SandboxId sandbox, const Held& held) const {
-  std::uint32_t needs = held.gang ? held.gang.size : 1;
+  std::uint32_t needs = members_of(held);
   for (auto at = state_.scrubs.lower_bound({sandbox, {}});
        at != state_.scrubs.end() && at->first == sandbox && needs > 0; ++at) {
     if (!state_.nodes.find(at->second)->cordoned) --needs;

@@ -2,7 +2,7 @@
 //
 // In: tenants with quotas, sandboxes that ask and end, what the scheduler found, nodes that come,
 // go and are scrubbed. Out: which sandbox to place next, refusals with rule and numbers, owners of
-// nodes. Invariants: a tenant never holds more than its quota; what is held is released once on
+// nodes. Invariants: nothing new is admitted beyond a quota; what is held is released once on
 // every path; a node is never usable by two owner keys without a scrub between.
 //
 // A gang (gathering.cc) stands in line as one, for the sum of its members, once all of them have
@@ -58,7 +58,7 @@ enum class Order : std::uint8_t { fair, first_come, quotas };
 
 struct Config {
   std::uint32_t tenants_max = 1'000'000;
-  std::uint32_t pending_max = 1'000'000;
+  std::uint32_t pending_max = 1'000'000;  // without a node, each of a gang too
   std::uint32_t pending_per_tenant_max = 100'000;
   std::uint32_t tries_per_event = 8;
   Duration round_pause = milliseconds(10);
@@ -109,7 +109,8 @@ struct SandboxAsked {
   Priority priority = 0;
   Gang gang = {};
   PoolId grows = {};  // which is bought more of while it waits; 0: none
-  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang, grows)
+  bool again = false;  // it was admitted before, and is not refused now
+  CHALK_FIELDS(SandboxAsked, sandbox, tenant, resources, pool, priority, gang, grows, again)
 };
 struct SandboxPlaced {
   SandboxId sandbox;
@@ -209,7 +210,8 @@ struct ScrubNode {
   NodeId node;
   CHALK_FIELDS(ScrubNode, node)
 };
-// CapacityFreed, though nothing was: what waits may claim a node now, or has not been tried yet.
+// CapacityFreed, though nothing was: what waits may claim a node now, has not been tried yet, or was
+// held off by what stands in its way no more. Obeyed once all else has been.
 struct RoundDue {
   bool goes_on = false;
   CHALK_FIELDS(RoundDue, goes_on)
@@ -231,6 +233,8 @@ struct Held {  // every sandbox between asked and ended
   Gang gang = {};
   CHALK_FIELDS(Held, tenant, resources, pool, grows, node, phase, ticket, since, priority, gang)
 };
+// How many are placed with it at once.
+inline std::uint32_t members_of(const Held& held) { return held.gang ? held.gang.size : 1; }
 struct Gathering {  // members of a gang that are not placed
   std::set<SandboxId> members;
   Amounts amounts;    // of all of them
@@ -273,7 +277,6 @@ struct Tenant {
   std::uint64_t share = 0;                     // of what is placed: dominant, by weight
   Place place;                                 // where it stands in its family's line
   bool aside = false;                          // its head was tried and failed, see State::aside
-  bool borrows = false;                        // more is placed than its guarantee
   bool reclaims = false;  // its head waits and is within its own guarantee
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
   bool dedicated = false;   // it has a pool of its own
@@ -281,8 +284,8 @@ struct Tenant {
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, nominated, weight, shares, parent,
-               children, waiting, line, share, place, aside, borrows, reclaims, by_priority,
-               dedicated, keeps, nodes, last_placed)
+               children, waiting, line, share, place, aside, reclaims, by_priority, dedicated,
+               keeps, nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -342,11 +345,11 @@ struct State {
   Amounts capacity;                             // of all nodes
   Amounts shares_of;  // the same a while ago: all shares are parts of this, see count_capacity
   std::vector<SandboxId> aged;  // have waited longer than bypass_max, the first that was found first
-  std::uint64_t pending_count = 0;
+  std::uint64_t pending_count = 0;  // in line; one for a gang
+  std::uint64_t unplaced = 0;       // all that are held and have no node
   std::uint64_t next_ticket = 1;
   Round round;
   std::uint64_t rounds = 0;
-  std::uint32_t borrowers = 0;                // tenants with `borrows`
   std::set<TenantId> reclaimers;              // tenants with `reclaims`
   Keeping keeping;
   Time claims_at = kNever;  // when the first that may claim no node now may
@@ -354,7 +357,7 @@ struct State {
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, scrubs, gangs, capacity, shares_of,
-               aged, pending_count, next_ticket, round, rounds, borrowers, reclaimers, aside,
+               aged, pending_count, unplaced, next_ticket, round, rounds, reclaimers, aside,
                keeping, claims_at, round_at, timers, wake)
 };
 
@@ -421,7 +424,6 @@ class Tenancy {
   static void count_priority(Tenant&, Priority, int sign);
   void count_capacity(const NodeShape&, int sign);
   void set_share(Tenant&);
-  void set_borrows(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;
   Place place_of(TenantId, const Tenant&) const;
   std::set<Place>& line_of(const Tenant&);
@@ -432,6 +434,7 @@ class Tenancy {
   void set_reclaim(TenantId, Tenant&);
   bool fails_too(const TryPlace&, const Held&) const;
   bool passes_nothing(SandboxId, const Held&) const;
+  std::size_t in_the_way() const;
   std::optional<std::vector<Wish>> spared(SandboxId, const Held&) const;
   void add_wish(SandboxId, PoolId, std::vector<Wish>&) const;
   void age(SandboxId, const Held&);

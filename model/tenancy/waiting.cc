@@ -87,6 +87,9 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     const TryPlace attempted{head, owner_key(next), claims == 0,
                              spare.value_or(std::vector<Wish>{}), claims};
     if (none || fails_too(attempted, held)) {
+      // It has failed with the one that covers it.
+      if (!none && now - held.since >= config_.bypass_max) age(head, held);
+      if (!none && claims < members_of(held)) wait_to_claim(held);
       set_aside(next);
       continue;
     }
@@ -156,6 +159,15 @@ bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
   return beyond(config_, state_.tenants.at(held.tenant), wish_of(held)) || !spared(sandbox, held);
 }
 
+// How many hold others off: who reclaims what was lent, and what has aged and counts.
+std::size_t Tenancy::in_the_way() const {
+  const auto aged = std::count_if(state_.aged.begin(), state_.aged.end(), [&](SandboxId id) {
+    const Held& held = *state_.held.find(id);
+    return counts(config_, state_.tenants.at(held.tenant), id, wish_of(held));
+  });
+  return state_.reclaimers.size() + static_cast<std::size_t>(aged);
+}
+
 // What it must not pass: it takes no node that could hold any of that. Nothing: there is too much
 // of it, so it takes none. Poorer tenants may always go before what has aged, so a flood that has
 // aged does not hold up its neighbours; and who asks within a guarantee before who would borrow.
@@ -163,11 +175,10 @@ bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
 // first goes before the second, so that no two wait for each other.
 std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& held) const {
   std::vector<Wish> spare;
-  const bool reclaims = state_.borrowers != 0 && !state_.reclaimers.empty();
-  if (!reclaims && state_.aged.empty()) return spare;
+  if (state_.reclaimers.empty() && state_.aged.empty()) return spare;
   const Tenant& tenant = state_.tenants.at(held.tenant);
   const Rank mine = rank_of(tenant, wish_of(held));
-  if (reclaims && mine == kBorrowing) {  // somebody waits for what was lent
+  if (mine == kBorrowing) {  // somebody may wait for what is within its guarantee
     for (const TenantId id : state_.reclaimers) {
       if (id == held.tenant) continue;  // its own line says who goes first
       add_wish(state_.tenants.at(id).waiting.begin()->second, held.pool, spare);
@@ -318,6 +329,7 @@ void Tenancy::relist(TenantId id) {
 }
 
 void Tenancy::count_placed(const Held& held, int sign) {
+  state_.unplaced -= static_cast<std::uint64_t>(sign);
   const Amounts amounts = amounts_of(held.resources);
   for (TenantId id = held.tenant; id;) {
     Tenant& tenant = state_.tenants.at(id);
@@ -327,21 +339,11 @@ void Tenancy::count_placed(const Held& held, int sign) {
   }
   Tenant& tenant = state_.tenants.at(held.tenant);
   count_priority(tenant, held.priority, sign);
-  set_borrows(tenant);
   relist(held.tenant);
 }
 
 void Tenancy::count_nominated(const Held& held, int sign) {
   state_.tenants.at(held.tenant).nominated.add(amounts_of(held.resources), sign);
-}
-
-// Whether it has more than its guarantee. A family holds nothing itself.
-void Tenancy::set_borrows(Tenant& tenant) {
-  const bool borrows = tenant.children == 0 && tenant.placed.sandboxes > 0 &&
-                       !within(tenant.guarantee, tenant.placed, {});
-  if (borrows && !tenant.borrows) ++state_.borrowers;
-  if (!borrows && tenant.borrows) --state_.borrowers;
-  tenant.borrows = borrows;
 }
 
 // Nearly always there is one priority: then this is one comparison.

@@ -96,6 +96,33 @@ TEST(Gangs, AreNobodysVictimsAndMakeNone) {
   EXPECT_TRUE(other.stopping().empty());
 }
 
+// Its nodes are lost while it starts, and its tenant has as much in line as may be: what was
+// admitted once is refused no more, of a gang or alone.
+TEST(Gangs, WaitAgainWhenTheirNodeIsLostHoweverMuchWaits) {
+  Config config;
+  config.tenancy.pending_per_tenant_max = 3;
+  Plane plane(config);
+  plane.starts_wait = true;
+  plane.join(4);
+  const auto gang = gang_of(plane, 2, 1);
+  const SandboxId alone = plane.ask(1, 0);
+  ASSERT_EQ(placed(plane, gang), 2);
+  ASSERT_TRUE(plane.placed(alone));
+  for (int i = 0; i < 3; ++i) plane.ask(64, 0);
+  for (int second = 2; second <= 60; ++second) {
+    plane.at(second);
+    plane.step(Woken{});
+  }
+  EXPECT_TRUE(plane.refused().empty());
+  EXPECT_TRUE(plane.waits(alone) && plane.waits(gang[0]) && plane.waits(gang[1]));
+  EXPECT_EQ(plane.control().tenancy().in_use({1}).sandboxes, 6);
+  plane.ask(1, 0);
+  EXPECT_EQ(plane.refused().size(), 1u) << "what is new";
+  plane.join(64);
+  for (const SandboxId id : {alone, gang[0], gang[1]}) plane.step(sandbox::TerminateRequested{id, {}});
+  EXPECT_EQ(plane.control().tenancy().in_use({1}).sandboxes, 3);
+}
+
 // At rest every gang has a node for all of its members that live, or for none; nothing is lost.
 RC_GTEST_PROP(GangsProperty, AreNeverPartlyPlacedAtRest, (std::uint64_t seed)) {
   Random random{seed, 0};

@@ -120,6 +120,46 @@ TEST(Tenancy, AsManyWaitAsMayAndNoMore) {
   EXPECT_EQ(refused(6, 2), RefuseSandbox{});
 }
 
+// Also what is not in line: members of gangs, and what room is being made for.
+TEST(Tenancy, AllThatHasNoNodeCountsAsWaiting) {
+  for (const bool of_tenant : {true, false}) {
+    Config config;
+    (of_tenant ? config.pending_per_tenant_max : config.pending_max) = 4;
+    Tenancy tenancy = with_tenants(2, config);
+    SandboxAsked member{{1}, {1}, kOne, {}};
+    member.gang = {1, 9};
+    for (std::uint64_t id = 1; id <= 3; ++id) {
+      member.sandbox = {id};
+      EXPECT_TRUE(tell(tenancy, at(0), member).empty());
+    }
+    EXPECT_EQ(ask(tenancy, 4, 1), 1u);
+    tell(tenancy, at(0), SandboxNominated{{4}});
+    const Rule rule = of_tenant ? Rule::pending_limit_of_tenant : Rule::pending_limit;
+    member.sandbox = {5};
+    EXPECT_EQ(said<RefuseSandbox>(tell(tenancy, at(0), member)),
+              (std::vector<RefuseSandbox>{{{5}, rule, 1, 4, 4}}));
+    EXPECT_EQ(ask(tenancy, 6, 2), of_tenant ? 1u : 0u);
+    tell(tenancy, at(0), SandboxPlaced{{4}, {}, false});
+    EXPECT_TRUE(tell(tenancy, at(0), member).empty()) << "what has a node waits no more";
+  }
+}
+
+TEST(Tenancy, WhatWasAdmittedBeforeIsNotRefused) {
+  for (const Order order : {Order::fair, Order::quotas}) {
+    Config config;
+    config.order = order;
+    config.pending_per_tenant_max = 1;
+    Tenancy tenancy(config);
+    tell(tenancy, at(0), TenantAdded{{1}, {.sandboxes = 1}, 1, false, {}, {}, {.sandboxes = 1}});
+    make_wait(tenancy, 1, 1);
+    SandboxAsked asked{{2}, {1}, kOne, {}};
+    EXPECT_EQ(said<RefuseSandbox>(tell(tenancy, at(0), asked)).size(), 1u);
+    asked.again = true;
+    EXPECT_TRUE(said<RefuseSandbox>(tell(tenancy, at(0), asked)).empty());
+    EXPECT_EQ(tenancy.in_use({1}).sandboxes, 2);
+  }
+}
+
 TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   Config config;
   config.tenants_max = 2;
@@ -136,20 +176,18 @@ TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 5u) << "one that is known may always change";
 }
 
-// What is reclaimed is held back only while somebody has more than his guarantee, as it is now.
-TEST(Tenancy, WhoBorrowsIsSeenAnewWhenAGuaranteeChanges) {
+TEST(Tenancy, NobodyIsTheFirstToBorrowWhatAnotherWaitsForWithinItsGuarantee) {
   Tenancy tenancy(Config{});
-  const auto guarantee = [&](std::int64_t sandboxes) {
-    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.sandboxes = sandboxes}});
-    return tenancy.state().borrowers;
-  };
-  EXPECT_EQ(guarantee(1), 0u);
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    tell(tenancy, at(0), TenantAdded{{id}, {}, 1, false, {}, {}, {.sandboxes = 2}});
+  }
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
   place(tenancy, 1, 1);
-  EXPECT_EQ(tenancy.state().borrowers, 0u);
-  place(tenancy, 2, 1);
-  EXPECT_EQ(tenancy.state().borrowers, 1u);
-  EXPECT_EQ(guarantee(2), 0u);
-  EXPECT_EQ(guarantee(1), 1u);
+  EXPECT_TRUE(spared(tenancy, 2, 3, kOne, {}, at(0)).empty());
+  tell(tenancy, at(0), SandboxCancelled{{2}});
+  make_wait(tenancy, 3, 2);
+  EXPECT_TRUE(spared(tenancy, 4, 1, kOne, {}, at(0)).empty()) << "it is within its own";
+  EXPECT_EQ(spared(tenancy, 5, 3, kOne, {}, at(0)), (std::vector<Wish>{{kOne, {}}}));
 }
 
 TEST(Tenancy, WhoSharesIsSettledWhileItHasAnything) {
@@ -790,6 +828,37 @@ TEST(Tenancy, TheAgedDoNotHoldUpTheMoreImportantOfTheirOwnTenant) {
   EXPECT_TRUE(attempts[0].spare.empty());
 }
 
+// Nothing ends, so nothing else would have the others tried.
+TEST(Tenancy, WhoWasHeldOffIsTriedOnceNothingIsInTheWay) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.cpu_millicores = 8000}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}});
+  make_wait(tenancy, 1, 1, {.cpu_millicores = 8000});
+  make_wait(tenancy, 2, 2);
+  SandboxAsked beyond = important(3, 1, 9);
+  beyond.resources.cpu_millicores = 9000;
+  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(0), beyond)).empty());
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(0), NotPlaced{{3}})), std::vector<RoundDue>{{}})
+      << "its head reclaims nothing";
+  EXPECT_EQ(fruitless_round(tenancy, at(400)).size(), 1u);  // the others need as much
+  tell(tenancy, at(400), SandboxCancelled{{3}});
+  EXPECT_EQ(fruitless_round(tenancy, at(400)), (Tried{1, 2}));
+  ASSERT_EQ(tenancy.state().aged.size(), 2u);
+  tell(tenancy, at(400), important(4, 2, 9));
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(400), NotPlaced{{4}})), std::vector<RoundDue>{{}})
+      << "what has aged stands behind it";
+  EXPECT_TRUE(tell(tenancy, at(400), important(5, 2, 9)).empty()) << "nothing changes";
+}
+
+TEST(Tenancy, WhatWaitsIsTriedWhenATenantIsToldAnew) {
+  Tenancy tenancy = with_tenants(2);
+  EXPECT_TRUE(tell(tenancy, at(0), TenantAdded{{1}, {}, 2, false, {}}).empty());
+  make_wait(tenancy, 1, 2);
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(0), TenantAdded{{1}, {}, 3, false, {}})),
+            std::vector<RoundDue>{{}});
+  EXPECT_TRUE(tell(tenancy, at(0), TenantAdded{{3}, {}, 3, false, {}}).empty()) << "new";
+}
+
 TEST(Tenancy, KnowsWhetherATenantHasAnythingLessImportantPlaced) {
   Tenancy tenancy{Config{}};
   tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
@@ -1262,6 +1331,22 @@ TEST(Tenancy, ThoseThatShareHaveAFirstNodeTogether) {
 }
 
 // It would not get the node.
+TEST(Tenancy, WhatFailsWithAnotherIsTriedOnceItMayClaim) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_guarantees(3, 3, config);
+  for (std::uint64_t id : {4, 5}) tell(tenancy, at(0), TenantAdded{{id}, {}, 1, true, {}});
+  place(tenancy, 1, 5, {1});
+  EXPECT_EQ(ask(tenancy, 2, 4, kOne, {}, at(50)), 1u);
+  tell(tenancy, at(50), NotPlaced{{2}});
+  SandboxAsked large{{3}, {5}, {.cpu_millicores = 2000, .memory_bytes = kOne.memory_bytes}, {}};
+  EXPECT_EQ(tried(tell(tenancy, at(60), large)), 1u);
+  tell(tenancy, at(60), NotPlaced{{3}});
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(150), Woken{})).size(), 1u);
+  EXPECT_EQ(fruitless_round(tenancy, at(150)), Tried{2}) << "which speaks for the large one";
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(160), Woken{})).size(), 1u);
+}
+
 TEST(Tenancy, NothingIsScrubbedForWhoMayNotClaim) {
   Tenancy tenancy = with_guarantees(3, 3);
   place(tenancy, 1, 1, {1});
