@@ -37,6 +37,7 @@ class Session {
   enum class Outcome : std::uint8_t { ended, lost };
   void open();
   Outcome read_all();
+  void wait_connected(std::chrono::steady_clock::time_point until);
   bool take(const wire::OpenSessionResponse& event);  // true: it has ended
   void output(const wire::OutputData& data);
   bool send(const wire::OpenSessionRequest& request, std::chrono::milliseconds patience = 1h);
@@ -62,10 +63,26 @@ class Session {
   bool reader_gone_ = false;        // nobody reads our output
 };
 
+// How a stream ends that broke; a server that is stopped cancels its own.
+bool of_transport(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::OK:
+    case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::INTERNAL:
+    case grpc::StatusCode::UNKNOWN: return true;
+    default: return false;
+  }
+}
+
 void Session::open() {
-  auto context = std::make_unique<grpc::ClientContext>();
-  client_.prepare(*context, 0s);
-  auto stream = client_.processes().OpenSession(context.get());
+  auto fresh = std::make_unique<grpc::ClientContext>();
+  client_.prepare(*fresh, 0s);
+  auto stream = client_.processes().OpenSession(fresh.get());
+  {
+    const std::lock_guard cancelling(cancelling_);  // before anything that may take long
+    context_ = std::move(fresh);
+  }
   wire::OpenSessionRequest first;
   if (id_.empty()) {
     auto& process = *first.mutable_new_process();
@@ -91,9 +108,7 @@ void Session::open() {
   }
   stream->Write(first);  // a stream that failed says so when it is read
   const std::lock_guard writing(writing_);
-  const std::lock_guard cancelling(cancelling_);
   stream_ = std::move(stream);
-  context_ = std::move(context);
 }
 
 bool Session::send(const wire::OpenSessionRequest& request, std::chrono::milliseconds patience) {
@@ -231,6 +246,17 @@ Session::Outcome Session::read_all() {
   return Outcome::lost;
 }
 
+// Returns when the server can be asked again.
+void Session::wait_connected(std::chrono::steady_clock::time_point until) {
+  for (bool connected = false; !connected;) {
+    if (std::chrono::steady_clock::now() > until) {
+      throw Stop("the connection to the command is lost; it may still run in " + ask_.sandbox);
+    }
+    connected = client_.wait(500ms);
+    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
+  }
+}
+
 SessionEnd Session::run() {
   std::optional<RawMode> raw;
   if (ask_.terminal && is_terminal(STDIN_FILENO)) raw.emplace();
@@ -270,10 +296,7 @@ SessionEnd Session::run() {
       old = std::move(stream_);
     }
     const grpc::Status status = old->Finish();
-    const bool transport = status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-                           status.error_code() == grpc::StatusCode::INTERNAL ||
-                           status.error_code() == grpc::StatusCode::UNKNOWN;
-    if (left_by_ == 0 && (id_.empty() || !transport)) {
+    if (left_by_ == 0 && (id_.empty() || !of_transport(status))) {
       client_.check(status);
       throw Stop("the server ended the session without a word");
     }
@@ -283,11 +306,7 @@ SessionEnd Session::run() {
       if (left_by_ == 0) note("chalk: the connection is lost; attaching to the command again");
     }
     if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
-    if (now - lost_since > kReattachFor) {
-      throw Stop("the connection to the command is lost; it may still run in " + ask_.sandbox);
-    }
-    std::this_thread::sleep_for(500ms);
-    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
+    wait_connected(lost_since + kReattachFor);
     open();
   }
 }

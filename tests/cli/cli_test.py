@@ -733,12 +733,19 @@ class Elsewhere(Case):
         sandbox = self.good("compute", "run", "-d", IMAGE, "--", "sleep", "1000", environment=environment).strip()
         process = subprocess.Popen(
             [CHALK, "compute", "exec", sandbox, "--", "sh", "-c",
-             "i=0; while [ $i -lt 400 ] && ! [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end; exit 6"],
+             "i=0; while [ $i -lt 900 ] && ! [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end; exit 6"],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         self.addCleanup(process.kill)
         seen = read_until(process.stdout.fileno(), b"5\n")
-        second.kill_server()
-        second.start_server()
+        # Longer than gRPC's own pauses between attempts, too; killed and told to stop.
+        for outage, end in ((0, second.kill_server), (8, second.kill_server),
+                            (3, lambda: second.stop(second.server))):
+            end()
+            while select.select([process.stdout], [], [], 0.5)[0]:
+                seen += os.read(process.stdout.fileno(), 65536)
+            time.sleep(outage)
+            second.start_server()
+            seen += read_until(process.stdout.fileno(), b"\n", 20)  # attached again soon
         second.wait_node()
         self.good("compute", "exec", sandbox, "--", "touch", "/tmp/go", environment=environment)
         out, err = process.communicate(timeout=PATIENCE)
