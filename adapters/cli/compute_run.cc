@@ -165,8 +165,7 @@ class Run {
     Signals signals;  // before gRPC's threads begin
     const Client client = Client::from_environment();
     client_ = &client;
-    signals.handle([this](int signal) { interrupted_ = signal; });
-    create(request);
+    create(request, signals);
     try {
       const int code = go_on(signals);
       if (!flags_.keep && !flags_.detach) end();
@@ -179,7 +178,7 @@ class Run {
 
  private:
   void check() const;
-  void create(const sandbox::v2::CreateSandboxRequest& request);
+  void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
   int go_on(Signals& signals);
   int follow(Signals& signals);
   bool wait_started();
@@ -216,7 +215,9 @@ void Run::check() const {
   }
 }
 
-void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
+bool ends_us(int signal) { return signal == SIGINT || signal == SIGTERM || signal == SIGHUP; }
+
+void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals) {
   Progress progress;
   std::atomic<bool> done = false;
   // An answer may take long, because the image's registry is asked.
@@ -229,10 +230,19 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
   sandbox::v2::CreateSandboxResponse response;
   grpc::ClientContext context;
   client_->prepare(context, 180s);
+  signals.handle([&](int signal) {
+    if (!ends_us(signal)) return;
+    interrupted_ = signal;
+    context.TryCancel();
+  });
   const grpc::Status status = client_->sandboxes().CreateSandbox(&context, request, &response);
+  signals.handle([this](int signal) {
+    if (ends_us(signal)) interrupted_ = signal;
+  });
   done = true;
   shows.join();
   progress.clear();
+  if (!status.ok() && interrupted_ != 0) throw Stop("interrupted", kSignalled + interrupted_);
   client_->check(status);
   id_ = response.sandbox().id();
 }

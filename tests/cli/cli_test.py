@@ -7,6 +7,7 @@ import pathlib
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -684,6 +685,22 @@ class Elsewhere(Case):
         self.assertEqual(self.read_json("admin", "status", environment=good)["nodes"], 0)
         self.bad("admin", "status", environment=environment, says="cannot do this now")
         self.bad("admin", "status", environment={**environment, "SSL_CERT_FILE": "/no/such"}, says="/no/such")
+
+    def test_an_interrupt_ends_the_wait_for_an_image(self):
+        with socket.create_server(("127.0.0.1", 0)) as registry:  # which never answers
+            registry.settimeout(PATIENCE)
+            second = second_stack(self, server_args=["--mirror", f"slow.test=http://127.0.0.1:{registry.getsockname()[1]}"])
+            second.start_server()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process = start("compute", "run", f"slow.test/never/answers:{number:d}", "--", "true",
+                                environment=second.environment())
+                self.addCleanup(process.kill)
+                self.addCleanup(registry.accept()[0].close)
+                process.send_signal(signal.SIGWINCH)  # means nothing
+                began = time.time()
+                process.send_signal(number)
+                self.assertEqual(process.wait(PATIENCE), 128 + number, process.stderr.read())
+                self.assertLess(time.time() - began, 5)
 
     def small_node(self):
         """A Chalk with one node of two CPUs."""
