@@ -349,7 +349,7 @@ class Watch(Case):
         watching = Watching(self, self.folder)
         self.assertEqual(watching.start["directories"], 1)
         path = self.make("file", b"x")
-        self.assertEqual(watching.next(), {"event": "created", "name": "file", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "created", "name": "file", "type": "file"})
         watching.until(event="modified", name="file")
         os.rename(path, self.path("new"))
         watching.until(event="renamed", name="new", **{"from": "file"})
@@ -357,15 +357,17 @@ class Watch(Case):
         watching.until(event="removed", name="new", type="other")
         os.mkdir(self.path("folder"))
         watching.until(event="created", name="folder", type="directory")
+        os.symlink("folder", self.path("link"))
+        watching.until(event="created", name="link", type="symlink")
         self.assertEqual(watching.end(), 0)
 
     def test_a_write_by_the_guest_is_one_change(self):
         self.make("old")
         watching = Watching(self, self.folder)
         self.good("write", self.path("new"), stdin=b"x")
-        self.assertEqual(watching.next(), {"event": "created", "name": "new", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "created", "name": "new", "type": "file"})
         self.good("write", self.path("old"), stdin=b"x")
-        self.assertEqual(watching.next(), {"event": "modified", "name": "old", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "modified", "name": "old", "type": "file"})
         self.assertEqual(watching.end(), 0)
 
     def test_follows_new_and_renamed_directories(self):
