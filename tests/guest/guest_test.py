@@ -307,6 +307,33 @@ class Names(Case):
         self.bad("EISDIR", "rename", self.path("b"), self.path("folder"))
 
 
+class Killed(Case):
+    def test_a_write_that_is_killed_leaves_nothing(self):
+        for old in (None, b"old"):
+            if old:
+                self.make("file", old)
+            before = os.listdir(self.folder)
+            process = subprocess.Popen([PROGRAM, "write", self.path("file")], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE)
+            self.addCleanup(process.stdout.close)
+            process.stdin.write(b"half")
+            process.stdin.flush()
+            self.until(lambda: len(os.listdir(self.folder)) == len(before) + 1)
+            process.kill()
+            self.assertEqual(process.stdout.read(), b"", "nobody holds its output")
+            process.stdin.close()
+            process.wait()
+            self.until(lambda: os.listdir(self.folder) == before)
+            if old:
+                self.assertEqual(self.content("file"), old)
+
+    def until(self, done):
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+
 class Watching:
     """A running watch and the events it has told of."""
 
