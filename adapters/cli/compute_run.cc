@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "adapters/api/guest.h"
 #include "adapters/api/tags.h"
 #include "adapters/cli/client.h"
 #include "adapters/cli/command.h"
@@ -24,6 +25,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using nlohmann::json;
+
+constexpr const char* kAloneMs = "60000";
 
 struct ProcessFlags {
   bool input = false, terminal = false;
@@ -140,14 +143,14 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
   if (flags.port != 0) spec.set_port(flags.port);
   if (flags.restart) spec.set_restart_policy(container::v1::RESTART_POLICY_ALWAYS);
   std::vector<std::string> entrypoint;
-  if (flags.detach && !command.empty()) {
-    // The public request has no working directory of its own.
-    if (!flags.workdir.empty()) {
-      entrypoint = {"sh", "-c", "cd \"$0\" && exec \"$@\"", flags.workdir};
-    }
-    entrypoint.insert(entrypoint.end(), command.begin(), command.end());
+  if (flags.detach) {
+    entrypoint = command;
+    if (!flags.workdir.empty()) set_tag(api::kWorkdirTag, flags.workdir);
   } else if (!command.empty()) {
-    entrypoint = {"sleep", "infinity"};  // the command is a session beside it
+    // The command is a session beside it. No image needs to have a sleep of its own; and where nobody
+    // is left to end the sandbox, it ends a while after its last command.
+    entrypoint = {api::kGuestPath, "sleep"};
+    if (!flags.keep) entrypoint.insert(entrypoint.end(), {"--alone-ms", kAloneMs});
   }
   for (const std::string& word : entrypoint) spec.add_entrypoint(word);
   return request;

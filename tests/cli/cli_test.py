@@ -1,6 +1,8 @@
 """What chalk promises: run as cli_test.py BIN_DIR [words of test names]."""
 import fcntl
+import gzip
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import termios
 import time
@@ -279,6 +282,51 @@ class Run(Case):
                                "head -c 20000000 /dev/zero | tr '\\0' x"], env=STACK.environment(),
                               capture_output=True, timeout=PATIENCE)
         self.assertEqual((done.returncode, len(done.stdout)), (0, 20_000_000), done.stderr)
+
+
+    def test_an_image_of_one_program_runs_it(self):
+        image = push_image_of(pathlib.Path(CHALK).parent / "chalk-guest")
+        status, out, err = chalk("compute", "run", "--json", image, "/program", "stat", "/program")
+        said = json.loads(out)
+        self.assertEqual((status, json.loads(said["stdout"])["type"]), (0, "file"), (said, err))
+        about = self.read_json("compute", "inspect", said["id"])
+        self.assertIn("--alone-ms", about["argv"], "it would end without us, too")
+        made = self.good("compute", "run", "-d", "--lifetime", "10m", "-w", "/some/where", image, "/program",
+                         "sleep").strip()
+        self.addCleanup(chalk, "compute", "stop", made, "--grace", "0")
+        self.assertEqual(self.read_json("compute", "inspect", made)["argv"], ["/program", "sleep"])
+        self.good("compute", "files", "stat", made, "/some/where")
+
+
+def push_image_of(program):
+    """An image in the registry of the tests that holds one program and nothing else; its name."""
+    address = STACK.mirror.removeprefix("docker.io=http://")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as layer:
+        entry = tarfile.TarInfo("program")
+        entry.size, entry.mode = program.stat().st_size, 0o755
+        with open(program, "rb") as file:
+            layer.addfile(entry, file)
+    tar = packed.getvalue()
+    kind = "application/vnd.oci.image."
+
+    def ask(method, path, body, media="application/octet-stream"):
+        request = urllib.request.Request(path if "://" in path else f"http://{address}{path}", body,
+                                         {"content-type": media}, method=method)
+        return urllib.request.urlopen(request, timeout=PATIENCE)
+
+    def push(body, media):
+        digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        place = ask("POST", "/v2/test/program/blobs/uploads/", b"").headers["location"]
+        ask("PUT", place + ("&" if "?" in place else "?") + "digest=" + digest, body).close()
+        return {"mediaType": kind + media, "size": len(body), "digest": digest}
+    config = {"architecture": "amd64", "os": "linux", "config": {},
+              "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest()]}}
+    layers = [push(gzip.compress(tar, mtime=0), "layer.v1.tar+gzip")]
+    manifest = {"schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
+                "config": push(json.dumps(config).encode(), "config.v1+json"), "layers": layers}
+    ask("PUT", "/v2/test/program/manifests/1", json.dumps(manifest).encode(), kind + "manifest.v1+json").close()
+    return "test/program:1"
 
 
 class OnTerminal(Case):

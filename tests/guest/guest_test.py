@@ -497,6 +497,21 @@ class Ports(Case):
 
 
 class Sleep(Case):
+    def test_sleeps_until_it_is_alone(self):
+        process = subprocess.Popen([PROGRAM, "sleep", "--alone-ms", "100"])
+        self.addCleanup(process.kill)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(1)  # it is not alone on this machine
+        process.terminate()
+        self.assertEqual(process.wait(PATIENCE), 0)
+        namespace = ["unshare", "--pid", "--fork", "--mount-proc"]
+        if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+            self.skipTest("no namespace of processes to be had")
+        began = time.monotonic()
+        subprocess.run([*namespace, "sh", "-c", f"sleep 1 & exec {PROGRAM} sleep --alone-ms 500"], check=True,
+                       timeout=PATIENCE)
+        self.assertGreaterEqual(time.monotonic() - began, 1.5)
+
     def test_sleeps_until_it_is_told_to_end(self):
         process = subprocess.Popen([PROGRAM, "sleep"])
         self.addCleanup(process.kill)
