@@ -326,6 +326,9 @@ int Run::follow(Signals& signals) {
   }
   end.signal = about.signal();
   end.code = about.signal() != 0 ? kSignalled + about.signal() : about.exit_code();
+  if (end.signal == SIGKILL) {
+    note("chalk: sandbox " + id_ + " has ended: " + harmless(about.status_message()));
+  }
   return report(end, id_, json_);
 }
 

@@ -25,6 +25,7 @@ using Stream = grpc::ClientReaderWriter<wire::OpenSessionRequest, wire::OpenSess
 
 constexpr std::size_t kInputBytes = 32 * 1024;
 constexpr auto kReattachFor = 120s;  // a server that restarts is back by then
+constexpr auto kEndPatience = 1s;    // for the word that a sandbox has ended
 constexpr int kImpatience = 3;  // interrupts until the command is killed; then until we leave it
 
 class Session {
@@ -45,6 +46,7 @@ class Session {
   void on_signal(int signal);
   void end_of(const auto& process);
   [[noreturn]] void not_run(const std::string& message);
+  std::string sandbox_end(std::chrono::milliseconds patience) const;
 
   const Client& client_;
   Signals& signals_;
@@ -192,6 +194,9 @@ void Session::not_run(const std::string& message) {
   std::string low = message;
   std::ranges::transform(low, low.begin(), [](unsigned char c) { return std::tolower(c); });
   const auto says = [&](const char* words) { return low.find(words) != std::string::npos; };
+  if (says("sandbox")) {
+    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) throw Stop(why);
+  }
   int code = kFailed;
   if (says("permission denied") || says("exec format") || says("is a directory") ||
       says("not executable")) {
@@ -202,9 +207,29 @@ void Session::not_run(const std::string& message) {
   throw Stop("the command could not be run: " + harmless(message), code);
 }
 
+// That the sandbox has ended, and why; empty where it goes on. Its end may be told a moment after
+// that of its command.
+std::string Session::sandbox_end(std::chrono::milliseconds patience) const {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (true) {
+    const auto about = client_.inspect(ask_.sandbox);
+    if (about.ended()) {
+      return "sandbox " + about.id() + " has ended" +
+             (about.status_message().empty() ? "" : ": " + harmless(about.status_message()));
+    }
+    if (std::chrono::steady_clock::now() > until) return {};
+    std::this_thread::sleep_for(50ms);
+  }
+}
+
 void Session::end_of(const auto& process) {
   end_.signal = process.has_signal() ? process.signal() : 0;
   end_.code = process.has_signal() ? kSignalled + process.signal() : process.exit_code();
+  if (end_.signal != SIGKILL || end_.timed_out || interrupts_ >= kImpatience) return;
+  try {
+    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) note("chalk: " + why);
+  } catch (const Stop&) {  // how it ended is told all the same
+  }
 }
 
 bool Session::take(const wire::OpenSessionResponse& event) {
@@ -221,8 +246,8 @@ bool Session::take(const wire::OpenSessionResponse& event) {
     case wire::OpenSessionResponse::kOutputData: output(event.output_data()); return false;
     case wire::OpenSessionResponse::kProcessExited: end_of(event.process_exited()); return true;
     case wire::OpenSessionResponse::kProcessTimedOut:
-      end_of(event.process_timed_out());
       end_.timed_out = true;
+      end_of(event.process_timed_out());
       end_.code = kTimedOut;
       return true;
     case wire::OpenSessionResponse::kProcessFailed: not_run(event.process_failed().message());

@@ -262,6 +262,16 @@ class Run(Case):
         status, out, _ = chalk("compute", "run", "--json", IMAGE, "--", "sh", "-c", "kill -9 $$")
         self.assertEqual((status, json.loads(out)["exit_code"]), (137, 137))
 
+    def test_a_sandbox_that_ends_under_its_command_says_why(self):
+        for words, code, why in ((("--memory", "128Mi", IMAGE, "--", "sh", "-c", "head -c 1000000000 /dev/zero | tail"),
+                                  137, "it ran out of memory"),
+                                 (("--lifetime", "4s", IMAGE, "--", "sleep", "1000"), 137, "its lifetime was reached"),
+                                 (("--lifetime", "1ms", IMAGE, "--", "true"), 125, "its lifetime was reached")):
+            err = self.bad("compute", "run", *words, code=code, says=why)
+            self.assertEqual(err.count("\n"), 1, err)
+        sandbox, _ = self.sandbox()
+        self.assertEqual(chalk("compute", "exec", sandbox, "--", "sh", "-c", "kill -9 $$"), (137, "", ""))
+
     def test_three_interrupts_end_a_command_that_ignores_them(self):
         process = start("compute", "run", IMAGE, "--", "sh", "-c", "trap '' INT; echo ready; sleep 1000")
         self.addCleanup(process.kill)
