@@ -226,6 +226,7 @@ grpc::Status DetailService::Logs(grpc::ServerContext* context,
     if (!said.has_output()) continue;
     chunk.set_stream(said.output().stream());
     chunk.set_data(said.output().data());
+    chunk.set_dropped_bytes(said.output().dropped_bytes());
     if (!writer->Write(chunk)) return grpc::Status::CANCELLED;
   }
 }

@@ -473,6 +473,16 @@ class Sandboxes(Case):
         out, err = process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, out), (0, b"last\n"), err)
 
+    def test_what_is_not_kept_of_a_log_is_said(self):
+        sandbox, _ = self.sandbox(command=("sh", "-c", "head -c 25000000 /dev/zero | tr '\\0' x; echo end; exec sleep 1000"))
+        until("all of it", lambda: chalk("compute", "logs", sandbox, "--tail", "4")[1] == "end\n")
+        status, out, err = chalk("compute", "logs", sandbox, "--json")
+        said = json.loads(out)
+        self.assertEqual((status, len(said["stdout"]), said["truncated"]), (0, 16 << 20, True))
+        self.assertIn(f"the first {25_000_004 - (16 << 20)} bytes of standard output are not kept", err)
+        status, out, err = chalk("compute", "logs", sandbox, "--tail", "1Ki", "--json")
+        self.assertEqual((json.loads(out)["truncated"], err), (False, ""))
+
     def test_an_interrupt_ends_following(self):
         _, name = self.sandbox(command=("sh", "-c", "echo ready; sleep 1000"))
         process = start("compute", "logs", "-f", name)
