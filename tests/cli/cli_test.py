@@ -447,6 +447,16 @@ class Sandboxes(Case):
         self.assertIn("Timeline", self.good("compute", "inspect", sandbox))
         self.bad("compute", "inspect", "no-such", says="no-such")
 
+    def test_a_name_of_several_is_not_guessed(self):
+        first, name = self.sandbox()
+        second, _ = self.sandbox(name=name)
+        for words in (["inspect", name], ["exec", name, "--", "true"], ["logs", name], ["stop", name],
+                      ["files", "ls", name, "/"]):
+            err = self.bad("compute", *words, says="several sandboxes")
+            self.assertTrue(first in err and second in err, err)
+        self.good("compute", "stop", second, "--grace", "0")
+        self.assertEqual(self.read_json("compute", "inspect", name)["id"], first)
+
     def test_stop_waits_for_the_end(self):
         sandbox, _ = self.sandbox(command=("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"))
         self.assertEqual(self.read_json("compute", "stop", sandbox, "--grace", "30s"),
