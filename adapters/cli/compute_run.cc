@@ -50,7 +50,7 @@ void add_process_options(CLI::App& app, ProcessFlags& flags) {
   app.add_option("-w,--workdir", flags.workdir, "directory in which the command begins");
   app.add_option("--timeout", flags.timeout,
                  "end the command after this time, such as 90s; exit status 124");
-  app.add_option("command", flags.command, "the command; best after --");
+  app.add_option("command", flags.command, "the command; from its first word on all is its own");
 }
 
 std::map<std::string, std::string> environment_of(const std::vector<std::string>& words) {
@@ -68,10 +68,9 @@ std::map<std::string, std::string> environment_of(const std::vector<std::string>
   return out;
 }
 
-std::vector<std::string> command_of(const ProcessFlags& flags, const Invocation& invocation) {
-  std::vector<std::string> out = flags.command;
-  out.insert(out.end(), invocation.after_dashes.begin(), invocation.after_dashes.end());
-  return out;
+void check_workdir(const std::string& path) {
+  if (path.empty() || path.starts_with('/')) return;
+  throw Stop("--workdir: found \"" + harmless(path) + "\", expected a path that begins with /");
 }
 
 void check_terminal(const ProcessFlags& flags, bool json) {
@@ -159,7 +158,7 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
 class Run {
  public:
   Run(const RunFlags& flags, const Invocation& invocation)
-      : flags_(flags), json_(invocation.json), command_(command_of(flags, invocation)) {}
+      : flags_(flags), json_(invocation.json), command_(invocation.command) {}
 
   int run() {
     check();
@@ -198,6 +197,7 @@ class Run {
 
 void Run::check() const {
   check_terminal(flags_, json_);
+  check_workdir(flags_.workdir);
   if (flags_.detach && (flags_.input || flags_.terminal || flags_.keep)) {
     throw Stop("--detach does not go with -i, -t or --keep: nobody is attached");
   }
@@ -348,12 +348,13 @@ struct ExecFlags : ProcessFlags {
 };
 
 int exec(const ExecFlags& flags, const Invocation& invocation) {
-  const auto command = command_of(flags, invocation);
+  const auto& command = invocation.command;
   if (command.empty()) {
     throw Stop("no command: give one after --, such as: chalk compute exec " +
                harmless(flags.sandbox) + " -- ls /");
   }
   check_terminal(flags, invocation.json);
+  check_workdir(flags.workdir);
   SessionAsk ask;
   ask.env = environment_of(flags.env);
   if (!flags.timeout.empty()) ask.timeout = checked_duration("--timeout", flags.timeout);

@@ -125,7 +125,7 @@ class Words(Case):
         self.bad("compute", says="expected a command")
         self.bad("compute", "run", says="image is required")
         self.bad("compute", "exec", "x", says="no command")
-        self.bad("compute", "ls", "--", "x", says="only run and exec")
+        self.bad("compute", "ls", "--", "x", says="x")
 
     def test_bad_amounts_are_told_before_anything_is_asked(self):
         nobody = {"PATH": os.environ["PATH"]}
@@ -139,6 +139,16 @@ class Words(Case):
         self.bad("compute", "run", "--restart", IMAGE, "--", "true", says="--detach", environment=nobody)
         self.bad("compute", "cp", "a", "b", says="in a sandbox", environment=nobody)
         self.bad("compute", "cp", "a", "web:relative", says="begins with /", environment=nobody)
+
+    def test_empty_values_and_numbers_of_nothing_are_refused(self):
+        for words in (["--cpu=", IMAGE, "--", "true"], ["--lifetime", "", IMAGE, "--", "true"],
+                      ["-w", "", IMAGE, "--", "true"], ["--name=", IMAGE]):
+            self.bad("compute", "run", *words, says="found an empty value")
+        self.bad("admin", "node-token", "--uses", "0", says="--uses")
+        self.bad("admin", "sandboxes", "--limit", "0", says="--limit")
+        self.bad("compute", "ls", "--limit", "0", says="--limit")
+        self.bad("compute", "run", "-w", "tmp", IMAGE, "--", "true", says="begins with /")
+        self.bad("compute", "exec", "-w", "tmp", "x", "--", "true", says="begins with /")
 
     def test_who_is_not_logged_in_is_told_how(self):
         nobody = {"PATH": os.environ["PATH"]}
@@ -399,6 +409,13 @@ class Exec(Case):
         said = json.loads(chalk("compute", "exec", name, "--json", "--", "sh", "-c", "echo o; exit 5")[1])
         self.assertEqual((said["id"], said["stdout"], said["exit_code"]), (sandbox, "o\n", 5))
 
+    def test_the_words_of_a_command_are_its_own(self):
+        sandbox, _ = self.sandbox()
+        self.assertEqual(self.good("compute", "exec", "-iw", "/etc", sandbox, "env", "-i", "pwd"), "/etc\n")
+        self.assertEqual(self.good("compute", "exec", sandbox, "-i", "grep", "-e", "foo", stdin=b"foo\nbar\n"), "foo\n")
+        self.assertEqual(self.good("compute", "exec", sandbox, "echo", "--json", "--", "-t"), "--json -- -t\n")
+        self.assertEqual(self.good("compute", "run", IMAGE, "ls", "-d", "/"), "/\n")
+
     def test_input_environment_directory_and_timeout(self):
         sandbox, _ = self.sandbox()
         self.assertEqual(self.good("compute", "exec", "-i", sandbox, "--", "cat", stdin=b"abc"), "abc")
@@ -522,6 +539,11 @@ class Files(Case):
         self.assertEqual((self.folder / "back.bin").stat().st_mode & 0o777, 0o750 & ~current_umask())
         self.good("compute", "cp", "-", f"{name}:/tmp/in", stdin=b"from a pipe")
         self.assertEqual(self.good("compute", "cp", f"{name}:/tmp/in", "-"), "from a pipe")
+        (self.folder / "-dash").write_text("dashed")
+        done = subprocess.run([CHALK, "compute", "cp", "--", "-dash", f"{name}:/tmp/"], env=STACK.environment(),
+                              cwd=self.folder, capture_output=True, timeout=PATIENCE)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(self.good("compute", "files", "cat", name, "/tmp/-dash"), "dashed")
         empty = self.folder / "empty"
         empty.write_bytes(b"")
         self.good("compute", "cp", empty, f"{name}:/tmp/")
