@@ -93,6 +93,9 @@ Client Client::from_environment() {
                ", or source the server's env file (chalk-server --env-file)");
   }
   const Url url = parse_url(server);
+  for (const char* name : {"CHALK_CLIENT_ID", "CHALK_CLIENT_SECRET", "CHALK_ENVIRONMENT"}) {
+    if (!is_utf8(variable(name))) throw Stop(std::string(name) + ": it is no UTF-8");
+  }
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   arguments.SetMaxSendMessageSize(kMessageBytesMax);

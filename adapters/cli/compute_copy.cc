@@ -30,6 +30,7 @@ struct CopyFlags {
 
 struct Copied {
   std::int64_t files = 0, bytes = 0, skipped = 0;
+  std::int64_t nameless = 0;  // of the skipped: their names are no UTF-8, which a call cannot carry
 };
 
 class File {
@@ -75,11 +76,20 @@ class Copy {
   void tree_up(const std::string& sandbox, const std::string& root);
   void tree_down(const Place& from, const std::string& root);
   std::string into_directory(const Place& to) const;
+  bool has_name(const std::string& path);  // one that can be told; else it is left out
 
   const Client& client_;
   const CopyFlags& flags_;
   Copied copied_;
 };
+
+bool Copy::has_name(const std::string& path) {
+  if (is_utf8(path)) return true;
+  ++copied_.skipped;
+  ++copied_.nameless;
+  note("chalk: left out, its name is no UTF-8: " + harmless(path));
+  return false;
+}
 
 // ---- here to the sandbox
 
@@ -123,7 +133,12 @@ std::string Copy::into_directory(const Place& to) const {
   }
   if (!directory) return to.path;
   if (flags_.from == "-") throw Stop("a file's name is needed after " + harmless(to.path));
-  return to.path + (to.path.ends_with('/') ? "" : "/") + last_part(flags_.from);
+  const std::string name = last_part(flags_.from);
+  if (!is_utf8(name)) {
+    throw Stop("the name " + harmless(name) + " is no UTF-8; give another one after " +
+               harmless(to.path));
+  }
+  return to.path + (to.path.ends_with('/') ? "" : "/") + name;
 }
 
 void Copy::tree_up(const std::string& sandbox, const std::string& root) {
@@ -141,7 +156,9 @@ void Copy::tree_up(const std::string& sandbox, const std::string& root) {
   for (; !error && each != fs::recursive_directory_iterator(); each.increment(error)) {
     const std::string path = root + "/" + each->path().lexically_relative(flags_.from).string();
     const auto status = each->symlink_status(error);
-    if (fs::is_directory(status)) {
+    if (!has_name(path)) {
+      each.disable_recursion_pending();
+    } else if (fs::is_directory(status)) {
       make(path, each->path());
     } else if (fs::is_regular_file(status)) {
       write_remote(sandbox, each->path().string(), path);
@@ -230,6 +247,7 @@ void Copy::tree_down(const Place& from, const std::string& root) {
     if (!entry.error.empty()) {
       throw Stop(harmless(entry.name) + " cannot be read there: " + harmless(entry.error));
     }
+    if (!has_name(entry.name)) continue;
     if (entry.type == "directory") {
       const File made(open_below(top.get(), relative));
     } else if (entry.type == "file") {
@@ -276,6 +294,11 @@ Copied Copy::down(const Place& from) {
 
 int copy(const CopyFlags& flags, bool as_json) {
   const Place from = parse_place(flags.from), to = parse_place(flags.to);
+  for (const Place* place : {&from, &to}) {
+    if (!place->sandbox.empty() && !(is_utf8(place->sandbox) && is_utf8(place->path))) {
+      throw Stop("found \"" + harmless(place->sandbox + ":" + place->path) + "\", expected UTF-8");
+    }
+  }
   if (from.sandbox.empty() == to.sandbox.empty()) {
     throw Stop(from.sandbox.empty()
                    ? "one of both must be in a sandbox, such as web:/tmp/file"
@@ -296,6 +319,9 @@ int copy(const CopyFlags& flags, bool as_json) {
     note(std::to_string(copied.files) + (copied.files == 1 ? " file, " : " files, ") +
          bytes_short(copied.bytes));
   }
+  if (copied.nameless > 0) {
+    throw Stop(std::to_string(copied.nameless) + " left out whose names are no UTF-8");
+  }
   return 0;
 }
 
@@ -306,7 +332,8 @@ void add_copy(CLI::App& compute, Invocation& invocation) {
   CLI::App& app =
       leaf(compute, invocation, "cp", "copy files between here and a running sandbox",
            "Into a directory a file goes under its own name. - is standard input or output.\n"
-           "Symbolic links and devices are left out of a directory.\n\nExamples:\n"
+           "Symbolic links and devices are left out of a directory, and what has a name that is no "
+           "UTF-8:\nthen the exit status is 125.\n\nExamples:\n"
            "  chalk compute cp data.csv web:/data/\n"
            "  chalk compute cp web:/var/log/app.log .\n"
            "  chalk compute cp -r src web:/app\n\n"

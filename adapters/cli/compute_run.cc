@@ -63,6 +63,7 @@ std::map<std::string, std::string> environment_of(const std::vector<std::string>
     if (equals == std::string::npos && here == nullptr) {
       throw Stop("--env " + name + ": it has no value here; give NAME=VALUE");
     }
+    if (here != nullptr && !is_utf8(here)) throw Stop("--env " + name + ": its value is no UTF-8");
     out[name] = here != nullptr ? here : word.substr(equals + 1);
   }
   return out;

@@ -76,8 +76,10 @@ std::size_t values_after(const CLI::App& app, const std::string& word) {
 }
 
 // Finds unknown commands and long options before the parser does, to say what was meant, and takes
-// away the command of run and exec: what stands after "--", or after the image or sandbox.
-void check_words(const CLI::App& top, std::vector<std::string>& words, Invocation& invocation) {
+// away the command of run and exec: what stands after "--", or after the image or sandbox. Says which
+// command of ours it is.
+const CLI::App& check_words(const CLI::App& top, std::vector<std::string>& words,
+                            Invocation& invocation) {
   const CLI::App* app = &top;
   bool help = false;
   std::size_t places = 0;
@@ -126,6 +128,16 @@ void check_words(const CLI::App& top, std::vector<std::string>& words, Invocatio
     throw Stop("expected a command after " + path_of(*app) + ": " + all + "\nsee: " +
                path_of(*app) + " --help");
   }
+  return *app;
+}
+
+// What goes to a server is text. Paths here are not: cp looks itself.
+void check_text(const CLI::App& command, const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    if (command.get_name() != "cp" && !is_utf8(word)) {
+      throw Stop("found the argument \"" + harmless(word) + "\", expected UTF-8");
+    }
+  }
 }
 
 // Where the caller closed standard input, output or error, the next file that is opened gets its
@@ -161,7 +173,9 @@ int run(int argc, char** argv) {
   add_copy(compute, invocation);
   add_nodes(compute, invocation);
   add_admin(app, invocation);
-  check_words(app, words, invocation);
+  const CLI::App& command = check_words(app, words, invocation);
+  check_text(command, words);
+  check_text(command, invocation.command);
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());  // as CLI11 takes them
     app.parse(reversed);

@@ -564,6 +564,32 @@ class Files(Case):
         self.assertEqual((self.folder / "back" / "a" / "b" / "two words").read_text(), "2")
         self.assertFalse((self.folder / "back" / "out").exists(), "links are left out")
 
+    def test_names_that_are_no_text_are_left_out_and_said(self):
+        _, name = self.sandbox()
+        tree = self.folder / "tree"
+        tree.mkdir()
+        (tree / "good").write_text("1")
+        odd = os.fsencode(tree) + b"/bad\xff"
+        os.mkdir(odd)
+        with open(odd + b"/below", "w"):
+            pass
+        status, out, err = chalk("compute", "cp", "-r", tree, f"{name}:/tmp/t", "--json")
+        self.assertEqual((status, json.loads(out)), (125, {"files": 1, "bytes": 1, "skipped": 1}), err)
+        self.assertIn("left out, its name is no UTF-8", err)
+        self.good("compute", "exec", name, "--", "sh", "-c", "touch /tmp/t/$(printf 'b\\377')")
+        status, out, err = chalk("compute", "cp", "-r", f"{name}:/tmp/t", self.folder / "back", "--json")
+        self.assertEqual((status, json.loads(out)), (125, {"files": 1, "bytes": 1, "skipped": 1}), err)
+        self.assertEqual(os.listdir(self.folder / "back"), ["good"])
+        for words in (["compute", "exec", name, "--", "echo", b"\xff"], ["compute", "inspect", b"\xff"],
+                      ["compute", "run", b"\xff", "--", "true"], ["compute", "cp", "-", os.fsencode(name) + b":/\xff"],
+                      ["compute", "cp", odd + b"/below", os.fsencode(name) + b":/\xff"]):
+            done = subprocess.run([CHALK, *words], env=STACK.environment(), stdin=subprocess.DEVNULL,
+                                  capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 125)
+            self.assertIn(b"expected UTF-8", done.stderr)
+        self.bad("compute", "exec", "-e", "ODD", name, "--", "true", says="ODD: its value is no UTF-8",
+                 environment={**STACK.environment(), "ODD": os.fsdecode(b"\xff")})
+
     def test_a_local_link_is_never_written_through(self):
         _, name = self.sandbox(command=("sh", "-c", "mkdir -p /tmp/t/d; echo x > /tmp/t/d/f; sleep 1000"))
         until("the file", lambda: chalk("compute", "files", "stat", name, "/tmp/t/d/f")[0] == 0)
