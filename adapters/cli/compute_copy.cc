@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -185,10 +188,38 @@ Copied Copy::up(const Place& to) {
 
 // ---- the sandbox to here
 
+// A file that is not whole yet, and what a signal that ends us finds of it.
+class Unfinished {
+ public:
+  Unfinished(int directory, const std::string& name) {
+    std::snprintf(name_.data(), name_.size(), "%s", name.c_str());
+    directory_ = directory;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+      struct sigaction before {};
+      if (sigaction(signal, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) continue;
+      struct sigaction remove {};
+      remove.sa_handler = [](int number) {
+        if (directory_ >= 0) unlinkat(directory_, name_.data(), 0);
+        ::raise(number);  // by which it ends as without us
+      };
+      remove.sa_flags = static_cast<int>(SA_RESETHAND);
+      sigaction(signal, &remove, nullptr);
+    }
+  }
+  ~Unfinished() { directory_ = -1; }
+  Unfinished(const Unfinished&) = delete;
+  Unfinished& operator=(const Unfinished&) = delete;
+
+ private:
+  static inline std::array<char, 64> name_;
+  static inline std::atomic<int> directory_ = -1;
+};
+
 // Written beside it and renamed, so that half a file never has its name.
 void Copy::read_remote(const std::string& sandbox, const std::string& path, int directory,
                        const std::string& name, std::int64_t mode) {
   const std::string fresh = ".chalk-copy-" + std::to_string(getpid());
+  const Unfinished unfinished(directory, fresh);
   const File file(openat(directory, fresh.c_str(),
                          O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (file.get() < 0) local_failed(name);

@@ -564,6 +564,36 @@ class Files(Case):
         self.assertEqual((self.folder / "back" / "a" / "b" / "two words").read_text(), "2")
         self.assertFalse((self.folder / "back" / "out").exists(), "links are left out")
 
+    def test_a_copy_that_is_interrupted_leaves_nothing(self):
+        _, name = self.sandbox()
+        down = self.folder / "down"
+        down.mkdir()
+        self.good("compute", "exec", name, "--", "sh", "-c", "head -c 200000000 /dev/zero > /tmp/big; mkdir /tmp/up")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = start("compute", "cp", f"{name}:/tmp/big", down)
+            self.addCleanup(process.kill)
+            until("it has begun", lambda: any(self.size(one) for one in down.iterdir()))
+            process.send_signal(number)
+            self.assertEqual(process.wait(PATIENCE), -number)
+            self.assertEqual(list(down.iterdir()), [])
+        process = start("compute", "cp", "-", f"{name}:/tmp/up/x", stdin=subprocess.PIPE)
+        self.addCleanup(process.kill)
+        process.stdin.write(b"half")
+        process.stdin.flush()
+        there = lambda: self.good("compute", "exec", name, "--", "ls", "-A", "/tmp/up")  # noqa: E731
+        until("it has begun", lambda: ".chalk-create" in there())
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), -signal.SIGINT)
+        process.stdin.close()
+        until("nothing is left", lambda: there() == "")
+
+    @staticmethod
+    def size(path):
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def test_names_that_are_no_text_are_left_out_and_said(self):
         _, name = self.sandbox()
         tree = self.folder / "tree"
