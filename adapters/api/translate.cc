@@ -171,10 +171,11 @@ Checked read_reserved_tags(const Variables& tags, Asked& asked) {
       }
       if (auto good = check_path(kWorkdirTag.data(), value); !good) return good;
       asked.payload.set_workdir(value);
-    } else {
+    } else if (name != kCreationTag) {
       return invalid("tags: found " + shown(name) + "; of the names that begin with " +
                      std::string(kTagsReserved) + " there are " + std::string(kPriorityTag) + ", " +
-                     std::string(kGangTag) + " and " + std::string(kWorkdirTag));
+                     std::string(kGangTag) + ", " + std::string(kWorkdirTag) + " and " +
+                     std::string(kCreationTag));
     }
   }
   return {};

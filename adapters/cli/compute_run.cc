@@ -6,6 +6,7 @@
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <thread>
 
 #include "adapters/api/guest.h"
@@ -156,6 +157,25 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
   return request;
 }
 
+std::string random_name() {
+  std::random_device device;
+  std::string name;
+  for (int i = 0; i < 4; ++i) name += std::to_string(device()) + (i < 3 ? "-" : "");
+  return name;
+}
+
+// Whether a call that failed so may have been heard.
+bool maybe_made(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::INTERNAL:
+    case grpc::StatusCode::UNKNOWN: return true;
+    default: return false;
+  }
+}
+
 class Run {
  public:
   Run(const RunFlags& flags, const Invocation& invocation)
@@ -164,7 +184,8 @@ class Run {
   int run() {
     check();
     if (!flags_.timeout.empty()) timeout_ = checked_duration("--timeout", flags_.timeout);
-    const auto request = request_of(flags_, command_);
+    auto request = request_of(flags_, command_);
+    (*request.mutable_spec()->mutable_tags())[std::string(api::kCreationTag)] = creation_;
     Signals signals;  // before gRPC's threads begin
     const Client client = Client::from_environment();
     client_ = &client;
@@ -185,6 +206,7 @@ class Run {
   int go_on(Signals& signals);
   int follow(Signals& signals);
   bool wait_started();
+  void end_lost() noexcept;
   void end() noexcept;
 
   const RunFlags& flags_;
@@ -193,6 +215,7 @@ class Run {
   std::chrono::milliseconds timeout_{};
   const Client* client_ = nullptr;
   std::string id_;
+  const std::string creation_ = random_name();
   std::atomic<int> interrupted_ = 0;
 };
 
@@ -246,6 +269,7 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& sign
   done = true;
   shows.join();
   progress.clear();
+  if (maybe_made(status)) end_lost();
   if (!status.ok() && interrupted_ != 0) throw Stop("interrupted", kSignalled + interrupted_);
   client_->check(status);
   id_ = response.sandbox().id();
@@ -331,6 +355,19 @@ int Run::follow(Signals& signals) {
     note("chalk: sandbox " + id_ + " has ended: " + harmless(about.status_message()));
   }
   return report(end, id_, json_);
+}
+
+// The sandbox whose id we were not told. A server that cannot be asked now is not waited for.
+void Run::end_lost() noexcept {
+  try {
+    sandbox::v2::ListSandboxesRequest request;
+    (*request.mutable_filters()->mutable_tags())[std::string(api::kCreationTag)] = creation_;
+    const auto found = client_->call<sandbox::v2::ListSandboxesRequest,
+                                     sandbox::v2::ListSandboxesResponse>(
+        [this](auto... a) { return client_->sandboxes().ListSandboxes(a...); }, request);
+    for (const auto& one : found.sandboxes()) client_->terminate(one.id(), 0s);
+  } catch (const Stop&) {  // what went wrong before is what is told
+  }
 }
 
 // Nobody needs it any more; what is wrong with that is said and does not change how we end.

@@ -160,7 +160,7 @@ const Bad kBad[] = {
     {"a gang of one", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1"; }, "2 to 1000"},
     {"a gang of 10^12", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1000000000000"; }, "2 to 1000"},
     {"a mistyped tag", [](Spec& s) { (*s.mutable_tags())["chalk.prority"] = "1"; },
-     "there are chalk.priority, chalk.gang and chalk.workdir"},
+     "there are chalk.priority, chalk.gang, chalk.workdir and chalk.creation"},
     {"a relative directory", [](Spec& s) { (*s.mutable_tags())["chalk.workdir"] = "tmp"; },
      "chalk.workdir: found \"tmp\", expected a path that begins with /"},
     {"negative cpu", [](Spec& s) { s.mutable_resources()->set_cpu("-1"); }, "resources.cpu: found \"-1\""},
