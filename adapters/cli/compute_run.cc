@@ -148,8 +148,8 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
     entrypoint = command;
     if (!flags.workdir.empty()) set_tag(api::kWorkdirTag, flags.workdir);
   } else if (!command.empty()) {
-    // The command is a session beside it. No image needs to have a sleep of its own; and where nobody
-    // is left to end the sandbox, it ends a while after its last command.
+    // The command is a session beside it. No image needs to have a sleep of its own; and where
+    // nobody is left to end the sandbox, it ends a while after its last command.
     entrypoint = {api::kGuestPath, "sleep"};
     if (!flags.keep) entrypoint.insert(entrypoint.end(), {"--alone-ms", kAloneMs});
   }

@@ -60,24 +60,26 @@ std::string path_of(const CLI::App& app) {
              " --help");
 }
 
-// An option that is given an empty value, as `--cpu="$UNSET"` is, was meant to say something; and the
-// parser would take the next word for it.
+// An option that is given an empty value, as `--cpu="$UNSET"` is, was meant to say something; and
+// the parser would take the next word for it.
 void check_value(const std::string& option, const std::string& value) {
-  if (value.empty()) throw Stop(option + ": found an empty value; give one, or leave the option out");
+  if (!value.empty()) return;
+  throw Stop(option + ": found an empty value; give one, or leave the option out");
 }
 
 // How many words after this one belong to it: "-w DIR" and "-itw DIR" have one, "-wDIR" none.
 std::size_t values_after(const CLI::App& app, const std::string& word) {
   for (std::size_t i = 1; i < word.size(); ++i) {
     const CLI::Option* option = app.get_option_no_throw(std::string("-") + word[i]);
-    if (option != nullptr && option->get_items_expected_max() > 0) return i + 1 == word.size() ? 1 : 0;
+    if (option == nullptr || option->get_items_expected_max() == 0) continue;
+    return i + 1 == word.size() ? 1 : 0;
   }
   return 0;
 }
 
 // Finds unknown commands and long options before the parser does, to say what was meant, and takes
-// away the command of run and exec: what stands after "--", or after the image or sandbox. Says which
-// command of ours it is.
+// away the command of run and exec: what stands after "--", or after the image or sandbox. Says
+// which command of ours it is.
 const CLI::App& check_words(const CLI::App& top, std::vector<std::string>& words,
                             Invocation& invocation) {
   const CLI::App* app = &top;
