@@ -6,7 +6,7 @@
 namespace chalk::guest {
 
 // A file whose write is not finished carries one of these at the start of its name; watch hides
-// them.
+// them. They go with their write, also when it is killed.
 constexpr char kReplacing[] = ".chalk-replace-";  // its target existed
 constexpr char kCreating[] = ".chalk-create-";    // its target did not
 

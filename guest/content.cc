@@ -1,5 +1,7 @@
 #include <fcntl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -72,6 +74,50 @@ std::string directory_of(const std::string& path) {
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
 }
+
+// An end of a name that no other file has.
+std::string drawn() {
+  std::uint64_t number = 0;
+  if (getrandom(&number, sizeof number, 0) != sizeof number) {
+    number = static_cast<std::uint64_t>(getpid());
+  }
+  return std::to_string(number);
+}
+
+// A process of its own that removes a file when this one ends without a word: who gives up on a
+// write kills it.
+class Heir {
+ public:
+  explicit Heir(const std::string& file) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return;
+    child_ = fork();
+    if (child_ == 0) {
+      close(ends[1]);
+      for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) close(standard);
+      char word;
+      ssize_t got;
+      while ((got = ::read(ends[0], &word, 1)) < 0 && errno == EINTR) {
+      }
+      if (got == 0) unlink(file.c_str());
+      _exit(0);
+    }
+    close(ends[0]);
+    told_.number = ends[1];
+  }
+  ~Heir() {
+    if (child_ <= 0) return;
+    const bool told = write_all(told_.number, "x");
+    while (told && waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  Heir(const Heir&) = delete;
+  Heir& operator=(const Heir&) = delete;
+
+ private:
+  pid_t child_ = -1;
+  Descriptor told_;
+};
 
 // One write into one file. Standard input goes to a new file beside the target, which then takes
 // the target's place: readers see the old content or the new, and a write that ends early changes
@@ -147,9 +193,11 @@ class Write {
   }
 
   int replace() {
-    std::string name = directory_of(target_) + "/" + (exists_ ? kReplacing : kCreating) + "XXXXXX";
+    const std::string name =
+        directory_of(target_) + "/" + (exists_ ? kReplacing : kCreating) + drawn();
+    const Heir heir(name);  // before there is anything to leave behind
     Descriptor scratch;
-    scratch.number = mkostemp(name.data(), O_CLOEXEC);
+    scratch.number = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (scratch.number < 0) {
       // A directory that takes no new file may hold one that can be written.
       const int error = errno;

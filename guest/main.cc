@@ -1,11 +1,15 @@
 // chalk-guest: what the node runs inside a sandbox to touch its files and ports. Paths are resolved
 // here, in the sandbox and with its rights, so nothing in an image can lead the node to a file of
 // the host.
+#include <dirent.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <limits>
+#include <memory>
 
 #include "guest/commands.h"
 #include "guest/report.h"
@@ -30,9 +34,26 @@ Option value(std::string name, std::int64_t least, std::int64_t most, int base =
   return {std::move(name), true, least, most, base};
 }
 
-// Sleeps until it is told to end. As process 1 of a sandbox it also takes the exit statuses of
-// orphans.
-int sleep_forever(const Arguments&) {
+// Whether there is a process beside this one here, or nobody can say.
+bool in_company() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> processes(opendir("/proc"), closedir);
+  if (!processes) return true;
+  const std::string own = std::to_string(getpid());
+  while (const dirent* entry = readdir(processes.get())) {
+    const bool process = entry->d_name[0] >= '1' && entry->d_name[0] <= '9';
+    if (process && entry->d_name != own) return true;
+  }
+  return false;
+}
+
+// Sleeps until it is told to end, or has been alone for so long. As process 1 of a sandbox it also
+// takes the exit statuses of orphans.
+int sleep_forever(const Arguments& arguments) {
+  using Clock = std::chrono::steady_clock;
+  const std::chrono::milliseconds alone(arguments.get("alone-ms", 0));
+  const std::int64_t look_ms = std::min<std::int64_t>(alone.count() / 4 + 1, 5'000);
+  const timespec look{look_ms / 1'000, look_ms % 1'000 * 1'000'000};
+  auto since = Clock::now();
   sigset_t awaited;
   sigemptyset(&awaited);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&awaited, signal);
@@ -40,8 +61,12 @@ int sleep_forever(const Arguments&) {
   while (true) {
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
-    const int signal = sigwaitinfo(&awaited, nullptr);
+    const int signal = alone.count() == 0 ? sigwaitinfo(&awaited, nullptr)
+                                          : sigtimedwait(&awaited, nullptr, &look);
     if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP) return kDone;
+    if (alone.count() == 0) continue;
+    if (in_company()) since = Clock::now();
+    if (Clock::now() - since >= alone) return kDone;
   }
 }
 
@@ -85,7 +110,11 @@ const std::vector<Command>& commands() {
        http_get,
        2,
        {value("timeout-ms", 1, kMostMilliseconds)}},
-      {"sleep", "sleep", sleep_forever, 0, {}},
+      {"sleep",
+       "sleep [--alone-ms N]",
+       sleep_forever,
+       0,
+       {value("alone-ms", 1, kMostMilliseconds)}},
   };
   return all;
 }

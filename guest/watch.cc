@@ -69,10 +69,19 @@ class Watch {
     return got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN);
   }
 
+  // What it is now: the kernel tells only directories apart. Of what is gone no more is known.
+  const char* type_of(const std::string& name, bool directory, bool gone) const {
+    if (directory) return "directory";
+    struct stat about;
+    if (gone || lstat(place(name).c_str(), &about) != 0) return "other";
+    return S_ISREG(about.st_mode) ? "file" : S_ISLNK(about.st_mode) ? "symlink" : "other";
+  }
+
   void say(const char* event, const std::string& name, bool directory,
            const std::string& from = "") {
+    const bool gone = std::string_view(event) == "removed";
     Line line;
-    line.text("event", event).text("name", name).text("type", directory ? "directory" : "other");
+    line.text("event", event).text("name", name).text("type", type_of(name, directory, gone));
     if (!from.empty()) line.text("from", from);
     const std::string text = line.str();
     // A write in many pieces is one change to tell.

@@ -99,6 +99,14 @@ void serve_logs(Channel& channel, SandboxId sandbox, const node::v1::Logs& asked
     }
     gone = true;
   });
+  const auto dropped = logs.dropped(sandbox, asked.tail_bytes());
+  for (std::uint32_t i = 0; i < dropped.size(); ++i) {
+    if (dropped[i] == 0) continue;
+    Channel::Up up;
+    up.mutable_output()->set_stream(i + 1);
+    up.mutable_output()->set_dropped_bytes(dropped[i]);
+    channel.write(up);
+  }
   const auto done =
       logs.read(sandbox, asked.follow(), asked.tail_bytes(), [&](int stream, std::string_view data) {
         if (gone) return false;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "adapters/agent/channel.h"
+#include "adapters/api/guest.h"
 
 namespace chalk::agent {
 
@@ -61,7 +62,7 @@ void Channels::State::obey(Channel& channel, const node::v1::Open& open) {
                             "this node has no guest helper: start its agent with --guest");
       }
       Command command;
-      command.argv.emplace_back(kGuestPath);
+      command.argv.emplace_back(api::kGuestPath);
       command.argv.insert(command.argv.end(), open.guest().arguments().begin(),
                           open.guest().arguments().end());
       return serve_command(channel, sandbox, std::move(command), {}, 0, sessions);

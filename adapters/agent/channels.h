@@ -17,9 +17,6 @@ class Channel;
 
 namespace chalk::agent {
 
-// Where the guest helper stands inside each sandbox.
-inline constexpr const char* kGuestPath = "/.chalk/guest";
-
 class Channels {
  public:
   struct Sources {

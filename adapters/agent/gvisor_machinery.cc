@@ -10,8 +10,8 @@
 #include <filesystem>
 #include <sstream>
 
-#include "adapters/agent/channels.h"
 #include "adapters/agent/user.h"
+#include "adapters/api/guest.h"
 #include "adapters/gvisor/platform.h"
 #include "adapters/gvisor/runtime.h"
 
@@ -47,7 +47,7 @@ class GvisorMachinery final : public Machinery {
     spec.groups = user->groups;
     spec.hostname = plan.hostname;
     spec.network_namespace = plan.network_namespace;
-    if (!guest_.empty()) spec.mounts.push_back({guest_, kGuestPath, true});
+    if (!guest_.empty()) spec.mounts.push_back({guest_, api::kGuestPath, true});
     spec.resolv_conf = plan.resolv_conf;
     spec.hosts = plan.hosts;
     spec.cpu_millicores = plan.resources.cpu_millicores;

@@ -315,6 +315,20 @@ void Logs::trim(const std::string& name) const {
   fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size - kept);
 }
 
+std::array<std::uint64_t, 2> Logs::dropped(SandboxId sandbox, std::uint64_t tail) const {
+  const Files names = files(sandbox);
+  std::array<std::uint64_t, 2> out{};
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    std::error_code error;
+    const std::uint64_t written =
+        std::filesystem::file_size(i == 0 ? names.output : names.error, error);
+    if (error) continue;
+    const std::uint64_t wanted = tail == 0 ? written : std::min(tail, written);
+    out[i] = wanted - std::min<std::uint64_t>(wanted, bytes_max_);
+  }
+  return out;
+}
+
 Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail,
                         const Sink& sink) const {
   drain(sandbox);  // what is in the pipes was written, too

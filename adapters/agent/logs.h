@@ -53,6 +53,8 @@ class Logs {
   // until the sandbox ends. Stops when `sink` answers false; asks it with nothing now and then.
   using Sink = std::function<bool(int stream, std::string_view data)>;
   Result<void> read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink) const;
+  // How much of each stream such a reading wants and is not kept any more.
+  std::array<std::uint64_t, 2> dropped(SandboxId sandbox, std::uint64_t tail) const;
 
  private:
   struct Stream;

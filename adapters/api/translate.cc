@@ -164,10 +164,18 @@ Checked read_reserved_tags(const Variables& tags, Asked& asked) {
                        ", expected a whole number of 0 to " + std::to_string(kPriorityMax));
       }
       asked.priority = static_cast<Priority>(*priority);
-    } else {
+    } else if (name == kWorkdirTag) {
+      if (!value.starts_with('/')) {
+        return invalid("tags: " + name + ": found " + shown(value) +
+                       ", expected a path that begins with /");
+      }
+      if (auto good = check_path(kWorkdirTag.data(), value); !good) return good;
+      asked.payload.set_workdir(value);
+    } else if (name != kCreationTag) {
       return invalid("tags: found " + shown(name) + "; of the names that begin with " +
-                     std::string(kTagsReserved) + " there are " + std::string(kPriorityTag) +
-                     " and " + std::string(kGangTag));
+                     std::string(kTagsReserved) + " there are " + std::string(kPriorityTag) + ", " +
+                     std::string(kGangTag) + ", " + std::string(kWorkdirTag) + " and " +
+                     std::string(kCreationTag));
     }
   }
   return {};

@@ -191,6 +191,7 @@ struct TokenFlags {
 };
 
 int node_token(const TokenFlags& flags, bool as_json) {
+  if (flags.uses < 1) throw Stop("--uses: expected 1 or more");
   const auto valid = checked_duration("--valid", flags.valid);
   const Client client = Client::from_environment();
   wire::CreateNodeTokenRequest request;
@@ -234,6 +235,7 @@ int status(bool as_json) {
 }
 
 int all_sandboxes(bool ended, unsigned limit, bool as_json) {
+  if (limit < 1) throw Stop("--limit: expected 1 or more");
   const Client client = Client::from_environment();
   wire::ListAllSandboxesRequest request;
   request.set_include_ended(ended);

@@ -93,13 +93,16 @@ Client Client::from_environment() {
                ", or source the server's env file (chalk-server --env-file)");
   }
   const Url url = parse_url(server);
+  for (const char* name : {"CHALK_CLIENT_ID", "CHALK_CLIENT_SECRET", "CHALK_ENVIRONMENT"}) {
+    if (!is_utf8(variable(name))) throw Stop(std::string(name) + ": it is no UTF-8");
+  }
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   arguments.SetMaxSendMessageSize(kMessageBytesMax);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1'000);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);  // how long one attempt may take
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
   if (url.loopback) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   Client client;
@@ -177,6 +180,8 @@ void Client::check(const grpc::Status& status) const {
                  (token_.empty() && server_.starts_with("https://")
                       ? " SSL_CERT_FILE names the root of a certificate that is not a public one"
                       : ""));
+    case grpc::StatusCode::CANCELLED:
+      throw Stop("the server at " + server_ + " ended the call; was it stopped? try again");
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       throw Stop("the server at " + server_ + " did not answer in time; try again");
     case grpc::StatusCode::UNIMPLEMENTED:
@@ -186,10 +191,17 @@ void Client::check(const grpc::Status& status) const {
   }
 }
 
-grpc::Status Client::attempt(bool again, const std::function<grpc::Status()>& once) {
+bool Client::wait(std::chrono::milliseconds pause) const {
+  const auto until = std::chrono::system_clock::now() + pause;
+  const bool connected = channel_->WaitForConnected(until);
+  std::this_thread::sleep_until(until);
+  return connected;
+}
+
+grpc::Status Client::attempt(bool again, const std::function<grpc::Status()>& once) const {
   grpc::Status status;
   for (int tries = 0; tries < (again ? 4 : 1); ++tries) {
-    if (tries > 0) std::this_thread::sleep_for(std::chrono::milliseconds(150) * (1 << tries));
+    if (tries > 0) wait(std::chrono::milliseconds(150) * (1 << tries));
     status = once();
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
   }

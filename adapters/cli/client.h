@@ -27,6 +27,10 @@ class Client {
   // Throws Stop for what is not OK, with what to do about it.
   void check(const grpc::Status& status) const;
 
+  // Waits for so long and connects meanwhile: gRPC goes on with a connection only while somebody
+  // waits in it, so that a plain sleep between attempts may never see one. True when it is connected.
+  bool wait(std::chrono::milliseconds pause) const;
+
   // One call with a deadline. A server that cannot be reached now is asked again a few times, unless
   // the call must not be made twice.
   template <class Request, class Response, class Method>
@@ -51,7 +55,7 @@ class Client {
 
  private:
   void log_in(const std::string& id, const std::string& secret, const std::string& wanted);
-  static grpc::Status attempt(bool again, const std::function<grpc::Status()>& once);
+  grpc::Status attempt(bool again, const std::function<grpc::Status()>& once) const;
 
   std::string server_, environment_, token_;
   std::shared_ptr<grpc::Channel> channel_;

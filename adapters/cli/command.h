@@ -10,8 +10,7 @@ namespace chalk::cli {
 
 struct Invocation {
   bool json = false;
-  std::vector<std::string> after_dashes;  // the words after "--", taken by run and exec
-  bool has_dashes = false;
+  std::vector<std::string> command;  // of run and exec: its words, which are nobody else's
   std::function<int()> chosen;
 };
 

@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -30,6 +33,7 @@ struct CopyFlags {
 
 struct Copied {
   std::int64_t files = 0, bytes = 0, skipped = 0;
+  std::int64_t nameless = 0;  // of the skipped: their names are no UTF-8, which a call cannot carry
 };
 
 class File {
@@ -75,11 +79,20 @@ class Copy {
   void tree_up(const std::string& sandbox, const std::string& root);
   void tree_down(const Place& from, const std::string& root);
   std::string into_directory(const Place& to) const;
+  bool has_name(const std::string& path);  // one that can be told; else it is left out
 
   const Client& client_;
   const CopyFlags& flags_;
   Copied copied_;
 };
+
+bool Copy::has_name(const std::string& path) {
+  if (is_utf8(path)) return true;
+  ++copied_.skipped;
+  ++copied_.nameless;
+  note("chalk: left out, its name is no UTF-8: " + harmless(path));
+  return false;
+}
 
 // ---- here to the sandbox
 
@@ -123,7 +136,12 @@ std::string Copy::into_directory(const Place& to) const {
   }
   if (!directory) return to.path;
   if (flags_.from == "-") throw Stop("a file's name is needed after " + harmless(to.path));
-  return to.path + (to.path.ends_with('/') ? "" : "/") + last_part(flags_.from);
+  const std::string name = last_part(flags_.from);
+  if (!is_utf8(name)) {
+    throw Stop("the name " + harmless(name) + " is no UTF-8; give another one after " +
+               harmless(to.path));
+  }
+  return to.path + (to.path.ends_with('/') ? "" : "/") + name;
 }
 
 void Copy::tree_up(const std::string& sandbox, const std::string& root) {
@@ -141,7 +159,9 @@ void Copy::tree_up(const std::string& sandbox, const std::string& root) {
   for (; !error && each != fs::recursive_directory_iterator(); each.increment(error)) {
     const std::string path = root + "/" + each->path().lexically_relative(flags_.from).string();
     const auto status = each->symlink_status(error);
-    if (fs::is_directory(status)) {
+    if (!has_name(path)) {
+      each.disable_recursion_pending();
+    } else if (fs::is_directory(status)) {
       make(path, each->path());
     } else if (fs::is_regular_file(status)) {
       write_remote(sandbox, each->path().string(), path);
@@ -168,10 +188,38 @@ Copied Copy::up(const Place& to) {
 
 // ---- the sandbox to here
 
+// A file that is not whole yet, and what a signal that ends us finds of it.
+class Unfinished {
+ public:
+  Unfinished(int directory, const std::string& name) {
+    std::snprintf(name_.data(), name_.size(), "%s", name.c_str());
+    directory_ = directory;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+      struct sigaction before {};
+      if (sigaction(signal, nullptr, &before) != 0 || before.sa_handler != SIG_DFL) continue;
+      struct sigaction remove {};
+      remove.sa_handler = [](int number) {
+        if (directory_ >= 0) unlinkat(directory_, name_.data(), 0);
+        ::raise(number);  // by which it ends as without us
+      };
+      remove.sa_flags = static_cast<int>(SA_RESETHAND);
+      sigaction(signal, &remove, nullptr);
+    }
+  }
+  ~Unfinished() { directory_ = -1; }
+  Unfinished(const Unfinished&) = delete;
+  Unfinished& operator=(const Unfinished&) = delete;
+
+ private:
+  static inline std::array<char, 64> name_;
+  static inline std::atomic<int> directory_ = -1;
+};
+
 // Written beside it and renamed, so that half a file never has its name.
 void Copy::read_remote(const std::string& sandbox, const std::string& path, int directory,
                        const std::string& name, std::int64_t mode) {
   const std::string fresh = ".chalk-copy-" + std::to_string(getpid());
+  const Unfinished unfinished(directory, fresh);
   const File file(openat(directory, fresh.c_str(),
                          O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (file.get() < 0) local_failed(name);
@@ -230,6 +278,7 @@ void Copy::tree_down(const Place& from, const std::string& root) {
     if (!entry.error.empty()) {
       throw Stop(harmless(entry.name) + " cannot be read there: " + harmless(entry.error));
     }
+    if (!has_name(entry.name)) continue;
     if (entry.type == "directory") {
       const File made(open_below(top.get(), relative));
     } else if (entry.type == "file") {
@@ -276,6 +325,11 @@ Copied Copy::down(const Place& from) {
 
 int copy(const CopyFlags& flags, bool as_json) {
   const Place from = parse_place(flags.from), to = parse_place(flags.to);
+  for (const Place* place : {&from, &to}) {
+    if (!place->sandbox.empty() && !(is_utf8(place->sandbox) && is_utf8(place->path))) {
+      throw Stop("found \"" + harmless(place->sandbox + ":" + place->path) + "\", expected UTF-8");
+    }
+  }
   if (from.sandbox.empty() == to.sandbox.empty()) {
     throw Stop(from.sandbox.empty()
                    ? "one of both must be in a sandbox, such as web:/tmp/file"
@@ -296,6 +350,9 @@ int copy(const CopyFlags& flags, bool as_json) {
     note(std::to_string(copied.files) + (copied.files == 1 ? " file, " : " files, ") +
          bytes_short(copied.bytes));
   }
+  if (copied.nameless > 0) {
+    throw Stop(std::to_string(copied.nameless) + " left out whose names are no UTF-8");
+  }
   return 0;
 }
 
@@ -306,7 +363,8 @@ void add_copy(CLI::App& compute, Invocation& invocation) {
   CLI::App& app =
       leaf(compute, invocation, "cp", "copy files between here and a running sandbox",
            "Into a directory a file goes under its own name. - is standard input or output.\n"
-           "Symbolic links and devices are left out of a directory.\n\nExamples:\n"
+           "Symbolic links and devices are left out of a directory, and what has a name that is no "
+           "UTF-8:\nthen the exit status is 125.\n\nExamples:\n"
            "  chalk compute cp data.csv web:/data/\n"
            "  chalk compute cp web:/var/log/app.log .\n"
            "  chalk compute cp -r src web:/app\n\n"

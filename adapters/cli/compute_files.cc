@@ -224,8 +224,9 @@ void add_files(CLI::App& compute, Invocation& invocation) {
       ->required();
   file_leaf(files, invocation, "watch", "print changes below a directory until interrupted",
             "Example:\n  chalk compute files watch web /data --recursive\n\n"
-            "JSON: one object a line: event (watching first, then created, modified, deleted, "
-            "renamed, attributes,\noverflow), name, type, from.\n",
+            "JSON: one object a line: event (watching first, then created, modified, removed, renamed, "
+            "overflow), name,\ntype (directory, file, symlink, other; of what is gone: directory or "
+            "other), from (of a renamed one).\n",
             flags, watch)
       .add_flag("-r,--recursive", flags->recursive, "and directories below it");
 }

@@ -6,8 +6,10 @@
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <thread>
 
+#include "adapters/api/guest.h"
 #include "adapters/api/tags.h"
 #include "adapters/cli/client.h"
 #include "adapters/cli/command.h"
@@ -24,6 +26,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using nlohmann::json;
+
+constexpr const char* kAloneMs = "60000";
 
 struct ProcessFlags {
   bool input = false, terminal = false;
@@ -47,7 +51,7 @@ void add_process_options(CLI::App& app, ProcessFlags& flags) {
   app.add_option("-w,--workdir", flags.workdir, "directory in which the command begins");
   app.add_option("--timeout", flags.timeout,
                  "end the command after this time, such as 90s; exit status 124");
-  app.add_option("command", flags.command, "the command; best after --");
+  app.add_option("command", flags.command, "the command; from its first word on all is its own");
 }
 
 std::map<std::string, std::string> environment_of(const std::vector<std::string>& words) {
@@ -60,15 +64,15 @@ std::map<std::string, std::string> environment_of(const std::vector<std::string>
     if (equals == std::string::npos && here == nullptr) {
       throw Stop("--env " + name + ": it has no value here; give NAME=VALUE");
     }
+    if (here != nullptr && !is_utf8(here)) throw Stop("--env " + name + ": its value is no UTF-8");
     out[name] = here != nullptr ? here : word.substr(equals + 1);
   }
   return out;
 }
 
-std::vector<std::string> command_of(const ProcessFlags& flags, const Invocation& invocation) {
-  std::vector<std::string> out = flags.command;
-  out.insert(out.end(), invocation.after_dashes.begin(), invocation.after_dashes.end());
-  return out;
+void check_workdir(const std::string& path) {
+  if (path.empty() || path.starts_with('/')) return;
+  throw Stop("--workdir: found \"" + harmless(path) + "\", expected a path that begins with /");
 }
 
 void check_terminal(const ProcessFlags& flags, bool json) {
@@ -140,33 +144,52 @@ sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
   if (flags.port != 0) spec.set_port(flags.port);
   if (flags.restart) spec.set_restart_policy(container::v1::RESTART_POLICY_ALWAYS);
   std::vector<std::string> entrypoint;
-  if (flags.detach && !command.empty()) {
-    // The public request has no working directory of its own.
-    if (!flags.workdir.empty()) {
-      entrypoint = {"sh", "-c", "cd \"$0\" && exec \"$@\"", flags.workdir};
-    }
-    entrypoint.insert(entrypoint.end(), command.begin(), command.end());
+  if (flags.detach) {
+    entrypoint = command;
+    if (!flags.workdir.empty()) set_tag(api::kWorkdirTag, flags.workdir);
   } else if (!command.empty()) {
-    entrypoint = {"sleep", "infinity"};  // the command is a session beside it
+    // The command is a session beside it. No image needs to have a sleep of its own; and where
+    // nobody is left to end the sandbox, it ends a while after its last command.
+    entrypoint = {api::kGuestPath, "sleep"};
+    if (!flags.keep) entrypoint.insert(entrypoint.end(), {"--alone-ms", kAloneMs});
   }
   for (const std::string& word : entrypoint) spec.add_entrypoint(word);
   return request;
 }
 
+std::string random_name() {
+  std::random_device device;
+  std::string name;
+  for (int i = 0; i < 4; ++i) name += std::to_string(device()) + (i < 3 ? "-" : "");
+  return name;
+}
+
+// Whether a call that failed so may have been heard.
+bool maybe_made(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::INTERNAL:
+    case grpc::StatusCode::UNKNOWN: return true;
+    default: return false;
+  }
+}
+
 class Run {
  public:
   Run(const RunFlags& flags, const Invocation& invocation)
-      : flags_(flags), json_(invocation.json), command_(command_of(flags, invocation)) {}
+      : flags_(flags), json_(invocation.json), command_(invocation.command) {}
 
   int run() {
     check();
     if (!flags_.timeout.empty()) timeout_ = checked_duration("--timeout", flags_.timeout);
-    const auto request = request_of(flags_, command_);
+    auto request = request_of(flags_, command_);
+    (*request.mutable_spec()->mutable_tags())[std::string(api::kCreationTag)] = creation_;
     Signals signals;  // before gRPC's threads begin
     const Client client = Client::from_environment();
     client_ = &client;
-    signals.handle([this](int signal) { interrupted_ = signal; });
-    create(request);
+    create(request, signals);
     try {
       const int code = go_on(signals);
       if (!flags_.keep && !flags_.detach) end();
@@ -179,10 +202,11 @@ class Run {
 
  private:
   void check() const;
-  void create(const sandbox::v2::CreateSandboxRequest& request);
+  void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
   int go_on(Signals& signals);
   int follow(Signals& signals);
   bool wait_started();
+  void end_lost() noexcept;
   void end() noexcept;
 
   const RunFlags& flags_;
@@ -191,11 +215,13 @@ class Run {
   std::chrono::milliseconds timeout_{};
   const Client* client_ = nullptr;
   std::string id_;
+  const std::string creation_ = random_name();
   std::atomic<int> interrupted_ = 0;
 };
 
 void Run::check() const {
   check_terminal(flags_, json_);
+  check_workdir(flags_.workdir);
   if (flags_.detach && (flags_.input || flags_.terminal || flags_.keep)) {
     throw Stop("--detach does not go with -i, -t or --keep: nobody is attached");
   }
@@ -216,7 +242,9 @@ void Run::check() const {
   }
 }
 
-void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
+bool ends_us(int signal) { return signal == SIGINT || signal == SIGTERM || signal == SIGHUP; }
+
+void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals) {
   Progress progress;
   std::atomic<bool> done = false;
   // An answer may take long, because the image's registry is asked.
@@ -229,10 +257,20 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
   sandbox::v2::CreateSandboxResponse response;
   grpc::ClientContext context;
   client_->prepare(context, 180s);
+  signals.handle([&](int signal) {
+    if (!ends_us(signal)) return;
+    interrupted_ = signal;
+    context.TryCancel();
+  });
   const grpc::Status status = client_->sandboxes().CreateSandbox(&context, request, &response);
+  signals.handle([this](int signal) {
+    if (ends_us(signal)) interrupted_ = signal;
+  });
   done = true;
   shows.join();
   progress.clear();
+  if (maybe_made(status)) end_lost();
+  if (!status.ok() && interrupted_ != 0) throw Stop("interrupted", kSignalled + interrupted_);
   client_->check(status);
   id_ = response.sandbox().id();
 }
@@ -313,7 +351,23 @@ int Run::follow(Signals& signals) {
   }
   end.signal = about.signal();
   end.code = about.signal() != 0 ? kSignalled + about.signal() : about.exit_code();
+  if (end.signal == SIGKILL) {
+    note("chalk: sandbox " + id_ + " has ended: " + harmless(about.status_message()));
+  }
   return report(end, id_, json_);
+}
+
+// The sandbox whose id we were not told. A server that cannot be asked now is not waited for.
+void Run::end_lost() noexcept {
+  try {
+    sandbox::v2::ListSandboxesRequest request;
+    (*request.mutable_filters()->mutable_tags())[std::string(api::kCreationTag)] = creation_;
+    const auto found = client_->call<sandbox::v2::ListSandboxesRequest,
+                                     sandbox::v2::ListSandboxesResponse>(
+        [this](auto... a) { return client_->sandboxes().ListSandboxes(a...); }, request);
+    for (const auto& one : found.sandboxes()) client_->terminate(one.id(), 0s);
+  } catch (const Stop&) {  // what went wrong before is what is told
+  }
 }
 
 // Nobody needs it any more; what is wrong with that is said and does not change how we end.
@@ -332,12 +386,13 @@ struct ExecFlags : ProcessFlags {
 };
 
 int exec(const ExecFlags& flags, const Invocation& invocation) {
-  const auto command = command_of(flags, invocation);
+  const auto& command = invocation.command;
   if (command.empty()) {
     throw Stop("no command: give one after --, such as: chalk compute exec " +
                harmless(flags.sandbox) + " -- ls /");
   }
   check_terminal(flags, invocation.json);
+  check_workdir(flags.workdir);
   SessionAsk ask;
   ask.env = environment_of(flags.env);
   if (!flags.timeout.empty()) ask.timeout = checked_duration("--timeout", flags.timeout);

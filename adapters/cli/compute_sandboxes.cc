@@ -321,7 +321,7 @@ void add_sandboxes(CLI::App& compute, Invocation& invocation) {
                        "Commands run by exec are not in it. The newest 16 MiB are kept, and those "
                        "of ended sandboxes for a while.\n\nExamples:\n"
                        "  chalk compute logs web --tail 4Ki\n  chalk compute logs -f web\n\n"
-                       "JSON: stdout, stderr, truncated.\n");
+                       "JSON: stdout, stderr, truncated (there was more than is kept).\n");
   log.add_option("sandbox", logs_flags->sandbox, "its id or name")->required();
   log.add_flag("-f,--follow", logs_flags->follow, "go on until the sandbox ends");
   log.add_option("--tail", logs_flags->tail, "begin with the last bytes, such as 4Ki; default: all");

@@ -25,7 +25,7 @@ void capture(SessionEnd& into, const admin::v1::LogsChunk& chunk) {
   std::string& kept = chunk.stream() == 2 ? into.error : into.output;
   const std::size_t room = kCaptureBytesMax - std::min(kept.size(), kCaptureBytesMax);
   kept.append(chunk.data(), 0, room);
-  into.truncated = into.truncated || chunk.data().size() > room;
+  into.truncated = into.truncated || chunk.data().size() > room || chunk.dropped_bytes() > 0;
 }
 
 }  // namespace
@@ -56,6 +56,10 @@ LogsOutcome stream_logs(const Client& client, Signals& signals, const LogsAsk& a
   admin::v1::LogsChunk chunk;
   try {
     while (reader->Read(&chunk)) {
+      if (chunk.dropped_bytes() > 0) {
+        note("chalk: the first " + std::to_string(chunk.dropped_bytes()) + " bytes of standard " +
+             (chunk.stream() == 2 ? "error" : "output") + " are not kept any more");
+      }
       if (ask.capture != nullptr) {
         capture(*ask.capture, chunk);
       } else {

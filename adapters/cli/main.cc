@@ -60,28 +60,65 @@ std::string path_of(const CLI::App& app) {
              " --help");
 }
 
-// Finds unknown commands and long options before the parser does, to say what was meant.
-void check_words(const CLI::App& top, const std::vector<std::string>& words) {
+// An option that is given an empty value, as `--cpu="$UNSET"` is, was meant to say something; and
+// the parser would take the next word for it.
+void check_value(const std::string& option, const std::string& value) {
+  if (!value.empty()) return;
+  throw Stop(option + ": found an empty value; give one, or leave the option out");
+}
+
+// How many words after this one belong to it: "-w DIR" and "-itw DIR" have one, "-wDIR" none.
+std::size_t values_after(const CLI::App& app, const std::string& word) {
+  for (std::size_t i = 1; i < word.size(); ++i) {
+    const CLI::Option* option = app.get_option_no_throw(std::string("-") + word[i]);
+    if (option == nullptr || option->get_items_expected_max() == 0) continue;
+    return i + 1 == word.size() ? 1 : 0;
+  }
+  return 0;
+}
+
+// Finds unknown commands and long options before the parser does, to say what was meant, and takes
+// away the command of run and exec: what stands after "--", or after the image or sandbox. Says
+// which command of ours it is.
+const CLI::App& check_words(const CLI::App& top, std::vector<std::string>& words,
+                            Invocation& invocation) {
   const CLI::App* app = &top;
   bool help = false;
+  std::size_t places = 0;
+  const auto command_from = [&](std::size_t first, std::size_t end) {
+    invocation.command.assign(words.begin() + static_cast<std::ptrdiff_t>(first), words.end());
+    words.resize(end);
+  };
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
+    const bool takes_command = app->get_name() == "run" || app->get_name() == "exec";
+    if (word == "--") {
+      if (takes_command) command_from(i + 1, i);
+      break;
+    }
     help = help || word == "-h" || word == "--help" || word == "--version";
     if (word.starts_with("--")) {
       const auto known = names_of_options(*app);
       const std::string name = word.substr(0, word.find('='));
       if (std::ranges::find(known, name) == known.end()) unknown(*app, "option", name, known);
       const CLI::Option* option = app->get_option(name);
-      if (option->get_items_expected_max() > 0 && word.find('=') == std::string::npos) ++i;
+      if (option->get_items_expected_max() == 0) continue;
+      if (word.find('=') != std::string::npos) {
+        check_value(name, word.substr(name.size() + 1));
+      } else if (++i < words.size()) {
+        check_value(name, words[i]);
+      }
       continue;
     }
     if (word.starts_with('-') && word.size() > 1) {
-      const CLI::Option* option = app->get_option_no_throw(word.substr(0, 2));
-      if (option != nullptr && option->get_items_expected_max() > 0 && word.size() == 2) ++i;
+      if (values_after(*app, word) > 0 && ++i < words.size()) check_value(word, words[i]);
       continue;
     }
     const auto commands = names_of_commands(*app);
-    if (commands.empty()) continue;
+    if (commands.empty()) {
+      if (takes_command && ++places == 2) command_from(i, i);
+      continue;
+    }
     if (std::ranges::find(commands, word) == commands.end()) {
       unknown(*app, "command", word, commands);
     }
@@ -92,6 +129,16 @@ void check_words(const CLI::App& top, const std::vector<std::string>& words) {
     for (const std::string& one : commands) all += (all.empty() ? "" : ", ") + one;
     throw Stop("expected a command after " + path_of(*app) + ": " + all + "\nsee: " +
                path_of(*app) + " --help");
+  }
+  return *app;
+}
+
+// What goes to a server is text. Paths here are not: cp looks itself.
+void check_text(const CLI::App& command, const std::vector<std::string>& words) {
+  for (const std::string& word : words) {
+    if (command.get_name() != "cp" && !is_utf8(word)) {
+      throw Stop("found the argument \"" + harmless(word) + "\", expected UTF-8");
+    }
   }
 }
 
@@ -116,14 +163,7 @@ void open_standard_files(char** argv) {
 
 int run(int argc, char** argv) {
   Invocation invocation;
-  std::vector<std::string> words;
-  for (int i = 1; i < argc; ++i) {
-    if (!invocation.has_dashes && std::string_view(argv[i]) == "--") {
-      invocation.has_dashes = true;
-    } else {
-      (invocation.has_dashes ? invocation.after_dashes : words).emplace_back(argv[i]);
-    }
-  }
+  std::vector<std::string> words(argv + 1, argv + argc);
   CLI::App app{"chalk: sandboxes on your own machines", "chalk"};
   app.footer(kFooter);
   app.set_version_flag("--version", "chalk " CHALK_COMMIT);
@@ -135,7 +175,9 @@ int run(int argc, char** argv) {
   add_copy(compute, invocation);
   add_nodes(compute, invocation);
   add_admin(app, invocation);
-  check_words(app, words);
+  const CLI::App& command = check_words(app, words, invocation);
+  check_text(command, words);
+  check_text(command, invocation.command);
   try {
     std::vector<std::string> reversed(words.rbegin(), words.rend());  // as CLI11 takes them
     app.parse(reversed);
@@ -145,10 +187,6 @@ int run(int argc, char** argv) {
     const CLI::App* deepest = &app;
     while (!deepest->get_subcommands().empty()) deepest = deepest->get_subcommands().front();
     throw Stop(std::string(error.what()) + "\nsee: " + path_of(*deepest) + " --help");
-  }
-  const bool takes_command = compute.got_subcommand("run") || compute.got_subcommand("exec");
-  if (invocation.has_dashes && !takes_command) {
-    throw Stop("only run and exec take words after --");
   }
   return invocation.chosen();
 }

@@ -77,6 +77,15 @@ std::string harmless(std::string_view text) {
   });
 }
 
+bool is_utf8(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const std::size_t length = sequence(bytes);
+    if (length == 0) return false;
+    bytes.remove_prefix(length);
+  }
+  return true;
+}
+
 std::string utf8(std::string_view bytes) {
   return clean(bytes, [](std::string& out, std::string_view same) { out += same; });
 }

@@ -10,6 +10,7 @@ namespace chalk::cli {
 
 // Control characters as \xNN, bytes that are not UTF-8 as U+FFFD.
 std::string harmless(std::string_view text);
+bool is_utf8(std::string_view bytes);
 // Bytes that are not UTF-8 as U+FFFD, so that JSON can hold the text.
 std::string utf8(std::string_view bytes);
 

@@ -25,6 +25,7 @@ using Stream = grpc::ClientReaderWriter<wire::OpenSessionRequest, wire::OpenSess
 
 constexpr std::size_t kInputBytes = 32 * 1024;
 constexpr auto kReattachFor = 120s;  // a server that restarts is back by then
+constexpr auto kEndPatience = 1s;    // for the word that a sandbox has ended
 constexpr int kImpatience = 3;  // interrupts until the command is killed; then until we leave it
 
 class Session {
@@ -37,6 +38,7 @@ class Session {
   enum class Outcome : std::uint8_t { ended, lost };
   void open();
   Outcome read_all();
+  void wait_connected(std::chrono::steady_clock::time_point until);
   bool take(const wire::OpenSessionResponse& event);  // true: it has ended
   void output(const wire::OutputData& data);
   bool send(const wire::OpenSessionRequest& request, std::chrono::milliseconds patience = 1h);
@@ -44,6 +46,7 @@ class Session {
   void on_signal(int signal);
   void end_of(const auto& process);
   [[noreturn]] void not_run(const std::string& message);
+  std::string sandbox_end(std::chrono::milliseconds patience) const;
 
   const Client& client_;
   Signals& signals_;
@@ -62,10 +65,26 @@ class Session {
   bool reader_gone_ = false;        // nobody reads our output
 };
 
+// How a stream ends that broke; a server that is stopped cancels its own.
+bool of_transport(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::OK:
+    case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::INTERNAL:
+    case grpc::StatusCode::UNKNOWN: return true;
+    default: return false;
+  }
+}
+
 void Session::open() {
-  auto context = std::make_unique<grpc::ClientContext>();
-  client_.prepare(*context, 0s);
-  auto stream = client_.processes().OpenSession(context.get());
+  auto fresh = std::make_unique<grpc::ClientContext>();
+  client_.prepare(*fresh, 0s);
+  auto stream = client_.processes().OpenSession(fresh.get());
+  {
+    const std::lock_guard cancelling(cancelling_);  // before anything that may take long
+    context_ = std::move(fresh);
+  }
   wire::OpenSessionRequest first;
   if (id_.empty()) {
     auto& process = *first.mutable_new_process();
@@ -91,9 +110,7 @@ void Session::open() {
   }
   stream->Write(first);  // a stream that failed says so when it is read
   const std::lock_guard writing(writing_);
-  const std::lock_guard cancelling(cancelling_);
   stream_ = std::move(stream);
-  context_ = std::move(context);
 }
 
 bool Session::send(const wire::OpenSessionRequest& request, std::chrono::milliseconds patience) {
@@ -177,6 +194,9 @@ void Session::not_run(const std::string& message) {
   std::string low = message;
   std::ranges::transform(low, low.begin(), [](unsigned char c) { return std::tolower(c); });
   const auto says = [&](const char* words) { return low.find(words) != std::string::npos; };
+  if (says("sandbox")) {
+    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) throw Stop(why);
+  }
   int code = kFailed;
   if (says("permission denied") || says("exec format") || says("is a directory") ||
       says("not executable")) {
@@ -187,9 +207,29 @@ void Session::not_run(const std::string& message) {
   throw Stop("the command could not be run: " + harmless(message), code);
 }
 
+// That the sandbox has ended, and why; empty where it goes on. Its end may be told a moment after
+// that of its command.
+std::string Session::sandbox_end(std::chrono::milliseconds patience) const {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (true) {
+    const auto about = client_.inspect(ask_.sandbox);
+    if (about.ended()) {
+      return "sandbox " + about.id() + " has ended" +
+             (about.status_message().empty() ? "" : ": " + harmless(about.status_message()));
+    }
+    if (std::chrono::steady_clock::now() > until) return {};
+    std::this_thread::sleep_for(50ms);
+  }
+}
+
 void Session::end_of(const auto& process) {
   end_.signal = process.has_signal() ? process.signal() : 0;
   end_.code = process.has_signal() ? kSignalled + process.signal() : process.exit_code();
+  if (end_.signal != SIGKILL || end_.timed_out || interrupts_ >= kImpatience) return;
+  try {
+    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) note("chalk: " + why);
+  } catch (const Stop&) {  // how it ended is told all the same
+  }
 }
 
 bool Session::take(const wire::OpenSessionResponse& event) {
@@ -206,8 +246,8 @@ bool Session::take(const wire::OpenSessionResponse& event) {
     case wire::OpenSessionResponse::kOutputData: output(event.output_data()); return false;
     case wire::OpenSessionResponse::kProcessExited: end_of(event.process_exited()); return true;
     case wire::OpenSessionResponse::kProcessTimedOut:
-      end_of(event.process_timed_out());
       end_.timed_out = true;
+      end_of(event.process_timed_out());
       end_.code = kTimedOut;
       return true;
     case wire::OpenSessionResponse::kProcessFailed: not_run(event.process_failed().message());
@@ -229,6 +269,17 @@ Session::Outcome Session::read_all() {
     if (take(event)) return Outcome::ended;
   }
   return Outcome::lost;
+}
+
+// Returns when the server can be asked again.
+void Session::wait_connected(std::chrono::steady_clock::time_point until) {
+  for (bool connected = false; !connected;) {
+    if (std::chrono::steady_clock::now() > until) {
+      throw Stop("the connection to the command is lost; it may still run in " + ask_.sandbox);
+    }
+    connected = client_.wait(500ms);
+    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
+  }
 }
 
 SessionEnd Session::run() {
@@ -270,10 +321,7 @@ SessionEnd Session::run() {
       old = std::move(stream_);
     }
     const grpc::Status status = old->Finish();
-    const bool transport = status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-                           status.error_code() == grpc::StatusCode::INTERNAL ||
-                           status.error_code() == grpc::StatusCode::UNKNOWN;
-    if (left_by_ == 0 && (id_.empty() || !transport)) {
+    if (left_by_ == 0 && (id_.empty() || !of_transport(status))) {
       client_.check(status);
       throw Stop("the server ended the session without a word");
     }
@@ -283,11 +331,7 @@ SessionEnd Session::run() {
       if (left_by_ == 0) note("chalk: the connection is lost; attaching to the command again");
     }
     if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
-    if (now - lost_since > kReattachFor) {
-      throw Stop("the connection to the command is lost; it may still run in " + ask_.sandbox);
-    }
-    std::this_thread::sleep_for(500ms);
-    if (left_by_ != 0) throw Stop("", kSignalled + left_by_);
+    wait_connected(lost_since + kReattachFor);
     open();
   }
 }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,13 +61,13 @@ Result<Terminal> make_terminal(Window window) {
   return made;
 }
 
-// What runsc said before it gave up, where the process's standard error was to be. It has ended,
-// but who else holds the other end is not known: what is there now is taken, and no more is waited
-// for.
+constexpr int kRunscGaveUp = 128;  // its exit status; that of a process inside may be the same
+constexpr int kTheirError = 4;     // what becomes the process's standard error; runsc has its own
+
+// What runsc said before it gave up.
 std::string complaint(int from) {
   std::string text(4096, '\0');
-  fcntl(from, F_SETFL, O_NONBLOCK);
-  const ssize_t got = read(from, text.data(), text.size());
+  const ssize_t got = pread(from, text.data(), text.size(), 0);
   text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
   std::erase(text, '\r');
   while (!text.empty() && text.back() == '\n') text.pop_back();
@@ -157,7 +158,8 @@ Result<TheirEnds> connect(const ExecSpec& spec, Exec& exec, process::Spawn& spaw
     if (!made) return std::unexpected(made.error());
     exec.output = std::move(made->ours);
     theirs.input = std::move(made->theirs);
-    spawn.input = spawn.output = spawn.error = theirs.input.get();
+    spawn.input = spawn.output = theirs.input.get();
+    spawn.passed.emplace_back(theirs.input.get(), kTheirError);
     spawn.controlling_terminal = true;  // the kernel's signals to it reach the process inside
     return theirs;
   }
@@ -171,7 +173,7 @@ Result<TheirEnds> connect(const ExecSpec& spec, Exec& exec, process::Spawn& spaw
   theirs = {std::move(in->read), std::move(out->write), std::move(err->write)};
   spawn.input = theirs.input.get();
   spawn.output = theirs.output.get();
-  spawn.error = theirs.error.get();
+  spawn.passed.emplace_back(theirs.error.get(), kTheirError);
   return theirs;
 }
 
@@ -199,10 +201,15 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   spawn.argv.push_back("exec");
   spawn.argv.push_back("--internal-pid-file=" + pid_file);
   spawn.argv.push_back("--process=" + process_file);
+  spawn.argv.push_back("--pass-fd=" + std::to_string(kTheirError) + ":2");
   spawn.argv.push_back(id);
   spawn.env = environment();
 
   spawn.passed = {pid_pipe->passed()};
+  // Its own words are no output of the process, and tell its giving up from an exit status.
+  const auto words = std::make_shared<Fd>(memfd_create("runsc", MFD_CLOEXEC));
+  if (!*words) return fail(Error::Kind::exhausted, std::string("memfd: ") + strerror(errno));
+  spawn.error = words->get();
   Exec exec;
   auto theirs = connect(spec, exec, spawn);
   if (!theirs) return std::unexpected(theirs.error());
@@ -210,7 +217,6 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
   if (!child) return std::unexpected(child.error());
   theirs->output.reset();
   theirs->error.reset();
-  // The terminal's other end stays open until then: without it what runsc said is lost.
   exec.inner_pid =
       pid_pipe->read(child->pidfd.get(), std::chrono::steady_clock::now() + options_.call_timeout);
   if (exec.inner_pid <= 0) {
@@ -220,10 +226,18 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
       return fail(Error::Kind::timeout, "runsc did not start the command within " +
                                             std::to_string(options_.call_timeout.count()) + " ms");
     }
-    const std::string why = complaint(spec.terminal ? exec.output.get() : exec.error.get());
+    if (!alive(id)) return fail(Error::Kind::unavailable, "sandbox " + id + " has ended");
+    const std::string why = complaint(words->get());
     return fail(says_missing(why) ? Error::Kind::not_found : Error::Kind::failed, why);
   }
-  const auto watched = reaper_.watch(child->pid, std::move(child->pidfd), [ended](process::Status status) {
+  const auto watched = reaper_.watch(child->pid, std::move(child->pidfd),
+                                     [ended, words](process::Status status) {
+    // It waits for the process, and gives up only where the sandbox went from under it: killed, or
+    // out of memory.
+    if (status.known && status.exit_code == kRunscGaveUp && lseek(words->get(), 0, SEEK_END) > 0) {
+      status.exit_code = 0;
+      status.signal = SIGKILL;
+    }
     if (status.known && status.signal == 0 && status.exit_code > 128 &&
         status.exit_code < 128 + 65) {
       status.signal = status.exit_code - 128;  // as a shell says it

@@ -21,6 +21,7 @@ constexpr std::size_t kArgumentsMax = 16;
 constexpr std::size_t kArgumentBytesMax = 8 * 1024;
 constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
 constexpr std::size_t kNameBytesMax = 256;
+constexpr std::size_t kNamesakesTold = 8;
 constexpr std::chrono::milliseconds kReadinessWait = 2s;
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream sees that it has ended
 constexpr std::array<std::string_view, 8> kGuestCommands = {
@@ -61,6 +62,19 @@ Result<void> check(const admin::v1::FileOpen& open) {
   return {};
 }
 
+// Names are not unique. Of those that live the newest may not be the one that was meant.
+std::unexpected<Error> ambiguous(const std::string& name,
+                                 const std::vector<records::Sandbox>& named) {
+  std::string ids;
+  for (std::size_t i = 0; i < named.size() && i < kNamesakesTold; ++i) {
+    ids += (ids.empty() ? "" : ", ") + named[i].id;
+  }
+  return fail(Error::Kind::invalid, "several sandboxes that live have the name " + api::shown(name) +
+                                        ": " + ids +
+                                        (named.size() > kNamesakesTold ? " and more" : "") +
+                                        "; name one by its id");
+}
+
 }  // namespace
 
 // ---- who may
@@ -95,10 +109,11 @@ Result<records::Sandbox> DetailService::own(const identity::Caller& caller,
   records::Records::Filter filter;
   filter.tenant = TenantId{caller.tenant};
   filter.name = name;
-  filter.limit = 1;
   for (const bool ended : {false, true}) {
     filter.ended = ended;
+    filter.limit = ended ? 1 : kNamesakesTold + 1;
     auto named = records.list(filter);
+    if (named.size() > 1) return ambiguous(name, named);
     if (!named.empty()) return std::move(named.front());
   }
   return fail(Error::Kind::not_found, "no sandbox has the id or name " + api::shown(name) +
@@ -226,6 +241,7 @@ grpc::Status DetailService::Logs(grpc::ServerContext* context,
     if (!said.has_output()) continue;
     chunk.set_stream(said.output().stream());
     chunk.set_data(said.output().data());
+    chunk.set_dropped_bytes(said.output().dropped_bytes());
     if (!writer->Write(chunk)) return grpc::Status::CANCELLED;
   }
 }

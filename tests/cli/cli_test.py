@@ -1,15 +1,19 @@
 """What chalk promises: run as cli_test.py BIN_DIR [words of test names]."""
 import fcntl
+import gzip
 import hashlib
+import io
 import json
 import os
 import pathlib
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import termios
 import time
@@ -121,7 +125,7 @@ class Words(Case):
         self.bad("compute", says="expected a command")
         self.bad("compute", "run", says="image is required")
         self.bad("compute", "exec", "x", says="no command")
-        self.bad("compute", "ls", "--", "x", says="only run and exec")
+        self.bad("compute", "ls", "--", "x", says="x")
 
     def test_bad_amounts_are_told_before_anything_is_asked(self):
         nobody = {"PATH": os.environ["PATH"]}
@@ -135,6 +139,16 @@ class Words(Case):
         self.bad("compute", "run", "--restart", IMAGE, "--", "true", says="--detach", environment=nobody)
         self.bad("compute", "cp", "a", "b", says="in a sandbox", environment=nobody)
         self.bad("compute", "cp", "a", "web:relative", says="begins with /", environment=nobody)
+
+    def test_empty_values_and_numbers_of_nothing_are_refused(self):
+        for words in (["--cpu=", IMAGE, "--", "true"], ["--lifetime", "", IMAGE, "--", "true"],
+                      ["-w", "", IMAGE, "--", "true"], ["--name=", IMAGE]):
+            self.bad("compute", "run", *words, says="found an empty value")
+        self.bad("admin", "node-token", "--uses", "0", says="--uses")
+        self.bad("admin", "sandboxes", "--limit", "0", says="--limit")
+        self.bad("compute", "ls", "--limit", "0", says="--limit")
+        self.bad("compute", "run", "-w", "tmp", IMAGE, "--", "true", says="begins with /")
+        self.bad("compute", "exec", "-w", "tmp", "x", "--", "true", says="begins with /")
 
     def test_who_is_not_logged_in_is_told_how(self):
         nobody = {"PATH": os.environ["PATH"]}
@@ -258,6 +272,16 @@ class Run(Case):
         status, out, _ = chalk("compute", "run", "--json", IMAGE, "--", "sh", "-c", "kill -9 $$")
         self.assertEqual((status, json.loads(out)["exit_code"]), (137, 137))
 
+    def test_a_sandbox_that_ends_under_its_command_says_why(self):
+        for words, code, why in ((("--memory", "128Mi", IMAGE, "--", "sh", "-c", "head -c 1000000000 /dev/zero | tail"),
+                                  137, "it ran out of memory"),
+                                 (("--lifetime", "4s", IMAGE, "--", "sleep", "1000"), 137, "its lifetime was reached"),
+                                 (("--lifetime", "1ms", IMAGE, "--", "true"), 125, "its lifetime was reached")):
+            err = self.bad("compute", "run", *words, code=code, says=why)
+            self.assertEqual(err.count("\n"), 1, err)
+        sandbox, _ = self.sandbox()
+        self.assertEqual(chalk("compute", "exec", sandbox, "--", "sh", "-c", "kill -9 $$"), (137, "", ""))
+
     def test_three_interrupts_end_a_command_that_ignores_them(self):
         process = start("compute", "run", IMAGE, "--", "sh", "-c", "trap '' INT; echo ready; sleep 1000")
         self.addCleanup(process.kill)
@@ -278,6 +302,51 @@ class Run(Case):
                                "head -c 20000000 /dev/zero | tr '\\0' x"], env=STACK.environment(),
                               capture_output=True, timeout=PATIENCE)
         self.assertEqual((done.returncode, len(done.stdout)), (0, 20_000_000), done.stderr)
+
+
+    def test_an_image_of_one_program_runs_it(self):
+        image = push_image_of(pathlib.Path(CHALK).parent / "chalk-guest")
+        status, out, err = chalk("compute", "run", "--json", image, "/program", "stat", "/program")
+        said = json.loads(out)
+        self.assertEqual((status, json.loads(said["stdout"])["type"]), (0, "file"), (said, err))
+        about = self.read_json("compute", "inspect", said["id"])
+        self.assertIn("--alone-ms", about["argv"], "it would end without us, too")
+        made = self.good("compute", "run", "-d", "--lifetime", "10m", "-w", "/some/where", image, "/program",
+                         "sleep").strip()
+        self.addCleanup(chalk, "compute", "stop", made, "--grace", "0")
+        self.assertEqual(self.read_json("compute", "inspect", made)["argv"], ["/program", "sleep"])
+        self.good("compute", "files", "stat", made, "/some/where")
+
+
+def push_image_of(program):
+    """An image in the registry of the tests that holds one program and nothing else; its name."""
+    address = STACK.mirror.removeprefix("docker.io=http://")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as layer:
+        entry = tarfile.TarInfo("program")
+        entry.size, entry.mode = program.stat().st_size, 0o755
+        with open(program, "rb") as file:
+            layer.addfile(entry, file)
+    tar = packed.getvalue()
+    kind = "application/vnd.oci.image."
+
+    def ask(method, path, body, media="application/octet-stream"):
+        request = urllib.request.Request(path if "://" in path else f"http://{address}{path}", body,
+                                         {"content-type": media}, method=method)
+        return urllib.request.urlopen(request, timeout=PATIENCE)
+
+    def push(body, media):
+        digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        place = ask("POST", "/v2/test/program/blobs/uploads/", b"").headers["location"]
+        ask("PUT", place + ("&" if "?" in place else "?") + "digest=" + digest, body).close()
+        return {"mediaType": kind + media, "size": len(body), "digest": digest}
+    config = {"architecture": "amd64", "os": "linux", "config": {},
+              "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest()]}}
+    layers = [push(gzip.compress(tar, mtime=0), "layer.v1.tar+gzip")]
+    manifest = {"schemaVersion": 2, "mediaType": kind + "manifest.v1+json",
+                "config": push(json.dumps(config).encode(), "config.v1+json"), "layers": layers}
+    ask("PUT", "/v2/test/program/manifests/1", json.dumps(manifest).encode(), kind + "manifest.v1+json").close()
+    return "test/program:1"
 
 
 class OnTerminal(Case):
@@ -340,6 +409,13 @@ class Exec(Case):
         said = json.loads(chalk("compute", "exec", name, "--json", "--", "sh", "-c", "echo o; exit 5")[1])
         self.assertEqual((said["id"], said["stdout"], said["exit_code"]), (sandbox, "o\n", 5))
 
+    def test_the_words_of_a_command_are_its_own(self):
+        sandbox, _ = self.sandbox()
+        self.assertEqual(self.good("compute", "exec", "-iw", "/etc", sandbox, "env", "-i", "pwd"), "/etc\n")
+        self.assertEqual(self.good("compute", "exec", sandbox, "-i", "grep", "-e", "foo", stdin=b"foo\nbar\n"), "foo\n")
+        self.assertEqual(self.good("compute", "exec", sandbox, "echo", "--json", "--", "-t"), "--json -- -t\n")
+        self.assertEqual(self.good("compute", "run", IMAGE, "ls", "-d", "/"), "/\n")
+
     def test_input_environment_directory_and_timeout(self):
         sandbox, _ = self.sandbox()
         self.assertEqual(self.good("compute", "exec", "-i", sandbox, "--", "cat", stdin=b"abc"), "abc")
@@ -388,6 +464,16 @@ class Sandboxes(Case):
         self.assertIn("Timeline", self.good("compute", "inspect", sandbox))
         self.bad("compute", "inspect", "no-such", says="no-such")
 
+    def test_a_name_of_several_is_not_guessed(self):
+        first, name = self.sandbox()
+        second, _ = self.sandbox(name=name)
+        for words in (["inspect", name], ["exec", name, "--", "true"], ["logs", name], ["stop", name],
+                      ["files", "ls", name, "/"]):
+            err = self.bad("compute", *words, says="several sandboxes")
+            self.assertTrue(first in err and second in err, err)
+        self.good("compute", "stop", second, "--grace", "0")
+        self.assertEqual(self.read_json("compute", "inspect", name)["id"], first)
+
     def test_stop_waits_for_the_end(self):
         sandbox, _ = self.sandbox(command=("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"))
         self.assertEqual(self.read_json("compute", "stop", sandbox, "--grace", "30s"),
@@ -413,6 +499,16 @@ class Sandboxes(Case):
         self.good("compute", "exec", name, "--", "touch", "/tmp/go")
         out, err = process.communicate(timeout=PATIENCE)
         self.assertEqual((process.returncode, out), (0, b"last\n"), err)
+
+    def test_what_is_not_kept_of_a_log_is_said(self):
+        sandbox, _ = self.sandbox(command=("sh", "-c", "head -c 25000000 /dev/zero | tr '\\0' x; echo end; exec sleep 1000"))
+        until("all of it", lambda: chalk("compute", "logs", sandbox, "--tail", "4")[1] == "end\n")
+        status, out, err = chalk("compute", "logs", sandbox, "--json")
+        said = json.loads(out)
+        self.assertEqual((status, len(said["stdout"]), said["truncated"]), (0, 16 << 20, True))
+        self.assertIn(f"the first {25_000_004 - (16 << 20)} bytes of standard output are not kept", err)
+        status, out, err = chalk("compute", "logs", sandbox, "--tail", "1Ki", "--json")
+        self.assertEqual((json.loads(out)["truncated"], err), (False, ""))
 
     def test_an_interrupt_ends_following(self):
         _, name = self.sandbox(command=("sh", "-c", "echo ready; sleep 1000"))
@@ -443,6 +539,11 @@ class Files(Case):
         self.assertEqual((self.folder / "back.bin").stat().st_mode & 0o777, 0o750 & ~current_umask())
         self.good("compute", "cp", "-", f"{name}:/tmp/in", stdin=b"from a pipe")
         self.assertEqual(self.good("compute", "cp", f"{name}:/tmp/in", "-"), "from a pipe")
+        (self.folder / "-dash").write_text("dashed")
+        done = subprocess.run([CHALK, "compute", "cp", "--", "-dash", f"{name}:/tmp/"], env=STACK.environment(),
+                              cwd=self.folder, capture_output=True, timeout=PATIENCE)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(self.good("compute", "files", "cat", name, "/tmp/-dash"), "dashed")
         empty = self.folder / "empty"
         empty.write_bytes(b"")
         self.good("compute", "cp", empty, f"{name}:/tmp/")
@@ -462,6 +563,62 @@ class Files(Case):
         self.good("compute", "cp", "-r", f"{name}:/tmp/t", self.folder / "back")
         self.assertEqual((self.folder / "back" / "a" / "b" / "two words").read_text(), "2")
         self.assertFalse((self.folder / "back" / "out").exists(), "links are left out")
+
+    def test_a_copy_that_is_interrupted_leaves_nothing(self):
+        _, name = self.sandbox()
+        down = self.folder / "down"
+        down.mkdir()
+        self.good("compute", "exec", name, "--", "sh", "-c", "head -c 200000000 /dev/zero > /tmp/big; mkdir /tmp/up")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = start("compute", "cp", f"{name}:/tmp/big", down)
+            self.addCleanup(process.kill)
+            until("it has begun", lambda: any(self.size(one) for one in down.iterdir()))
+            process.send_signal(number)
+            self.assertEqual(process.wait(PATIENCE), -number)
+            self.assertEqual(list(down.iterdir()), [])
+        process = start("compute", "cp", "-", f"{name}:/tmp/up/x", stdin=subprocess.PIPE)
+        self.addCleanup(process.kill)
+        process.stdin.write(b"half")
+        process.stdin.flush()
+        there = lambda: self.good("compute", "exec", name, "--", "ls", "-A", "/tmp/up")  # noqa: E731
+        until("it has begun", lambda: ".chalk-create" in there())
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), -signal.SIGINT)
+        process.stdin.close()
+        until("nothing is left", lambda: there() == "")
+
+    @staticmethod
+    def size(path):
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def test_names_that_are_no_text_are_left_out_and_said(self):
+        _, name = self.sandbox()
+        tree = self.folder / "tree"
+        tree.mkdir()
+        (tree / "good").write_text("1")
+        odd = os.fsencode(tree) + b"/bad\xff"
+        os.mkdir(odd)
+        with open(odd + b"/below", "w"):
+            pass
+        status, out, err = chalk("compute", "cp", "-r", tree, f"{name}:/tmp/t", "--json")
+        self.assertEqual((status, json.loads(out)), (125, {"files": 1, "bytes": 1, "skipped": 1}), err)
+        self.assertIn("left out, its name is no UTF-8", err)
+        self.good("compute", "exec", name, "--", "sh", "-c", "touch /tmp/t/$(printf 'b\\377')")
+        status, out, err = chalk("compute", "cp", "-r", f"{name}:/tmp/t", self.folder / "back", "--json")
+        self.assertEqual((status, json.loads(out)), (125, {"files": 1, "bytes": 1, "skipped": 1}), err)
+        self.assertEqual(os.listdir(self.folder / "back"), ["good"])
+        for words in (["compute", "exec", name, "--", "echo", b"\xff"], ["compute", "inspect", b"\xff"],
+                      ["compute", "run", b"\xff", "--", "true"], ["compute", "cp", "-", os.fsencode(name) + b":/\xff"],
+                      ["compute", "cp", odd + b"/below", os.fsencode(name) + b":/\xff"]):
+            done = subprocess.run([CHALK, *words], env=STACK.environment(), stdin=subprocess.DEVNULL,
+                                  capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 125)
+            self.assertIn(b"expected UTF-8", done.stderr)
+        self.bad("compute", "exec", "-e", "ODD", name, "--", "true", says="ODD: its value is no UTF-8",
+                 environment={**STACK.environment(), "ODD": os.fsdecode(b"\xff")})
 
     def test_a_local_link_is_never_written_through(self):
         _, name = self.sandbox(command=("sh", "-c", "mkdir -p /tmp/t/d; echo x > /tmp/t/d/f; sleep 1000"))
@@ -709,6 +866,22 @@ class Elsewhere(Case):
         self.assertGreaterEqual(
             metric(text, 'chalk_node_starts_failed_total{node="node-a",reason="start_failed"}'), 1, text)
 
+    def test_an_interrupt_ends_the_wait_for_an_image(self):
+        with socket.create_server(("127.0.0.1", 0)) as registry:  # which never answers
+            registry.settimeout(PATIENCE)
+            second = second_stack(self, server_args=["--mirror", f"slow.test=http://127.0.0.1:{registry.getsockname()[1]}"])
+            second.start_server()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                process = start("compute", "run", f"slow.test/never/answers:{number:d}", "--", "true",
+                                environment=second.environment())
+                self.addCleanup(process.kill)
+                self.addCleanup(registry.accept()[0].close)
+                process.send_signal(signal.SIGWINCH)  # means nothing
+                began = time.time()
+                process.send_signal(number)
+                self.assertEqual(process.wait(PATIENCE), 128 + number, process.stderr.read())
+                self.assertLess(time.time() - began, 5)
+
     def small_node(self):
         """A Chalk with one node of two CPUs."""
         second = second_stack(self, node_args=["--cpu", "2"])
@@ -757,12 +930,19 @@ class Elsewhere(Case):
         sandbox = self.good("compute", "run", "-d", IMAGE, "--", "sleep", "1000", environment=environment).strip()
         process = subprocess.Popen(
             [CHALK, "compute", "exec", sandbox, "--", "sh", "-c",
-             "i=0; while [ $i -lt 400 ] && ! [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end; exit 6"],
+             "i=0; while [ $i -lt 900 ] && ! [ -e /tmp/go ]; do i=$((i+1)); echo $i; sleep 0.1; done; echo end; exit 6"],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         self.addCleanup(process.kill)
         seen = read_until(process.stdout.fileno(), b"5\n")
-        second.kill_server()
-        second.start_server()
+        # Longer than gRPC's own pauses between attempts, too; killed and told to stop.
+        for outage, end in ((0, second.kill_server), (8, second.kill_server),
+                            (3, lambda: second.stop(second.server))):
+            end()
+            while select.select([process.stdout], [], [], 0.5)[0]:
+                seen += os.read(process.stdout.fileno(), 65536)
+            time.sleep(outage)
+            second.start_server()
+            seen += read_until(process.stdout.fileno(), b"\n", 20)  # attached again soon
         second.wait_node()
         self.good("compute", "exec", sandbox, "--", "touch", "/tmp/go", environment=environment)
         out, err = process.communicate(timeout=PATIENCE)

@@ -307,6 +307,33 @@ class Names(Case):
         self.bad("EISDIR", "rename", self.path("b"), self.path("folder"))
 
 
+class Killed(Case):
+    def test_a_write_that_is_killed_leaves_nothing(self):
+        for old in (None, b"old"):
+            if old:
+                self.make("file", old)
+            before = os.listdir(self.folder)
+            process = subprocess.Popen([PROGRAM, "write", self.path("file")], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE)
+            self.addCleanup(process.stdout.close)
+            process.stdin.write(b"half")
+            process.stdin.flush()
+            self.until(lambda: len(os.listdir(self.folder)) == len(before) + 1)
+            process.kill()
+            self.assertEqual(process.stdout.read(), b"", "nobody holds its output")
+            process.stdin.close()
+            process.wait()
+            self.until(lambda: os.listdir(self.folder) == before)
+            if old:
+                self.assertEqual(self.content("file"), old)
+
+    def until(self, done):
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+
 class Watching:
     """A running watch and the events it has told of."""
 
@@ -349,7 +376,7 @@ class Watch(Case):
         watching = Watching(self, self.folder)
         self.assertEqual(watching.start["directories"], 1)
         path = self.make("file", b"x")
-        self.assertEqual(watching.next(), {"event": "created", "name": "file", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "created", "name": "file", "type": "file"})
         watching.until(event="modified", name="file")
         os.rename(path, self.path("new"))
         watching.until(event="renamed", name="new", **{"from": "file"})
@@ -357,15 +384,17 @@ class Watch(Case):
         watching.until(event="removed", name="new", type="other")
         os.mkdir(self.path("folder"))
         watching.until(event="created", name="folder", type="directory")
+        os.symlink("folder", self.path("link"))
+        watching.until(event="created", name="link", type="symlink")
         self.assertEqual(watching.end(), 0)
 
     def test_a_write_by_the_guest_is_one_change(self):
         self.make("old")
         watching = Watching(self, self.folder)
         self.good("write", self.path("new"), stdin=b"x")
-        self.assertEqual(watching.next(), {"event": "created", "name": "new", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "created", "name": "new", "type": "file"})
         self.good("write", self.path("old"), stdin=b"x")
-        self.assertEqual(watching.next(), {"event": "modified", "name": "old", "type": "other"})
+        self.assertEqual(watching.next(), {"event": "modified", "name": "old", "type": "file"})
         self.assertEqual(watching.end(), 0)
 
     def test_follows_new_and_renamed_directories(self):
@@ -468,6 +497,21 @@ class Ports(Case):
 
 
 class Sleep(Case):
+    def test_sleeps_until_it_is_alone(self):
+        process = subprocess.Popen([PROGRAM, "sleep", "--alone-ms", "100"])
+        self.addCleanup(process.kill)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            process.wait(1)  # it is not alone on this machine
+        process.terminate()
+        self.assertEqual(process.wait(PATIENCE), 0)
+        namespace = ["unshare", "--pid", "--fork", "--mount-proc"]
+        if subprocess.run([*namespace, "true"], capture_output=True).returncode != 0:
+            self.skipTest("no namespace of processes to be had")
+        began = time.monotonic()
+        subprocess.run([*namespace, "sh", "-c", f"sleep 1 & exec {PROGRAM} sleep --alone-ms 500"], check=True,
+                       timeout=PATIENCE)
+        self.assertGreaterEqual(time.monotonic() - began, 1.5)
+
     def test_sleeps_until_it_is_told_to_end(self):
         process = subprocess.Popen([PROGRAM, "sleep"])
         self.addCleanup(process.kill)

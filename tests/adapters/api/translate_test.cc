@@ -19,7 +19,7 @@ wire::ChalkContainerSpec usual() {
   return spec;
 }
 
-TEST(Translate, PrioritiesAndGangsAreTags) {
+TEST(Translate, PrioritiesGangsAndDirectoriesAreTags) {
   auto spec = usual();
   (*spec.mutable_tags())["chalk.priority"] = "1000";
   (*spec.mutable_tags())["chalk.gang"] = "train/a/8";
@@ -34,6 +34,9 @@ TEST(Translate, PrioritiesAndGangsAreTags) {
   EXPECT_NE(translate(spec)->gang.id, id);
   EXPECT_FALSE(translate(usual())->gang);
   EXPECT_EQ(translate(usual())->priority, 0);
+  (*spec.mutable_tags())["chalk.workdir"] = "/srv";
+  EXPECT_EQ(translate(spec)->payload.workdir(), "/srv");
+  EXPECT_EQ(translate(usual())->payload.workdir(), "");
 }
 
 // The objection to it; empty when there is none.
@@ -157,7 +160,9 @@ const Bad kBad[] = {
     {"a gang of one", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1"; }, "2 to 1000"},
     {"a gang of 10^12", [](Spec& s) { (*s.mutable_tags())["chalk.gang"] = "train/1000000000000"; }, "2 to 1000"},
     {"a mistyped tag", [](Spec& s) { (*s.mutable_tags())["chalk.prority"] = "1"; },
-     "there are chalk.priority and chalk.gang"},
+     "there are chalk.priority, chalk.gang, chalk.workdir and chalk.creation"},
+    {"a relative directory", [](Spec& s) { (*s.mutable_tags())["chalk.workdir"] = "tmp"; },
+     "chalk.workdir: found \"tmp\", expected a path that begins with /"},
     {"negative cpu", [](Spec& s) { s.mutable_resources()->set_cpu("-1"); }, "resources.cpu: found \"-1\""},
     {"no cpu", [](Spec& s) { s.mutable_resources()->set_cpu("0"); }, "expected from 10m"},
     {"an empty cpu", [](Spec& s) { s.mutable_resources()->set_cpu(""); }, "expected an amount"},

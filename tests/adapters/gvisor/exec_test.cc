@@ -191,10 +191,45 @@ TEST_F(RuntimeTest, AnExecEndsWithItsSandbox) {
   ASSERT_TRUE(exec) << exec.error().message;
   EXPECT_TRUE(runtime_->remove("a"));
   ASSERT_TRUE(ended.get());
-  EXPECT_NE(ended.get()->exit_code + ended.get()->signal, 0);
+  EXPECT_EQ(ended.get()->signal, SIGKILL);
   EXPECT_EQ(read_all(exec->output.get()), "");
+  EXPECT_EQ(read_all(exec->error.get()), "") << "nothing of runsc's own";
   EXPECT_EQ(runtime_->exec("a", what, [](process::Status) { FAIL(); }).error().kind,
             Error::Kind::not_found);
+}
+
+TEST_F(RuntimeTest, AnExecThatTakesAllMemoryIsKilledWithoutWordsOfRunsc) {
+  SandboxSpec small = spec("a", "sleep 1000");
+  small.memory_bytes = 128 << 20;
+  Later<Ended> box;
+  ASSERT_TRUE(runtime_->start(small, [box](Ended e) { box.set(e); }));
+  Later<process::Status> ended;
+  ExecSpec what;
+  what.argv = {"/bin/sh", "-c", "echo mine >&2; head -c 1000000000 /dev/zero | tail"};
+  const auto exec = runtime_->exec("a", what, [ended](process::Status s) { ended.set(s); });
+  ASSERT_TRUE(exec) << exec.error().message;
+  ASSERT_TRUE(ended.get());
+  EXPECT_EQ(ended.get()->signal, SIGKILL);
+  EXPECT_EQ(read_all(exec->error.get()), "mine\n");
+  ASSERT_TRUE(box.get());
+  EXPECT_TRUE(box.get()->out_of_memory);
+}
+
+TEST_F(RuntimeTest, AnExitStatusThatRunscHasTooIsTheProcesss) {
+  ASSERT_TRUE(runtime_->start(spec("a", "sleep 1000"), [](Ended) {}));
+  for (const bool terminal : {false, true}) {
+    Later<process::Status> ended;
+    ExecSpec what;
+    what.argv = {"/bin/sh", "-c", "echo words >&2; exit 128"};
+    if (terminal) what.terminal = Window{};
+    const auto exec = runtime_->exec("a", what, [ended](process::Status s) { ended.set(s); });
+    ASSERT_TRUE(exec) << exec.error().message;
+    EXPECT_EQ(read_all(terminal ? exec->output.get() : exec->error.get()),
+              terminal ? "words\r\n" : "words\n");
+    ASSERT_TRUE(ended.get());
+    EXPECT_EQ(ended.get()->exit_code, 128);
+    EXPECT_EQ(ended.get()->signal, 0);
+  }
 }
 
 }  // namespace
