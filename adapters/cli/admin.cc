@@ -246,6 +246,7 @@ int all_sandboxes(bool ended, unsigned limit, bool as_json) {
     rows.push_back({{"id", one.id()},
                     {"name", utf8(one.name())},
                     {"status", one.status()},
+                    {"status_message", utf8(one.status_message())},
                     {"restarts", one.restarts()},
                     {"environment", one.environment()},
                     {"node", utf8(one.node())},
@@ -344,7 +345,7 @@ void add_admin(CLI::App& top, Invocation& invocation) {
   const auto limit = std::make_shared<unsigned>(1'000);
   CLI::App& sandboxes = leaf(admin, invocation, "sandboxes", "list sandboxes of all environments",
                              "Example:\n  chalk admin sandboxes --all\n\nJSON: a list of id, name, "
-                             "status, restarts, environment, node, image, created_at.\n");
+                             "status, status_message, restarts, environment, node, image, created_at.\n");
   sandboxes.add_flag("-a,--all", *ended, "also those that have ended");
   sandboxes.add_option("--limit", *limit, "at most so many, the newest")->capture_default_str();
   choose(sandboxes, invocation, [ended, limit](bool as_json) {

@@ -237,9 +237,26 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request) {
   id_ = response.sandbox().id();
 }
 
+// What it waits for, and again when that is something else; numbers alone are nothing new.
+class Reasons {
+ public:
+  void say(const std::string& id, const std::string& why, Progress& progress) {
+    std::string rule = why;
+    std::erase_if(rule, [](char c) { return c >= '0' && c <= '9'; });
+    if (why.empty() || rule == said_) return;
+    said_ = rule;
+    progress.clear();
+    note("chalk: sandbox " + id + ": " + harmless(why));
+  }
+
+ private:
+  std::string said_;
+};
+
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
 bool Run::wait_started() {
   Progress progress;
+  Reasons reasons;
   for (auto pause = 10ms; interrupted_ == 0; pause = std::min(pause * 2, 250ms)) {
     const auto about = client_->inspect(id_);
     if (about.status() == "running" || about.status() == "succeeded" ||
@@ -253,6 +270,7 @@ bool Run::wait_started() {
     for (const auto& entry : about.timeline()) placed = placed || entry.phase() == "placed";
     progress.show(placed ? "pulling image and starting " + flags_.image
                          : "waiting for a node with room");
+    reasons.say(id_, about.status_message(), progress);
     std::this_thread::sleep_for(pause);
   }
   return false;

@@ -223,13 +223,16 @@ grpc::Status AdminService::ListAllSandboxes(grpc::ServerContext* context,
   filter.limit = std::min(request->limit() == 0 ? kRowsUsual : request->limit(), kRowsMax);
   std::map<NodeId, std::string> names;
   for (const NodeView& view : services_.plane.nodes()) names[view.node] = node_name(view.key);
-  for (const records::Sandbox& one : services_.plane.records().list(filter)) {
+  const std::vector<records::Sandbox> found = services_.plane.records().list(filter);
+  const Waits waits = waits_of(services_.plane, found);
+  for (const records::Sandbox& one : found) {
     const Described about = describe(one);
     auto* row = response->add_sandboxes();
     row->set_id(one.id);
     row->set_name(one.name);
     row->set_environment(about.payload.environment());
     row->set_status(status_word(one, about.note));
+    row->set_status_message(status_sentence(one, about, waits));
     const auto name = names.find(one.node);
     row->set_node(!about.note.node_name().empty() ? about.note.node_name()
                   : name != names.end()           ? name->second

@@ -159,7 +159,8 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
   response->set_id(sandbox->id);
   response->set_name(sandbox->name);
   response->set_status(status_word(*sandbox, about.note));
-  response->set_status_message(status_sentence(*sandbox, about));
+  response->set_status_message(
+      status_sentence(*sandbox, about, waits_of(services_.plane, {&*sandbox, 1})));
   response->set_node(about.note.node_name());
   response->set_image(about.image);
   response->set_image_digest(about.image_digest);
