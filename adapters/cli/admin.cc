@@ -302,7 +302,8 @@ void add_clients(CLI::App& admin, Invocation& invocation) {
   ls.add_option("--environment", flags->environment, "only of this one");
   choose(ls, invocation, [flags](bool as_json) { return list_clients(*flags, as_json); });
   CLI::App& revoke = leaf(client, invocation, "revoke", "end a client's access at once",
-                          "Example:\n  chalk admin client revoke CLIENT\n\n"
+                          "What it asked for and has never run ends too; what runs stays, and is the "
+                          "environment's.\n\nExample:\n  chalk admin client revoke CLIENT\n\n"
                           "JSON: client_id, revoked.\n");
   revoke.add_option("client", flags->id, "its id")->required();
   choose(revoke, invocation, [flags](bool as_json) { return revoke_client(*flags, as_json); });

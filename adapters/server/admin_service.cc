@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "adapters/api/shown.h"
 #include "adapters/server/describe.h"
@@ -128,7 +129,24 @@ grpc::Status AdminService::RevokeClient(grpc::ServerContext* context,
     return {grpc::StatusCode::NOT_FOUND,
             "no client has the id " + api::shown(request->client_id()) + "; see the list of clients"};
   }
-  return done ? grpc::Status::OK : to_status(done.error());
+  if (!done) return to_status(done.error());
+  end_waiting(request->client_id());
+  return grpc::Status::OK;
+}
+
+// What the client asked for and nobody has got yet. What has run is its environment's, and stays.
+void AdminService::end_waiting(const std::string& client_id) const {
+  records::Records::Filter filter;
+  filter.ended = false;
+  filter.limit = std::numeric_limits<std::size_t>::max();
+  const auto waits = [&](const records::Sandbox& one) {
+    node::v1::SandboxPayload payload;
+    return one.status == records::Status::pending && !one.ran &&
+           payload.ParseFromString(one.payload) && payload.created_by() == client_id;
+  };
+  for (const records::Sandbox& one : services_.plane.records().list(filter, waits)) {
+    (void)services_.plane.terminate(one.sandbox, {});
+  }
 }
 
 grpc::Status AdminService::CreateNodeToken(grpc::ServerContext* context,

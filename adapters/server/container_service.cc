@@ -52,7 +52,7 @@ grpc::Status ContainerService::RunContainer(grpc::ServerContext* context,
   if (!request->container().has_spec()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "container.spec: found none, expected what to run"};
   }
-  const auto made = sandboxes_.create(*caller, request->container().spec(), true);
+  const auto made = sandboxes_.create(*context, *caller, request->container().spec(), true);
   if (!made) return made.error();
   if (made->ended.nanos != 0 && !made->ran) {
     return {grpc::StatusCode::FAILED_PRECONDITION,

@@ -71,7 +71,7 @@ grpc::Status SandboxService::CreateSandbox(grpc::ServerContext* context,
   if (!request->has_spec()) {
     return {grpc::StatusCode::INVALID_ARGUMENT, "spec: found none, expected what to run"};
   }
-  const auto made = sandboxes_.create(*caller, request->spec(), false);
+  const auto made = sandboxes_.create(*context, *caller, request->spec(), false);
   if (!made) return made.error();
   write(*made, false, waits_of(sandboxes_.services().plane, {&*made, 1}),
         response->mutable_sandbox());

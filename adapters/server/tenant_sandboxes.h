@@ -33,7 +33,8 @@ class TenantSandboxes {
   Answer<Result<KnownImage>> resolve(const identity::Caller& caller, const std::string& image);
 
   // Accepted and durable; waits a while for its start, so that most clients need not ask again.
-  Answer<records::Sandbox> create(const identity::Caller& caller,
+  Answer<records::Sandbox> create(const grpc::ServerContextBase& context,
+                                  const identity::Caller& caller,
                                   const container::v1::ChalkContainerSpec& spec, bool container);
   Answer<records::Sandbox> find(const identity::Caller& caller, const std::string& id) const;
   // The newest one of that name which lives, else with `ended` the newest.
@@ -51,6 +52,9 @@ class TenantSandboxes {
   const Services& services() const { return services_; }
 
  private:
+  // A client that goes away before it is answered, or may not go on, leaves no sandbox.
+  Answer<records::Sandbox> begun(const grpc::ServerContextBase& context, SandboxId sandbox) const;
+  grpc::Status still_wanted(const grpc::ServerContextBase& context) const;
   grpc::Status check_room(const std::string& gpu, const Resources& ask);
 
   static constexpr std::size_t kResolvingMax = 1'024, kResolvingOfTenantMax = 512;
