@@ -12,6 +12,7 @@
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
 #include "adapters/server/admin_service.h"
+#include "adapters/server/detail_service.h"
 #include "adapters/server/images.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
@@ -70,6 +71,7 @@ class CreationsTest : public testing::Test {
     grpc::ServerBuilder builder;
     publics_.register_on(builder);
     builder.RegisterService(&admin_);
+    builder.RegisterService(&detail_);
     server_ = builder.BuildAndStart();
     channel_ = server_->InProcessChannel({});
     EXPECT_TRUE(identities_.create_environment("red", "red"));
@@ -140,6 +142,7 @@ class CreationsTest : public testing::Test {
   Services services_{plane_, hub_, images_, identities_, tokens_};
   PublicServices publics_{services_};
   AdminService admin_{services_};
+  DetailService detail_{services_};
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
 };
@@ -176,6 +179,67 @@ TEST_F(CreationsTest, WhoLeavesWhileItsSandboxWaitsForRoomLeavesNone) {
   EXPECT_EQ(waits.get().error_code(), StatusCode::CANCELLED);
   EXPECT_TRUE(becomes("waits", Status::ended));
   EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+// Who waits for a start, as `chalk compute run` does.
+struct Awaiting {
+  Awaiting(const std::shared_ptr<grpc::Channel>& channel,
+           std::unique_ptr<grpc::ClientContext> given, const std::string& name)
+      : context(std::move(given)) {
+    admin::v1::AwaitRequest request;
+    request.set_id(name);
+    stream = admin::v1::SandboxDetailService::NewStub(channel)->Await(context.get(), request);
+  }
+  std::unique_ptr<grpc::ClientContext> context;
+  std::unique_ptr<grpc::ClientReader<admin::v1::AwaitNews>> stream;
+};
+
+TEST_F(CreationsTest, WhoAwaitsAStartIsToldWhyItWaitsAndEndsItByLeaving) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting one(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  EXPECT_EQ(news.status(), "pending");
+  EXPECT_FALSE(news.placed());
+  EXPECT_EQ(news.status_message(),
+            "it waits for a node: cpu: it asks for 1000m, and of the node that it may use none has "
+            "more than 0m free");
+  one.context->TryCancel();
+  EXPECT_EQ(one.stream->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_TRUE(becomes("waits", Status::ended));
+  EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+TEST_F(CreationsTest, WhatHasStartedOutlivesWhoAwaitedIt) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "first", "8").ok());
+  ASSERT_TRUE(create(*as(red), "second", "8").ok());
+  Awaiting one(channel_, as(red), "second");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  ASSERT_TRUE(plane_.terminate(named("first")->sandbox, {}));
+  while (one.stream->Read(&news)) {
+  }
+  EXPECT_TRUE(one.stream->Finish().ok());
+  EXPECT_EQ(news.status(), "running");
+  EXPECT_EQ(named("second")->status, Status::running);
+}
+
+TEST_F(CreationsTest, TheServersEndIsNotTheLeavingOfWhoAwaits) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting one(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  detail_.stop();
+  server_->Shutdown(std::chrono::system_clock::now());  // ends the calls that go on
+  while (one.stream->Read(&news)) {
+  }
+  EXPECT_FALSE(one.stream->Finish().ok());
+  EXPECT_EQ(named("waits")->status, Status::pending);
 }
 
 TEST_F(CreationsTest, ARevokedClientLosesWhatWaitsAndKeepsWhatRuns) {
