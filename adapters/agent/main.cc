@@ -152,7 +152,8 @@ int main_of(int argc, char** argv) {
   Options options;
   Flags flags;
   add_options(app, options, flags);
-  auto* clear = app.add_subcommand("clear", kClearHelp);
+  // The options of this program may follow it.
+  auto* clear = app.add_subcommand("clear", kClearHelp)->fallthrough();
   app.set_version_flag("--version", CHALK_COMMIT);
   CLI11_PARSE(app, argc, argv);
   spdlog::set_default_logger(spdlog::stderr_color_mt("chalk-node"));

@@ -89,7 +89,8 @@ Result<std::shared_ptr<Session>> Sessions::find(SandboxId sandbox, const std::st
   if (found == sessions_.end() || found->second->sandbox() != sandbox || !listed_.at(id)) {
     return fail(Error::Kind::not_found,
                 "session " + id + ": is not known; ended sessions are kept for " +
-                    std::to_string(options_.keep_ended.count()) + " s");
+                    std::to_string(options_.keep_ended.count()) +
+                    " s, and a restart of the node's agent ends those that go on");
   }
   return found->second;
 }

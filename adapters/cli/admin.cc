@@ -248,6 +248,7 @@ int all_sandboxes(bool ended, unsigned limit, bool as_json) {
     rows.push_back({{"id", one.id()},
                     {"name", utf8(one.name())},
                     {"status", one.status()},
+                    {"status_message", utf8(one.status_message())},
                     {"restarts", one.restarts()},
                     {"environment", one.environment()},
                     {"node", utf8(one.node())},
@@ -303,7 +304,8 @@ void add_clients(CLI::App& admin, Invocation& invocation) {
   ls.add_option("--environment", flags->environment, "only of this one");
   choose(ls, invocation, [flags](bool as_json) { return list_clients(*flags, as_json); });
   CLI::App& revoke = leaf(client, invocation, "revoke", "end a client's access at once",
-                          "Example:\n  chalk admin client revoke CLIENT\n\n"
+                          "What it asked for and has never run ends too; what runs stays, and is the "
+                          "environment's.\n\nExample:\n  chalk admin client revoke CLIENT\n\n"
                           "JSON: client_id, revoked.\n");
   revoke.add_option("client", flags->id, "its id")->required();
   choose(revoke, invocation, [flags](bool as_json) { return revoke_client(*flags, as_json); });
@@ -346,7 +348,7 @@ void add_admin(CLI::App& top, Invocation& invocation) {
   const auto limit = std::make_shared<unsigned>(1'000);
   CLI::App& sandboxes = leaf(admin, invocation, "sandboxes", "list sandboxes of all environments",
                              "Example:\n  chalk admin sandboxes --all\n\nJSON: a list of id, name, "
-                             "status, restarts, environment, node, image, created_at.\n");
+                             "status, status_message, restarts, environment, node, image, created_at.\n");
   sandboxes.add_flag("-a,--all", *ended, "also those that have ended");
   sandboxes.add_option("--limit", *limit, "at most so many, the newest")->capture_default_str();
   choose(sandboxes, invocation, [ended, limit](bool as_json) {

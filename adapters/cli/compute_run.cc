@@ -101,6 +101,22 @@ int report(const SessionEnd& end, const std::string& sandbox, bool as_json) {
 
 // ---- run
 
+// What it waits for, and again when that is something else; numbers alone are nothing new.
+class Reasons {
+ public:
+  void say(const std::string& id, const std::string& why, Progress& progress) {
+    std::string rule = why;
+    std::erase_if(rule, [](char c) { return c >= '0' && c <= '9'; });
+    if (why.empty() || rule == said_) return;
+    said_ = rule;
+    progress.clear();
+    note("chalk: sandbox " + id + ": " + harmless(why));
+  }
+
+ private:
+  std::string said_;
+};
+
 sandbox::v2::CreateSandboxRequest request_of(const RunFlags& flags,
                                              const std::vector<std::string>& command) {
   sandbox::v2::CreateSandboxRequest request;
@@ -204,6 +220,8 @@ class Run {
   void check() const;
   void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
   int go_on(Signals& signals);
+  void await(Progress& progress, Reasons& reasons);
+  void show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const;
   int follow(Signals& signals);
   bool wait_started();
   void end_lost() noexcept;
@@ -275,9 +293,33 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& sign
   id_ = response.sandbox().id();
 }
 
+void Run::show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const {
+  progress.show(placed ? "pulling image and starting " + flags_.image
+                       : "waiting for a node with room");
+  reasons.say(id_, why, progress);
+}
+
+// While the server tells the news it knows that somebody waits: where we are gone before the start, it
+// ends the sandbox. Whatever becomes of this, whoever asks next sees how it stands.
+void Run::await(Progress& progress, Reasons& reasons) {
+  grpc::ClientContext context;
+  client_->prepare(context, 0s);
+  admin::v1::AwaitRequest request;
+  request.set_id(id_);
+  const auto stream = client_->details().Await(&context, request);
+  admin::v1::AwaitNews news;
+  while (interrupted_ == 0 && stream->Read(&news)) {
+    if (news.status() == "pending") show(news.placed(), news.status_message(), progress, reasons);
+  }
+  context.TryCancel();
+  (void)stream->Finish();
+}
+
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
 bool Run::wait_started() {
   Progress progress;
+  Reasons reasons;
+  await(progress, reasons);
   for (auto pause = 10ms; interrupted_ == 0; pause = std::min(pause * 2, 250ms)) {
     const auto about = client_->inspect(id_);
     if (about.status() == "running" || about.status() == "succeeded" ||
@@ -289,8 +331,7 @@ bool Run::wait_started() {
     }
     bool placed = false;
     for (const auto& entry : about.timeline()) placed = placed || entry.phase() == "placed";
-    progress.show(placed ? "pulling image and starting " + flags_.image
-                         : "waiting for a node with room");
+    show(placed, about.status_message(), progress, reasons);
     std::this_thread::sleep_for(pause);
   }
   return false;

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "adapters/gvisor/runtime.h"
 
@@ -46,6 +48,29 @@ std::string read_text(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
+// Inside, what exec begins has no parent, and else only the main process has none. With what those
+// have begun in turn.
+std::vector<pid_t> begun_by_exec(const std::string& table) {
+  std::istringstream lines(table);
+  std::string line, user;
+  std::map<pid_t, pid_t> parents;
+  std::getline(lines, line);  // UID PID PPID ...
+  while (std::getline(lines, line)) {
+    pid_t pid = 0, parent = 0;
+    if (std::istringstream(line) >> user >> pid >> parent) parents[pid] = parent;
+  }
+  std::vector<pid_t> found;
+  for (const auto& [pid, parent] : parents) {
+    pid_t eldest = pid;
+    for (auto up = parents.find(pid); up != parents.end() && up->second != 0;
+         up = parents.find(eldest)) {
+      eldest = up->second;
+    }
+    if (eldest != 1 && parents.contains(eldest)) found.push_back(pid);
+  }
+  return found;
+}
+
 // That of the process before us: without this each restart would leave one more for each sandbox.
 void end_earlier_waiter(const std::string& pid_file, const std::string& id) {
   const pid_t pid = static_cast<pid_t>(std::atoi(read_text(pid_file).c_str()));
@@ -76,6 +101,18 @@ cgroup::Limits limits_of(const std::string& config_path) {
 
 }  // namespace
 
+std::string Runtime::execs_mark(const std::string& id) const { return bundle(id) + "/execs"; }
+
+void Runtime::end_execs(const std::string& id) {
+  if (access(execs_mark(id).c_str(), F_OK) != 0) return;
+  auto argv = command();
+  argv.insert(argv.end(), {"ps", id});
+  const auto said = call(std::move(argv), "list the processes");
+  if (!said) return;  // they go with the sandbox
+  for (const pid_t pid : begun_by_exec(said->out)) (void)signal(id, SIGKILL, pid);
+  unlink(execs_mark(id).c_str());
+}
+
 Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)> ended) {
   const auto pid = alive(id);
   if (!pid) return fail(Error::Kind::not_found, "sandbox " + id + " does not run");
@@ -100,6 +137,7 @@ Result<Started> Runtime::adopt(const std::string& id, std::function<void(Ended)>
   auto waiter = process::spawn(spawn);
   if (!waiter) return std::unexpected(waiter.error());
   std::ofstream(pid_file) << waiter->pid;
+  end_execs(id);
   const auto told = std::make_shared<Told>();
   told->answer = std::move(answer->read);
   told->ended = std::move(ended);

@@ -183,6 +183,7 @@ Result<Exec> Runtime::exec(const std::string& id, const ExecSpec& spec,
                            std::function<void(process::Status)> ended) {
   if (spec.argv.empty()) return fail(Error::Kind::invalid, "exec: found no command");
   if (auto exists = check_exists(id); !exists) return std::unexpected(exists.error());
+  const Fd mark(open(execs_mark(id).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));  // for adopt
   const Place place(options_.state);
   if (place.error) {
     return fail(Error::Kind::exhausted, place.folder + ": cannot be made: " +

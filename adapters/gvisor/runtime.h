@@ -102,7 +102,8 @@ class Runtime {
   // failure.
   Result<Started> start(const SandboxSpec& spec, std::function<void(Ended)> ended);
   // A sandbox that was started by an earlier process and lives: its end is told from now on, with
-  // its exit code. Costs a process (3 MiB) until then.
+  // its exit code. Costs a process (3 MiB) until then. What exec had begun in it is killed: nobody
+  // has its ends any more.
   Result<Started> adopt(const std::string& id, std::function<void(Ended)> ended);
 
   // The process runs when this answers. not_found: no such program inside. `ended` is called once,
@@ -135,6 +136,8 @@ class Runtime {
   Result<process::Output> call(std::vector<std::string> argv, const char* doing) const;
   std::string bundle(const std::string& id) const;
   std::string state_file(const std::string& id) const;
+  std::string execs_mark(const std::string& id) const;
+  void end_execs(const std::string& id);
   Result<void> watch(const std::string& id, pid_t pid, process::Fd pidfd,
                      std::function<void(Ended)> ended);
 

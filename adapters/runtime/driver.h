@@ -107,8 +107,10 @@ class Driver {
     return true;
   }
   // Runs `look` with the machine between two steps and waits for it. False when the driver has
-  // stopped. Not from the stepping thread.
-  bool look(const std::function<void(const M&)>& look) {
+  // stopped. Not from the stepping thread. With patience: false also where it did not come to it in
+  // that time, since the disk stands still; it may come to it later, so `look` owns what it touches.
+  bool look(const std::function<void(const M&)>& look,
+            std::optional<std::chrono::milliseconds> patience = {}) {
     std::packaged_task<void(const M&)> task(look);
     std::future<void> done = task.get_future();
     {
@@ -117,6 +119,7 @@ class Driver {
       looks_.push_back(std::move(task));
     }
     came_.notify_one();
+    if (patience && done.wait_for(*patience) != std::future_status::ready) return false;
     try {
       done.get();
       return true;

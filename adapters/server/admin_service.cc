@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "adapters/api/shown.h"
 #include "adapters/server/describe.h"
@@ -128,7 +129,24 @@ grpc::Status AdminService::RevokeClient(grpc::ServerContext* context,
     return {grpc::StatusCode::NOT_FOUND,
             "no client has the id " + api::shown(request->client_id()) + "; see the list of clients"};
   }
-  return done ? grpc::Status::OK : to_status(done.error());
+  if (!done) return to_status(done.error());
+  end_waiting(request->client_id());
+  return grpc::Status::OK;
+}
+
+// What the client asked for and nobody has got yet. What has run is its environment's, and stays.
+void AdminService::end_waiting(const std::string& client_id) const {
+  records::Records::Filter filter;
+  filter.ended = false;
+  filter.limit = std::numeric_limits<std::size_t>::max();
+  const auto waits = [&](const records::Sandbox& one) {
+    node::v1::SandboxPayload payload;
+    return one.status == records::Status::pending && !one.ran &&
+           payload.ParseFromString(one.payload) && payload.created_by() == client_id;
+  };
+  for (const records::Sandbox& one : services_.plane.records().list(filter, waits)) {
+    (void)services_.plane.terminate(one.sandbox, {});
+  }
 }
 
 grpc::Status AdminService::CreateNodeToken(grpc::ServerContext* context,
@@ -223,13 +241,16 @@ grpc::Status AdminService::ListAllSandboxes(grpc::ServerContext* context,
   filter.limit = std::min(request->limit() == 0 ? kRowsUsual : request->limit(), kRowsMax);
   std::map<NodeId, std::string> names;
   for (const NodeView& view : services_.plane.nodes()) names[view.node] = node_name(view.key);
-  for (const records::Sandbox& one : services_.plane.records().list(filter)) {
+  const std::vector<records::Sandbox> found = services_.plane.records().list(filter);
+  const Waits waits = waits_of(services_.plane, found);
+  for (const records::Sandbox& one : found) {
     const Described about = describe(one);
     auto* row = response->add_sandboxes();
     row->set_id(one.id);
     row->set_name(one.name);
     row->set_environment(about.payload.environment());
     row->set_status(status_word(one, about.note));
+    row->set_status_message(status_sentence(one, about, waits));
     const auto name = names.find(one.node);
     row->set_node(!about.note.node_name().empty() ? about.note.node_name()
                   : name != names.end()           ? name->second

@@ -37,6 +37,7 @@ class AdminService final : public admin::v1::AdminService::Service {
  private:
   // The caller, an admin; else the status to answer with.
   grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
+  void end_waiting(const std::string& client_id) const;
   std::string node_name(std::uint64_t key) const;
 
   Services services_;

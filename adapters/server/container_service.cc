@@ -26,11 +26,12 @@ std::string status_text(const records::Sandbox& sandbox, const node::v1::Sandbox
   return sandbox.reason == EndReason::lifetime_reached ? "Succeeded" : "Stopped";
 }
 
-void write(const records::Sandbox& from, bool listed, wire::ContainerResponse* to) {
+void write(const records::Sandbox& from, bool listed, const Waits& waits,
+           wire::ContainerResponse* to) {
   const Described about = describe(from);
   write_common(from, about, listed, to);
   to->set_status(status_text(from, about.note));
-  const std::string why = status_sentence(from, about);
+  const std::string why = status_sentence(from, about, waits);
   if (!why.empty()) to->set_status_message(why);
   if (from.ended.nanos != 0) set_time(from.ended.nanos, to->mutable_stopped_at());
   to->set_pod_name(from.id);
@@ -58,7 +59,8 @@ grpc::Status ContainerService::RunContainer(grpc::ServerContext* context,
             "container " + made->id + " did not start: " +
                 status_sentence(*made, describe(*made))};
   }
-  write(*made, false, response->mutable_container());
+  write(*made, false, waits_of(sandboxes_.services().plane, {&*made, 1}),
+        response->mutable_container());
   return grpc::Status::OK;
 }
 
@@ -69,7 +71,8 @@ grpc::Status ContainerService::GetContainer(grpc::ServerContext* context,
   if (!caller) return caller.error();
   const auto found = named(*caller, *request, request->include_stopped());
   if (!found) return found.error();
-  write(*found, false, response->mutable_container());
+  write(*found, false, waits_of(sandboxes_.services().plane, {&*found, 1}),
+        response->mutable_container());
   return grpc::Status::OK;
 }
 
@@ -98,7 +101,8 @@ grpc::Status ContainerService::ListContainers(grpc::ServerContext* context,
   }
   const auto page = list_page(sandboxes_.services(), *caller, ask);
   if (!page) return page.error();
-  for (const auto& one : page->sandboxes) write(one, true, response->add_containers());
+  const Waits waits = waits_of(sandboxes_.services().plane, page->sandboxes);
+  for (const auto& one : page->sandboxes) write(one, true, waits, response->add_containers());
   if (!page->next_cursor.empty()) response->set_next_cursor(page->next_cursor);
   return grpc::Status::OK;
 }
@@ -117,7 +121,7 @@ grpc::Status ContainerService::StopContainer(grpc::ServerContext* context,
   if (!found) return found.error();
   const auto ended = sandboxes_.end(*found, seconds(request->grace_period_seconds()));
   if (!ended) return ended.error();
-  write(*ended, false, response->mutable_container());
+  write(*ended, false, {}, response->mutable_container());
   return grpc::Status::OK;
 }
 

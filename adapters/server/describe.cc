@@ -87,7 +87,8 @@ std::string exit_text(const node::v1::SandboxNote& note) {
   return note.detail().empty() ? text : text + ": " + note.detail();
 }
 
-std::string status_sentence(const records::Sandbox& sandbox, const Described& about) {
+std::string status_sentence(const records::Sandbox& sandbox, const Described& about,
+                            const Waits& waits) {
   const node::v1::SandboxNote& note = about.note;
   if (sandbox.status == records::Status::refused) return sandbox.refusal;
   if (sandbox.status == records::Status::running && sandbox.restarts > 0) {
@@ -95,6 +96,10 @@ std::string status_sentence(const records::Sandbox& sandbox, const Described& ab
     const std::string last = exit_text(about.last_exit);
     return (sandbox.waits ? "it waits for restart " + count : "restarted, " + count + " in all") +
            (last.empty() ? "" : ", the last after " + last);
+  }
+  if (sandbox.status == records::Status::pending) {
+    const auto why = waits.find(sandbox.sandbox);
+    return why == waits.end() ? "" : why->second;
   }
   if (sandbox.status != records::Status::ended) return {};
   std::string text = records::end_reason_text(sandbox.reason);

@@ -9,6 +9,7 @@
 
 #include "adapters/api/translate.h"
 #include "adapters/records/records.h"
+#include "adapters/server/waits.h"
 #include "chalk/node/v1/node.pb.h"
 
 namespace chalk::server {
@@ -25,7 +26,9 @@ Described describe(const records::Sandbox& sandbox);
 // pending, running, stopping; after the end: succeeded, failed, terminated or error.
 std::string status_word(const records::Sandbox& sandbox, const node::v1::SandboxNote& note);
 // Why it is so, in a sentence; empty while there is nothing to say.
-std::string status_sentence(const records::Sandbox& sandbox, const Described& about);
+// `waits`: what is known of why some wait (waits.h).
+std::string status_sentence(const records::Sandbox& sandbox, const Described& about,
+                            const Waits& waits = {});
 // How a process ended: "exit code 3", "signal 9", or why a start failed; empty where it has not.
 std::string exit_text(const node::v1::SandboxNote& note);
 

@@ -23,6 +23,7 @@ constexpr std::size_t kInputBytesMax = 4u << 20;  // of one message
 constexpr std::size_t kNameBytesMax = 256;
 constexpr std::size_t kNamesakesTold = 8;
 constexpr std::chrono::milliseconds kReadinessWait = 2s;
+constexpr std::chrono::milliseconds kNews = 500ms;
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a quiet stream sees that it has ended
 constexpr std::array<std::string_view, 8> kGuestCommands = {
     "read", "write", "list", "stat", "remove", "mkdir", "rename", "watch"};
@@ -174,7 +175,8 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
   response->set_id(sandbox->id);
   response->set_name(sandbox->name);
   response->set_status(status_word(*sandbox, about.note));
-  response->set_status_message(status_sentence(*sandbox, about));
+  response->set_status_message(
+      status_sentence(*sandbox, about, waits_of(services_.plane, {&*sandbox, 1})));
   response->set_node(about.note.node_name());
   response->set_image(about.image);
   response->set_image_digest(about.image_digest);
@@ -205,6 +207,39 @@ grpc::Status DetailService::Inspect(grpc::ServerContext* context,
     set_time(phase.at, entry->mutable_at());
   }
   return grpc::Status::OK;
+}
+
+grpc::Status DetailService::Await(grpc::ServerContext* context,
+                                  const admin::v1::AwaitRequest* request,
+                                  grpc::ServerWriter<admin::v1::AwaitNews>* writer) {
+  identity::Caller caller;
+  if (auto status = admit(*context, caller); !status.ok()) return status;
+  auto sandbox = own(caller, request->id());
+  if (!sandbox) return to_status(sandbox.error());
+  const auto place = awaits_.take(caller.tenant);
+  if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, awaits_.full()};
+  const auto started = [](const records::Sandbox& one) {
+    return one.status != records::Status::pending;
+  };
+  while (true) {
+    const Described about = describe(*sandbox);
+    admin::v1::AwaitNews news;
+    news.set_status(status_word(*sandbox, about.note));
+    news.set_status_message(
+        status_sentence(*sandbox, about, waits_of(services_.plane, {&*sandbox, 1})));
+    news.set_placed(sandbox->placed.nanos != 0);
+    const bool wrote = writer->Write(news);
+    if (started(*sandbox)) return grpc::Status::OK;
+    auto later = services_.plane.records().wait(sandbox->sandbox, kNews, started);
+    if (!later) return {grpc::StatusCode::NOT_FOUND, "sandbox " + sandbox->id + " is forgotten"};
+    sandbox = std::move(*later);
+    auto may = admit(*context, caller);
+    if (may.ok() && (!wrote || context->IsCancelled())) may = grpc::Status::CANCELLED;
+    if (may.ok()) continue;
+    if (stopping_) return {grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
+    if (!started(*sandbox) && !sandbox->ran) (void)services_.plane.terminate(sandbox->sandbox, {});
+    return may;
+  }
 }
 
 grpc::Status DetailService::Logs(grpc::ServerContext* context,

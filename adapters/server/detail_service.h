@@ -2,6 +2,8 @@
 // process writes, and its files, through chalk-guest inside the sandbox. Only the caller's own
 // sandboxes are there; those of others are not found, like those that never were.
 #pragma once
+#include <atomic>
+
 #include "adapters/records/records.h"
 #include "adapters/server/call_watch.h"
 #include "adapters/server/context.h"
@@ -17,15 +19,20 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
 
   grpc::Status Inspect(grpc::ServerContext* context, const admin::v1::InspectRequest* request,
                        admin::v1::InspectResponse* response) override;
+  grpc::Status Await(grpc::ServerContext* context, const admin::v1::AwaitRequest* request,
+                     grpc::ServerWriter<admin::v1::AwaitNews>* writer) override;
   grpc::Status Logs(grpc::ServerContext* context, const admin::v1::LogsRequest* request,
                     grpc::ServerWriter<admin::v1::LogsChunk>* writer) override;
   grpc::Status File(
       grpc::ServerContext* context,
       grpc::ServerReaderWriter<admin::v1::FileChunk, admin::v1::FileRequest>* stream) override;
+  // Before the server's end ends calls: that is not their clients' leaving.
+  void stop() { stopping_ = true; }
 
  private:
   static constexpr std::size_t kStreamsMax = 512;       // each holds a thread or two
   static constexpr std::size_t kStreamsOfTenantMax = 64;
+  static constexpr std::size_t kAwaitsMax = 1'024, kAwaitsOfTenantMax = 512;
 
   grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
   Result<records::Sandbox> own(const identity::Caller& caller, const std::string& name) const;
@@ -40,6 +47,8 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
 
   Services services_;
   Places places_{kStreamsMax, kStreamsOfTenantMax, "streams of logs and files"};
+  Places awaits_{kAwaitsMax, kAwaitsOfTenantMax, "waits for starts"};
+  std::atomic<bool> stopping_ = false;
   CallWatch watch_;
 };
 

@@ -128,7 +128,8 @@ int main_of(int argc, char** argv) {
       app.add_subcommand("export-log", "write the logs in --data as files for chalk-sim replay");
   exporting->add_option("--out", out, "directory for control.log and node.log")
       ->capture_default_str();
-  auto* clear = app.add_subcommand("clear", agent::kClearHelp);
+  // The options of this program may follow it.
+  auto* clear = app.add_subcommand("clear", agent::kClearHelp)->fallthrough();
   app.set_version_flag("--version", CHALK_COMMIT);
   CLI11_PARSE(app, argc, argv);
 

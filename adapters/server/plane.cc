@@ -17,6 +17,7 @@ namespace {
 using control::Control;
 using Answer = Result<SandboxId>;
 
+constexpr std::chrono::milliseconds kWaitsMax{500};
 constexpr std::chrono::seconds kAnswerMax{30};  // a disk that is full may get room again
 
 std::string made(const std::string& directory) {
@@ -297,6 +298,16 @@ std::size_t Plane::pending() {
   std::size_t count = 0;
   state_->driver.look([&](const Control& control) { count = control.tenancy().pending_count(); });
   return count;
+}
+
+Waits Plane::waits(std::vector<SandboxId> sandboxes, Time now) {
+  const auto out = std::make_shared<Waits>();
+  const bool told = state_->driver.look(
+      [out, sandboxes = std::move(sandboxes), now](const Control& control) {
+        *out = why_wait(control, now, sandboxes);
+      },
+      kWaitsMax);
+  return told ? std::move(*out) : Waits{};
 }
 
 records::Records& Plane::records() { return state_->records; }

@@ -12,6 +12,7 @@
 #include "adapters/error.h"
 #include "adapters/records/records.h"
 #include "adapters/records/words.h"
+#include "adapters/server/waits.h"
 #include "model/control/control.h"
 
 namespace chalk::server {
@@ -86,6 +87,9 @@ class Plane {
 
   std::vector<NodeView> nodes();
   std::size_t pending();
+  // Why each of them has no node yet (waits.h); not those that have one, and none where the machine
+  // has no time to be asked, since the disk stands still.
+  Waits waits(std::vector<SandboxId> sandboxes, Time now);
   records::Records& records();
 
   struct LogState {

@@ -24,13 +24,13 @@ wire::SandboxStatus status_of(const records::Sandbox& sandbox, const node::v1::S
   return wire::SANDBOX_STATUS_ERROR;
 }
 
-void write(const records::Sandbox& from, bool listed, wire::SandboxInfo* to) {
+void write(const records::Sandbox& from, bool listed, const Waits& waits, wire::SandboxInfo* to) {
   const Described about = describe(from);
   write_common(from, about, listed, to);
   to->set_status(status_of(from, about.note));
   const std::string why = from.status == records::Status::ending
                               ? "it is being stopped"
-                              : status_sentence(from, about);
+                              : status_sentence(from, about, waits);
   if (!why.empty()) to->set_status_message(why);
   if (from.ended.nanos != 0) set_time(from.ended.nanos, to->mutable_finished_at());
 }
@@ -73,7 +73,8 @@ grpc::Status SandboxService::CreateSandbox(grpc::ServerContext* context,
   }
   const auto made = sandboxes_.create(*context, *caller, request->spec(), false);
   if (!made) return made.error();
-  write(*made, false, response->mutable_sandbox());
+  write(*made, false, waits_of(sandboxes_.services().plane, {&*made, 1}),
+        response->mutable_sandbox());
   return grpc::Status::OK;
 }
 
@@ -84,7 +85,8 @@ grpc::Status SandboxService::GetSandbox(grpc::ServerContext* context,
   if (!caller) return caller.error();
   const auto found = sandboxes_.find(*caller, request->id());
   if (!found) return found.error();
-  write(*found, false, response->mutable_sandbox());
+  write(*found, false, waits_of(sandboxes_.services().plane, {&*found, 1}),
+        response->mutable_sandbox());
   return grpc::Status::OK;
 }
 
@@ -111,7 +113,8 @@ grpc::Status SandboxService::ListSandboxes(grpc::ServerContext* context,
   }
   const auto page = list_page(sandboxes_.services(), *caller, ask);
   if (!page) return page.error();
-  for (const auto& one : page->sandboxes) write(one, true, response->add_sandboxes());
+  const Waits waits = waits_of(sandboxes_.services().plane, page->sandboxes);
+  for (const auto& one : page->sandboxes) write(one, true, waits, response->add_sandboxes());
   if (!page->next_cursor.empty()) response->set_next_cursor(page->next_cursor);
   return grpc::Status::OK;
 }

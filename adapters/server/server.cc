@@ -376,6 +376,7 @@ Server::Server(ServerOptions options) : state_(std::make_unique<State>(std::move
 
 Server::~Server() {
   State& s = *state_;
+  s.detail.stop();
   if (s.front) s.front->stop_accepting();
   s.images.stop();  // registries may take minutes
   if (s.agent) s.agent->stop();

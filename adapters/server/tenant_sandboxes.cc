@@ -16,6 +16,7 @@ using namespace std::chrono_literals;
 constexpr std::chrono::milliseconds kStartWait = 5s;
 constexpr std::chrono::milliseconds kEndWait = 5s;
 constexpr std::chrono::milliseconds kRunningWaitMax = 300s;
+constexpr std::chrono::milliseconds kLookAtStart = 250ms;
 constexpr std::chrono::milliseconds kLook = 1s;  // how often a waiting call's client is checked
 
 bool settled(const records::Sandbox& one) { return one.status != records::Status::pending; }
@@ -125,16 +126,39 @@ Answer<records::Sandbox> TenantSandboxes::create(const grpc::ServerContextBase& 
   ask.priority = asked->priority;
   ask.gang = asked->gang;
   ask.payload = asked->payload.SerializeAsString();
+  // The registry may have taken minutes.
+  if (auto wanted = still_wanted(context); !wanted.ok()) return std::unexpected(wanted);
   services_.plane.add_tenant(ask.tenant);
   const auto id = services_.plane.create(ask);
   if (!id) return std::unexpected(refused(id.error()));
-  auto sandbox = services_.plane.records().wait(*id, kStartWait, settled);
-  if (!sandbox) {
-    return std::unexpected(grpc::Status(
-        grpc::StatusCode::INTERNAL, "sandbox " + api::sandbox_text_id(*id) +
-                                        " was accepted and is not on record"));
+  return begun(context, *id);
+}
+
+// Whether its client is there, and may go on.
+grpc::Status TenantSandboxes::still_wanted(const grpc::ServerContextBase& context) const {
+  if (context.IsCancelled()) return {grpc::StatusCode::CANCELLED, "the client has gone away"};
+  const auto still = admit(context);
+  return still ? grpc::Status::OK : still.error();
+}
+
+// How it is when it has started, or after a while. A client that is gone by then was told no id, so
+// nobody else would ever end it.
+Answer<records::Sandbox> TenantSandboxes::begun(const grpc::ServerContextBase& context,
+                                                SandboxId id) const {
+  const auto until = std::chrono::steady_clock::now() + kStartWait;
+  while (true) {
+    auto sandbox = services_.plane.records().wait(id, kLookAtStart, settled);
+    if (auto wanted = still_wanted(context); !wanted.ok()) {
+      (void)services_.plane.terminate(id, {});
+      return std::unexpected(wanted);
+    }
+    if (!sandbox) {
+      return std::unexpected(grpc::Status(
+          grpc::StatusCode::INTERNAL,
+          "sandbox " + api::sandbox_text_id(id) + " was accepted and is not on record"));
+    }
+    if (settled(*sandbox) || std::chrono::steady_clock::now() >= until) return std::move(*sandbox);
   }
-  return std::move(*sandbox);
 }
 
 Answer<records::Sandbox> TenantSandboxes::find(const identity::Caller& caller,

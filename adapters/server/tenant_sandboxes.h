@@ -54,6 +54,9 @@ class TenantSandboxes {
   const Services& services() const { return services_; }
 
  private:
+  // A client that goes away before it is answered, or may not go on, leaves no sandbox.
+  Answer<records::Sandbox> begun(const grpc::ServerContextBase& context, SandboxId sandbox) const;
+  grpc::Status still_wanted(const grpc::ServerContextBase& context) const;
   grpc::Status check_room(const std::string& gpu, const Resources& ask);
 
   static constexpr std::size_t kResolvingMax = 1'024, kResolvingOfTenantMax = 512;

@@ -101,6 +101,28 @@ class Case(unittest.TestCase):
         return self.read_json("compute", "inspect", sandbox)["status"]
 
 
+class Waits(Case):
+    """Sandboxes that find no room."""
+
+    def test_it_is_said_why_and_a_run_that_is_killed_leaves_none(self):
+        cores = self.read_json("compute", "nodes")[0]["cpu_millicores"]
+        self.sandbox("--cpu", "100m", "--memory", "64Mi")
+        name = f"w-{os.getpid()}-{time.time_ns() % 10**9}"
+        run = start("compute", "run", "--name", name, "--cpu", f"{cores}m", IMAGE, "--", "true")
+        self.addCleanup(run.kill)
+
+        def why():
+            mine = [one for one in self.read_json("compute", "ls") if one["name"] == name]
+            return mine and mine[0]["status_message"]
+        self.assertIn("it waits for a node: cpu", until("the reason", why))
+        read_until(run.stderr.fileno(), b"it waits for a node: cpu")
+        rows = [one for one in self.read_json("admin", "sandboxes") if one["name"] == name]
+        self.assertIn("it waits for a node: cpu", rows[0]["status_message"])
+        run.kill()
+        run.communicate()
+        until("its end", lambda: self.status(name) == "terminated")
+
+
 class Words(Case):
     """The command line itself, without a server's help."""
 
@@ -987,7 +1009,7 @@ def main():
     CHALK = str(pathlib.Path(bin_dir).resolve() / "chalk")
     loader = unittest.TestLoader()
     suite = unittest.TestSuite()
-    for case in (Words, Run, Terminal, Exec, Sandboxes, Files, Admin, Elsewhere, ZLast):
+    for case in (Words, Run, Terminal, Exec, Sandboxes, Waits, Files, Admin, Elsewhere, ZLast):
         for test in loader.loadTestsFromTestCase(case):
             if not words or any(word in test.id() for word in words):
                 suite.addTest(test)

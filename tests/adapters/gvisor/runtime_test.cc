@@ -156,6 +156,37 @@ TEST_F(RuntimeTest, IsFoundAgainByANewProcessAndItsEndIsSeen) {
   EXPECT_TRUE(runtime_->list().empty());
 }
 
+// Begun by a process that is gone they would stay for ever, since nobody knows of them.
+TEST_F(RuntimeTest, WhatExecHadBegunEndsWithARestartAndTheRestGoesOn) {
+  ASSERT_TRUE(runtime_->start(
+      spec("a", "(sleep 1001; true) & echo up; while true; do sleep 0.1; done"), [](Ended) {}));
+  ASSERT_TRUE(eventually([&] { return output("a") == "up\n"; }));
+  ExecSpec shell, plain;
+  shell.argv = {"sh", "-c", "sleep 1002; true"};
+  plain.argv = {"sleep", "1003"};
+  const auto begun_1 = runtime_->exec("a", shell, [](process::Status) {});
+  const auto begun_2 = runtime_->exec("a", plain, [](process::Status) {});
+  ASSERT_TRUE(begun_1 && begun_2);
+  const auto there = [&](const std::string& command) {
+    ExecSpec look;
+    look.argv = {"sh", "-c", "ps | grep -v grep | grep -q '" + command + "'"};
+    Later<process::Status> said;
+    EXPECT_TRUE(runtime_->exec("a", look, [said](process::Status s) { said.set(s); }));
+    return said.get() && said.get()->exit_code == 0;
+  };
+  for (const char* one : {"sleep 1001", "sleep 1002", "sleep 1003"}) {
+    ASSERT_TRUE(eventually([&] { return there(one); })) << one;
+  }
+  make_runtime();
+  Later<Ended> ended;
+  ASSERT_TRUE(runtime_->adopt("a", [ended](Ended e) { ended.set(e); }));
+  for (const char* one : {"sleep 1002", "sleep 1003"}) {
+    EXPECT_TRUE(eventually([&] { return !there(one); })) << one;
+  }
+  EXPECT_TRUE(there("sleep 1001")) << "what the main process began goes on";
+  EXPECT_EQ(ended.times(), 0);
+}
+
 // Run by the test below in a process of its own.
 TEST_F(RuntimeTest, DISABLED_StartsOneAndGoesAway) {
   const char* folder = std::getenv("CHALK_TEST_FOLDER");

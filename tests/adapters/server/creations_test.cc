@@ -1,0 +1,267 @@
+// What becomes of a sandbox whose creator is gone before it runs: over an in-process channel, with a
+// pretended node of eight cores and a registry that answers when it may.
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <future>
+
+#include "adapters/api/translate.h"
+#include "adapters/identity/store.h"
+#include "adapters/identity/tokens.h"
+#include "adapters/server/admin_service.h"
+#include "adapters/server/detail_service.h"
+#include "adapters/server/images.h"
+#include "adapters/server/node_hub.h"
+#include "adapters/server/plane.h"
+#include "adapters/server/public_services.h"
+#include "chalk/admin/v1/admin.grpc.pb.h"
+#include "chalk/sandbox/v2/service.grpc.pb.h"
+#include "tests/adapters/images/layers.h"
+#include "tests/adapters/images/served_image.h"
+#include "tests/adapters/server/pretend_node.h"
+#include "tests/adapters/server/small_plane.h"
+
+namespace chalk::server {
+namespace {
+
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+namespace v2 = sandbox::v2;
+using grpc::StatusCode;
+using records::Sandbox;
+using records::Status;
+
+std::string fresh_folder() {
+  const std::string folder = testing::TempDir() + "chalk_creations_" + std::to_string(getpid());
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  return folder;
+}
+
+PlaneOptions plane_options(const std::string& folder) {
+  PlaneOptions out = small_plane(folder);
+  out.label = api::read_label;
+  return out;
+}
+
+bool eventually(const std::function<bool()>& holds) {
+  for (int i = 0; i < 6'000; ++i) {
+    if (holds()) return true;
+    usleep(10'000);
+  }
+  return false;
+}
+
+class CreationsTest : public testing::Test {
+ protected:
+  CreationsTest() {
+    node_.speaks_to([this](const NodeRegistration& hello) { plane_.registered(hello); },
+                    [this](NodeId id, Envelope<NodeReport> envelope) {
+                      plane_.reported(id, std::move(envelope));
+                    });
+    plane_.start({[this](NodeId, Envelope<NodeOrder> envelope) { node_.order(std::move(envelope)); },
+                  [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
+                    node_.welcome(incarnation, id);
+                  },
+                  [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+    node_.boot();
+    grpc::ServerBuilder builder;
+    publics_.register_on(builder);
+    builder.RegisterService(&admin_);
+    builder.RegisterService(&detail_);
+    server_ = builder.BuildAndStart();
+    channel_ = server_->InProcessChannel({});
+    EXPECT_TRUE(identities_.create_environment("red", "red"));
+    EXPECT_TRUE(eventually([&] { return plane_.nodes().size() == 1; }));
+  }
+  ~CreationsTest() override {
+    open_ = true;
+    server_->Shutdown(std::chrono::system_clock::now() + 30s);
+    plane_.stop();
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  struct Client {
+    std::string id, token;
+  };
+  Client client(identity::Role role = identity::Role::user) {
+    const auto made = identities_.create_client("red", role);
+    return {made->client_id, tokens_.issue(made->client_id, made->secret, "")->token};
+  }
+  static std::unique_ptr<grpc::ClientContext> as(const Client& who,
+                                                 std::chrono::milliseconds patience = 60s) {
+    auto context = std::make_unique<grpc::ClientContext>();
+    context->AddMetadata("authorization", "Bearer " + who.token);
+    context->set_deadline(std::chrono::system_clock::now() + patience);
+    return context;
+  }
+  grpc::Status create(grpc::ClientContext& context, const std::string& name,
+                      const std::string& cpu) {
+    v2::CreateSandboxRequest request;
+    request.mutable_spec()->set_image(registry_.host() + "/app:1");
+    request.mutable_spec()->set_name(name);
+    request.mutable_spec()->add_entrypoint("sleep");
+    request.mutable_spec()->mutable_resources()->set_cpu(cpu);
+    v2::CreateSandboxResponse response;
+    return v2::SandboxService::NewStub(channel_)->CreateSandbox(&context, request, &response);
+  }
+  std::optional<Sandbox> named(const std::string& name) {
+    records::Records::Filter filter;
+    filter.name = name;
+    const auto found = plane_.records().list(filter);
+    return found.empty() ? std::nullopt : std::optional(found.front());
+  }
+  bool becomes(const std::string& name, Status status) {
+    return eventually([&] {
+      const auto one = named(name);
+      return one && one->status == status;
+    });
+  }
+
+  const images::testing::Published image_ =
+      images::testing::publish({images::testing::make_layer({})});
+  std::atomic<bool> open_ = true;
+  std::atomic<int> asked_ = 0;
+  images::testing::Server registry_{[this](const images::testing::Asked& asked) {
+    ++asked_;
+    while (!open_) usleep(1'000);
+    return images::testing::serve_image(image_, "app", asked);
+  }};
+  std::string folder_ = fresh_folder();
+  identity::Store identities_{folder_ + "/identity.db"};
+  identity::Tokens tokens_{identities_, {}};
+  PretendNode node_{5};
+  Plane plane_{plane_options(folder_)};
+  NodeHub hub_{plane_, {}};
+  ImageCatalogue images_{plane_, folder_ + "/images.db",
+                         images::testing::plain({registry_.host()})};
+  Services services_{plane_, hub_, images_, identities_, tokens_};
+  PublicServices publics_{services_};
+  AdminService admin_{services_};
+  DetailService detail_{services_};
+  std::unique_ptr<grpc::Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(CreationsTest, WhoIsGoneWhenTheRegistryAnswersGetsNothing) {
+  const Client red = client();
+  open_ = false;
+  const auto gave_up = as(red, 1s);
+  EXPECT_EQ(create(*gave_up, "late", "1").error_code(), StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_GT(asked_, 0);
+  const auto left = as(red);
+  auto leaves = std::async([&] { return create(*left, "left", "1"); });
+  usleep(300'000);
+  left->TryCancel();
+  EXPECT_EQ(leaves.get().error_code(), StatusCode::CANCELLED);
+  open_ = true;
+  const auto context = as(red);
+  const auto made = create(*context, "stays", "1");
+  EXPECT_TRUE(made.ok()) << made.error_message();
+  server_->Shutdown();  // all calls are over on its side too
+  EXPECT_FALSE(named("late"));
+  EXPECT_FALSE(named("left"));
+  EXPECT_TRUE(named("stays"));
+}
+
+TEST_F(CreationsTest, WhoLeavesWhileItsSandboxWaitsForRoomLeavesNone) {
+  const Client red = client();
+  const auto first = as(red);
+  ASSERT_TRUE(create(*first, "runs", "8").ok());
+  const auto context = as(red);
+  auto waits = std::async([&] { return create(*context, "waits", "1"); });
+  ASSERT_TRUE(becomes("waits", Status::pending));
+  context->TryCancel();
+  EXPECT_EQ(waits.get().error_code(), StatusCode::CANCELLED);
+  EXPECT_TRUE(becomes("waits", Status::ended));
+  EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+// Who waits for a start, as `chalk compute run` does.
+struct Awaiting {
+  Awaiting(const std::shared_ptr<grpc::Channel>& channel,
+           std::unique_ptr<grpc::ClientContext> given, const std::string& name)
+      : context(std::move(given)) {
+    admin::v1::AwaitRequest request;
+    request.set_id(name);
+    stream = admin::v1::SandboxDetailService::NewStub(channel)->Await(context.get(), request);
+  }
+  std::unique_ptr<grpc::ClientContext> context;
+  std::unique_ptr<grpc::ClientReader<admin::v1::AwaitNews>> stream;
+};
+
+TEST_F(CreationsTest, WhoAwaitsAStartIsToldWhyItWaitsAndEndsItByLeaving) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting one(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  EXPECT_EQ(news.status(), "pending");
+  EXPECT_FALSE(news.placed());
+  EXPECT_EQ(news.status_message(),
+            "it waits for a node: cpu: it asks for 1000m, and of the node that it may use none has "
+            "more than 0m free");
+  one.context->TryCancel();
+  EXPECT_EQ(one.stream->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_TRUE(becomes("waits", Status::ended));
+  EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+TEST_F(CreationsTest, WhatHasStartedOutlivesWhoAwaitedIt) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "first", "8").ok());
+  ASSERT_TRUE(create(*as(red), "second", "8").ok());
+  Awaiting one(channel_, as(red), "second");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  ASSERT_TRUE(plane_.terminate(named("first")->sandbox, {}));
+  while (one.stream->Read(&news)) {
+  }
+  EXPECT_TRUE(one.stream->Finish().ok());
+  EXPECT_EQ(news.status(), "running");
+  EXPECT_EQ(named("second")->status, Status::running);
+}
+
+TEST_F(CreationsTest, TheServersEndIsNotTheLeavingOfWhoAwaits) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting one(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(one.stream->Read(&news));
+  detail_.stop();
+  server_->Shutdown(std::chrono::system_clock::now());  // ends the calls that go on
+  while (one.stream->Read(&news)) {
+  }
+  EXPECT_FALSE(one.stream->Finish().ok());
+  EXPECT_EQ(named("waits")->status, Status::pending);
+}
+
+TEST_F(CreationsTest, ARevokedClientLosesWhatWaitsAndKeepsWhatRuns) {
+  const Client red = client(), other = client(), admin = client(identity::Role::admin);
+  ASSERT_TRUE(create(*as(red), "runs", "7").ok());
+  auto told = std::async([&] { return create(*as(red), "told", "2"); });
+  ASSERT_TRUE(becomes("told", Status::pending));
+  ASSERT_TRUE(create(*as(red), "waits", "2").ok()) << "after a while it is told that it is pending";
+  ASSERT_TRUE(create(*as(other), "others", "2").ok());
+  EXPECT_TRUE(told.get().ok());
+  admin::v1::RevokeClientRequest request;
+  request.set_client_id(red.id);
+  admin::v1::RevokeClientResponse response;
+  const auto context = as(admin);
+  const auto revoked =
+      admin::v1::AdminService::NewStub(channel_)->RevokeClient(context.get(), request, &response);
+  ASSERT_TRUE(revoked.ok()) << revoked.error_message();
+  EXPECT_TRUE(becomes("waits", Status::ended));
+  EXPECT_TRUE(becomes("told", Status::ended));
+  EXPECT_EQ(named("runs")->status, Status::running);
+  EXPECT_EQ(named("others")->status, Status::pending);
+}
+
+}  // namespace
+}  // namespace chalk::server
