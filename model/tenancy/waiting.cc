@@ -83,6 +83,9 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     const TryPlace attempted{head, owner_key(next), !may_claim(now, held),
                              spare.value_or(std::vector<Wish>{})};
     if (none || fails_too(attempted, held)) {
+      // It has failed with the one that covers it.
+      if (!none && now - held.since >= config_.bypass_max) age(head, held);
+      if (!none && attempted.own_only) wait_to_claim(held);
       set_aside(next);
       continue;
     }

@@ -1168,6 +1168,22 @@ TEST(Tenancy, ThoseThatShareHaveAFirstNodeTogether) {
 }
 
 // It would not get the node.
+TEST(Tenancy, WhatFailsWithAnotherIsTriedOnceItMayClaim) {
+  Config config;
+  config.bypass_max = seconds(100);
+  Tenancy tenancy = with_guarantees(3, 3, config);
+  for (std::uint64_t id : {4, 5}) tell(tenancy, at(0), TenantAdded{{id}, {}, 1, true, {}});
+  place(tenancy, 1, 5, {1});
+  EXPECT_EQ(ask(tenancy, 2, 4, kOne, {}, at(50)), 1u);
+  tell(tenancy, at(50), NotPlaced{{2}});
+  SandboxAsked large{{3}, {5}, {.cpu_millicores = 2000, .memory_bytes = kOne.memory_bytes}, {}};
+  EXPECT_EQ(tried(tell(tenancy, at(60), large)), 1u);
+  tell(tenancy, at(60), NotPlaced{{3}});
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(150), Woken{})).size(), 1u);
+  EXPECT_EQ(fruitless_round(tenancy, at(150)), Tried{2}) << "which speaks for the large one";
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(160), Woken{})).size(), 1u);
+}
+
 TEST(Tenancy, NothingIsScrubbedForWhoMayNotClaim) {
   Tenancy tenancy = with_guarantees(3, 3);
   place(tenancy, 1, 1, {1});

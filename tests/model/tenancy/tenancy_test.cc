@@ -118,6 +118,38 @@ struct Cluster {
   }
 };
 
+// In each round one that needs less fails before it, so it is never tried itself.
+TEST(Tenancy, WhatFailsWithASmallerOneAgesToo) {
+  Config config;
+  config.separate_tenants = false;
+  Tenancy tenancy = with_tenants(3, config);
+  const auto at = [](std::int64_t s) { return kNow + seconds(s); };
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    tell(tenancy, at(0),
+         SandboxAsked{sandbox(id), {id}, {.cpu_millicores = id == 1 ? 2000 : 8000}, {}});
+    tell(tenancy, at(0), NotPlaced{sandbox(id)});
+  }
+  const auto round = [&](std::int64_t s) {
+    tell(tenancy, at(s), CapacityFreed{});
+    const auto attempts = said<TryPlace>(tell(tenancy, at(s), NextAttempt{}));
+    ASSERT_EQ(attempts.size(), 1u);
+    EXPECT_EQ(attempts[0].sandbox, sandbox(1));
+    tell(tenancy, at(s), NotPlaced{sandbox(1)});
+    EXPECT_TRUE(said<TryPlace>(tell(tenancy, at(s), NextAttempt{})).empty());
+    EXPECT_FALSE(tenancy.round_open());
+  };
+  round(299);
+  EXPECT_TRUE(tenancy.state().aged.empty());
+  tell(tenancy, at(299), SandboxCancelled{sandbox(1)});
+  tell(tenancy, at(299), SandboxAsked{sandbox(1), {1}, {.cpu_millicores = 2000}, {}});
+  tell(tenancy, at(299), NotPlaced{sandbox(1)});
+  round(300);
+  EXPECT_EQ(tenancy.state().aged, std::vector<SandboxId>{sandbox(2)});
+  const auto small = said<TryPlace>(tell(tenancy, at(301), SandboxAsked{sandbox(3), {3}, kOne, {}}));
+  ASSERT_EQ(small.size(), 1u);
+  EXPECT_EQ(small[0].spare, (std::vector<Wish>{{{.cpu_millicores = 8000}, {}}}));
+}
+
 // Two cores of four are free again and again: without a bound the small asks of the equal tenant
 // would take them for ever, and the whole node would never be empty.
 TEST(Tenancy, LetsNobodyPassALargeAskThatHasWaitedLong) {
