@@ -74,7 +74,6 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
   tenant.dedicated = static_cast<bool>(added.dedicated_pool);
   keep(tenant);
   set_share(tenant);
-  set_borrows(tenant);
   relist(added.tenant);
 }
 

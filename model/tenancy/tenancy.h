@@ -270,7 +270,6 @@ struct Tenant {
   std::uint64_t share = 0;                     // of what is placed: dominant, by weight
   Place place;                                 // where it stands in its family's line
   bool aside = false;                          // its head was tried and failed, see State::aside
-  bool borrows = false;                        // more is placed than its guarantee
   bool reclaims = false;  // its head waits and is within its own guarantee
   std::vector<PriorityCount> by_priority;  // of what is placed, ascending; no counts of 0
   bool dedicated = false;   // it has a pool of its own
@@ -278,8 +277,8 @@ struct Tenant {
   std::uint32_t nodes = 0;  // that it owns, of those that any tenant may claim, cordoned ones not
   Time last_placed;
   CHALK_FIELDS(Tenant, quota, guarantee, in_use, placed, weight, shares, parent, children, waiting,
-               line, share, place, aside, borrows, reclaims, by_priority, dedicated,
-               keeps, nodes, last_placed)
+               line, share, place, aside, reclaims, by_priority, dedicated, keeps,
+               nodes, last_placed)
 };
 enum class NodePhase : std::uint8_t { free, owned, lingering, scrubbing };
 struct Node {
@@ -340,7 +339,6 @@ struct State {
   std::uint64_t next_ticket = 1;
   Round round;
   std::uint64_t rounds = 0;
-  std::uint32_t borrowers = 0;                // tenants with `borrows`
   std::set<TenantId> reclaimers;              // tenants with `reclaims`
   Keeping keeping;
   Time claims_at = kNever;  // when the first that may claim no node now may
@@ -348,7 +346,7 @@ struct State {
   Timers<NodeId> timers;
   Time wake = kNever;
   CHALK_FIELDS(State, tenants, held, nodes, line, lingering, gangs, capacity, aged, pending_count,
-               unplaced, next_ticket, round, rounds, borrowers, reclaimers, aside, keeping, claims_at,
+               unplaced, next_ticket, round, rounds, reclaimers, aside, keeping, claims_at,
                round_at, timers, wake)
 };
 
@@ -410,7 +408,6 @@ class Tenancy {
   void count_placed(const Held&, int sign);
   static void count_priority(Tenant&, Priority, int sign);
   void set_share(Tenant&);
-  void set_borrows(Tenant&);
   Rank rank_of(const Tenant&, const Amounts& ask) const;
   Place place_of(TenantId, const Tenant&) const;
   std::set<Place>& line_of(const Tenant&);

@@ -162,11 +162,10 @@ bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
 // first goes before the second, so that no two wait for each other.
 std::optional<std::vector<Wish>> Tenancy::spared(SandboxId sandbox, const Held& held) const {
   std::vector<Wish> spare;
-  const bool reclaims = state_.borrowers != 0 && !state_.reclaimers.empty();
-  if (!reclaims && state_.aged.empty()) return spare;
+  if (state_.reclaimers.empty() && state_.aged.empty()) return spare;
   const Tenant& tenant = state_.tenants.at(held.tenant);
   const Rank mine = rank_of(tenant, wish_of(held));
-  if (reclaims && mine == kBorrowing) {  // somebody waits for what was lent
+  if (mine == kBorrowing) {  // somebody may wait for what is within its guarantee
     for (const TenantId id : state_.reclaimers) {
       if (id == held.tenant) continue;  // its own line says who goes first
       add_wish(state_.tenants.at(id).waiting.begin()->second, held.pool, spare);
@@ -327,17 +326,7 @@ void Tenancy::count_placed(const Held& held, int sign) {
   }
   Tenant& tenant = state_.tenants.at(held.tenant);
   count_priority(tenant, held.priority, sign);
-  set_borrows(tenant);
   relist(held.tenant);
-}
-
-// Whether it has more than its guarantee. A family holds nothing itself.
-void Tenancy::set_borrows(Tenant& tenant) {
-  const bool borrows = tenant.children == 0 && tenant.placed.sandboxes > 0 &&
-                       !within(tenant.guarantee, tenant.placed, {});
-  if (borrows && !tenant.borrows) ++state_.borrowers;
-  if (!borrows && tenant.borrows) --state_.borrowers;
-  tenant.borrows = borrows;
 }
 
 // Nearly always there is one priority: then this is one comparison.

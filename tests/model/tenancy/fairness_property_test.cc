@@ -84,14 +84,12 @@ struct Oracle {
     }
     return true;
   }
-  bool reclaimed() const {  // somebody waits within his guarantee, and somebody has more than his
-    bool owner = false, borrower = false;
-    for (const auto& [id, member] : tenants) {
-      owner = owner || (!member.waiting.empty() &&
-                        within(id, amounts_of(member.waiting.front().resources)));
-      borrower = borrower || (!member.placed.empty() && !within(id, {}));
-    }
-    return owner && borrower;
+  bool reclaimed() const {  // somebody waits within his guarantee
+    return std::any_of(tenants.begin(), tenants.end(), [&](const auto& one) {
+      const Member& member = one.second;
+      return !member.waiting.empty() &&
+             within(one.first, amounts_of(member.waiting.front().resources));
+    });
   }
   std::uint64_t share(std::uint64_t id) const {
     const Amounts p = placed(id);

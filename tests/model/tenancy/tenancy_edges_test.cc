@@ -176,20 +176,18 @@ TEST(Tenancy, ATenantIsKnownOnceWithAWeightOfAtLeastOne) {
   EXPECT_EQ(tenancy.state().tenants.at({2}).weight, 5u) << "one that is known may always change";
 }
 
-// What is reclaimed is held back only while somebody has more than his guarantee, as it is now.
-TEST(Tenancy, WhoBorrowsIsSeenAnewWhenAGuaranteeChanges) {
+TEST(Tenancy, NobodyIsTheFirstToBorrowWhatAnotherWaitsForWithinItsGuarantee) {
   Tenancy tenancy(Config{});
-  const auto guarantee = [&](std::int64_t sandboxes) {
-    tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.sandboxes = sandboxes}});
-    return tenancy.state().borrowers;
-  };
-  EXPECT_EQ(guarantee(1), 0u);
+  for (std::uint64_t id = 1; id <= 2; ++id) {
+    tell(tenancy, at(0), TenantAdded{{id}, {}, 1, false, {}, {}, {.sandboxes = 2}});
+  }
+  tell(tenancy, at(0), TenantAdded{{3}, {}, 1, false, {}});
   place(tenancy, 1, 1);
-  EXPECT_EQ(tenancy.state().borrowers, 0u);
-  place(tenancy, 2, 1);
-  EXPECT_EQ(tenancy.state().borrowers, 1u);
-  EXPECT_EQ(guarantee(2), 0u);
-  EXPECT_EQ(guarantee(1), 1u);
+  EXPECT_TRUE(spared(tenancy, 2, 3, kOne, {}, at(0)).empty());
+  tell(tenancy, at(0), SandboxCancelled{{2}});
+  make_wait(tenancy, 3, 2);
+  EXPECT_TRUE(spared(tenancy, 4, 1, kOne, {}, at(0)).empty()) << "it is within its own";
+  EXPECT_EQ(spared(tenancy, 5, 3, kOne, {}, at(0)), (std::vector<Wish>{{kOne, {}}}));
 }
 
 TEST(Tenancy, WhoSharesIsSettledWhileItHasAnything) {

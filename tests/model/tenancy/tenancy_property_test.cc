@@ -25,7 +25,6 @@ class Inspection {
     state.held.for_each([&](SandboxId id, const Held& held) { count(id, held); });
     for (const auto& [id, tenant] : state.tenants) look_at_tenant(id, tenant);
     expect(state.reclaimers == reclaimers_, "who reclaims");
-    expect(state.borrowers == borrowers_, "borrowers");
     expect(state.pending_count == waiting_, "what waits");
     expect(state.unplaced == unplaced_, "what has no node");
     expect(state.line == lines_[TenantId{}], "the line of all");
@@ -105,10 +104,6 @@ class Inspection {
                                         [&](const auto& one) { return one.second.parent == id; });
     expect(tenant.children == children, "children", id.value);
     expect(children == 0 || tenant.waiting.empty(), "a family waits", id.value);
-    const bool borrows =
-        children == 0 && placed_[id].sandboxes > 0 && !within(tenant, placed_[id], {});
-    expect(tenant.borrows == borrows, "whether borrows", id.value);
-    borrowers_ += borrows;
 
     const auto aside = std::count_if(asides_.begin(), asides_.end(),
                                      [&](const Aside& one) { return one.tenant == id; });
@@ -219,7 +214,6 @@ class Inspection {
   std::map<TenantId, std::uint32_t> owns_;
   Keeping keeping_;
   std::uint64_t waiting_ = 0, unplaced_ = 0;
-  std::uint32_t borrowers_ = 0;
 };
 
 // A root that answers every attempt at random, on nodes that nobody fills.
@@ -321,7 +315,7 @@ struct World {
   bool spares(const Probe& node, SandboxId sandbox, const Held& held) const {
     const State& state = tenancy.state();
     for (const auto& [id, tenant] : state.tenants) {
-      if (!tenant.reclaims || state.borrowers == 0 || rank(held) != 2 || id == held.tenant) continue;
+      if (!tenant.reclaims || rank(held) != 2 || id == held.tenant) continue;
       if (could_hold(node, *state.held.find(tenant.waiting.begin()->second))) return true;
     }
     for (const SandboxId aged : state.aged) {
@@ -586,7 +580,7 @@ RC_GTEST_PROP(Tenancy, NothingIsLeftOfWhatHasEnded, (std::uint64_t key)) {
   for (const auto& [id, ask] : world.asked) world.tell(SandboxEnded{{id}});
   const State& state = world.tenancy.state();
   RC_ASSERT(state.held.size() == 0u && state.unplaced == 0u && state.gangs.empty() && state.aged.empty());
-  RC_ASSERT(state.reclaimers.empty() && state.borrowers == 0u && state.line.empty());
+  RC_ASSERT(state.reclaimers.empty() && state.line.empty());
   world.pass();
   world.check();
 }
