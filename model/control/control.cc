@@ -45,7 +45,7 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   now_ = now;
   out_ = &effects;
   std::visit([&](const auto& one) { on(one); }, event);
-  settle_nodes();
+  settle_rounds();
   report_pending();
   const Time wake = *std::min_element(routing_.wakes.begin(), routing_.wakes.end());
   CHALK_INVARIANT(wake <= std::min({sandboxes_.state().wake, tenancy_.state().wake,
@@ -519,7 +519,11 @@ void Control::handle(const tenancy::SetOwner& owner) {
 
 void Control::handle(const tenancy::ScrubNode& scrub) { send(scrub.node, ScrubOrder{}); }
 
-void Control::handle(const tenancy::RoundDue& due) { capacity_freed(due.goes_on); }
+// One that begins waits for the end of the step: what led to it may not be carried out yet.
+void Control::handle(const tenancy::RoundDue& due) {
+  if (due.goes_on) return capacity_freed(true);
+  round_due_ = true;
+}
 
 void Control::handle(const scheduler::Placed& placed) {
   if (!placed.nominated) count_waiting(placed.sandbox, -1);
@@ -579,13 +583,13 @@ void Control::handle(const fleet::ReleaseNode& release) {
   // What an earlier effect of the same step has put on it is tried elsewhere: when fleet decided,
   // it was idle.
   drive(sandboxes_, sandbox_scratch_, sandbox::NodeLost{release.node});
-  nodes_changed_ = true;
+  round_due_ = true;
 }
 
 void Control::handle(const fleet::CordonNode& cordon) {
   drive(scheduler_, scheduler_scratch_, scheduler::NodeCordoned{cordon.node, cordon.cordoned});
   drive(tenancy_, tenancy_scratch_, tenancy::NodeCordoned{cordon.node, cordon.cordoned});
-  nodes_changed_ = true;
+  round_due_ = true;
 }
 
 // Groups keep what is in their calls: the gateway gives a replica back once they are done.
@@ -726,9 +730,9 @@ void Control::forget_node(NodeId node) {
 // A node that is used again has room, and one that is cordoned or released counts no more as its
 // owner's, who may claim another. Tried when all that fleet decided is done, so that nothing is
 // placed on a node that it cordons next, and before it looks what waits, so that it buys nothing
-// for what fits.
-void Control::settle_nodes() {
-  while (std::exchange(nodes_changed_, false)) capacity_freed();
+// for what fits. So is what tenancy wants tried.
+void Control::settle_rounds() {
+  while (std::exchange(round_due_, false)) capacity_freed();
 }
 
 // One round of attempts for what waits, one at a time: each is answered before the next is chosen.

@@ -314,7 +314,7 @@ class Control {
   void drain_replica(const GroupSpec&, SandboxId replica);
   void replica_ended(SandboxId replica, GroupId group, bool was_ready);  // for its autoscaler
   void capacity_freed(bool goes_on = false);
-  void settle_nodes();
+  void settle_rounds();
   void move_replicas(const GroupSpec&, GatewayId before);
   PoolId dedicated_pool(TenantId tenant) const;
   // The elastic pool that is to grow for it. 0: none, or all, for a gang too large for any alone.
@@ -359,7 +359,8 @@ class Control {
   // Valid only inside one step.
   Time now_;
   Effects* out_ = nullptr;
-  bool nodes_changed_ = false;  // cordoned, used again or released in this step
+  // In this step a node was cordoned, used again or released, or tenancy said so.
+  bool round_due_ = false;
   Scratch<sandbox::Sandboxes> sandbox_scratch_;
   Scratch<scheduler::Scheduler> scheduler_scratch_;
   Scratch<tenancy::Tenancy> tenancy_scratch_;

@@ -40,7 +40,7 @@ void walk(const tenancy::State& state, const std::set<tenancy::Place>& line, con
 }  // namespace
 
 void Control::handle(const fleet::AskWaiting&) {
-  settle_nodes();
+  settle_rounds();
   using Kind = std::tuple<TenantId, PoolId, std::int64_t, std::int64_t, std::int64_t, std::int32_t,
                           std::int32_t, std::uint32_t, bool>;
   std::map<Kind, std::size_t> index;

@@ -37,7 +37,11 @@ const char* rule_name(Rule rule) {
 }
 
 void Tenancy::step(Time now, const Event& event, Effects& effects) {
+  const std::size_t before = state_.round.open ? 0 : in_the_way();
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
+  // Who was held off is tried, though nothing has ended. In a round what is tried stands in no line
+  // for a moment, and all that comes after it is tried anyway.
+  if (!state_.round.open && in_the_way() < before) effects.push_back(RoundDue{});
   if (state_.timers.next() == state_.wake) return;
   state_.wake = state_.timers.next();
   if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});
@@ -58,9 +62,10 @@ Amounts Tenancy::in_use(TenantId tenant) const {
 
 // ---- admission
 
-void Tenancy::on(Time, const TenantAdded& added, Effects&) {
+void Tenancy::on(Time, const TenantAdded& added, Effects& effects) {
   const bool full = state_.tenants.size() >= config_.tenants_max;
-  if (!added.tenant || (full && !state_.tenants.contains(added.tenant))) return;
+  const bool known = state_.tenants.contains(added.tenant);
+  if (!added.tenant || (full && !known)) return;
   Tenant& tenant = state_.tenants[added.tenant];
   tenant.quota = added.quota;
   tenant.guarantee = added.guarantee;
@@ -75,6 +80,7 @@ void Tenancy::on(Time, const TenantAdded& added, Effects&) {
   keep(tenant);
   set_share(tenant);
   relist(added.tenant);
+  if (known && state_.pending_count != 0) effects.push_back(RoundDue{});  // by other rules
 }
 
 void Tenancy::join_family(TenantId id, Tenant& tenant, TenantId parent) {

@@ -207,7 +207,8 @@ struct ScrubNode {
   NodeId node;
   CHALK_FIELDS(ScrubNode, node)
 };
-// CapacityFreed, though nothing was: what waits may claim a node now, or has not been tried yet.
+// CapacityFreed, though nothing was: what waits may claim a node now, has not been tried yet, or was
+// held off by what stands in its way no more. Obeyed once all else has been.
 struct RoundDue {
   bool goes_on = false;
   CHALK_FIELDS(RoundDue, goes_on)
@@ -418,6 +419,7 @@ class Tenancy {
   void set_reclaim(TenantId, Tenant&);
   bool fails_too(const TryPlace&, const Held&) const;
   bool passes_nothing(SandboxId, const Held&) const;
+  std::size_t in_the_way() const;
   std::optional<std::vector<Wish>> spared(SandboxId, const Held&) const;
   void add_wish(SandboxId, PoolId, std::vector<Wish>&) const;
   void age(SandboxId, const Held&);

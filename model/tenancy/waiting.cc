@@ -155,6 +155,15 @@ bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
   return beyond(config_, state_.tenants.at(held.tenant), wish_of(held)) || !spared(sandbox, held);
 }
 
+// How many hold others off: who reclaims what was lent, and what has aged and counts.
+std::size_t Tenancy::in_the_way() const {
+  const auto aged = std::count_if(state_.aged.begin(), state_.aged.end(), [&](SandboxId id) {
+    const Held& held = *state_.held.find(id);
+    return counts(config_, state_.tenants.at(held.tenant), id, wish_of(held));
+  });
+  return state_.reclaimers.size() + static_cast<std::size_t>(aged);
+}
+
 // What it must not pass: it takes no node that could hold any of that. Nothing: there is too much
 // of it, so it takes none. Poorer tenants may always go before what has aged, so a flood that has
 // aged does not hold up its neighbours; and who asks within a guarantee before who would borrow.

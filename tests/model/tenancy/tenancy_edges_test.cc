@@ -750,6 +750,36 @@ TEST(Tenancy, TheAgedDoNotHoldUpTheMoreImportantOfTheirOwnTenant) {
   EXPECT_TRUE(attempts[0].spare.empty());
 }
 
+// Nothing ends, so nothing else would have the others tried.
+TEST(Tenancy, WhoWasHeldOffIsTriedOnceNothingIsInTheWay) {
+  Tenancy tenancy{Config{}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.cpu_millicores = 8000}});
+  tell(tenancy, at(0), TenantAdded{{2}, {}, 1, false, {}});
+  make_wait(tenancy, 1, 1, {.cpu_millicores = 8000});
+  make_wait(tenancy, 2, 2);
+  SandboxAsked beyond = important(3, 1, 9);
+  beyond.resources.cpu_millicores = 9000;
+  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(0), beyond)).empty());
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(0), NotPlaced{{3}})), std::vector<RoundDue>{{}})
+      << "its head reclaims nothing";
+  tell(tenancy, at(1), SandboxCancelled{{3}});
+  EXPECT_EQ(fruitless_round(tenancy, at(400)), (Tried{1, 2}));
+  ASSERT_EQ(tenancy.state().aged.size(), 2u);
+  tell(tenancy, at(400), important(4, 2, 9));
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(400), NotPlaced{{4}})), std::vector<RoundDue>{{}})
+      << "what has aged stands behind it";
+  EXPECT_TRUE(tell(tenancy, at(400), important(5, 2, 9)).empty()) << "nothing changes";
+}
+
+TEST(Tenancy, WhatWaitsIsTriedWhenATenantIsToldAnew) {
+  Tenancy tenancy = with_tenants(2);
+  EXPECT_TRUE(tell(tenancy, at(0), TenantAdded{{1}, {}, 2, false, {}}).empty());
+  make_wait(tenancy, 1, 2);
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(0), TenantAdded{{1}, {}, 3, false, {}})),
+            std::vector<RoundDue>{{}});
+  EXPECT_TRUE(tell(tenancy, at(0), TenantAdded{{3}, {}, 3, false, {}}).empty()) << "new";
+}
+
 TEST(Tenancy, KnowsWhetherATenantHasAnythingLessImportantPlaced) {
   Tenancy tenancy{Config{}};
   tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}});
