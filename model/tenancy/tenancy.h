@@ -428,7 +428,7 @@ class Tenancy {
   Place place_of(TenantId, const Tenant&) const;
   std::set<Place>& line_of(const Tenant&);
   void relist(TenantId);
-  TenantId next_in_line() const;
+  TenantId next_in_line(const std::set<Place>&) const;
   void set_aside(TenantId);
   bool bring_back(bool all);
   void set_reclaim(TenantId, Tenant&);

@@ -73,7 +73,7 @@ void Tenancy::on(Time, const CapacityFreed& freed, Effects&) {
 void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
   const Round& round = state_.round;
   while (round.open && round.failures < config_.tries_per_event) {
-    const TenantId next = next_in_line();
+    const TenantId next = next_in_line(state_.line);
     if (!next) {
       if (bring_back(false)) continue;
       bring_back(true);  // all have been tried: the next round begins anew
@@ -282,10 +282,9 @@ void Tenancy::stop_waiting(SandboxId, Held& held) {
   relist(held.tenant);
 }
 
-TenantId Tenancy::next_in_line() const {
-  const std::set<Place>* line = &state_.line;
+TenantId Tenancy::next_in_line(const std::set<Place>& first) const {
   TenantId next;
-  while (!line->empty()) {
+  for (const std::set<Place>* line = &first; !line->empty();) {
     next = line->begin()->tenant;
     line = &state_.tenants.at(next).line;
   }
@@ -304,10 +303,13 @@ Place Tenancy::place_of(TenantId id, const Tenant& tenant) const {
     const bool own = within(tenant.guarantee, tenant.placed, wish_of(head));
     return {own ? kOwnGuarantee : kBorrowing, tenant.share, id};
   }
-  // A family stands where the first of its line does, or where its own guarantee puts it.
-  const bool room = within(tenant.guarantee, tenant.placed, {1, 1, 0, 1});
+  // A family stands where the first of its line does, or where its own guarantee puts that.
   const std::uint32_t first = tenant.line.begin()->rank;
-  return {room ? std::min<std::uint32_t>(first, kFamilyGuarantee) : first, tenant.share, id};
+  if (first != kBorrowing || tenant.guarantee == Amounts{}) return {first, tenant.share, id};
+  const Tenant& next = state_.tenants.at(next_in_line(tenant.line));
+  const Held& head = *state_.held.find(next.waiting.begin()->second);
+  const bool own = within(tenant.guarantee, tenant.placed, wish_of(head));
+  return {own ? kFamilyGuarantee : kBorrowing, tenant.share, id};
 }
 
 // Puts a tenant and its families where they belong after any change of what decides that.

@@ -110,7 +110,9 @@ struct Oracle {
       if (is_family(id)) {
         if (const auto inner = best(id, failed)) {
           const std::uint32_t first = std::get<0>(inner->first);
-          const std::uint32_t rank = within(id, {1, 1, 0, 1}) ? std::min(first, 1u) : first;
+          const Ask& head = tenants.at(inner->second).waiting.front();
+          const std::uint32_t rank =
+              within(id, amounts_of(head.resources)) ? std::min(first, 1u) : first;
           one = {{rank, share(id), id}, inner->second};
         }
       } else if (!member.waiting.empty() && std::ranges::count(failed, id) == 0) {

@@ -125,7 +125,10 @@ class Inspection {
     }
     expect(tenant.reclaims == reclaims, "whether reclaims", id.value);
     if (!tenant.line.empty()) {
-      const bool room = within(tenant, placed_[id], {1, 1, 0, 1});
+      const Tenant* next = &tenant;
+      while (!next->line.empty()) next = &state_.tenants.at(next->line.begin()->tenant);
+      const Held& head = *state_.held.find(next->waiting.begin()->second);
+      const bool room = within(tenant, placed_[id], wish(head));
       const std::uint32_t first = tenant.line.begin()->rank;
       stands(id, tenant, {room ? std::min<std::uint32_t>(first, kFamilyGuarantee) : first,
                           tenant.share, id});

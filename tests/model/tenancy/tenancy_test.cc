@@ -120,7 +120,9 @@ struct Cluster {
 
 // In each round one that needs less fails before it, so it is never tried itself.
 TEST(Tenancy, WhatFailsWithASmallerOneAgesToo) {
-  Tenancy tenancy = with_tenants(3);
+  Config config;
+  config.separate_tenants = false;
+  Tenancy tenancy = with_tenants(3, config);
   const auto at = [](std::int64_t s) { return kNow + seconds(s); };
   for (std::uint64_t id = 1; id <= 2; ++id) {
     tell(tenancy, at(0),
