@@ -65,7 +65,10 @@ Result<void> check(const admin::v1::FileOpen& open) {
 
 // ---- who may
 
-DetailService::DetailService(const Services& services) : services_(services) {}
+DetailService::DetailService(const Services& services, std::size_t streams_max,
+                             std::size_t streams_of_tenant_max)
+    : services_(services),
+      places_(streams_max, streams_of_tenant_max, "streams of logs and files") {}
 
 grpc::Status DetailService::admit(const grpc::ServerContext& context,
                                   identity::Caller& caller) const {

@@ -13,7 +13,8 @@ namespace chalk::server {
 
 class DetailService final : public admin::v1::SandboxDetailService::Service {
  public:
-  explicit DetailService(const Services& services);
+  explicit DetailService(const Services& services, std::size_t streams_max = kStreamsMax,
+                         std::size_t streams_of_tenant_max = kStreamsOfTenantMax);
 
   grpc::Status Inspect(grpc::ServerContext* context, const admin::v1::InspectRequest* request,
                        admin::v1::InspectResponse* response) override;
@@ -39,7 +40,7 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
   CallWatch::Watched watch(grpc::ServerContext& context);
 
   Services services_;
-  Places places_{kStreamsMax, kStreamsOfTenantMax, "streams of logs and files"};
+  Places places_;
   CallWatch watch_;
 };
 
