@@ -80,7 +80,10 @@ std::unexpected<Error> ambiguous(const std::string& name,
 
 // ---- who may
 
-DetailService::DetailService(const Services& services) : services_(services) {}
+DetailService::DetailService(const Services& services, std::size_t streams_max,
+                             std::size_t streams_of_tenant_max)
+    : services_(services),
+      places_(streams_max, streams_of_tenant_max, "streams of logs and files") {}
 
 grpc::Status DetailService::admit(const grpc::ServerContext& context,
                                   identity::Caller& caller) const {

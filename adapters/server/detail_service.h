@@ -15,7 +15,8 @@ namespace chalk::server {
 
 class DetailService final : public admin::v1::SandboxDetailService::Service {
  public:
-  explicit DetailService(const Services& services);
+  explicit DetailService(const Services& services, std::size_t streams_max = kStreamsMax,
+                         std::size_t streams_of_tenant_max = kStreamsOfTenantMax);
 
   grpc::Status Inspect(grpc::ServerContext* context, const admin::v1::InspectRequest* request,
                        admin::v1::InspectResponse* response) override;
@@ -46,7 +47,7 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
   CallWatch::Watched watch(grpc::ServerContext& context);
 
   Services services_;
-  Places places_{kStreamsMax, kStreamsOfTenantMax, "streams of logs and files"};
+  Places places_;
   Places awaits_{kAwaitsMax, kAwaitsOfTenantMax, "waits for starts"};
   std::atomic<bool> stopping_ = false;
   CallWatch watch_;

@@ -84,7 +84,7 @@ struct Plane::State {
   explicit State(PlaneOptions given)
       : options(std::move(given)),
         log(made(options.data) + "/control.db", static_cast<std::int64_t>(kLogicVersion)),
-        records(options.data + "/records.db", options.label),
+        records(options.data + "/records.db", options.label, options.records),
         driver(
             options.config, log,
             [this](std::uint64_t, Time, const control::Effect& effect) { obey(effect); },

@@ -29,6 +29,7 @@ struct PlaneOptions {
   control::Config config;
   std::vector<fleet::PoolAdded> pools;
   records::ReadLabel label;
+  records::Options records;
   std::function<void(const std::string&)> log_failed;  // told of each failure of the disk
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
   // Of each live step, on the stepping thread.

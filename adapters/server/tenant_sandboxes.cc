@@ -31,7 +31,10 @@ grpc::Status refused(const Error& error) { return to_status(error); }
 
 }  // namespace
 
-TenantSandboxes::TenantSandboxes(const Services& services) : services_(services) {}
+TenantSandboxes::TenantSandboxes(const Services& services, std::size_t resolving_max,
+                                 std::size_t resolving_of_tenant_max)
+    : services_(services),
+      resolving_(resolving_max, resolving_of_tenant_max, "creations that wait for their images") {}
 
 Answer<identity::Caller> TenantSandboxes::admit(const grpc::ServerContextBase& context) const {
   auto caller = authenticate(services_, context);

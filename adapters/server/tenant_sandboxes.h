@@ -24,7 +24,8 @@ using Answer = std::expected<T, grpc::Status>;
 
 class TenantSandboxes {
  public:
-  explicit TenantSandboxes(const Services& services);
+  explicit TenantSandboxes(const Services& services, std::size_t resolving_max = kResolvingMax,
+                           std::size_t resolving_of_tenant_max = kResolvingOfTenantMax);
 
   Answer<identity::Caller> admit(const grpc::ServerContextBase& context) const;
   // Ends the call as UNAUTHENTICATED within about a second when its caller may not go on.
@@ -62,7 +63,7 @@ class TenantSandboxes {
   static constexpr std::size_t kResolvingMax = 1'024, kResolvingOfTenantMax = 512;
 
   const Services services_;
-  Places resolving_{kResolvingMax, kResolvingOfTenantMax, "creations that wait for their images"};
+  Places resolving_;
   CallWatch watch_;
   std::mutex mutex_;
   std::vector<NodeShape> shapes_;  // of the nodes when they were last looked at

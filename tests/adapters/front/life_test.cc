@@ -179,6 +179,22 @@ TEST(FrontLife, CanBeMadeAndStoppedWithoutBeingUsed) {
   server->Shutdown();
 }
 
+TEST(FrontLife, AConnectionWithoutCallsEndsAfterAWhileAndNotBefore) {
+  for (const bool soon : {true, false}) {
+    GrpcLimits limits;
+    if (soon) limits.idle = std::chrono::milliseconds(200);
+    Served served({}, {}, limits);
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    const auto channel = grpc::CreateCustomChannel(
+        served.target(), grpc::InsecureChannelCredentials(), arguments);
+    ASSERT_TRUE(channel->WaitForConnected(std::chrono::system_clock::now() + kPatience));
+    const auto until = std::chrono::system_clock::now() +
+                       (soon ? std::chrono::milliseconds(kPatience) : std::chrono::seconds(2));
+    EXPECT_EQ(channel->WaitForStateChange(GRPC_CHANNEL_READY, until), soon);
+  }
+}
+
 TEST(FrontLife, OpensNoOtherPort) {
   const Served served;
   const auto listening = [] {

@@ -60,7 +60,9 @@ class PlaneTest : public testing::Test {
   // Also again, as a server that restarts.
   void start() {
     plane_.reset();
-    plane_ = std::make_unique<Plane>(options_in(folder_));
+    PlaneOptions options = options_in(folder_);
+    options.records = kept_;
+    plane_ = std::make_unique<Plane>(options);
     node_.speaks_to([this](const NodeRegistration& hello) { plane_->registered(hello); },
                     [this](NodeId id, Envelope<NodeReport> envelope) {
                       plane_->reported(id, std::move(envelope));
@@ -95,6 +97,7 @@ class PlaneTest : public testing::Test {
   }
 
   std::string folder_;
+  records::Options kept_;
   std::unique_ptr<Plane> plane_;
   PretendNode node_{5};
   std::atomic<bool> cut_ = false;  // orders do not arrive
@@ -194,6 +197,28 @@ TEST_F(PlaneTest, ARefusalSaysTheRuleAndTheNumbers) {
   EXPECT_EQ(unknown.error().kind, Error::Kind::exhausted);
   EXPECT_EQ(node_.starts(), 0u);
   EXPECT_EQ(plane_->records().live(), 0u);
+}
+
+// Each specification here is of 12 bytes: "payload of a".
+TEST_F(PlaneTest, SpecificationsBeyondWhatIsKeptAreRefusedUntilSomeEnd) {
+  const auto refused = [&](const char* of, const char* at_most) {
+    const auto more = plane_->create(ask_for("c"));
+    ASSERT_FALSE(more);
+    EXPECT_EQ(more.error().kind, Error::Kind::exhausted);
+    EXPECT_NE(more.error().message.find(of), std::string::npos) << more.error().message;
+    EXPECT_NE(more.error().message.find(at_most), std::string::npos) << more.error().message;
+  };
+  kept_.bytes_of_tenant_max = 30;
+  start_with_node();
+  const auto first = plane_->create(ask_for("a"));
+  ASSERT_TRUE(first) << first.error().message;
+  ASSERT_TRUE(plane_->create(ask_for("b")));
+  refused("24 bytes in this environment", "at most 30");
+  kept_ = {.bytes_max = 29};
+  start();
+  refused("24 bytes in all environments", "at most 29");
+  ASSERT_TRUE(plane_->terminate(*first, {}));
+  EXPECT_TRUE(eventually([&] { return plane_->create(ask_for("c")).has_value(); }));
 }
 
 TEST_F(PlaneTest, WhatHasNoRoomWaitsUntilThereIsSome) {

@@ -13,11 +13,13 @@
 #include "adapters/api/translate.h"
 #include "adapters/images/image.h"
 #include "adapters/server/call_watch.h"
+#include "adapters/server/detail_service.h"
 #include "adapters/server/images.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/places.h"
 #include "adapters/server/plane.h"
 #include "adapters/server/public_services.h"
+#include "adapters/server/tenant_sandboxes.h"
 #include "chalk/container/v1/service.grpc.pb.h"
 #include "chalk/sandbox/v2/filesystem_service.grpc.pb.h"
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
@@ -455,6 +457,72 @@ TEST_F(ServicesTest, UploadsThatSayNothingHaveTheirPlacesAndEndWithTheirClient) 
     revoked += code == StatusCode::UNAUTHENTICATED;
   }
   EXPECT_GT(revoked, 0u);
+}
+
+// What follows the output of a sandbox that has not started holds its place until it leaves.
+TEST_F(ServicesTest, StreamsOfLogsAreBoundedForAllAndForEach) {
+  DetailService detail(services_, 2, 1);
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&detail);
+  const auto server = builder.BuildAndStart();
+  const auto stub = admin::v1::SandboxDetailService::NewStub(server->InProcessChannel({}));
+  held_ = true;
+  const Client green = client("green");
+  std::map<std::string, std::string> ids;
+  for (const Client* who : std::initializer_list<const Client*>{&red_, &blue_, &green}) {
+    ids[who->environment] = create(*who, "box");
+  }
+  const auto ask = [&](grpc::ClientContext& context, const Client& who, bool follow) {
+    admin::v1::LogsRequest request;
+    request.set_id(ids[who.environment]);
+    request.set_follow(follow);
+    const auto reader = stub->Logs(&context, request);
+    admin::v1::LogsChunk chunk;
+    while (reader->Read(&chunk)) {
+    }
+    return reader->Finish();
+  };
+  const auto becomes = [&](const Client& who, StatusCode code) {
+    grpc::Status said;
+    for (int i = 0; i < 6'000 && said.error_code() != code; ++i) {
+      said = ask(*as(who), who, false);  // UNAVAILABLE where it had a place
+      usleep(10'000);
+    }
+    return said;
+  };
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::thread> followers;
+  const auto follow = [&](const Client& who) {
+    contexts.push_back(as(who, 600s));
+    followers.emplace_back([&, context = contexts.back().get()] { (void)ask(*context, who, true); });
+  };
+  follow(red_);
+  const auto second = becomes(red_, StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(second.error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(second.error_message().find("streams of logs and files"), std::string::npos);
+  EXPECT_EQ(ask(*as(green), green, false).error_code(), StatusCode::UNAVAILABLE);
+  follow(blue_);
+  EXPECT_EQ(becomes(green, StatusCode::RESOURCE_EXHAUSTED).error_code(),
+            StatusCode::RESOURCE_EXHAUSTED)
+      << "two of all";
+  for (auto& context : contexts) context->TryCancel();
+  for (std::thread& one : followers) one.join();
+  EXPECT_EQ(becomes(red_, StatusCode::UNAVAILABLE).error_code(), StatusCode::UNAVAILABLE);
+  server->Shutdown();
+}
+
+TEST_F(ServicesTest, CreationsThatWaitForTheirImagesAreBoundedAndGiveTheirPlacesBack) {
+  const auto caller = tokens_.verify_header("Bearer " + red_.token);
+  ASSERT_TRUE(caller);
+  const std::string image = "127.0.0.1:1/a/b:c";  // which nobody may ask
+  TenantSandboxes full(services_, 1, 0);
+  const auto refused = full.resolve(*caller, image);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().error_code(), StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(refused.error().error_message().find("creations that wait"), std::string::npos);
+  EXPECT_FALSE(TenantSandboxes(services_, 0, 1).resolve(*caller, image));
+  TenantSandboxes one(services_, 1, 1);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(one.resolve(*caller, image)) << i;
 }
 
 // Reads until its client has no more to say.
