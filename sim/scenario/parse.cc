@@ -274,7 +274,8 @@ class Parser {
     }
     pool.shells = static_cast<std::int32_t>(r.whole("shells", 0, 0, 10'000));
     const std::int64_t each = r.bytes("shell_memory", 16LL << 20);
-    if (each > shape.memory_bytes || pool.shells * each >= shape.memory_bytes) {
+    if (each > shape.memory_bytes ||
+        (each > 0 && pool.shells > (shape.memory_bytes - 1) / each)) {
       r.fail("shells", fmt::format("{} of {} each", pool.shells, bytes_text(each)),
              "less than the memory, " + bytes_text(shape.memory_bytes));
     }

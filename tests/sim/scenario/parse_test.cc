@@ -76,6 +76,9 @@ TEST(Scenario, NumbersRuntimesAndProcessorFeaturesAsTheyCome) {
   EXPECT_EQ(error_of(text, "shells: 4", "shells: 16"),
             "parse_test.yaml:5: pools[1].node.shells: found 16 of 64Mi each, expected less than "
             "the memory, 1Gi");
+  EXPECT_NE(error_of(text, "1Gi, shells: 4, shell_memory: 64Mi",
+                     "1Pi, shells: 10000, shell_memory: 1Pi").find("found 10000 of 1Pi each"),
+            std::string::npos);
   EXPECT_NE(error_of(text, "[b]", "b"), "no error");
 }
 
