@@ -177,7 +177,10 @@ class Parser {
   }
 
   void pools() {
-    if (root_.flag("fleet_from_trace", false) && trace_) return fleet_from_trace();
+    if (root_.flag("fleet_from_trace", false)) {
+      if (const auto trace = trace_of_fleet()) return fleet_from_trace(*trace);
+      setup_.fleet_without_trace = true;
+    }
     auto list = root_.list("pools");
     if (list.empty()) root_.fail("pools", "nothing", "at least one pool of nodes");
     for (Reader& r : list) {
@@ -277,7 +280,8 @@ class Parser {
     }
     pool.shells = static_cast<std::int32_t>(r.whole("shells", 0, 0, 10'000));
     const std::int64_t each = r.bytes("shell_memory", 16LL << 20);
-    if (each > shape.memory_bytes || pool.shells * each >= shape.memory_bytes) {
+    if (each > shape.memory_bytes ||
+        (each > 0 && pool.shells > (shape.memory_bytes - 1) / each)) {
       r.fail("shells", fmt::format("{} of {} each", pool.shells, bytes_text(each)),
              "less than the memory, " + bytes_text(shape.memory_bytes));
     }
@@ -296,10 +300,22 @@ class Parser {
     r.done();
   }
 
+  // None: the workload has no trace.
+  std::optional<std::string> trace_of_fleet() {
+    if (trace_) return trace_;
+    std::optional<std::string> path;
+    for (Reader& r : root_.list("workload")) {
+      if (r.text("kind", "") != "trace") continue;
+      if (path) root_.fail("fleet_from_trace", "several traces in workload", "one, or --trace");
+      path = read_trace_path(r);
+    }
+    return path;
+  }
+
   // The nodes that the trace itself lists, one pool for each shape.
-  void fleet_from_trace() {
+  void fleet_from_trace(const std::string& trace) {
     root_.list("pools");
-    const auto source = open_trace(*trace_, {});
+    const auto source = open_trace(trace, {});
     const Catalogue& catalogue = source->catalogue();
     if (catalogue.nodes.empty()) {
       root_.fail("fleet_from_trace", "true", "false for a trace that lists no nodes");
@@ -648,6 +664,8 @@ std::vector<std::string> lint(const Setup& setup) {
   std::vector<std::string> warnings;
   if (setup.assertions.empty())
     warnings.push_back("assert: nothing is asserted, so this scenario cannot fail");
+  if (setup.fleet_without_trace)
+    warnings.push_back("fleet_from_trace: there is no trace, so the fleet is that of pools");
   for (const Pool& pool : setup.pools) {
     if (pool.price_per_hour == 0)
       warnings.push_back("pools." + pool.name + ".price_per_hour: the cost will be 0");

@@ -121,17 +121,6 @@ AzureShape read_azure_shape(Reader& section) {
   return shape;
 }
 
-// Traces are opened when they run; that there is one is told at once, with the place that names it.
-void expect_trace(Reader& section, const std::string& text) {
-  const auto spec = parse_trace_spec(text);
-  if (!spec) section.fail("path", quote(text), kTraceSpecs);
-  std::error_code error;
-  if (!std::filesystem::exists(spec->path, error)) {
-    section.fail("path", "no " + spec->path,
-                 "a trace by its path from the scenario's file or from the current folder");
-  }
-}
-
 // One section: the generator it asks for, ended where it says. `replaced`: by --trace.
 OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_models,
                           const TraceOptions& trace_options, bool replaced) {
@@ -148,8 +137,8 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
   if (until.nanos != 0) end.before = Time{until.nanos};
   OpenWorkload open;
   if (kind == "trace") {
-    const std::string path = section.required_text("path");
-    if (!replaced) expect_trace(section, path);
+    const std::string path =
+        replaced ? section.required_text("path") : read_trace_path(section);
     const bool qos_priorities = section.flag("qos_priorities", false);
     open = [path, trace_options, qos_priorities](std::uint64_t seed) {
       TraceOptions options = trace_options;
@@ -182,6 +171,18 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
 }
 
 }  // namespace
+
+std::string read_trace_path(Reader& section) {
+  const std::string text = section.required_text("path");
+  const auto spec = parse_trace_spec(text);
+  if (!spec) section.fail("path", quote(text), kTraceSpecs);
+  std::error_code error;
+  if (!std::filesystem::exists(spec->path, error)) {
+    section.fail("path", "no " + spec->path,
+                 "a trace by its path from the scenario's file or from the current folder");
+  }
+  return text;
+}
 
 GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
   GpuAsk ask;

@@ -18,6 +18,10 @@ using OpenWorkload = std::function<std::unique_ptr<Source>(std::uint64_t seed)>;
 OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_models,
                            const std::optional<std::string>& trace);
 
+// `path` of a section that is a trace. Traces are opened when they run; that there is one is told at
+// once, with the place that names it.
+std::string read_trace_path(Reader& section);
+
 // "2:nvidia-a100" as a number of GPUs and the index of the model among `gpu_models`.
 struct GpuAsk {
   std::int32_t count = 0;

@@ -67,6 +67,7 @@ const std::vector<double> kPatterns = {0.26, 0.20, 0.15, 0.39};
 // A timer has the nearest of these periods [ours], in seconds.
 constexpr double kTimerPeriods[] = {1,   5,    10,   15,   20,    30,    60,    120,   300,   600,
                                     900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800};
+constexpr double kTimerPeriodMax = std::end(kTimerPeriods)[-1];
 
 enum Purpose : std::uint64_t { kAppStream = 31, kFunctionStream = 32, kTenantStream = 33 };
 
@@ -75,8 +76,13 @@ double burr_megabytes(double u) {
   return inner > 0 ? kBurrLambda * portable_pow(inner, 1 / kBurrC) : 0;
 }
 
-double timer_period_seconds(double calls_per_day) {
-  double wanted = portable_log(kOncePerSecond / calls_per_day);
+// Slower than these are only timers that rate_scale makes so.
+double timer_period_seconds(double calls_per_day, double rate_scale) {
+  const double exact = kOncePerSecond / calls_per_day;
+  if (rate_scale < 1 && exact > kTimerPeriodMax) {
+    return std::min(exact, kTimerPeriodMax / rate_scale);
+  }
+  double wanted = portable_log(exact);
   double best = kTimerPeriods[0];
   for (double period : kTimerPeriods) {
     if (std::abs(portable_log(period) - wanted) < std::abs(portable_log(best) - wanted)) {
@@ -151,7 +157,8 @@ class Planner {
     function.calls_per_day = per_day * cut;
     if (function.trigger == Trigger::timer) {
       function.pattern = Pattern::periodic;
-      function.calls_per_day = kOncePerSecond / timer_period_seconds(function.calls_per_day);
+      function.calls_per_day =
+          kOncePerSecond / timer_period_seconds(function.calls_per_day, shape_.rate_scale);
     } else {
       function.pattern = static_cast<Pattern>(patterns_.pick(pattern));
     }

@@ -20,7 +20,7 @@ namespace chalk::sim {
 struct AzureShape {
   std::uint32_t apps = 100;
   Duration length = seconds(86'400);      // no arrival at or after it
-  double rate_scale = 1;                  // multiplies every rate
+  double rate_scale = 1;                  // multiplies every rate; a timer's to one a second
   double app_calls_per_day_max = 86'400;  // then cuts each app's; [ours], for a finite load
   Duration service_max = seconds(600);    // [ours] no call takes longer
   double service_spread = 0.5;            // [ours] log sigma of one function's calls

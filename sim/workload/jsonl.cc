@@ -20,7 +20,10 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::int64_t kNanosMax = kNever.nanos - 1;
-constexpr std::int64_t kAmountMax = std::int64_t{1} << 60;
+// As in scenarios: sums of any number of these that there can be are far from overflowing.
+constexpr std::int64_t kMillicoresMax = 100'000'000;
+constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
+constexpr std::int64_t kNodesMax = 100'000;
 constexpr std::int64_t kTokensMax = 100'000'000;
 constexpr std::size_t kDeclaredMax = 10'000'000;
 
@@ -184,8 +187,8 @@ class Jsonl : public Source {
       functions_.add(function.name, members);
       function.tenant = tenants_.number(members.text("tenant"), members);
       function.image = images_.number(members.text("image"), members);
-      function.cpu_millicores = members.integer_or("cpu_millicores", 0, kAmountMax, 0);
-      function.memory_bytes = members.integer_or("memory_bytes", 0, kAmountMax, 0);
+      function.cpu_millicores = members.integer_or("cpu_millicores", 0, kMillicoresMax, 0);
+      function.memory_bytes = members.integer_or("memory_bytes", 0, kBytesMax, 0);
       catalogue_.functions.push_back(function);
     } else if (members.has("node_group")) {
       node_group(members);
@@ -204,10 +207,10 @@ class Jsonl : public Source {
     NodeGroupSpec group;
     group.name = members.text("node_group");
     node_groups_.add(group.name, members);
-    group.count = static_cast<std::uint32_t>(members.integer("count", 0, 10'000'000));
-    group.shape.cpu_millicores = members.integer("cpu_millicores", 1, kAmountMax);
-    group.shape.memory_bytes = members.integer("memory_bytes", 1, kAmountMax);
-    group.shape.disk_bytes = members.integer_or("disk_bytes", 0, kAmountMax, 0);
+    group.count = static_cast<std::uint32_t>(members.integer("count", 0, kNodesMax));
+    group.shape.cpu_millicores = members.integer("cpu_millicores", 1, kMillicoresMax);
+    group.shape.memory_bytes = members.integer("memory_bytes", 1, kBytesMax);
+    group.shape.disk_bytes = members.integer_or("disk_bytes", 0, kBytesMax, 0);
     group.shape.gpus = static_cast<std::int32_t>(members.integer_or("gpus", 0, kGpusPerNodeMax, 0));
     if (group.shape.gpus > 0) {
       group.gpu_model = members.text("gpu_model");
@@ -245,9 +248,9 @@ class Jsonl : public Source {
     out.tenant = tenants_.number(ask.text("tenant"), ask);
     out.image = images_.number(ask.text("image"), ask);
     Resources& resources = out.resources;
-    resources.cpu_millicores = ask.integer_or("cpu_millicores", 0, kAmountMax, 0);
-    resources.memory_bytes = ask.integer_or("memory_bytes", 0, kAmountMax, 0);
-    resources.disk_bytes = ask.integer_or("disk_bytes", 0, kAmountMax, 0);
+    resources.cpu_millicores = ask.integer_or("cpu_millicores", 0, kMillicoresMax, 0);
+    resources.memory_bytes = ask.integer_or("memory_bytes", 0, kBytesMax, 0);
+    resources.disk_bytes = ask.integer_or("disk_bytes", 0, kBytesMax, 0);
     resources.gpus = static_cast<std::int32_t>(ask.integer_or("gpus", 0, kGpusPerNodeMax, 0));
     if (resources.gpus > 0) {
       std::int64_t least = resources.gpus > 1 ? 1000 : 1;

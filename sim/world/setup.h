@@ -170,6 +170,7 @@ struct Setup {
   fleet::Rules fleet;
   std::vector<Zone> zones;
   std::vector<Pool> pools;
+  bool fleet_without_trace = false;     // it was to be that of a trace, and there is none
   std::vector<std::string> gpu_models;  // index = bit in gpu_models masks
   std::vector<Image> images;
   std::map<std::string, Tenant> tenants;  // by name

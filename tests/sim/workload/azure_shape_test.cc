@@ -211,6 +211,22 @@ TEST(AzureShape, OneSeedGivesOneStreamForEver) {
   EXPECT_EQ(digest_of(take(*source, 20'000)), 11199718214578770461u);
 }
 
+TEST(AzureShape, TimersAreScaledToo) {
+  const AzurePlan whole = azure_plan({.apps = 2'000, .app_calls_per_day_max = 1e9}, kSeed);
+  const AzurePlan least =
+      azure_plan({.apps = 2'000, .rate_scale = 1e-3, .app_calls_per_day_max = 1e9}, kSeed);
+  ASSERT_EQ(whole.functions.size(), least.functions.size());
+  int timers = 0;
+  for (std::size_t i = 0; i < whole.functions.size(); ++i) {
+    if (whole.functions[i].trigger != Trigger::timer) continue;
+    ++timers;
+    const double ratio = least.functions[i].calls_per_day / whole.functions[i].calls_per_day;
+    EXPECT_GT(ratio, 1e-3 / 8) << "each is the nearest of a list";
+    EXPECT_LT(ratio, 1e-3 * 8);
+  }
+  EXPECT_GT(timers, 500);
+}
+
 TEST(AzureShape, RefusesParametersThatMakeNoSense) {
   EXPECT_THROW(azure_plan({.apps = 0}, 1), std::invalid_argument);
   EXPECT_THROW(azure_plan({.length = seconds(0)}, 1), std::invalid_argument);

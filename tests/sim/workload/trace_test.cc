@@ -373,6 +373,11 @@ TEST(Jsonl, NamesWhatIsWrongAndWhere) {
             std::string::npos);
   EXPECT_NE(error("{\"at_ns\":5,\"sandbox\"", "{\"at_ns\":4,\"sandbox\"").find("at least 5"),
             std::string::npos);
+  EXPECT_NE(error("\"cpu_millicores\":500", "\"cpu_millicores\":100000001").find(":6: found"),
+            std::string::npos);
+  EXPECT_NE(error("\"memory_bytes\":8,", "\"memory_bytes\":1125899906842625,").find(":5: found"),
+            std::string::npos);
+  EXPECT_NE(error("\"count\":2", "\"count\":100001").find(":5: found"), std::string::npos);
   EXPECT_NE(error("{\"tenant\":\"t\"}", "[1]").find(":2: found array"), std::string::npos);
   EXPECT_NE(error("{\"tenant\":\"t\"}", "{\"tenant\":\"t\"").find(":2: found"), std::string::npos);
   EXPECT_NE(error("{\"tenant\":\"t\"}", std::string(100'000, '[')).find("8 levels"),
