@@ -515,14 +515,15 @@ TEST_F(ServicesTest, CreationsThatWaitForTheirImagesAreBoundedAndGiveTheirPlaces
   const auto caller = tokens_.verify_header("Bearer " + red_.token);
   ASSERT_TRUE(caller);
   const std::string image = "127.0.0.1:1/a/b:c";  // which nobody may ask
+  const grpc::ServerContext context;
   TenantSandboxes full(services_, 1, 0);
-  const auto refused = full.resolve(*caller, image);
+  const auto refused = full.resolve(context, *caller, image);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().error_code(), StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(refused.error().error_message().find("creations that wait"), std::string::npos);
-  EXPECT_FALSE(TenantSandboxes(services_, 0, 1).resolve(*caller, image));
+  EXPECT_FALSE(TenantSandboxes(services_, 0, 1).resolve(context, *caller, image));
   TenantSandboxes one(services_, 1, 1);
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(one.resolve(*caller, image)) << i;
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(one.resolve(context, *caller, image)) << i;
 }
 
 // Reads until its client has no more to say.
