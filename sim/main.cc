@@ -163,10 +163,11 @@ int plan_command(const Options& options) {
   if (!options.out.empty()) {
     make_folder("--out", options.out);
     refuse_others(options.out, {"sweep.json"});
-    clear_result(options.out);
-    const std::string scenario = options.out + "/scenario.yaml";  // of an earlier run
+    const std::string scenario = options.out + "/scenario.yaml";
     std::error_code none;
-    if (!std::filesystem::equivalent(scenario, options.scenario, none)) {
+    const bool of_a_run = std::filesystem::exists(options.out + "/result.json", none);
+    clear_result(options.out);
+    if (of_a_run && !std::filesystem::equivalent(scenario, options.scenario, none)) {
       std::filesystem::remove(scenario);
     }
   }

@@ -220,10 +220,10 @@ class Run {
   void check() const;
   void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
   int go_on(Signals& signals);
-  void await(Progress& progress, Reasons& reasons);
+  void await(Signals& signals, Progress& progress, Reasons& reasons);
   void show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const;
   int follow(Signals& signals);
-  bool wait_started();
+  bool wait_started(Signals& signals);
   void end_lost() noexcept;
   void end() noexcept;
 
@@ -301,25 +301,33 @@ void Run::show(bool placed, const std::string& why, Progress& progress, Reasons&
 
 // While the server tells the news it knows that somebody waits: where we are gone before the start, it
 // ends the sandbox. Whatever becomes of this, whoever asks next sees how it stands.
-void Run::await(Progress& progress, Reasons& reasons) {
+void Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
   grpc::ClientContext context;
   client_->prepare(context, 0s);
   admin::v1::AwaitRequest request;
   request.set_id(id_);
   const auto stream = client_->details().Await(&context, request);
+  signals.handle([&](int signal) {
+    if (!ends_us(signal)) return;
+    interrupted_ = signal;
+    context.TryCancel();
+  });
   admin::v1::AwaitNews news;
   while (interrupted_ == 0 && stream->Read(&news)) {
     if (news.status() == "pending") show(news.placed(), news.status_message(), progress, reasons);
   }
+  signals.handle([this](int signal) {
+    if (ends_us(signal)) interrupted_ = signal;
+  });
   context.TryCancel();
   (void)stream->Finish();
 }
 
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
-bool Run::wait_started() {
+bool Run::wait_started(Signals& signals) {
   Progress progress;
   Reasons reasons;
-  await(progress, reasons);
+  await(signals, progress, reasons);
   for (auto pause = 10ms; interrupted_ == 0; pause = std::min(pause * 2, 250ms)) {
     const auto about = client_->inspect(id_);
     if (about.status() == "running" || about.status() == "succeeded" ||
@@ -338,7 +346,7 @@ bool Run::wait_started() {
 }
 
 int Run::go_on(Signals& signals) {
-  if (!wait_started()) throw Stop("interrupted", kSignalled + interrupted_);
+  if (!wait_started(signals)) throw Stop("interrupted", kSignalled + interrupted_);
   if (flags_.detach) {
     if (json_) {
       const auto about = client_->inspect(id_);
@@ -405,7 +413,7 @@ void Run::end_lost() noexcept {
     (*request.mutable_filters()->mutable_tags())[std::string(api::kCreationTag)] = creation_;
     const auto found = client_->call<sandbox::v2::ListSandboxesRequest,
                                      sandbox::v2::ListSandboxesResponse>(
-        [this](auto... a) { return client_->sandboxes().ListSandboxes(a...); }, request);
+        [this](auto... a) { return client_->sandboxes().ListSandboxes(a...); }, request, false, 5s);
     for (const auto& one : found.sandboxes()) client_->terminate(one.id(), 0s);
   } catch (const Stop&) {  // what went wrong before is what is told
   }

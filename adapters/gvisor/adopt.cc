@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "adapters/gvisor/runtime.h"
@@ -48,29 +49,6 @@ std::string read_text(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// Inside, what exec begins has no parent, and else only the main process has none. With what those
-// have begun in turn.
-std::vector<pid_t> begun_by_exec(const std::string& table) {
-  std::istringstream lines(table);
-  std::string line, user;
-  std::map<pid_t, pid_t> parents;
-  std::getline(lines, line);  // UID PID PPID ...
-  while (std::getline(lines, line)) {
-    pid_t pid = 0, parent = 0;
-    if (std::istringstream(line) >> user >> pid >> parent) parents[pid] = parent;
-  }
-  std::vector<pid_t> found;
-  for (const auto& [pid, parent] : parents) {
-    pid_t eldest = pid;
-    for (auto up = parents.find(pid); up != parents.end() && up->second != 0;
-         up = parents.find(eldest)) {
-      eldest = up->second;
-    }
-    if (eldest != 1 && parents.contains(eldest)) found.push_back(pid);
-  }
-  return found;
-}
-
 // That of the process before us: without this each restart would leave one more for each sandbox.
 void end_earlier_waiter(const std::string& pid_file, const std::string& id) {
   const pid_t pid = static_cast<pid_t>(std::atoi(read_text(pid_file).c_str()));
@@ -101,15 +79,45 @@ cgroup::Limits limits_of(const std::string& config_path) {
 
 }  // namespace
 
+// A process may have lines of its own in its name. What they say is at most of its own sandbox, and
+// a circle of parents hangs nowhere below one that has none.
+std::vector<pid_t> begun_by_exec(const std::string& table) {
+  std::istringstream lines(table);
+  std::string line, user;
+  std::multimap<pid_t, pid_t> children;
+  std::set<pid_t> known;
+  std::getline(lines, line);  // UID PID PPID ...
+  while (std::getline(lines, line)) {
+    pid_t pid = 0, parent = 0;
+    if (std::istringstream(line) >> user >> pid >> parent && pid > 1 && known.insert(pid).second) {
+      children.emplace(parent, pid);
+    }
+  }
+  std::vector<pid_t> found;
+  const auto add_children = [&](pid_t of) {
+    const auto [first, last] = children.equal_range(of);
+    for (auto at = first; at != last; ++at) found.push_back(at->second);
+  };
+  add_children(0);
+  for (std::size_t at = 0; at < found.size(); ++at) add_children(found[at]);
+  return found;
+}
+
 std::string Runtime::execs_mark(const std::string& id) const { return bundle(id) + "/execs"; }
 
 void Runtime::end_execs(const std::string& id) {
+  using std::chrono::steady_clock;
   if (access(execs_mark(id).c_str(), F_OK) != 0) return;
+  if (execs_until_ == steady_clock::time_point{}) execs_until_ = steady_clock::now() + kExecsTime;
+  if (steady_clock::now() >= execs_until_) return;
   auto argv = command();
   argv.insert(argv.end(), {"ps", id});
   const auto said = call(std::move(argv), "list the processes");
   if (!said) return;  // they go with the sandbox
-  for (const pid_t pid : begun_by_exec(said->out)) (void)signal(id, SIGKILL, pid);
+  for (const pid_t pid : begun_by_exec(said->out)) {
+    if (steady_clock::now() >= execs_until_) return;
+    (void)signal(id, SIGKILL, pid);
+  }
   unlink(execs_mark(id).c_str());
 }
 

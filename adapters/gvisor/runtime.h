@@ -137,6 +137,10 @@ class Runtime {
   std::string bundle(const std::string& id) const;
   std::string state_file(const std::string& id) const;
   std::string execs_mark(const std::string& id) const;
+  // A node that is not heard of is lost with everybody's sandboxes, and one of them may have begun
+  // thousands: the ends of what exec began have this long for all sandboxes, and what is left over
+  // goes on until the next start of the agent.
+  static constexpr std::chrono::seconds kExecsTime{10};
   void end_execs(const std::string& id);
   Result<void> watch(const std::string& id, pid_t pid, process::Fd pidfd,
                      std::function<void(Ended)> ended);
@@ -145,7 +149,12 @@ class Runtime {
   cgroup::Groups groups_;
   process::Reaper& reaper_;
   std::string version_;
+  std::chrono::steady_clock::time_point execs_until_;  // none: nothing has been ended yet
 };
+
+// Of what `runsc ps` says the processes that exec began, parents first: inside they have no parent,
+// and else only the main process (1) has none. With what those have begun in turn.
+std::vector<pid_t> begun_by_exec(const std::string& table);
 
 // All that runsc gets: the kernels of sandboxes are kept from what this process was told in secret.
 std::vector<std::string> environment();

@@ -8,6 +8,7 @@
 #include "adapters/server/describe.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
+#include "adapters/server/tenant_sandboxes.h"
 
 namespace chalk::server {
 namespace {
@@ -221,6 +222,7 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
   if (!sandbox) return to_status(sandbox.error());
   const auto place = awaits_.take(caller.tenant);
   if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, awaits_.full()};
+  const auto watched = watch(*context);  // one that reads no news would hold its place for ever
   const auto started = [](const records::Sandbox& one) {
     return one.status != records::Status::pending;
   };
@@ -237,8 +239,8 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
     if (!later) return {grpc::StatusCode::NOT_FOUND, "sandbox " + sandbox->id + " is forgotten"};
     sandbox = std::move(*later);
     auto may = admit(*context, caller);
-    if (may.ok() && (!wrote || context->IsCancelled())) may = grpc::Status::CANCELLED;
-    if (may.ok()) continue;
+    if (!wrote || context->IsCancelled()) may = grpc::Status::CANCELLED;
+    if (!TenantSandboxes::is_gone(may)) continue;
     if (stopping_) return {grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
     if (!started(*sandbox) && !sandbox->ran) (void)services_.plane.terminate(sandbox->sandbox, {});
     return may;

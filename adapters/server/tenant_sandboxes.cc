@@ -144,6 +144,13 @@ grpc::Status TenantSandboxes::still_wanted(const grpc::ServerContextBase& contex
   return still ? grpc::Status::OK : still.error();
 }
 
+bool TenantSandboxes::is_gone(const grpc::Status& may) {
+  using grpc::StatusCode;
+  return may.error_code() == StatusCode::CANCELLED ||
+         may.error_code() == StatusCode::UNAUTHENTICATED ||
+         may.error_code() == StatusCode::PERMISSION_DENIED;
+}
+
 // How it is when it has started, or after a while. A client that is gone by then was told no id, so
 // nobody else would ever end it.
 Answer<records::Sandbox> TenantSandboxes::begun(const grpc::ServerContextBase& context,
@@ -151,7 +158,7 @@ Answer<records::Sandbox> TenantSandboxes::begun(const grpc::ServerContextBase& c
   const auto until = std::chrono::steady_clock::now() + kStartWait;
   while (true) {
     auto sandbox = services_.plane.records().wait(id, kLookAtStart, settled);
-    if (auto wanted = still_wanted(context); !wanted.ok()) {
+    if (auto wanted = still_wanted(context); is_gone(wanted)) {
       (void)services_.plane.terminate(id, {});
       return std::unexpected(wanted);
     }

@@ -365,19 +365,21 @@ void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
   effects.push_back(SetOwner{scrubbed.node, {}, true});
 }
 
+// What is due is tried last: a node that is to be scrubbed now takes nothing any more.
 void Tenancy::on(Time now, const Woken&, Effects& effects) {
+  bool goes_on = false, begins = false;
   while (state_.timers.due(now)) {
     const auto timer = state_.timers.pop();
     if (!timer.key) {
       if (timer.at != state_.claims_at) continue;
       state_.claims_at = kNever;
-      effects.push_back(RoundDue{});
+      begins = true;
       continue;
     }
     if (timer.key == kRoundTimer) {
       if (timer.at != state_.round_at) continue;
       state_.round_at = kNever;
-      effects.push_back(RoundDue{true});
+      goes_on = true;
       continue;
     }
     Node* node = state_.nodes.find(timer.key);
@@ -386,9 +388,12 @@ void Tenancy::on(Time now, const Woken&, Effects& effects) {
       state_.lingering.erase({node->deadline, timer.key});
       scrub(now, timer.key, *node, effects);
     } else if (node->phase == NodePhase::scrubbing) {
+      settle_scrub(timer.key, *node);  // another may be scrubbed meanwhile
       scrub(now, timer.key, *node, effects);  // it takes too long: order it again
     }
   }
+  if (goes_on) effects.push_back(RoundDue{true});
+  if (begins) effects.push_back(RoundDue{});
 }
 
 }  // namespace chalk::tenancy

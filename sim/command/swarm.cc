@@ -33,7 +33,7 @@ void parse_range(const std::string& text, SwarmQuestion& question) {
     throw std::runtime_error("--seeds: found \"" + text +
                              "\", expected A..B with A <= B, such as 1..1000");
   }
-  expect_seeds("--seeds", question.first, question.last - question.first + 1);
+  expect_seeds("--seeds", question.last, 1);
 }
 
 SwarmQuestion ask(const Options& options) {

@@ -62,7 +62,7 @@ CompareRow row_of(const std::string& of, const std::string& metric,
   return row;
 }
 
-enum class Kinship { same, other_settings, other_demand };
+enum class Kinship { same, other_settings, unknown_demand, other_demand };
 
 // Two files may have one name. Of one scenario two programs are compared, whatever they make
 // arrive; of two the work that one seed asks for says whether they differ in what is decided alone.
@@ -72,9 +72,13 @@ Kinship kinship(const MeasuredRuns& a, const MeasuredRuns& b) {
     const auto other = b.find(seed);
     if (other == b.end() || run.scenario_hash == 0 || other->second.scenario_hash == 0) continue;
     if (run.scenario_hash == other->second.scenario_hash) continue;
-    found = Kinship::other_settings;
-    const bool known = run.demand != 0 && other->second.demand != 0;
-    if (known && run.demand != other->second.demand) return Kinship::other_demand;
+    if (run.demand == 0 || other->second.demand == 0) {
+      found = Kinship::unknown_demand;
+    } else if (run.demand != other->second.demand) {
+      return Kinship::other_demand;
+    } else if (found == Kinship::same) {
+      found = Kinship::other_settings;
+    }
   }
   return found;
 }
@@ -166,7 +170,7 @@ std::size_t Comparison::count(Verdict verdict) const {
 
 Comparison compare(const std::string& name_a, const Measured& a, const std::string& name_b,
                    const Measured& b, const CompareOptions& options) {
-  Comparison out{name_a, name_b, options, {}, {}, {}, {}, {}, {}};
+  Comparison out{name_a, name_b, options, {}, {}, {}, {}, {}, {}, {}};
   if (out.options.metrics.empty()) out.options.metrics = headline_metrics();
   known_metrics(out.options.metrics);
   for (const auto& [of, runs] : a) {
@@ -177,6 +181,7 @@ Comparison compare(const std::string& name_a, const Measured& a, const std::stri
     }
     const Kinship kin = kinship(runs, other->second);
     if (kin == Kinship::other_settings) out.other_settings.push_back(of);
+    if (kin == Kinship::unknown_demand) out.unknown_demand.push_back(of);
     if (kin == Kinship::other_demand) out.other_demand.push_back(of);
     for (const std::string& metric : out.options.metrics) {
       out.rows.push_back(row_of(of, metric, runs, other->second, options.confidence));
@@ -235,7 +240,8 @@ json to_json(const Comparison& c) {
           {"only_b", c.only_b},
           {"broken", c.broken},
           {"other_demand", c.other_demand},
-          {"other_settings", c.other_settings}};
+          {"other_settings", c.other_settings},
+          {"unknown_demand", c.unknown_demand}};
 }
 
 void write_comparison(const std::string& folder, const Comparison& comparison) {

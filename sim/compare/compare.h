@@ -79,6 +79,7 @@ struct Comparison {
   std::vector<std::string> broken;          // cases in which B breaks an invariant and A does not
   std::vector<std::string> other_demand;    // cases that are not judged
   std::vector<std::string> other_settings;  // cases of two scenarios that ask for the same
+  std::vector<std::string> unknown_demand;  // likewise, but they do not say what is asked for
   std::size_t count(Verdict verdict) const;
 };
 

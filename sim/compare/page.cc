@@ -90,6 +90,11 @@ std::vector<std::string> answer(const Comparison& c) {
     say.push_back("The scenario is not the same file or has other settings, but asks for the same: " +
                   joined(c.other_settings) + ".");
   }
+  if (!c.unknown_demand.empty()) {
+    say.push_back("The scenario is not the same file or has other settings, and whether it asks for "
+                  "the same is not known (clients that wait for answers ask by what is decided): " +
+                  joined(c.unknown_demand) + ".");
+  }
   if (!c.only_a.empty()) say.push_back("Only " + c.name_a + " has: " + joined(c.only_a) + ".");
   if (!c.only_b.empty()) say.push_back("Only " + c.name_b + " has: " + joined(c.only_b) + ".");
   return say;

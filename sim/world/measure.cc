@@ -32,6 +32,17 @@ std::string watches_nobody(const std::vector<std::string>& watched,
   return "";
 }
 
+// The mask of GPU models is by the order of the pools; what is asked for are their names.
+void Measure::demand_size(Resources size) {
+  std::uint64_t models = 0;
+  for (std::size_t bit = 0; bit < model_names_.size(); ++bit) {
+    if (size.gpu_models >> bit & 1) models += model_names_[bit];
+  }
+  size.gpu_models = 0;
+  demand_.add(size);
+  demand_.add(models);
+}
+
 void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
   tenant_names_ = catalogue.tenants;
   if (const std::string nobody = watches_nobody(setup.watched, tenant_names_); !nobody.empty()) {
@@ -42,6 +53,16 @@ void Measure::begin(const Setup& setup, const Catalogue& catalogue) {
     for (std::size_t i = 0; i < tenant_names_.size(); ++i) {
       watched_[i] = watched_[i] || means(name, tenant_names_[i]);
     }
+  }
+  for (const std::string& name : catalogue.gpu_models) {
+    Digest digest;
+    digest.add(name);
+    model_names_.push_back(digest.value());
+  }
+  for (const FunctionSpec& one : catalogue.functions) {
+    demand_.add(std::uint64_t{one.tenant} << 32 | one.image);
+    demand_.add(one.cpu_millicores);
+    demand_.add(one.memory_bytes);
   }
   for (const Zone& zone : setup.zones) zone_names_.push_back(zone.name);
   tenant_cores_.resize(tenant_names_.size());

@@ -33,7 +33,7 @@ class Measure {
     if (one.kind == ArrivalKind::request) return;
     const SandboxAsk& ask = one.sandbox;
     demand_.add(std::uint64_t{ask.tenant} << 32 | ask.image);
-    demand_.add(ask.resources);
+    demand_size(ask.resources);
     demand_.add(ask.lifetime.nanos);
     demand_.add(std::uint64_t{ask.gang} << 32 | static_cast<std::uint32_t>(ask.priority) << 1 |
                 (ask.restart ? 1 : 0));
@@ -101,6 +101,7 @@ class Measure {
 
  private:
   bool watches(std::uint32_t tenant) const { return tenant < watched_.size() && watched_[tenant]; }
+  void demand_size(Resources size);
   static void name_shares(std::vector<Share>& out, const std::vector<Level>& levels,
                           const std::vector<std::uint64_t>& counts,
                           const std::vector<std::string>& names);
@@ -126,6 +127,7 @@ class Measure {
   bool window_over_ = false;
   bool clients_wait_ = false;
   Digest demand_;
+  std::vector<std::uint64_t> model_names_;  // digests, by the bit of Resources::gpu_models
 };
 
 }  // namespace chalk::sim

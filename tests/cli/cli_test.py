@@ -40,6 +40,8 @@ def chalk(*words, stdin=b"", environment=None, timeout=PATIENCE):
 def start(*words, environment=None, **options):
     """A chalk that runs beside the test; whoever starts it ends it."""
     options.setdefault("stdin", subprocess.DEVNULL)
+    # What a script began in the background ignores SIGINT, and so does all that it begins.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen([CHALK, *map(str, words)], env=environment or STACK.environment(), stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, **options)
 

@@ -20,7 +20,7 @@ class NodeOrders : public testing::TestWithParam<std::string> {
   void make(bool small_disk) {
     arm_.reset();
     Made made = real() ? real_arm(small_disk) : simulated_arm();
-    if (!made.arm) GTEST_SKIP() << "the real arm cannot run here: " << made.why_not;
+    if (!made.arm) GTEST_SKIP() << made.why_not;
     arm_ = std::move(made.arm);
   }
   void TearDown() override {

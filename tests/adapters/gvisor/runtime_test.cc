@@ -157,6 +157,23 @@ TEST_F(RuntimeTest, IsFoundAgainByANewProcessAndItsEndIsSeen) {
 }
 
 // Begun by a process that is gone they would stay for ever, since nobody knows of them.
+TEST(Runtime, WhatExecBeganIsToldWhateverProcessesCallThemselves) {
+  const std::string head = "UID  PID  PPID  C  TTY  STIME  TIME  CMD\n";
+  const auto row = [](int pid, int parent, const std::string& name) {
+    return "0  " + std::to_string(pid) + "  " + std::to_string(parent) + "  0  ?  21:00  0s  " +
+           name + "\n";
+  };
+  const std::string usual = head + row(1, 0, "sleep") + row(2, 1, "of the main one") +
+                            row(7, 0, "sh") + row(8, 7, "of sh") + row(9, 8, "of that");
+  EXPECT_EQ(begun_by_exec(usual), (std::vector<pid_t>{7, 8, 9}));
+  // Circles, the main process, nobody, a pid once more, and no numbers.
+  EXPECT_EQ(begun_by_exec(usual + row(10, 1, "x\n0 98 98") +
+                          row(11, 1, "x\n0 97 96\n0 96 97") +
+                          row(12, 1, "x\n0 1 0\n0 0 0\n0 -5 0\n0 7 2\n0 x")),
+            (std::vector<pid_t>{7, 8, 9}));
+  EXPECT_TRUE(begun_by_exec("").empty());
+}
+
 TEST_F(RuntimeTest, WhatExecHadBegunEndsWithARestartAndTheRestGoesOn) {
   ASSERT_TRUE(runtime_->start(
       spec("a", "(sleep 1001; true) & echo up; while true; do sleep 0.1; done"), [](Ended) {}));

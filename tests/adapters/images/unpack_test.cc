@@ -283,7 +283,7 @@ TEST_F(Unpack, AnAttributeTooLargeForTheFileSystemIsNoFullDisk) {
   for (const char* name : {"user.a", "user.b"})
     item.attributes.push_back({name, std::string(60'000, 'x')});
   const auto unpacked = unpack_items({item}, root_);
-  if (unpacked) GTEST_SKIP() << "this file system takes attributes of any size";
+  if (unpacked) return;  // tmpfs and XFS take them: no full disk either
   EXPECT_EQ(unpacked.error().kind, Error::Kind::corrupt) << unpacked.error().message;
 }
 

@@ -667,6 +667,27 @@ TEST(Tenancy, ARoundThatStoppedAtItsFailuresGoesOnUntilAllHaveBeenTried) {
   EXPECT_EQ(fruitless_round(tenancy, at(9)).size(), 8u) << "once something is freed all begins anew";
 }
 
+// Woken late, when a round is to go on and a warm node is to be scrubbed: what is tried next must
+// not find the node as it was.
+TEST(Tenancy, ANodeIsTakenAwayBeforeARoundGoesOn) {
+  Tenancy tenancy = with_tenants(20);
+  tell(tenancy, at(0), NodeJoined{{1}, kShape, {}, false, {4}});
+  place(tenancy, 1, 1, {1});
+  tell(tenancy, at(0), SandboxEnded{{1}});
+  Resources large = kOne;
+  large.cpu_millicores = kShape.cpu_millicores + 1;
+  for (std::uint64_t id = 1; id <= 20; ++id) make_wait(tenancy, 100 + id, id, large, {});
+  fruitless_round(tenancy, at(1));
+  ASSERT_NE(tenancy.state().round_at, kNever);
+  ASSERT_EQ(tenancy.state().lingering.size(), 1u);
+  const auto effects = tell(tenancy, at(3'600), Woken{});
+  const auto is_round = [](const Effect& one) { return std::holds_alternative<RoundDue>(one); };
+  const auto tried = std::find_if(effects.begin(), effects.end(), is_round);
+  const std::vector<Effect> before(effects.begin(), tried);
+  ASSERT_NE(tried, effects.end());
+  EXPECT_EQ(said<ScrubNode>(before).size(), 1u);
+}
+
 // Somebody else's warm node is scrubbed only for one that it could hold.
 TEST(Tenancy, WhatWaitsHasNoNodeScrubbedThatIsOfNoUseToIt) {
   for (const bool use : {false, true}) {

@@ -119,6 +119,8 @@ TEST(Compare, DoesNotJudgeAnotherDemand) {
   for (const auto& [hash, demand] : {std::pair{1UL, 20UL}, std::pair{2UL, 0UL}}) {
     const Comparison judged = compare("A", of(1, 1, 1, 10), "B", of(1.1, 2, hash, demand), {});
     EXPECT_EQ(row(judged, "wait_p99_ms").verdict, Verdict::worse);
+    EXPECT_EQ(judged.unknown_demand.size(), hash == 1 ? 0u : 1u) << "said as it is known";
+    EXPECT_TRUE(judged.other_settings.empty());
   }
 }
 

@@ -59,6 +59,21 @@ TEST(Statistics, CountsThatAgreeByChanceAreNoDifference) {
   }
 }
 
+// What is off by a rounding did not vary.
+TEST(Statistics, RoundingIsNoSpread) {
+  for (const double value : {0.13, 0.0065, 1.3, 71.1, 1e9 / 3}) {
+    for (std::size_t n = 2; n <= 8; ++n) {
+      const std::vector<double> same(n, value), more(n, value * 1.1);
+      EXPECT_EQ(mean_of(same).half, 0) << value << " " << n;
+      EXPECT_EQ(welch_difference(same, more).half, 0) << value << " " << n;
+      EXPECT_EQ(welch_difference(same, more).p, std::exp2(1 - 2.0 * n)) << value << " " << n;
+      EXPECT_EQ(paired_difference(same, same).mean, 0);
+    }
+  }
+  EXPECT_EQ(paired_difference({0.3, 1.3}, {1.3, 2.3}).p, 0.5) << "two that agree";
+  EXPECT_EQ(paired_difference({0.1 + 0.2, 1}, {0.3, 1}).mean, 0);
+}
+
 TEST(Statistics, PairsSeeWhatTheSeedsHide) {
   const std::vector<double> a = {10, 20, 30, 40, 50};
   const std::vector<double> b = {11, 21.1, 30.9, 41, 51.05};
