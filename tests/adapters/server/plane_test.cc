@@ -59,6 +59,7 @@ class PlaneTest : public testing::Test {
 
   // Also again, as a server that restarts.
   void start() {
+    if (plane_) plane_->stop();  // what it still says goes to a plane that is there
     plane_.reset();
     PlaneOptions options = options_in(folder_);
     options.records = kept_;
