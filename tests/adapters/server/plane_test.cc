@@ -213,8 +213,11 @@ TEST_F(PlaneTest, SpecificationsBeyondWhatIsKeptAreRefusedUntilSomeEnd) {
   start_with_node();
   const auto first = plane_->create(ask_for("a"));
   ASSERT_TRUE(first) << first.error().message;
-  ASSERT_TRUE(plane_->create(ask_for("b")));
+  const auto second = plane_->create(ask_for("b"));
+  ASSERT_TRUE(second);
   refused("24 bytes in this environment", "at most 30");
+  wait(*first, Status::running);
+  wait(*second, Status::running);
   kept_ = {.bytes_max = 29};
   start();
   refused("24 bytes in all environments", "at most 29");
