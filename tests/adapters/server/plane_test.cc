@@ -53,14 +53,17 @@ class PlaneTest : public testing::Test {
     fs::remove_all(folder_);
   }
   void TearDown() override {
-    plane_.reset();
+    end();
     fs::remove_all(folder_);
   }
 
+  void end() {
+    if (plane_) plane_->stop();  // what it still says is answered by a plane that is there
+    plane_.reset();
+  }
   // Also again, as a server that restarts.
   void start() {
-    if (plane_) plane_->stop();  // what it still says goes to a plane that is there
-    plane_.reset();
+    end();
     PlaneOptions options = options_in(folder_);
     options.records = kept_;
     plane_ = std::make_unique<Plane>(options);
@@ -156,7 +159,7 @@ TEST_F(PlaneTest, NothingIsAnsweredWhileItIsStillBeingWritten) {
   EXPECT_EQ(answer.wait_for(500ms), std::future_status::timeout) << "the log cannot be written";
   EXPECT_EQ(sqlite3_exec(other, "ROLLBACK", nullptr, nullptr, nullptr), SQLITE_OK);
   EXPECT_TRUE(answer.get());
-  plane_.reset();
+  end();
   sqlite3_close(other);
 }
 
@@ -273,11 +276,11 @@ std::string said_at_start(const std::string& folder, bool separate_tenants) {
 
 TEST_F(PlaneTest, SharingNodesOrNotIsKeptWhileThereAreNodesOrSandboxes) {
   start();
-  plane_.reset();
+  end();
   EXPECT_EQ(said_at_start(folder_, true), "") << "nobody is there yet";
   EXPECT_EQ(said_at_start(folder_, false), "");
   start_with_node();
-  plane_.reset();
+  end();
   for (int i = 0; i < 2; ++i) {
     const std::string said = said_at_start(folder_, true);
     EXPECT_NE(said.find("--data " + folder_ + ": what it holds (nodes: 1, sandboxes: 0) is of a "
