@@ -123,6 +123,9 @@ ends 1 "found result.json, which another command wrote there" compare "$shared" 
 "$sim" plan "$shared/scenario.yaml" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
 [ "$(cd "$shared" && echo *)" = "plan.json report.html scenario.yaml series.csv" ] || fail "plan leaves of a run: $(ls "$shared")"
 "$sim" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
+[ -e "$shared/scenario.yaml" ] || fail "plan takes away a scenario that no run wrote"
+"$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
+"$sim" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$shared" >/dev/null
 [ ! -e "$shared/scenario.yaml" ] || fail "plan leaves the scenario of an earlier run"
 "$sim" run "$small" --set requests=300 --set assert=[] --out "$shared" --quiet >/dev/null
 [ ! -e "$shared/plan.json" ] || fail "run leaves the plan of an earlier command"
