@@ -13,15 +13,20 @@
 // may claim all the same, so nobody starves for nodes that nobody asks for. All of it is counts: a
 // decision costs the same for any fleet.
 #include <algorithm>
+#include <utility>
 
 #include "model/tenancy/tenancy.h"
 
 namespace chalk::tenancy {
 
 TryPlace Tenancy::attempt(Time now, SandboxId sandbox, const Held& held) const {
+  return attempt(now, sandbox, held, spared(sandbox, held).value_or(std::vector<Wish>{}));
+}
+
+TryPlace Tenancy::attempt(Time now, SandboxId sandbox, const Held& held,
+                          std::vector<Wish> spare) const {
   const std::uint32_t claims = claims_max(now, held);
-  return {sandbox, owner_key(held.tenant), claims == 0,
-          spared(sandbox, held).value_or(std::vector<Wish>{}), claims};
+  return {sandbox, owner_key(held.tenant), claims == 0, std::move(spare), claims};
 }
 
 // How many free nodes it may claim: all that are not kept for others. One that owns none has a

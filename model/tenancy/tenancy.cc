@@ -210,8 +210,7 @@ void Tenancy::on(Time now, const NotPlaced& not_placed, Effects& effects) {
     set_aside(held->tenant);
   }
   wait(sandbox, *held);
-  if (now - held->since >= config_.bypass_max) age(sandbox, *held);
-  if (claims < members_of(*held)) wait_to_claim(*held);
+  has_failed(now, tried, *held);
   if (own_only) return;
   scrub_for(now, sandbox, *held, tried, effects);
 }

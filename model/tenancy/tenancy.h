@@ -384,6 +384,8 @@ class Tenancy {
   bool has_placed_below(TenantId tenant, Priority priority) const;
   // What would be tried for it now.
   TryPlace attempt(Time, SandboxId, const Held&) const;
+  TryPlace attempt(Time, SandboxId, const Held&, std::vector<Wish> spare) const;
+  void has_failed(Time, const TryPlace&, const Held&);
 
  private:
   void on(Time, const TenantAdded&, Effects&);

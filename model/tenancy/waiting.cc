@@ -83,13 +83,9 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     Held& held = state_.held.at(head);
     const std::optional<std::vector<Wish>> spare = spared(head, held);
     const bool none = !spare || beyond(config_, state_.tenants.at(next), wish_of(held));
-    const std::uint32_t claims = claims_max(now, held);
-    const TryPlace attempted{head, owner_key(next), claims == 0,
-                             spare.value_or(std::vector<Wish>{}), claims};
+    const TryPlace attempted = attempt(now, head, held, spare.value_or(std::vector<Wish>{}));
     if (none || fails_too(attempted, held)) {
-      // It has failed with the one that covers it.
-      if (!none && now - held.since >= config_.bypass_max) age(head, held);
-      if (!none && claims < members_of(held)) wait_to_claim(held);
+      if (!none) has_failed(now, attempted, held);  // with the one that covers it
       set_aside(next);
       continue;
     }
@@ -157,6 +153,12 @@ Rank Tenancy::rank_of(const Tenant& tenant, const Amounts& ask) const {
 // Whether it may take no node at all now.
 bool Tenancy::passes_nothing(SandboxId sandbox, const Held& held) const {
   return beyond(config_, state_.tenants.at(held.tenant), wish_of(held)) || !spared(sandbox, held);
+}
+
+// It waits on: in time it is passed by nobody, and may claim what is kept for others.
+void Tenancy::has_failed(Time now, const TryPlace& tried, const Held& held) {
+  if (now - held.since >= config_.bypass_max) age(tried.sandbox, held);
+  if (tried.claims_max < members_of(held)) wait_to_claim(held);
 }
 
 // How many hold others off: who reclaims what was lent, and what has aged and counts.
