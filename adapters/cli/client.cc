@@ -78,6 +78,16 @@ std::shared_ptr<grpc::ChannelCredentials> credentials(bool tls) {
 
 }  // namespace
 
+bool of_transport(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::CANCELLED:
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::INTERNAL:
+    case grpc::StatusCode::UNKNOWN: return true;
+    default: return false;
+  }
+}
+
 Client Client::from_environment() {
   const std::string server = variable("CHALK_API_SERVER");
   const std::string id = variable("CHALK_CLIENT_ID");

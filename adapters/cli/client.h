@@ -13,6 +13,9 @@
 
 namespace chalk::cli {
 
+// How a call ends whose connection broke; a server that is stopped cancels its own.
+bool of_transport(const grpc::Status& status);
+
 class Client {
  public:
   // CHALK_API_SERVER, CHALK_CLIENT_ID, CHALK_CLIENT_SECRET, CHALK_ENVIRONMENT; SSL_CERT_FILE for

@@ -182,14 +182,7 @@ std::string random_name() {
 
 // Whether a call that failed so may have been heard.
 bool maybe_made(const grpc::Status& status) {
-  switch (status.error_code()) {
-    case grpc::StatusCode::CANCELLED:
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
-    case grpc::StatusCode::UNAVAILABLE:
-    case grpc::StatusCode::INTERNAL:
-    case grpc::StatusCode::UNKNOWN: return true;
-    default: return false;
-  }
+  return of_transport(status) || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
 }
 
 class Run {

@@ -65,18 +65,6 @@ class Session {
   bool reader_gone_ = false;        // nobody reads our output
 };
 
-// How a stream ends that broke; a server that is stopped cancels its own.
-bool of_transport(const grpc::Status& status) {
-  switch (status.error_code()) {
-    case grpc::StatusCode::OK:
-    case grpc::StatusCode::CANCELLED:
-    case grpc::StatusCode::UNAVAILABLE:
-    case grpc::StatusCode::INTERNAL:
-    case grpc::StatusCode::UNKNOWN: return true;
-    default: return false;
-  }
-}
-
 void Session::open() {
   auto fresh = std::make_unique<grpc::ClientContext>();
   client_.prepare(*fresh, 0s);
@@ -321,7 +309,7 @@ SessionEnd Session::run() {
       old = std::move(stream_);
     }
     const grpc::Status status = old->Finish();
-    if (left_by_ == 0 && (id_.empty() || !of_transport(status))) {
+    if (left_by_ == 0 && (id_.empty() || !(status.ok() || of_transport(status)))) {
       client_.check(status);
       throw Stop("the server ended the session without a word");
     }

@@ -64,4 +64,12 @@ grpc::Status unauthenticated(const Error& error) {
   return to_status(error);
 }
 
+grpc::Status may_go_on(const Services& services, const grpc::ServerContextBase& context) {
+  const auto caller = authenticate(services, context);
+  if (caller) return grpc::Status::OK;
+  const auto kind = caller.error().kind;
+  const bool refused = kind == Error::Kind::denied || kind == Error::Kind::not_found;
+  return refused ? unauthenticated(caller.error()) : grpc::Status::OK;
+}
+
 }  // namespace chalk::server

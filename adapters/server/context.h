@@ -28,5 +28,8 @@ Result<identity::Caller> authenticate(const Services& services, const grpc::Serv
 grpc::Status to_status(const Error& error);
 // UNAUTHENTICATED for who is not known, PERMISSION_DENIED for who may not.
 grpc::Status unauthenticated(const Error& error);
+// Whether a call that was let in may go on: not once its client is revoked or its token has expired.
+// Where that cannot be known now, it may.
+grpc::Status may_go_on(const Services& services, const grpc::ServerContextBase& context);
 
 }  // namespace chalk::server

@@ -8,7 +8,6 @@
 #include "adapters/server/describe.h"
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
-#include "adapters/server/tenant_sandboxes.h"
 
 namespace chalk::server {
 namespace {
@@ -95,10 +94,7 @@ grpc::Status DetailService::admit(const grpc::ServerContext& context,
 }
 
 CallWatch::Watched DetailService::watch(grpc::ServerContext& context) {
-  return {watch_, context, [this, &context] {
-            identity::Caller caller;
-            return admit(context, caller);
-          }};
+  return {watch_, context, [this, &context] { return may_go_on(services_, context); }};
 }
 
 Result<records::Sandbox> DetailService::own(const identity::Caller& caller,
@@ -238,9 +234,9 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
     auto later = services_.plane.records().wait(sandbox->sandbox, kNews, started);
     if (!later) return {grpc::StatusCode::NOT_FOUND, "sandbox " + sandbox->id + " is forgotten"};
     sandbox = std::move(*later);
-    auto may = admit(*context, caller);
+    auto may = may_go_on(services_, *context);
     if (!wrote || context->IsCancelled()) may = grpc::Status::CANCELLED;
-    if (!TenantSandboxes::is_gone(may)) continue;
+    if (may.ok()) continue;
     if (stopping_) return {grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
     if (!started(*sandbox) && !sandbox->ran) (void)services_.plane.terminate(sandbox->sandbox, {});
     return may;

@@ -43,10 +43,7 @@ Answer<identity::Caller> TenantSandboxes::admit(const grpc::ServerContextBase& c
 }
 
 CallWatch::Watched TenantSandboxes::watch(grpc::ServerContextBase& context) {
-  return {watch_, context, [this, &context] {
-            const auto still = admit(context);
-            return still ? grpc::Status::OK : still.error();
-          }};
+  return {watch_, context, [this, &context] { return may_go_on(services_, context); }};
 }
 
 Answer<Result<KnownImage>> TenantSandboxes::resolve(const grpc::ServerContextBase& context,
@@ -140,15 +137,7 @@ Answer<records::Sandbox> TenantSandboxes::create(const grpc::ServerContextBase& 
 // Whether its client is there, and may go on.
 grpc::Status TenantSandboxes::still_wanted(const grpc::ServerContextBase& context) const {
   if (context.IsCancelled()) return {grpc::StatusCode::CANCELLED, "the client has gone away"};
-  const auto still = admit(context);
-  return still ? grpc::Status::OK : still.error();
-}
-
-bool TenantSandboxes::is_gone(const grpc::Status& may) {
-  using grpc::StatusCode;
-  return may.error_code() == StatusCode::CANCELLED ||
-         may.error_code() == StatusCode::UNAUTHENTICATED ||
-         may.error_code() == StatusCode::PERMISSION_DENIED;
+  return may_go_on(services_, context);
 }
 
 // How it is when it has started, or after a while. A client that is gone by then was told no id, so
@@ -158,7 +147,7 @@ Answer<records::Sandbox> TenantSandboxes::begun(const grpc::ServerContextBase& c
   const auto until = std::chrono::steady_clock::now() + kStartWait;
   while (true) {
     auto sandbox = services_.plane.records().wait(id, kLookAtStart, settled);
-    if (auto wanted = still_wanted(context); is_gone(wanted)) {
+    if (auto wanted = still_wanted(context); !wanted.ok()) {
       (void)services_.plane.terminate(id, {});
       return std::unexpected(wanted);
     }

@@ -49,9 +49,6 @@ class TenantSandboxes {
   // Asks for its end and waits a while for it.
   Answer<records::Sandbox> end(const records::Sandbox& sandbox, Duration grace) const;
 
-  // Of what still_wanted or admit says: whether its client has gone or was revoked. Any other
-  // failure is of the store of identities, and no reason to end what somebody waits for.
-  static bool is_gone(const grpc::Status& may);
   // What an agent said went wrong.
   static grpc::Status failed(const node::v1::Failure& failure);
   static grpc::Status not_running(const records::Sandbox& sandbox);
