@@ -7,7 +7,6 @@
 // and an ask that comes meanwhile counts them as gone: it takes no others in their place.
 #include <algorithm>
 #include <numeric>
-#include <tuple>
 
 #include "model/control/make_room.h"
 
@@ -51,7 +50,7 @@ std::optional<scheduler::Victims> Control::choose_victims(const scheduler::Place
   const VictimsSought& sought = seek_victims(asked);
   const auto key = [&](const VictimsSeen& one) {
     const Duration lost = one.lost + (now_ - one.at) * one.running;
-    return std::tuple(one.highest, one.sandboxes, one.starts_wait, lost, one.slot);
+    return scheduler::order_of(one.highest, one.sandboxes, one.starts_wait, lost, one.slot);
   };
   const auto best = std::min_element(
       sought.nodes.begin(), sought.nodes.end(),

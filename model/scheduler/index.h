@@ -12,6 +12,11 @@
 
 namespace chalk::scheduler {
 
+template <class IdType>
+constexpr std::uint32_t slot_of(IdType id) {
+  return static_cast<std::uint32_t>(id.value) - 1;
+}
+
 // What an ask needs of a node beyond the amounts.
 constexpr bool is_share(const Resources& ask) { return ask.gpus == 1 && ask.gpu_millis < 1000; }
 constexpr bool model_accepted(const Resources& ask, std::int32_t gpu_model) {

@@ -8,8 +8,6 @@
 namespace chalk::scheduler {
 namespace {
 
-std::uint32_t slot_of(NodeId id) { return static_cast<std::uint32_t>(id.value) - 1; }
-
 // The index of a zone, given when it is first seen; kNone when there are zones_max others.
 std::uint32_t zone_index(State& state, ZoneId zone, std::uint32_t zones_max) {
   const auto at = std::find(state.zones.begin(), state.zones.end(), zone);

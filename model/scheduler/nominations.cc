@@ -9,8 +9,6 @@
 namespace chalk::scheduler {
 namespace {
 
-std::uint32_t slot_of(SandboxId id) { return static_cast<std::uint32_t>(id.value) - 1; }
-
 // Moves to the hold what it misses of what is free on its node.
 void take_free(State& state, Nomination& one) {
   Node& node = state.nodes[one.slot];

@@ -68,11 +68,6 @@ Room room_of(const State& state, std::uint32_t slot) {
   return room;
 }
 
-bool better(const Victims& a, const Victims& b) {
-  return std::tuple(a.highest, a.sandboxes.size(), a.starts_wait, a.lost, a.slot) <
-         std::tuple(b.highest, b.sandboxes.size(), b.starts_wait, b.lost, b.slot);
-}
-
 std::optional<Victims> victims_on(std::uint32_t slot, Room room,
                                   std::vector<Preemptible> candidates, const Resources& ask) {
   for (const Preemptible& one : candidates) room.add(one.held, +1);

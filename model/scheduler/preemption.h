@@ -15,6 +15,7 @@
 #include <compare>
 #include <cstdint>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 #include "model/core/time.h"
@@ -55,8 +56,11 @@ struct Victims {
   std::uint32_t slot = 0;     // of their node
   std::uint32_t gpu_mask = 0;  // for the one that they make way for
 };
-// Whether `a` is the better choice of two nodes.
-bool better(const Victims& a, const Victims& b);
+// Of two nodes the one where this is less is the better choice.
+inline auto order_of(std::int32_t highest, std::size_t sandboxes, bool starts_wait, Duration lost,
+                     std::uint32_t slot) {
+  return std::tuple(highest, sandboxes, starts_wait, lost, slot);
+}
 
 // The victims on one node, or nothing if the ask fits there in no way.
 std::optional<Victims> victims_on(std::uint32_t slot, Room room,

@@ -10,10 +10,6 @@ namespace chalk::scheduler {
 namespace {
 
 template <class IdType>
-std::uint32_t slot_of(IdType id) {
-  return static_cast<std::uint32_t>(id.value) - 1;
-}
-template <class IdType>
 std::uint32_t generation_of(IdType id) {
   return static_cast<std::uint32_t>(id.value >> 32);
 }

@@ -56,11 +56,15 @@ TEST(Preemption, ANodeOnWhichStartsWaitIsChosenLast) {
   first.highest = second.highest = 0;
   first.slot = 0;
   second.slot = 1;
-  EXPECT_TRUE(scheduler::better(first, second));
+  const auto order = [](const scheduler::Victims& one) {
+    return scheduler::order_of(one.highest, one.sandboxes.size(), one.starts_wait, one.lost,
+                               one.slot);
+  };
+  EXPECT_TRUE(order(first) < order(second));
   first.starts_wait = true;
-  EXPECT_FALSE(scheduler::better(first, second));
+  EXPECT_FALSE(order(first) < order(second));
   second.highest = 1;
-  EXPECT_TRUE(scheduler::better(first, second)) << "who is less important goes first all the same";
+  EXPECT_TRUE(order(first) < order(second)) << "who is less important goes first all the same";
 }
 
 // The machine under control stood still: what the nodes said meanwhile is heard after the timers.

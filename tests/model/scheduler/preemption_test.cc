@@ -84,6 +84,10 @@ TEST(Preemption, TakesTheNodeWithTheLeastImportantThenFewestThenYoungestThenLowe
     one.slot = slot;
     return one;
   };
+  const auto order = [](const Victims& one) {
+    return order_of(one.highest, one.sandboxes.size(), one.starts_wait, one.lost, one.slot);
+  };
+  const auto better = [&](const Victims& a, const Victims& b) { return order(a) < order(b); };
   EXPECT_TRUE(better(of(-1, 0, 0, 9), of(0, 1, 0, 1)));
   EXPECT_TRUE(better(of(1, 9, 90, 9), of(2, 1, 1, 1)));
   EXPECT_TRUE(better(of(1, 1, 90, 9), of(1, 2, 1, 1)));
