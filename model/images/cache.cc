@@ -339,7 +339,7 @@ bool Cache::make_room(std::int64_t bytes, Effects& effects) {
   const auto left = [&] { return config_.capacity_bytes - state_.bytes; };
   if (bytes > left() + state_.eviction.idle_bytes() + unwanted) return false;
   while (bytes > left() + state_.eviction.idle_bytes()) stop_one_unwanted(false, effects);
-  while (bytes > left()) evict(effects);
+  evict_at_least(bytes - left(), effects);
   return true;
 }
 

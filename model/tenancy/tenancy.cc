@@ -41,7 +41,7 @@ void Tenancy::step(Time now, const Event& event, Effects& effects) {
   std::visit([&](const auto& one) { on(now, one, effects); }, event);
   // Who was held off is tried, though nothing has ended. In a round what is tried stands in no line
   // for a moment, and all that comes after it is tried anyway.
-  if (!state_.round.open && in_the_way() < before) effects.push_back(RoundDue{});
+  if (before != 0 && !state_.round.open && in_the_way() < before) effects.push_back(RoundDue{});
   if (state_.timers.next() == state_.wake) return;
   state_.wake = state_.timers.next();
   if (state_.wake != kNever) effects.push_back(WakeAt{state_.wake});

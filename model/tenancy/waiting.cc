@@ -81,11 +81,14 @@ void Tenancy::on(Time now, const NextAttempt&, Effects& effects) {
     }
     const SandboxId head = state_.tenants.at(next).waiting.begin()->second;
     Held& held = state_.held.at(head);
-    const std::optional<std::vector<Wish>> spare = spared(head, held);
-    const bool none = !spare || beyond(config_, state_.tenants.at(next), wish_of(held));
-    const TryPlace attempted = attempt(now, head, held, spare.value_or(std::vector<Wish>{}));
-    if (none || fails_too(attempted, held)) {
-      if (!none) has_failed(now, attempted, held);  // with the one that covers it
+    std::optional<std::vector<Wish>> spare = spared(head, held);
+    if (!spare || beyond(config_, state_.tenants.at(next), wish_of(held))) {
+      set_aside(next);
+      continue;
+    }
+    const TryPlace attempted = attempt(now, head, held, std::move(*spare));
+    if (fails_too(attempted, held)) {
+      has_failed(now, attempted, held);  // with the one that covers it
       set_aside(next);
       continue;
     }
