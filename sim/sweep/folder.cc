@@ -55,12 +55,12 @@ SweepRun sweep_run(std::size_t point, const Result& result) {
 }
 
 std::string difference(const SweepQuestion& there, const SweepQuestion& asked) {
-  const json a = to_json(there), b = to_json(asked);
+  const json a = identity_json(there), b = identity_json(asked);
   json all = a;
   all.update(b);
   for (const auto& [key, value] : all.items()) {
     const json before = a.value(key, json()), now = b.value(key, json());
-    if (key != "scenario" && key != "folder" && before != now) {
+    if (before != now) {
       return fmt::format("its {} is {}, asked is {}", key, shown(before), shown(now));
     }
   }

@@ -143,9 +143,14 @@ SweepQuestion sweep_from_json(const json& j) {
   return q;
 }
 
-std::string SweepQuestion::identity() const {
-  json what = to_json(*this);
+json identity_json(const SweepQuestion& question) {
+  json what = to_json(question);
   for (const char* place : {"scenario", "folder"}) what.erase(place);
+  return what;
+}
+
+std::string SweepQuestion::identity() const {
+  const json what = identity_json(*this);
   Digest digest;
   const std::string text = what.dump(-1, ' ', false, json::error_handler_t::replace);
   digest.add(std::string_view(text));

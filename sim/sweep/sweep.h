@@ -56,6 +56,8 @@ struct SweepQuestion {
   std::string identity() const;
 };
 nlohmann::json to_json(const SweepQuestion& question);
+// Without what says where its files are: what identity() is of.
+nlohmann::json identity_json(const SweepQuestion& question);
 SweepQuestion sweep_from_json(const nlohmann::json& json);
 
 struct SweepRun {

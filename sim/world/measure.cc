@@ -21,6 +21,11 @@ bool means(const std::string& watched, const std::string& tenant) {
              : tenant == watched;
 }
 
+double hours(Level& level, Time now) {
+  level.advance(now.nanos);
+  return level.integral_seconds() / 3600;
+}
+
 }  // namespace
 
 std::string watches_nobody(const std::vector<std::string>& watched,
@@ -184,11 +189,9 @@ void Measure::write_window(Time now) {
   result_.starting_mean = mean(starting_);
   result_.busy_mean = mean(in_service_);
   result_.nodes_mean = mean(nodes_);
-  result_.node_hours = nodes_.integral_seconds() / 3600;
-  cost_rate_.advance(now.nanos);
-  result_.cost = cost_rate_.integral_seconds() / 3600;
-  boot_rate_.advance(now.nanos);
-  result_.boot_cost = boot_rate_.integral_seconds() / 3600;
+  result_.node_hours = hours(nodes_, now);
+  result_.cost = hours(cost_rate_, now);
+  result_.boot_cost = hours(boot_rate_, now);
   result_.utilisation = {{"cpu", share(cpu_, cpu_capacity_)},
                          {"memory", share(memory_, memory_capacity_)},
                          {"disk", share(disk_, disk_capacity_)},
@@ -198,13 +201,9 @@ void Measure::write_window(Time now) {
 
 // What jobs cost that came at once and run for long is nearly all after the last of them came.
 void Measure::write_whole(Time now) {
-  const auto hours = [&](Level& level) {
-    level.advance(now.nanos);
-    return level.integral_seconds() / 3600;
-  };
-  result_.node_hours_total = hours(nodes_);
-  result_.cost_total = hours(cost_rate_);
-  result_.boot_cost_total = hours(boot_rate_);
+  result_.node_hours_total = hours(nodes_, now);
+  result_.cost_total = hours(cost_rate_, now);
+  result_.boot_cost_total = hours(boot_rate_, now);
   for (Level& level : tenant_cores_) level.advance(now.nanos);
   for (Level& level : zone_cores_) level.advance(now.nanos);
   name_shares(result_.tenants, tenant_cores_, tenant_sandboxes_, tenant_names_);
