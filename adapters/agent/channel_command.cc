@@ -99,23 +99,21 @@ void serve_logs(Channel& channel, SandboxId sandbox, const node::v1::Logs& asked
     }
     gone = true;
   });
-  const auto dropped = logs.dropped(sandbox, asked.tail_bytes());
-  for (std::uint32_t i = 0; i < dropped.size(); ++i) {
-    if (dropped[i] == 0) continue;
+  const auto tell = [&](int stream, std::string_view data) {
+    if (gone) return false;
+    if (data.empty()) return true;
     Channel::Up up;
-    up.mutable_output()->set_stream(i + 1);
-    up.mutable_output()->set_dropped_bytes(dropped[i]);
+    up.mutable_output()->set_stream(static_cast<std::uint32_t>(stream));
+    up.mutable_output()->set_data(std::string(data));
+    return channel.write(up);
+  };
+  const auto tell_dropped = [&](int stream, std::uint64_t bytes) {
+    Channel::Up up;
+    up.mutable_output()->set_stream(static_cast<std::uint32_t>(stream));
+    up.mutable_output()->set_dropped_bytes(bytes);
     channel.write(up);
-  }
-  const auto done =
-      logs.read(sandbox, asked.follow(), asked.tail_bytes(), [&](int stream, std::string_view data) {
-        if (gone) return false;
-        if (data.empty()) return true;
-        Channel::Up up;
-        up.mutable_output()->set_stream(static_cast<std::uint32_t>(stream));
-        up.mutable_output()->set_data(std::string(data));
-        return channel.write(up);
-      });
+  };
+  const auto done = logs.read(sandbox, asked.follow(), asked.tail_bytes(), tell, tell_dropped);
   if (done) {
     Channel::Up up;
     up.mutable_exit();

@@ -315,22 +315,8 @@ void Logs::trim(const std::string& name) const {
   fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size - kept);
 }
 
-std::array<std::uint64_t, 2> Logs::dropped(SandboxId sandbox, std::uint64_t tail) const {
-  const Files names = files(sandbox);
-  std::array<std::uint64_t, 2> out{};
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    std::error_code error;
-    const std::uint64_t written =
-        std::filesystem::file_size(i == 0 ? names.output : names.error, error);
-    if (error) continue;
-    const std::uint64_t wanted = tail == 0 ? written : std::min(tail, written);
-    out[i] = wanted - std::min<std::uint64_t>(wanted, bytes_max_);
-  }
-  return out;
-}
-
-Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail,
-                        const Sink& sink) const {
+Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink,
+                        const Dropped& dropped) const {
   drain(sandbox);  // what is in the pipes was written, too
   const Files names = files(sandbox);
   const Descriptor output(::open(names.output.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -339,10 +325,14 @@ Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail,
     return fail(Error::Kind::not_found, "sandbox " + std::to_string(sandbox.value) +
                                             ": its output is not kept on this node any more");
   }
-  const auto kept = static_cast<std::int64_t>(
-      tail == 0 ? bytes_max_ : std::min<std::uint64_t>(tail, bytes_max_));
-  std::int64_t at[] = {std::max<std::int64_t>(size_of(output.get()) - kept, 0),
-                       std::max<std::int64_t>(size_of(error.get()) - kept, 0)};
+  std::int64_t at[2];
+  for (int i = 0; i < 2; ++i) {
+    const auto written = static_cast<std::uint64_t>(size_of(i == 0 ? output.get() : error.get()));
+    const std::uint64_t wanted = tail == 0 ? written : std::min(tail, written);
+    const std::uint64_t kept = std::min<std::uint64_t>(wanted, bytes_max_);
+    at[i] = static_cast<std::int64_t>(written - kept);
+    if (dropped && wanted > kept) dropped(i + 1, wanted - kept);
+  }
   const Descriptor notify(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (follow && notify.get() >= 0) {
     inotify_add_watch(notify.get(), names.output.c_str(), IN_MODIFY);

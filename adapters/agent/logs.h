@@ -52,9 +52,10 @@ class Logs {
   // What is kept, the last `tail` bytes of each where that is not 0; with follow also what comes,
   // until the sandbox ends. Stops when `sink` answers false; asks it with nothing now and then.
   using Sink = std::function<bool(int stream, std::string_view data)>;
-  Result<void> read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink) const;
-  // How much of each stream such a reading wants and is not kept any more.
-  std::array<std::uint64_t, 2> dropped(SandboxId sandbox, std::uint64_t tail) const;
+  // Before the first of it: how much of a stream is wanted and not kept any more.
+  using Dropped = std::function<void(int stream, std::uint64_t bytes)>;
+  Result<void> read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink,
+                    const Dropped& dropped = {}) const;
 
  private:
   struct Stream;

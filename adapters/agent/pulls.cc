@@ -186,14 +186,6 @@ Result<images::Image> Pulls::from_others(const std::vector<LayerId>& layers) con
   return image;
 }
 
-// The store alone is asked: what images say of their layers is only their word.
-std::optional<std::string> Pulls::stored(LayerId layer) const {
-  for (const images::StoredLayer& one : store_.list()) {
-    if (images::layer_id(one.diff_id) == layer) return one.diff_id;
-  }
-  return {};
-}
-
 void Pulls::evict(images::EvictLayers order) {
   {
     const std::lock_guard lock(mutex_);
@@ -209,11 +201,12 @@ void Pulls::leave(const std::vector<LayerId>& layers) {
   removed_.notify_all();
 }
 
+// The store alone is asked: what images say of their layers is only their word.
 void Pulls::remove(const std::vector<LayerId>& layers) {
-  for (const LayerId layer : layers) {
-    const auto name = stored(layer);
-    if (!name) continue;  // it is not there
-    const auto removed = store_.remove(*name);
+  const std::set<LayerId> gone(layers.begin(), layers.end());
+  for (const images::StoredLayer& stored : store_.list()) {
+    if (!gone.contains(images::layer_id(stored.diff_id))) continue;
+    const auto removed = store_.remove(stored.diff_id);
     if (!removed && removed.error().kind != Error::Kind::not_found) {
       spdlog::warn("evict: {}", removed.error().message);
     }

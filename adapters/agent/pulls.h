@@ -62,7 +62,6 @@ class Pulls {
   bool goes_on(UnderWay::iterator pull);
   Result<Subset> subset(const images::PullLayers& order, const std::stop_token& stop);
   Result<images::Image> from_others(const std::vector<LayerId>& layers) const;
-  std::optional<std::string> stored(LayerId layer) const;
   void leave(const std::vector<LayerId>& layers);
   void remove(const std::vector<LayerId>& layers);
 
