@@ -77,6 +77,12 @@ Result<void> LayerWriter::account_name(const std::string& name) {
   return account(kBlock);
 }
 
+// A new inode and its name.
+Result<void> LayerWriter::account_entry(const std::string& name, std::int64_t bytes) {
+  if (auto counted = account(bytes, 1); !counted) return counted;
+  return account_name(name);
+}
+
 // One step down. What stands in the way is a reason to refuse, a symlink above all.
 Result<File> LayerWriter::enter(int parent, const std::string& name, bool create) {
   File found = open_directory(parent, name);
@@ -95,8 +101,8 @@ Result<File> LayerWriter::enter(int parent, const std::string& name, bool create
     return system_error("replace the whiteout " + name, errno);
   if (mkdirat(parent, name.c_str(), 0755) != 0)
     return system_error("make directory " + name, errno);
-  if (auto counted = account(kBlock, 1); !counted) return std::unexpected(counted.error());
-  if (auto counted = account_name(name); !counted) return std::unexpected(counted.error());
+  if (auto counted = account_entry(name, kBlock); !counted)
+    return std::unexpected(counted.error());
   found = open_directory(parent, name);
   if (!found) return system_error("open directory " + name, errno);
   fchmod(found.get(), 0755);  // whatever the umask
@@ -143,8 +149,7 @@ Result<void> LayerWriter::white_out(const Place& place, const std::string& hidde
     return make_opaque(directory.get());
   }
   if (is_opaque(place.parent)) return {};
-  if (auto counted = account(kBlock, 1); !counted) return counted;
-  if (auto counted = account_name(hidden); !counted) return counted;
+  if (auto counted = account_entry(hidden, kBlock); !counted) return counted;
   if (mknodat(place.parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) return {};
   return system_error("make a whiteout", errno);
 }
@@ -175,8 +180,7 @@ Result<void> LayerWriter::make_directory(const Place& place, struct archive_entr
   const auto hidden = make_room(place, true);
   if (!hidden) return std::unexpected(hidden.error());
   if (mkdirat(place.parent, place.name.c_str(), 0700) == 0) {
-    if (auto counted = account(kBlock, 1); !counted) return counted;
-    if (auto counted = account_name(place.name); !counted) return counted;
+    if (auto counted = account_entry(place.name, kBlock); !counted) return counted;
   } else if (errno != EEXIST) {
     return system_error("make the directory", errno);
   }
@@ -220,8 +224,7 @@ Result<void> LayerWriter::make_file(const Place& place, struct archive_entry* en
                                           " bytes (this one has " + std::to_string(size) + ")");
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
-  if (auto counted = account(attribute_bytes(entry), 1); !counted) return counted;
-  if (auto counted = account_name(place.name); !counted) return counted;
+  if (auto counted = account_entry(place.name, attribute_bytes(entry)); !counted) return counted;
   const std::int64_t before = counts_.bytes;
   const File file(openat(place.parent, place.name.c_str(),
                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
@@ -239,9 +242,9 @@ Result<void> LayerWriter::make_symlink(const Place& place, struct archive_entry*
   if (std::strlen(target) > limits_.path_bytes) return corrupt("a symlink's target is too long");
   const auto room = make_room(place, false);
   if (!room) return std::unexpected(room.error());
-  if (auto counted = account(static_cast<std::int64_t>(std::strlen(target)), 1); !counted)
+  if (auto counted = account_entry(place.name, static_cast<std::int64_t>(std::strlen(target)));
+      !counted)
     return counted;
-  if (auto counted = account_name(place.name); !counted) return counted;
   if (symlinkat(target, place.parent, place.name.c_str()) != 0)
     return system_error("make the symlink", errno);
   return set_symlink_attributes(place.parent, place.name, entry);

@@ -52,6 +52,7 @@ class LayerWriter {
   Result<void> remember_time(const std::vector<std::string>& parts, struct archive_entry* entry);
   Result<void> account(std::int64_t bytes, std::int64_t files = 0);
   Result<void> account_name(const std::string& name);
+  Result<void> account_entry(const std::string& name, std::int64_t bytes);
 
   int root_;
   const UnpackLimits& limits_;

@@ -52,11 +52,6 @@ Result<Room::Share> Room::reserve(std::int64_t bytes) {
   return share;
 }
 
-Room::Free Room::free() const {
-  const std::scoped_lock lock(mutex_);
-  return free_now();
-}
-
 // In steps, so that the file system is not asked at every write; short ones where little is left.
 Result<void> Room::grow(Share& share, Free needed, bool in_steps) {
   const std::scoped_lock lock(mutex_);

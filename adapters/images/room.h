@@ -38,16 +38,15 @@ class Room {
 
   // Error::exhausted, with the numbers.
   Result<Share> reserve(std::int64_t bytes);
-  // What nobody has reserved and need not stay free; may be negative.
-  Free free() const;
 
  private:
   Result<void> grow(Share& share, Free needed, bool in_steps);
-  Free free_now() const;  // with mutex_
+  // What nobody has reserved and need not stay free; may be negative. With mutex_.
+  Free free_now() const;
 
   const int directory_;
   const std::int64_t keep_free_bytes_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   Free reserved_;  // and not yet taken
 };
 
