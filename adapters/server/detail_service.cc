@@ -234,12 +234,10 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
     auto later = services_.plane.records().wait(sandbox->sandbox, kNews, started);
     if (!later) return {grpc::StatusCode::NOT_FOUND, "sandbox " + sandbox->id + " is forgotten"};
     sandbox = std::move(*later);
-    auto may = may_go_on(services_, *context);
-    if (!wrote || context->IsCancelled()) may = grpc::Status::CANCELLED;
-    if (may.ok()) continue;
+    if (wrote && !context->IsCancelled()) continue;
     if (stopping_) return {grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
     if (!started(*sandbox) && !sandbox->ran) (void)services_.plane.terminate(sandbox->sandbox, {});
-    return may;
+    return grpc::Status::CANCELLED;
   }
 }
 

@@ -25,7 +25,6 @@ constexpr std::chrono::seconds kFailureLife{2};  // who asks again at once gets 
 constexpr std::size_t kCachedMax = 10'000;
 
 struct Entry {
-  bool asking = false;
   std::list<const ImageCatalogue::Gone*> waiting;  // with the one who asks
   std::stop_source stop;                           // of the ask
   bool late = false;                               // hence the stop
@@ -49,7 +48,7 @@ struct ImageCatalogue::State {
   std::map<std::string, Entry> entries;  // by full reference
   std::set<Entry*> asking;
   std::condition_variable_any asked;
-  std::stop_source stopping;
+  bool stopping = false;
   std::jthread watch;  // the last: it ends before what it looks at
 
   State(Plane& p, const std::string& file, images::Registries registries,
@@ -70,18 +69,16 @@ struct ImageCatalogue::State {
 Result<KnownImage> ImageCatalogue::State::ask_for_all(Entry& entry,
                                                       const images::Reference& reference,
                                                       std::unique_lock<std::mutex>& lock) {
-  entry.asking = true;
   entry.late = false;
   entry.stop = {};
   entry.until = Clock::now() + patience;
-  if (stopping.stop_requested()) entry.stop.request_stop();
+  if (stopping) entry.stop.request_stop();
   asking.insert(&entry);
   asked.notify_all();
   lock.unlock();
   Result<KnownImage> answer = ask(reference, entry.stop.get_token());
   lock.lock();
   asking.erase(&entry);
-  entry.asking = false;
   if (!answer && entry.late) {
     answer = fail(Error::Kind::timeout,
                   images::to_string(reference) + ": its registry has not answered all within " +
@@ -132,7 +129,7 @@ ImageCatalogue::~ImageCatalogue() = default;
 
 void ImageCatalogue::stop() {
   const std::lock_guard lock(state_->mutex);
-  state_->stopping.request_stop();
+  state_->stopping = true;
   for (Entry* entry : state_->asking) entry->stop.request_stop();
   state_->answered.notify_all();
 }
@@ -145,7 +142,7 @@ Result<KnownImage> ImageCatalogue::resolve(const std::string& text, const Gone& 
   std::unique_lock lock(s.mutex);
   if (s.entries.size() >= kCachedMax) {
     std::erase_if(s.entries, [](const auto& one) {
-      return !one.second.asking && one.second.waiting.empty();
+      return one.second.waiting.empty();
     });
   }
   Entry& entry = s.entries[name];
@@ -156,11 +153,11 @@ Result<KnownImage> ImageCatalogue::resolve(const std::string& text, const Gone& 
       answer = *entry.answer;
       break;
     }
-    if (s.stopping.stop_requested() || (gone && gone())) {
+    if (s.stopping || (gone && gone())) {
       answer = fail(Error::Kind::unavailable, name + ": the call or the server ends");
       break;
     }
-    if (!entry.asking) {
+    if (!s.asking.contains(&entry)) {
       answer = s.ask_for_all(entry, *reference, lock);
       break;
     }
