@@ -212,6 +212,7 @@ class Run {
  private:
   void check() const;
   void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
+  void heed(Signals& signals, grpc::ClientContext* call);
   int go_on(Signals& signals);
   void await(Signals& signals, Progress& progress, Reasons& reasons);
   void show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const;
@@ -253,7 +254,14 @@ void Run::check() const {
   }
 }
 
-bool ends_us(int signal) { return signal == SIGINT || signal == SIGTERM || signal == SIGHUP; }
+// A signal that ends us ends the call that goes on, too.
+void Run::heed(Signals& signals, grpc::ClientContext* call) {
+  signals.handle([this, call](int signal) {
+    if (!ends_us(signal)) return;
+    interrupted_ = signal;
+    if (call != nullptr) call->TryCancel();
+  });
+}
 
 void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals) {
   Progress progress;
@@ -268,15 +276,9 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& sign
   sandbox::v2::CreateSandboxResponse response;
   grpc::ClientContext context;
   client_->prepare(context, 180s);
-  signals.handle([&](int signal) {
-    if (!ends_us(signal)) return;
-    interrupted_ = signal;
-    context.TryCancel();
-  });
+  heed(signals, &context);
   const grpc::Status status = client_->sandboxes().CreateSandbox(&context, request, &response);
-  signals.handle([this](int signal) {
-    if (ends_us(signal)) interrupted_ = signal;
-  });
+  heed(signals, nullptr);
   done = true;
   shows.join();
   progress.clear();
@@ -300,18 +302,12 @@ void Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
   admin::v1::AwaitRequest request;
   request.set_id(id_);
   const auto stream = client_->details().Await(&context, request);
-  signals.handle([&](int signal) {
-    if (!ends_us(signal)) return;
-    interrupted_ = signal;
-    context.TryCancel();
-  });
+  heed(signals, &context);
   admin::v1::AwaitNews news;
   while (interrupted_ == 0 && stream->Read(&news)) {
     if (news.status() == "pending") show(news.placed(), news.status_message(), progress, reasons);
   }
-  signals.handle([this](int signal) {
-    if (ends_us(signal)) interrupted_ = signal;
-  });
+  heed(signals, nullptr);
   context.TryCancel();
   (void)stream->Finish();
 }

@@ -67,14 +67,14 @@ void check_value(const std::string& option, const std::string& value) {
   throw Stop(option + ": found an empty value; give one, or leave the option out");
 }
 
-// How many words after this one belong to it: "-w DIR" and "-itw DIR" have one, "-wDIR" none.
-std::size_t values_after(const CLI::App& app, const std::string& word) {
+// Whether the word after this one belongs to it: so it is of "-w DIR" and "-itw DIR", not of "-wDIR".
+bool takes_next(const CLI::App& app, const std::string& word) {
   for (std::size_t i = 1; i < word.size(); ++i) {
     const CLI::Option* option = app.get_option_no_throw(std::string("-") + word[i]);
     if (option == nullptr || option->get_items_expected_max() == 0) continue;
-    return i + 1 == word.size() ? 1 : 0;
+    return i + 1 == word.size();
   }
-  return 0;
+  return false;
 }
 
 // Finds unknown commands and long options before the parser does, to say what was meant, and takes
@@ -111,7 +111,7 @@ const CLI::App& check_words(const CLI::App& top, std::vector<std::string>& words
       continue;
     }
     if (word.starts_with('-') && word.size() > 1) {
-      if (values_after(*app, word) > 0 && ++i < words.size()) check_value(word, words[i]);
+      if (takes_next(*app, word) && ++i < words.size()) check_value(word, words[i]);
       continue;
     }
     const auto commands = names_of_commands(*app);

@@ -46,7 +46,7 @@ class Session {
   void on_signal(int signal);
   void end_of(const auto& process);
   [[noreturn]] void not_run(const std::string& message);
-  std::string sandbox_end(std::chrono::milliseconds patience) const;
+  std::string sandbox_end() const;
 
   const Client& client_;
   Signals& signals_;
@@ -134,7 +134,7 @@ void Session::on_signal(int signal) {
     send(request, 1s);
     return;
   }
-  const bool impatient = signal == SIGINT || signal == SIGTERM || signal == SIGHUP;
+  const bool impatient = ends_us(signal);
   const int count = impatient ? ++interrupts_ : 0;
   if (count > kImpatience || (impatient && lost_)) {
     left_by_ = signal;
@@ -183,7 +183,7 @@ void Session::not_run(const std::string& message) {
   std::ranges::transform(low, low.begin(), [](unsigned char c) { return std::tolower(c); });
   const auto says = [&](const char* words) { return low.find(words) != std::string::npos; };
   if (says("sandbox")) {
-    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) throw Stop(why);
+    if (const std::string why = sandbox_end(); !why.empty()) throw Stop(why);
   }
   int code = kFailed;
   if (says("permission denied") || says("exec format") || says("is a directory") ||
@@ -197,8 +197,8 @@ void Session::not_run(const std::string& message) {
 
 // That the sandbox has ended, and why; empty where it goes on. Its end may be told a moment after
 // that of its command.
-std::string Session::sandbox_end(std::chrono::milliseconds patience) const {
-  const auto until = std::chrono::steady_clock::now() + patience;
+std::string Session::sandbox_end() const {
+  const auto until = std::chrono::steady_clock::now() + kEndPatience;
   while (true) {
     const auto about = client_.inspect(ask_.sandbox);
     if (about.ended()) {
@@ -215,7 +215,7 @@ void Session::end_of(const auto& process) {
   end_.code = process.has_signal() ? kSignalled + process.signal() : process.exit_code();
   if (end_.signal != SIGKILL || end_.timed_out || interrupts_ >= kImpatience) return;
   try {
-    if (const std::string why = sandbox_end(kEndPatience); !why.empty()) note("chalk: " + why);
+    if (const std::string why = sandbox_end(); !why.empty()) note("chalk: " + why);
   } catch (const Stop&) {  // how it ended is told all the same
   }
 }

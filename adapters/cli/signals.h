@@ -1,11 +1,16 @@
 // Signals as calls of a function, on a thread of their own. They are blocked from construction to
 // the end of the process, so construct it before other threads begin.
 #pragma once
+#include <csignal>
 #include <functional>
 #include <mutex>
 #include <thread>
 
 namespace chalk::cli {
+
+inline bool ends_us(int signal) {
+  return signal == SIGINT || signal == SIGTERM || signal == SIGHUP;
+}
 
 class Signals {
  public:
