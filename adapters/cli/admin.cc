@@ -80,6 +80,17 @@ int drain(const std::string& name, bool as_json) {
   return 0;
 }
 
+int undrain(const std::string& name, bool as_json) {
+  const Client client = Client::from_environment();
+  wire::UndrainNodeRequest request;
+  request.set_name(name);
+  client.call<wire::UndrainNodeRequest, wire::UndrainNodeResponse>(
+      [&](auto... a) { return client.admin().UndrainNode(a...); }, request);
+  print(as_json ? json{{"name", name}, {"draining", false}}.dump() + "\n"
+                : harmless(name) + " takes sandboxes again\n");
+  return 0;
+}
+
 // ---- environments
 
 json to_json(const wire::Environment& environment) {
@@ -321,11 +332,18 @@ void add_nodes(CLI::App& compute, Invocation& invocation) {
               "disk_bytes, disk_bytes_used, gpus,\npool, zone, owner, runtime, agent_version.\n"),
          invocation, nodes);
   const auto name = std::make_shared<std::string>();
-  CLI::App& app = leaf(compute, invocation, "drain",
-                       "let a machine take no new sandboxes (role admin)",
-                       "Example:\n  chalk compute drain node-7\n\nJSON: name, draining.\n");
-  app.add_option("node", *name, "its name, or its number from nodes --json")->required();
-  choose(app, invocation, [name](bool as_json) { return drain(*name, as_json); });
+  const auto switch_of = [&](const char* command, const char* does, const std::string& more,
+                             int (*run)(const std::string&, bool)) {
+    CLI::App& app = leaf(compute, invocation, command, std::string(does) + " (role admin)",
+                         more + "Example:\n  chalk compute " + command +
+                             " node-7\n\nJSON: name, draining.\n");
+    app.add_option("node", *name, "its name, or its number from nodes --json")->required();
+    choose(app, invocation, [name, run](bool as_json) { return run(*name, as_json); });
+  };
+  switch_of("drain", "let a machine take no new sandboxes",
+            "Those on it go on to their end. It stays so after it was away or booted anew.\n\n",
+            drain);
+  switch_of("undrain", "let a drained machine take sandboxes again", "", undrain);
 }
 
 void add_admin(CLI::App& top, Invocation& invocation) {

@@ -203,31 +203,50 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
+// By its name, or by its number from the list of nodes.
+grpc::Status AdminService::find_node(const std::string& asked, NodeView& found) const {
+  int named = 0;
+  std::string known;
+  for (const NodeView& view : services_.plane.nodes()) {
+    const std::string name = node_name(view.key);
+    if (name == asked || std::to_string(view.node.value) == asked) {
+      found = view;
+      ++named;
+    }
+    if (known.size() < 500) known += (known.empty() ? "" : ", ") + name;
+  }
+  if (named == 0) {
+    return {grpc::StatusCode::NOT_FOUND,
+            "no node is called " + api::shown(asked) +
+                (known.empty() ? "; no node has joined" : "; there are " + known)};
+  }
+  if (named > 1) {
+    return {grpc::StatusCode::FAILED_PRECONDITION,
+            std::to_string(named) + " nodes are called " + api::shown(asked) +
+                "; name one by its number from the list of nodes"};
+  }
+  return grpc::Status::OK;
+}
+
 grpc::Status AdminService::DrainNode(grpc::ServerContext* context,
                                      const admin::v1::DrainNodeRequest* request,
                                      admin::v1::DrainNodeResponse*) {
   identity::Caller caller;
   if (auto status = admit(*context, caller); !status.ok()) return status;
-  std::vector<NodeId> named;
-  std::string known;
-  for (const NodeView& view : services_.plane.nodes()) {
-    const std::string name = node_name(view.key);
-    if (name == request->name() || std::to_string(view.node.value) == request->name()) {
-      named.push_back(view.node);
-    }
-    if (known.size() < 500) known += (known.empty() ? "" : ", ") + name;
-  }
-  if (named.empty()) {
-    return {grpc::StatusCode::NOT_FOUND,
-            "no node is called " + api::shown(request->name()) +
-                (known.empty() ? "; no node has joined" : "; there are " + known)};
-  }
-  if (named.size() > 1) {
-    return {grpc::StatusCode::FAILED_PRECONDITION,
-            std::to_string(named.size()) + " nodes are called " + api::shown(request->name()) +
-                "; name one by its number from the list of nodes"};
-  }
-  const auto done = services_.plane.drain(named[0]);
+  NodeView node;
+  if (auto status = find_node(request->name(), node); !status.ok()) return status;
+  const auto done = services_.plane.drain(node.node);
+  return done ? grpc::Status::OK : to_status(done.error());
+}
+
+grpc::Status AdminService::UndrainNode(grpc::ServerContext* context,
+                                       const admin::v1::UndrainNodeRequest* request,
+                                       admin::v1::UndrainNodeResponse*) {
+  identity::Caller caller;
+  if (auto status = admit(*context, caller); !status.ok()) return status;
+  NodeView node;
+  if (auto status = find_node(request->name(), node); !status.ok()) return status;
+  const auto done = services_.plane.undrain(node.key);
   return done ? grpc::Status::OK : to_status(done.error());
 }
 

@@ -8,6 +8,8 @@
 
 namespace chalk::server {
 
+struct NodeView;
+
 class AdminService final : public admin::v1::AdminService::Service {
  public:
   explicit AdminService(const Services& services);
@@ -29,6 +31,8 @@ class AdminService final : public admin::v1::AdminService::Service {
                          admin::v1::ListNodesResponse*) override;
   grpc::Status DrainNode(grpc::ServerContext*, const admin::v1::DrainNodeRequest*,
                          admin::v1::DrainNodeResponse*) override;
+  grpc::Status UndrainNode(grpc::ServerContext*, const admin::v1::UndrainNodeRequest*,
+                           admin::v1::UndrainNodeResponse*) override;
   grpc::Status ListAllSandboxes(grpc::ServerContext*, const admin::v1::ListAllSandboxesRequest*,
                                 admin::v1::ListAllSandboxesResponse*) override;
   grpc::Status ServerStatus(grpc::ServerContext*, const admin::v1::ServerStatusRequest*,
@@ -39,6 +43,7 @@ class AdminService final : public admin::v1::AdminService::Service {
   grpc::Status admit(const grpc::ServerContext& context, identity::Caller& caller) const;
   void end_waiting(const std::string& client_id) const;
   std::string node_name(std::uint64_t key) const;
+  grpc::Status find_node(const std::string& name, NodeView& found) const;
 
   Services services_;
   std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();

@@ -256,7 +256,8 @@ void Plane::add_image(const ImageSpec& image) {
   state_->images.insert(image.image);
 }
 
-Result<void> Plane::drain(NodeId node) { return state_->told(fleet::DrainAsked{node}); }
+Result<void> Plane::drain(NodeId node) { return state_->told(fleet::DrainAsked{node, true}); }
+Result<void> Plane::undrain(std::uint64_t key) { return state_->told(fleet::UndrainAsked{key}); }
 
 void Plane::registered(const NodeRegistration& registration) {
   state_->driver.post(registration);

@@ -81,6 +81,7 @@ class Plane {
   void add_tenant(TenantId tenant);  // idempotent
   void add_image(const ImageSpec& image);
   Result<void> drain(NodeId node);
+  Result<void> undrain(std::uint64_t key);
 
   // From the nodes: into the log, in order.
   void registered(const NodeRegistration& registration);

@@ -242,6 +242,7 @@ void Control::on(const Woken& woken) {
 
 void Control::on(const fleet::PurchaseFailed& failed) { drive(fleet_, fleet_scratch_, failed); }
 void Control::on(const fleet::DrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
+void Control::on(const fleet::UndrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
 void Control::on(const fleet::ReclaimNoticed& noticed) {
   drive(fleet_, fleet_scratch_, noticed);
 }
@@ -563,6 +564,7 @@ void Control::handle(const fleet::NodeJoined& joined) {
   drive(tenancy_, tenancy_scratch_,
         tenancy::NodeJoined{joined.node, joined.registration.shape, owner,
                             reserved(joined.registration.pool), joined.registration.pool});
+  if (joined.cordoned) handle(fleet::CordonNode{joined.node, true});
   drive(distribution_, distribution_scratch_,
         images::PeerJoined{joined.node, joined.registration.zone});
   drive(catalogue_, catalogue_scratch_, images::NodeSeen{joined.node});

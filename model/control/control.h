@@ -115,7 +115,7 @@ using Event = std::variant<FromNode, FromGateway, SandboxRequested, sandbox::Ter
                            NodeRegistration, Woken, fleet::PurchaseFailed, fleet::DrainAsked,
                            images::WarmAsked, fleet::Resumed, GroupDeployed, GatewayJoined,
                            ImageSpec, fleet::PoolAdded, tenancy::TenantAdded,
-                           fleet::ReclaimNoticed>;
+                           fleet::ReclaimNoticed, fleet::UndrainAsked>;
 
 // ---- effects
 struct ToNode {
@@ -280,6 +280,7 @@ class Control {
   void on(const Woken&);
   void on(const fleet::PurchaseFailed&);
   void on(const fleet::DrainAsked&);
+  void on(const fleet::UndrainAsked&);
   void on(const images::WarmAsked&);
   void on(const fleet::Resumed&);
   void on(const GroupDeployed&);

@@ -79,9 +79,15 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
     pool.booting.erase(bought);
   }
   ++pool.in_zone[asked.zone];
-  if (pool.policy.elastic) pool.idle.insert({now, id});
+  const bool drained = state_.drained.contains(asked.key);
+  if (drained) {
+    state_.nodes.at(id).draining = true;
+    ++pool.draining;
+  } else if (pool.policy.elastic) {
+    pool.idle.insert({now, id});
+  }
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
-  effects.push_back(NodeJoined{id, asked});
+  effects.push_back(NodeJoined{id, asked, drained});
   replacement_joined(now, id, effects);
 }
 
@@ -125,6 +131,7 @@ void Fleet::on(Time now, const NodeIdle& idle, Effects& effects) {
 void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
   Node* node = state_.nodes.find(asked.node);
   if (node == nullptr) return;
+  if (asked.lasts && node->purchase == 0) state_.drained.insert(node->key);
   if (node->draining) {  // or being emptied by our own choice, which then is no longer taken back
     state_.emptying.erase(asked.node);
     return;
@@ -139,6 +146,26 @@ void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
     remove(asked.node);
     effects.push_back(ReleaseNode{asked.node, purchase, idle});
   }
+}
+
+void Fleet::on(Time now, const UndrainAsked& asked, Effects& effects) {
+  state_.drained.erase(asked.key);
+  const auto found = state_.by_key.find(asked.key);
+  if (found == state_.by_key.end()) return;
+  const NodeId id = found->second;
+  Node& node = state_.nodes.at(id);
+  if (!node.draining || node.reclaimed_at != kNever) return;
+  if (node.empty_by != kNever) {  // our own choice stands, and is taken back as ever
+    state_.emptying.insert(id);
+    return;
+  }
+  PoolState& pool = state_.pools[node.pool];
+  --pool.draining;
+  node.idle_since = now;
+  node.not_before = now;
+  node.unneeded_since = kNever;
+  if (pool.policy.elastic && !node.busy) pool.idle.insert({now, id});
+  cordon(id, &Node::draining, false, effects);
 }
 
 void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {

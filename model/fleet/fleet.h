@@ -89,7 +89,14 @@ struct NodeIdle {
 };
 struct DrainAsked {
   NodeId node;
-  CHALK_FIELDS(DrainAsked, node)
+  // A machine of our own is drained again whenever it joins, until that is taken back; otherwise
+  // until it is lost or boots anew. Bought ones are given back once they are empty.
+  bool lasts = false;
+  CHALK_FIELDS(DrainAsked, node, lasts)
+};
+struct UndrainAsked {  // by its key, since it may be away
+  std::uint64_t key = 0;
+  CHALK_FIELDS(UndrainAsked, key)
 };
 // Control was not there for a while: silence until now says nothing about the nodes.
 struct Resumed {
@@ -121,7 +128,7 @@ struct ReclaimNoticed {
 };
 using Event = std::variant<PoolAdded, NodeRegistered, HeartbeatSeen, PendingDemand, NodeBusy,
                            NodeIdle, DrainAsked, PurchaseFailed, Resumed, Woken, WaitingSeen,
-                           RemovalsFound, ReclaimNoticed>;
+                           RemovalsFound, ReclaimNoticed, UndrainAsked>;
 
 // ---- effects
 struct WelcomeNode {
@@ -133,7 +140,8 @@ struct WelcomeNode {
 struct NodeJoined {
   NodeId node;
   NodeRegistration registration;
-  CHALK_FIELDS(NodeJoined, node, registration)
+  bool cordoned = false;
+  CHALK_FIELDS(NodeJoined, node, registration, cordoned)
 };
 struct NodeLost {
   NodeId node;
@@ -237,6 +245,7 @@ struct TimerKey {
 struct State {
   SlotTable<NodeId, Node> nodes;
   std::map<std::uint64_t, NodeId> by_key;
+  std::set<std::uint64_t> drained;  // keys of machines of our own, here or away: see DrainAsked
   std::vector<PoolState> pools;
   std::uint32_t oldest = 0;  // slot + 1
   std::uint32_t newest = 0;
@@ -255,7 +264,7 @@ struct State {
   std::set<NodeId> emptying;                 // by our own choice
   std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
   std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
-  CHALK_FIELDS(State, nodes, by_key, pools, oldest, newest, silent, silence_check, purchases,
+  CHALK_FIELDS(State, nodes, by_key, drained, pools, oldest, newest, silent, silence_check, purchases,
                timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces,
                emptying, reclaimed, nodes_emptied, nodes_reclaimed)
 };
@@ -286,6 +295,7 @@ class Fleet {
   void on(Time, const NodeBusy&, Effects&);
   void on(Time, const NodeIdle&, Effects&);
   void on(Time, const DrainAsked&, Effects&);
+  void on(Time, const UndrainAsked&, Effects&);
   void on(Time, const PurchaseFailed&, Effects&);
   void on(Time, const Resumed&, Effects&);
   void on(Time, const Woken&, Effects&);

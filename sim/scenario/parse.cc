@@ -505,7 +505,7 @@ class Parser {
     const std::vector<const char*> kinds = {
         "message_loss", "message_duplicate", "message_delay", "heartbeat_lag", "node_crash",
         "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart",
-        "agent_restart", "pull_failure", "restore_failure", "save_failure"};
+        "agent_restart", "pull_failure", "restore_failure", "save_failure", "node_drain"};
     for (Reader& r : root_.list("faults")) {
       Fault fault;
       if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");

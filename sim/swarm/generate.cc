@@ -237,7 +237,7 @@ class Generator {
       return text;
     };
     std::string kind, more;
-    switch (below(14)) {
+    switch (below(15)) {
       case 0: kind = "message_loss", more = permille(); break;
       case 1: kind = "message_duplicate", more = permille(); break;
       case 2: kind = "message_delay", more = permille() + ", " + hold_up(); break;
@@ -254,6 +254,7 @@ class Generator {
       case 10: kind = "agent_restart", more = nodes(); break;
       case 11: kind = "restore_failure", more = permille(); break;
       case 12: kind = "save_failure", more = permille(); break;
+      case 13: kind = "node_drain", more = nodes(); break;
       default: kind = "pull_failure", more = permille(); break;
     }
     line("  - {{kind: {}, from: {}, lasts: {}{}{}}}", kind, milliseconds_text(below(120'000)),

@@ -136,7 +136,8 @@ struct Fault {
                     // on from their logs; what runs on the nodes goes on meanwhile
     pull_failure,   // permille of pulls fail
     restore_failure,  // permille of restores fail: the replica is started from nothing
-    save_failure      // permille of snapshots cannot be saved
+    save_failure,     // permille of snapshots cannot be saved
+    node_drain        // an operator drains `count` random nodes (or of `zone`) and takes it back after `lasts`
   };
   Kind kind{};
   Time from;

@@ -222,6 +222,7 @@ class World {
   };
   Travel travel(bool heartbeat);
   void post_control(control::Event&& event, bool heartbeat, std::uint32_t sender);
+  bool asked_again(const Fault& fault) const;
   void fault_begins(std::size_t index);
   void fault_ends(std::size_t index);
   void set_registries();

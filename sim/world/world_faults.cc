@@ -57,8 +57,14 @@ void World::post_control(control::Event&& event, bool heartbeat, std::uint32_t s
   queue_.push(kMessageLane, at, kToControl, sender, control_mail_.put(std::move(event)));
 }
 
+// What an operator does is said to control itself, who is asked again when it is back.
+bool World::asked_again(const Fault& fault) const {
+  return fault.kind == Fault::Kind::node_drain && control_down_;
+}
+
 void World::fault_begins(std::size_t index) {
   const Fault& fault = setup_.faults[index];
+  if (asked_again(fault)) return queue_.push(kHeap, now_ + seconds(1), kFaultBegins, 0, index);
   fault_active_[index] = true;
   ++faults_active_;
   switch (fault.kind) {
@@ -76,6 +82,12 @@ void World::fault_begins(std::size_t index) {
         queue_.push(kHeap, now_ + fault.lasts, kAgentBack, node, nodes_[node].agent);
       }
       break;
+    case Fault::Kind::node_drain:
+      fault_nodes_[index] = struck(fault);
+      for (const std::uint32_t node : *fault_nodes_[index]) {
+        if (nodes_[node].id) step_control(fleet::DrainAsked{nodes_[node].id, true});
+      }
+      break;
     case Fault::Kind::slow_registry: set_registries(); break;
     case Fault::Kind::control_restart: control_down_ = true; break;
     case Fault::Kind::start_failure:
@@ -89,9 +101,13 @@ void World::fault_begins(std::size_t index) {
 void World::fault_ends(std::size_t index) {
   const Fault& fault = setup_.faults[index];
   if (!fault_active_[index]) return;
+  if (asked_again(fault)) return queue_.push(kHeap, now_ + seconds(1), kFaultEnds, 0, index);
   fault_active_[index] = false;
   --faults_active_;
   if (fault.kind == Fault::Kind::slow_registry) set_registries();
+  if (fault.kind == Fault::Kind::node_drain) {
+    for (const std::uint32_t node : *fault_nodes_[index]) step_control(fleet::UndrainAsked{node + 1});
+  }
   if (fault.kind != Fault::Kind::control_restart) return;
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {  // down until the last of them is over
     if (fault_active_[i] && setup_.faults[i].kind == Fault::Kind::control_restart) return;

@@ -129,7 +129,7 @@ class Words(Case):
     """The command line itself, without a server's help."""
 
     def test_every_command_has_help_with_an_example(self):
-        compute = ["run", "exec", "ls", "inspect", "logs", "stop", "cp", "nodes", "drain"]
+        compute = ["run", "exec", "ls", "inspect", "logs", "stop", "cp", "nodes", "drain", "undrain"]
         files = ["ls", "stat", "cat", "rm", "mkdir", "mv", "watch"]
         leaves = [["compute", word] for word in compute] + [["compute", "files", word] for word in files]
         leaves += [["admin", *words] for words in (["env", "create"], ["env", "ls"], ["client", "create"],
@@ -731,7 +731,7 @@ class Admin(Case):
         for words in (["admin", "status"], ["admin", "env", "ls"], ["admin", "env", "create", "x"],
                       ["admin", "client", "create"], ["admin", "client", "ls"],
                       ["admin", "client", "revoke", "x"], ["admin", "node-token"], ["admin", "sandboxes"],
-                      ["compute", "nodes"], ["compute", "drain", "x"]):
+                      ["compute", "nodes"], ["compute", "drain", "x"], ["compute", "undrain", "x"]):
             self.bad(*words, environment=user, says="role admin")
         self.good("compute", "ls", environment=user)
 
@@ -999,6 +999,10 @@ class ZLast(OnTerminal):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(until("its end", lambda: process.poll() is not None and [process.returncode])[0], 143)
         until("it is gone", lambda: not any(row["status"] == "pending" for row in self.read_json("compute", "ls")))
+        self.bad("compute", "undrain", "no-such", says="there are")
+        self.assertEqual(self.read_json("compute", "undrain", node["name"]), {"name": node["name"], "draining": False})
+        self.assertFalse(self.read_json("compute", "nodes")[0]["draining"])
+        self.assertEqual(self.good("compute", "run", IMAGE, "--", "echo", "again"), "again\n")
 
 
 def current_umask():

@@ -269,6 +269,67 @@ TEST(Fleet, ASilentNodeTakesNothingUntilItIsHeard) {
   EXPECT_TRUE(said<NodeLost>(tell(fleet, at(52), Woken{})).empty());
 }
 
+TEST(Fleet, WhatAnOperatorDrainsStaysDrainedUntilItIsTakenBack) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  Fleet fleet(config);
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  NodeId node = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
+  EXPECT_EQ(said<CordonNode>(tell(fleet, at(1), DrainAsked{node, true})),
+            (std::vector<CordonNode>{{node, true}}));
+  const auto booted = tell(fleet, at(2), NodeRegistered{registration(1, 2)});
+  EXPECT_TRUE(said<NodeJoined>(booted).at(0).cordoned);
+  tell(fleet, at(22), Woken{});
+  EXPECT_EQ(said<NodeLost>(tell(fleet, at(42), Woken{})).size(), 1u);
+  node = joined(tell(fleet, at(90), NodeRegistered{registration(1, 3)}));
+  EXPECT_EQ(fleet.state().pools[0].draining, 1u);
+  EXPECT_EQ(said<CordonNode>(tell(fleet, at(91), UndrainAsked{1})),
+            (std::vector<CordonNode>{{node, false}}));
+  EXPECT_EQ(fleet.state().pools[0].draining, 0u);
+  EXPECT_TRUE(tell(fleet, at(92), UndrainAsked{1}).empty());
+  EXPECT_FALSE(said<NodeJoined>(tell(fleet, at(93), NodeRegistered{registration(1, 4)}))[0].cordoned);
+}
+
+TEST(Fleet, ADrainIsTakenBackWhileItsNodeIsAway) {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  Fleet fleet(config);
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  const NodeId node = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
+  tell(fleet, at(1), DrainAsked{node, true});
+  tell(fleet, at(20), Woken{});
+  EXPECT_EQ(said<NodeLost>(tell(fleet, at(40), Woken{})).size(), 1u);
+  EXPECT_TRUE(tell(fleet, at(41), UndrainAsked{1}).empty());
+  EXPECT_FALSE(said<NodeJoined>(tell(fleet, at(42), NodeRegistered{registration(1, 2)}))[0].cordoned);
+}
+
+// Control drains whom it can tell nothing: a boot sets that right.
+TEST(Fleet, OtherDrainsEndWithTheNode) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  const NodeId node = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
+  tell(fleet, at(1), DrainAsked{node});
+  EXPECT_FALSE(said<NodeJoined>(tell(fleet, at(2), NodeRegistered{registration(1, 2)}))[0].cordoned);
+}
+
+// Nothing is bought in the place of one that is taken back, and it may go when it has idled.
+TEST(Fleet, AnElasticPoolCountsWhatIsTakenBack) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  const auto bought = said<BuyNode>(tell(fleet, at(1), cores(4'000)));
+  ASSERT_EQ(bought.size(), 1u);
+  const NodeId node = joined(tell(fleet, at(2), NodeRegistered{registration(9, 1, bought[0].purchase)}));
+  tell(fleet, at(3), NodeBusy{node});
+  tell(fleet, at(3), cores(0));
+  tell(fleet, at(4), DrainAsked{node, true});
+  EXPECT_TRUE(fleet.state().drained.empty()) << "bought machines do not come back";
+  tell(fleet, at(5), UndrainAsked{9});
+  EXPECT_TRUE(said<ReleaseNode>(tell(fleet, at(6), NodeIdle{node})).empty()) << "it stays, then";
+  EXPECT_EQ(fleet.state().pools[0].idle.size(), 1u);
+  tell(fleet, at(7), DrainAsked{node, true});
+  EXPECT_EQ(fleet.state().nodes.size(), 0u);
+}
+
 // A zone that goes at once: all of it is marked before the first of its nodes is given up.
 TEST(Fleet, MarksAllThatFellSilentTogetherBeforeItGivesOneUp) {
   Config config;
@@ -316,7 +377,7 @@ class PlainReading {
  private:
   struct Plain {
     std::uint64_t key = 0, incarnation = 0;
-    bool bought = false, busy = false, leaves = false;
+    bool bought = false, busy = false, leaves = false, reclaimed = false;
     std::int64_t heard = 0;
     bool cordoned = false;  // as was said
   };
@@ -345,8 +406,18 @@ class PlainReading {
         if (!node.bought || node.busy) nodes_.at(id).leaves = true;
         hear(DrainAsked{id});
         break;
+      case 6:
+        if (!node.bought || node.busy) nodes_.at(id).leaves = true;
+        if (!node.bought) drained_.insert(node.key);
+        hear(DrainAsked{id, true});
+        break;
+      case 7:
+        drained_.erase(node.key);
+        nodes_.at(id).leaves = node.reclaimed;
+        hear(UndrainAsked{node.key});
+        break;
       case 1:
-        nodes_.at(id).leaves = true;
+        nodes_.at(id).leaves = nodes_.at(id).reclaimed = true;
         hear(ReclaimNoticed{id, at(now_ + 60)});
         break;
       case 2: join(node.key, node.incarnation + 1); break;
@@ -368,7 +439,14 @@ class PlainReading {
   }
   void obey(const NodeJoined& one) {
     const NodeRegistration& hello = one.registration;
-    nodes_[one.node] = {hello.key, hello.incarnation, hello.purchase != 0, false, false, now_, false};
+    const bool drained = drained_.contains(hello.key);
+    RC_ASSERT(one.cordoned == drained);
+    nodes_[one.node] = {.key = hello.key,
+                        .incarnation = hello.incarnation,
+                        .bought = hello.purchase != 0,
+                        .leaves = drained,
+                        .heard = now_,
+                        .cordoned = drained};
   }
   void obey(const NodeLost& one) {
     const Plain& node = nodes_.at(one.node);
@@ -388,6 +466,7 @@ class PlainReading {
   Random random_;
   Fleet fleet_;
   std::map<NodeId, Plain> nodes_;
+  std::set<std::uint64_t> drained_;  // keys
   std::int64_t now_ = 0, hush_ = 0;
   std::uint64_t next_key_ = 1;
   Time wake_ = kNever;
