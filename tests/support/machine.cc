@@ -51,7 +51,13 @@ std::string runsc() {
   return named != nullptr ? named : in_source("build/tools/bin/runsc");
 }
 
-std::string no_networks() { return lack("make networks", kNetworks); }
-std::string no_control_groups() { return lack("make control groups", kControlGroups); }
+std::string no_networks() {
+  static const std::string why = lack("make networks", kNetworks);
+  return why;
+}
+std::string no_control_groups() {
+  static const std::string why = lack("make control groups", kControlGroups);
+  return why;
+}
 
 }  // namespace chalk::test
