@@ -24,6 +24,7 @@ namespace {
 
 constexpr int kFollowPauseMs = 500;
 constexpr std::size_t kChunk = 64 * 1024;
+constexpr std::int64_t kBlock = 4096;  // of the file systems that nodes have
 constexpr std::size_t kDrainMax = 1024 * 1024;  // more than a pipe holds: its writer may go on
 constexpr std::chrono::milliseconds kBreath{1};  // after full chunks: about 64 MB/s for a stream
 constexpr const char* kPipe = ".pipe";
@@ -54,12 +55,20 @@ std::int64_t size_of(int descriptor) {
   return fstat(descriptor, &facts) == 0 ? facts.st_size : 0;
 }
 
-// Sends what stands from `offset` on, and moves it. False when the sink wants no more.
-bool send(int descriptor, int stream, std::int64_t& offset, const Logs::Sink& sink) {
+// Sends what stands from `offset` on, and moves it. False when the sink wants no more. What was
+// given back to the file system before it was read is a hole, which reads as zeros: it is told as
+// dropped, and what is kept follows. Asked after the read: what is punched later was read before.
+bool send(int descriptor, int stream, std::int64_t& offset, const Logs::Sink& sink,
+          const Logs::Dropped& dropped) {
   std::array<char, kChunk> buffer;
   while (true) {
     const ssize_t size = pread(descriptor, buffer.data(), buffer.size(), offset);
     if (size <= 0) return true;
+    if (const std::int64_t kept = lseek(descriptor, offset, SEEK_DATA); kept > offset) {
+      if (dropped) dropped(stream, static_cast<std::uint64_t>(kept - offset));
+      offset = kept;
+      continue;
+    }
     offset += size;
     if (!sink(stream, {buffer.data(), static_cast<std::size_t>(size)})) return false;
   }
@@ -312,7 +321,9 @@ void Logs::trim(const std::string& name) const {
   const Descriptor file(::open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   const std::int64_t size = file.get() < 0 ? 0 : size_of(file.get());
   if (size <= kept) return;
-  fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size - kept);
+  // Whole blocks: a part of one would read as zeros and be no hole, and its reader would not know.
+  const std::int64_t gone = (size - kept) / kBlock * kBlock;
+  if (gone > 0) fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, gone);
 }
 
 Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink,
@@ -340,7 +351,9 @@ Result<void> Logs::read(SandboxId sandbox, bool follow, std::uint64_t tail, cons
   }
   while (true) {
     const bool last = !follow || ended(sandbox);  // asked before reading: then nothing is missed
-    if (!send(output.get(), 1, at[0], sink) || !send(error.get(), 2, at[1], sink)) return {};
+    if (!send(output.get(), 1, at[0], sink, dropped) || !send(error.get(), 2, at[1], sink, dropped)) {
+      return {};
+    }
     if (last) return {};
     if (!sink(0, {})) return {};
     pollfd wait{notify.get(), POLLIN, 0};

@@ -52,7 +52,8 @@ class Logs {
   // What is kept, the last `tail` bytes of each where that is not 0; with follow also what comes,
   // until the sandbox ends. Stops when `sink` answers false; asks it with nothing now and then.
   using Sink = std::function<bool(int stream, std::string_view data)>;
-  // Before the first of it: how much of a stream is wanted and not kept any more.
+  // How much of a stream, from where it stands, is wanted and not kept any more: before the first of
+  // it, and where a reader is so slow that what it would read next has gone.
   using Dropped = std::function<void(int stream, std::uint64_t bytes)>;
   Result<void> read(SandboxId sandbox, bool follow, std::uint64_t tail, const Sink& sink,
                     const Dropped& dropped = {}) const;

@@ -28,6 +28,7 @@ using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr const char* kAloneMs = "60000";
+constexpr auto kPauseMin = 10ms, kPauseMax = 500ms;  // before a start is asked after again
 
 struct ProcessFlags {
   bool input = false, terminal = false;
@@ -214,7 +215,7 @@ class Run {
   void create(const sandbox::v2::CreateSandboxRequest& request, Signals& signals);
   void heed(Signals& signals, grpc::ClientContext* call);
   int go_on(Signals& signals);
-  void await(Signals& signals, Progress& progress, Reasons& reasons);
+  bool await(Signals& signals, Progress& progress, Reasons& reasons);
   void show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const;
   int follow(Signals& signals);
   bool wait_started(Signals& signals);
@@ -296,7 +297,7 @@ void Run::show(bool placed, const std::string& why, Progress& progress, Reasons&
 
 // While the server tells the news it knows that somebody waits: where we are gone before the start, it
 // ends the sandbox. Whatever becomes of this, whoever asks next sees how it stands.
-void Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
+bool Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
   grpc::ClientContext context;
   client_->prepare(context, 0s);
   admin::v1::AwaitRequest request;
@@ -304,20 +305,25 @@ void Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
   const auto stream = client_->details().Await(&context, request);
   heed(signals, &context);
   admin::v1::AwaitNews news;
+  bool heard = false;
   while (interrupted_ == 0 && stream->Read(&news)) {
+    heard = true;
     if (news.status() == "pending") show(news.placed(), news.status_message(), progress, reasons);
   }
   heed(signals, nullptr);
   context.TryCancel();
   (void)stream->Finish();
+  return heard;
 }
 
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
 bool Run::wait_started(Signals& signals) {
   Progress progress;
   Reasons reasons;
-  await(signals, progress, reasons);
-  for (auto pause = 10ms; interrupted_ == 0; pause = std::min(pause * 2, 250ms)) {
+  // A server that restarts ends the news: they are asked for again, and it knows again that we wait.
+  for (auto pause = kPauseMin; interrupted_ == 0; pause = std::min(pause * 2, kPauseMax)) {
+    if (await(signals, progress, reasons)) pause = kPauseMin;
+    if (interrupted_ != 0) break;
     const auto about = client_->inspect(id_);
     if (about.status() == "running" || about.status() == "succeeded" ||
         about.status() == "failed") {

@@ -54,12 +54,16 @@ LogsOutcome stream_logs(const Client& client, Signals& signals, const LogsAsk& a
   } at_end{signals};
   const auto reader = client.details().Logs(&context, request);
   admin::v1::LogsChunk chunk;
+  bool begun[2] = {};  // output, error
   try {
     while (reader->Read(&chunk)) {
       if (chunk.dropped_bytes() > 0) {
-        note("chalk: the first " + std::to_string(chunk.dropped_bytes()) + " bytes of standard " +
+        const bool first = !begun[chunk.stream() == 2];
+        note("chalk: the " + std::string(first ? "first " : "next ") +
+             std::to_string(chunk.dropped_bytes()) + " bytes of standard " +
              (chunk.stream() == 2 ? "error" : "output") + " are not kept any more");
       }
+      begun[chunk.stream() == 2] = true;
       if (ask.capture != nullptr) {
         capture(*ask.capture, chunk);
       } else {

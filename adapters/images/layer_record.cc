@@ -15,15 +15,6 @@ namespace {
 using nlohmann::json;
 constexpr std::size_t kMaxRecord = 64 << 10;
 
-bool is_marked(int layers, const std::string& hex, const char* mark) {
-  return faccessat(layers, (hex + mark).c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-void mark(int layers, const std::string& hex, const char* with) {
-  const File made(
-      openat(layers, (hex + with).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
-}
-
 }  // namespace
 
 std::string read_boot_id() {
@@ -62,16 +53,16 @@ std::optional<LayerRecord> read_record(int layers, const std::string& hex,
     *to = found->get<std::int64_t>();
   }
   record.blob = written.value("blob", json()).is_string() ? written["blob"].get<std::string>() : "";
-  record.suspect = is_marked(layers, hex, "/suspect");
-  record.synced = !record.suspect && is_marked(layers, hex, "/synced");
+  const bool synced = faccessat(layers, (hex + "/synced").c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
   const auto boot = written.find("boot");
-  if (record.synced || (!boot_id.empty() && boot != written.end() && *boot == boot_id))
+  if (synced || (!boot_id.empty() && boot != written.end() && *boot == boot_id))
     return record;
   return std::nullopt;
 }
 
-void mark_synced(int layers, const std::string& hex) { mark(layers, hex, "/synced"); }
-
-void mark_suspect(int layers, const std::string& hex) { mark(layers, hex, "/suspect"); }
+void mark_synced(int layers, const std::string& hex) {
+  const File made(
+      openat(layers, (hex + "/synced").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+}
 
 }  // namespace chalk::images

@@ -1,6 +1,5 @@
 // What a Store writes beside a layer's files: layer.json when it was unpacked, and the empty file
-// "synced" once its bytes are on the disk for sure, or "suspect" where a sync failed: the kernel
-// tells a failure once, and a later sync succeeds without what was lost.
+// "synced" once its bytes are on the disk for sure.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -14,8 +13,6 @@ struct LayerRecord {
   std::int64_t bytes = 0;
   std::int64_t whiteouts = 0;
   std::string blob;  // the digest it was downloaded by
-  bool synced = false;
-  bool suspect = false;  // is never synced
 };
 
 // Changes when the machine starts; empty if unknown.
@@ -31,6 +28,5 @@ std::optional<LayerRecord> read_record(int layers, const std::string& hex,
 
 // A mark that gets lost costs a download after the next crash, no more.
 void mark_synced(int layers, const std::string& hex);
-void mark_suspect(int layers, const std::string& hex);
 
 }  // namespace chalk::images

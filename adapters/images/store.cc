@@ -79,6 +79,7 @@ struct Store::Impl {
   std::uint64_t next_name = 0;  // below tmp
   std::string boot_id = read_boot_id();
   std::vector<std::string> unsynced;  // hex
+  std::uint64_t failed_syncs = 0;
   std::condition_variable_any to_sync;
   std::vector<std::string> to_clean;  // names below tmp
   std::condition_variable_any cleaning;
@@ -94,9 +95,10 @@ struct Store::Impl {
     for (const std::string& hex : names_in(options.root + "/layers")) {
       const auto record =
           valid_digest("sha256:" + hex) ? read_record(layers.get(), hex, boot_id) : std::nullopt;
+      // One that is not synced stays so: what failed while nobody had the file system open, or was
+      // told to another, no sync of ours would hear of.
       if (record) {
         entries[hex] = {*record, 0};
-        if (!record->synced && !record->suspect) unsynced.push_back(hex);
       } else if (auto left = take_out(hex, temporary_name()); !left) {
         return left;
       }
@@ -107,7 +109,9 @@ struct Store::Impl {
   }
 
   // A sync can take seconds when others write much, so no pull waits for one. One call for all
-  // files of all new layers: each on its own would cost a journal commit.
+  // files of all new layers: each on its own would cost a journal commit. The kernel tells a failure
+  // once, and the next sync succeeds without what was lost. So a failure is one of all that was being
+  // written by then: of layers that came meanwhile, and of those that are still unpacked.
   void sync_layers(std::stop_token stop) {
     std::unique_lock guard(mutex);
     while (to_sync.wait(guard, stop, [this] { return !unsynced.empty(); })) {
@@ -115,14 +119,14 @@ struct Store::Impl {
       guard.unlock();
       const bool done = syncfs(layers.get()) == 0;
       guard.lock();
+      if (!done) {
+        ++failed_syncs;
+        unsynced.clear();
+        continue;
+      }
       for (const std::string& hex : now) {
         // One that was removed and pulled again meanwhile is in the list again.
-        if (std::ranges::find(unsynced, hex) != unsynced.end()) continue;
-        if (done) {
-          mark_synced(layers.get(), hex);
-        } else {
-          mark_suspect(layers.get(), hex);
-        }
+        if (std::ranges::find(unsynced, hex) == unsynced.end()) mark_synced(layers.get(), hex);
       }
     }
   }
@@ -171,6 +175,11 @@ struct Store::Impl {
     }
   }
 
+  std::uint64_t failures_of_sync() {
+    const std::scoped_lock guard(mutex);
+    return failed_syncs;
+  }
+
   std::string temporary_name() {
     const std::scoped_lock guard(mutex);
     return std::to_string(next_name++);
@@ -180,6 +189,7 @@ struct Store::Impl {
   Result<void> fetch_into(const std::string& name, const Registry& registry,
                           const Reference& repository, const Layer& layer,
                           const Registry::Received& received, std::stop_token stop) {
+    const std::uint64_t failed_before = failures_of_sync();
     const auto compression = layer_compression(layer.media_type);
     if (!compression) return std::unexpected(compression.error());
     auto share = reserve(layer.size + estimated_unpacked_bytes(layer), stop);
@@ -203,16 +213,18 @@ struct Store::Impl {
     const auto unpacked = unpack_layer(blob.get(), *compression, root->get(), layer.diff_id,
                                        options.limits, stop, &*share);
     if (!unpacked) return std::unexpected(unpacked.error());
-    const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest, false};
+    const LayerRecord record{unpacked->bytes, unpacked->whiteouts, layer.digest};
     if (auto written = write_record(place->get(), record, boot_id); !written) return written;
-    return install(name, std::string(digest_hex(layer.diff_id)), record);
+    return install(name, std::string(digest_hex(layer.diff_id)), record, failed_before);
   }
 
-  Result<void> install(const std::string& name, const std::string& hex, const LayerRecord& record) {
+  Result<void> install(const std::string& name, const std::string& hex, const LayerRecord& record,
+                       std::uint64_t failed_before) {
     if (renameat(temporary.get(), name.c_str(), layers.get(), hex.c_str()) != 0)
       return system_error("rename to layers/" + hex, errno);
     const std::scoped_lock guard(mutex);
     entries[hex] = {record, 0};
+    if (failed_syncs != failed_before) return {};  // it may have lost some of its bytes
     unsynced.push_back(hex);
     to_sync.notify_one();
     return {};

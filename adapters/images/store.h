@@ -2,7 +2,8 @@
 // completely or not at all: it is downloaded and unpacked below root/tmp and renamed. What is
 // removed goes back there and is deleted by a thread of its own, with what a crash left there. The
 // sync to the disk comes after the pull, not in it: a layer that was not synced when the machine
-// (not the process) crashed goes at the next open, too.
+// (not the process) crashed goes at the next open, too: also one of a process that was killed before
+// its sync, or one that was being written when a sync failed, until it is pulled again.
 // Concurrent pulls of one layer are joined into one. Layers in use (pinned by Rootfs) cannot be
 // removed. One process holds a root at a time (a lock file); within it every call is thread-safe.
 // Digests are checked before they become names. A layer is shared by all images that name its diff

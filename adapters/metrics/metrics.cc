@@ -152,6 +152,20 @@ void Metrics::set(std::string_view name, double value, Labels labels) {
   }
 }
 
+void Metrics::leave_out(std::string_view name) {
+  const std::lock_guard lock(state_->mutex);
+  const auto found = state_->metrics.find(name);
+  if (found == state_->metrics.end() || found->second.gauges == nullptr) {
+    state_->misused();
+    return;
+  }
+  One& one = found->second;
+  for (const auto& [values, gauge] : one.known) {
+    one.gauges->Remove(static_cast<prometheus::Gauge*>(gauge));
+  }
+  one.known.clear();
+}
+
 void Metrics::observe(std::string_view name, double value, Labels labels) {
   if (auto* one =
           static_cast<prometheus::Histogram*>(state_->find(name, Kind::histogram, labels))) {

@@ -40,6 +40,9 @@ class Metrics {
   // A counter that somebody else counts: it becomes `total`, and never less than it was.
   void grown_to(std::string_view name, double total, Labels labels = {});
   void set(std::string_view name, double value, Labels labels = {});
+  // A gauge that nobody can say now: its values leave the text until it is set again. Not while
+  // another thread sets it.
+  void leave_out(std::string_view name);
   void observe(std::string_view name, double value, Labels labels = {});
 
   // ---- what is measured often, named

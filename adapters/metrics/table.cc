@@ -14,6 +14,8 @@ const std::vector<Description>& table() {
       {"chalk_log_events", gauge, Buckets::none, {}, "Events that the log holds now"},
       {"chalk_log_failures_total", counter, Buckets::none, {}, "Failures of the log's disk"},
       {"chalk_log_fenced", gauge, Buckets::none, {}, "1 when another server has taken the log"},
+      {"chalk_log_stands_still_seconds", gauge, Buckets::none, {},
+       "For how long the log has not taken a write that it was given; 0 when it takes them"},
       {"chalk_grpc_calls_total", counter, Buckets::none, {"method", "code"},
        "Calls answered, by method and status code"},
       {"chalk_grpc_call_seconds", histogram, Buckets::seconds, {"method", ""},

@@ -11,12 +11,14 @@
 // so a program that decides differently is found at its start, not later.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <future>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -32,6 +34,9 @@
 #include "model/protocol/log_record.h"
 
 namespace chalk::runtime {
+
+// For how long somebody waits to see the machine: its disk may stand still for ever.
+constexpr std::chrono::milliseconds kLookPatience = std::chrono::seconds(5);
 
 struct DriverOptions {
   Root root = Root::control;
@@ -107,25 +112,36 @@ class Driver {
     return true;
   }
   // Runs `look` with the machine between two steps and waits for it. False when the driver has
-  // stopped. Not from the stepping thread. With patience: false also where it did not come to it in
-  // that time, since the disk stands still; it may come to it later, so `look` owns what it touches.
+  // stopped, or did not come to it in that time, since the disk stands still: then `look` is never
+  // run. Not from the stepping thread.
   bool look(const std::function<void(const M&)>& look,
-            std::optional<std::chrono::milliseconds> patience = {}) {
-    std::packaged_task<void(const M&)> task(look);
-    std::future<void> done = task.get_future();
+            std::chrono::milliseconds patience = kLookPatience) {
+    Look mine{std::packaged_task<void(const M&)>(look), std::make_shared<std::atomic<bool>>(false)};
+    std::future<void> done = mine.task.get_future();
+    const std::shared_ptr<std::atomic<bool>> claimed = mine.claimed;
     {
       const std::lock_guard lock(mutex_);
       if (stopping_ || fenced_) return false;
-      looks_.push_back(std::move(task));
+      looks_.push_back(std::move(mine));
     }
     came_.notify_one();
-    if (patience && done.wait_for(*patience) != std::future_status::ready) return false;
+    if (done.wait_for(patience) != std::future_status::ready && !claimed->exchange(true)) {
+      const std::lock_guard lock(mutex_);
+      std::erase_if(looks_, [&](const Look& one) { return one.claimed == claimed; });
+      return false;
+    }
     try {
       done.get();
       return true;
     } catch (const std::future_error&) {
       return false;
     }
+  }
+  // For how long the log has been taking a write that is not done yet; zero: it writes nothing.
+  std::chrono::nanoseconds writing_for() const {
+    const std::int64_t since = writing_since_;
+    if (since == 0) return {};
+    return std::chrono::steady_clock::now().time_since_epoch() - std::chrono::nanoseconds(since);
   }
   std::size_t waiting() const {
     const std::lock_guard lock(mutex_);
@@ -146,6 +162,23 @@ class Driver {
   using Record = Logged<M>;
   using Happened = logged::Happened<M>;
   using Configured = logged::Configured<M>;
+  struct Look {
+    std::packaged_task<void(const M&)> task;
+    std::shared_ptr<std::atomic<bool>> claimed;  // by who runs it, or by its asker, who gave up
+  };
+  // As long as it lives the log takes a write.
+  class Writing {
+   public:
+    explicit Writing(std::atomic<std::int64_t>& since) : since_(since) {
+      since_ = std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
+    ~Writing() { since_ = 0; }
+    Writing(const Writing&) = delete;
+    Writing& operator=(const Writing&) = delete;
+
+   private:
+    std::atomic<std::int64_t>& since_;
+  };
 
   M recover(const Reconfigure& reconfigure) {
     std::optional<M> machine;
@@ -260,7 +293,7 @@ class Driver {
   void loop() {
     std::vector<Record> batch;
     std::vector<std::string> bytes;
-    std::vector<std::packaged_task<void(const M&)>> looks;
+    std::vector<Look> looks;
     while (gather(batch, looks)) {
       if (!batch.empty()) {
         const auto began = std::chrono::steady_clock::now();
@@ -280,14 +313,16 @@ class Driver {
         }
         if (log_.next() >= snapshot_at_) keep_snapshot();
       }
-      for (auto& look : looks) look(machine_);
+      for (Look& look : looks) {
+        if (!look.claimed->exchange(true)) look.task(machine_);
+      }
       looks.clear();
     }
     close();
   }
 
   // What has come in since the last time, stamped with the time; false at the end.
-  bool gather(std::vector<Record>& batch, std::vector<std::packaged_task<void(const M&)>>& looks) {
+  bool gather(std::vector<Record>& batch, std::vector<Look>& looks) {
     batch.clear();
     std::unique_lock lock(mutex_);
     while (inbox_.empty() && looks_.empty() && !stopping_ && clock() < wake_) {
@@ -317,6 +352,7 @@ class Driver {
 
   // A disk that is full may have room again; a log that somebody else writes is lost for us.
   bool append(const std::vector<std::string>& bytes) {
+    const Writing writing(writing_since_);
     while (true) {
       try {
         log_.append(log_.next(), bytes, digests_);
@@ -333,6 +369,7 @@ class Driver {
   }
 
   void keep_snapshot() {
+    const Writing writing(writing_since_);
     if (options_.flush_view && !options_.flush_view()) {
       snapshot_at_ = log_.next() + std::max<std::uint64_t>(1, options_.snapshot_every / 10);
       return;
@@ -350,7 +387,7 @@ class Driver {
 
   // Whoever waits is let go, and what was decided last is kept with the log.
   void close() {
-    std::vector<std::packaged_task<void(const M&)>> looks;
+    std::vector<Look> looks;
     {
       const std::lock_guard lock(mutex_);
       looks.swap(looks_);
@@ -383,12 +420,13 @@ class Driver {
   std::optional<std::size_t> before_wake_;  // a timer is due: so many had come in by then
   std::uint64_t snapshot_at_ = 0;
   bool recovered_ = false;
+  std::atomic<std::int64_t> writing_since_ = 0;  // by the steady clock; 0: nothing is written
   M machine_;  // after what recover() writes
 
   mutable std::mutex mutex_;
   std::condition_variable came_;
   std::vector<Event> inbox_;
-  std::vector<std::packaged_task<void(const M&)>> looks_;
+  std::vector<Look> looks_;
   bool stopping_ = false;
   bool fenced_ = false;
   std::thread thread_;

@@ -61,7 +61,8 @@ grpc::Status AdminService::CreateEnvironment(grpc::ServerContext* context,
   const std::string& name = request->name().empty() ? request->id() : request->name();
   const auto made = services_.identities.create_environment(name, request->id());
   if (!made) return to_status(made.error());
-  services_.plane.add_tenant(TenantId{made->tenant});
+  // Where the log cannot take it now, the environment's first sandbox adds it.
+  (void)services_.plane.add_tenant(TenantId{made->tenant});
   write(*made, response);
   return grpc::Status::OK;
 }
@@ -173,7 +174,9 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
                                      admin::v1::ListNodesResponse* response) {
   identity::Caller caller;
   if (auto status = admit(*context, caller); !status.ok()) return status;
-  for (const NodeView& view : services_.plane.nodes()) {
+  const auto nodes = services_.plane.nodes();
+  if (!nodes) return to_status(nodes.error());
+  for (const NodeView& view : *nodes) {
     auto* node = response->add_nodes();
     const auto link = services_.nodes.connected(view.key);
     node->set_name(node_name(view.key));
@@ -207,7 +210,9 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
 grpc::Status AdminService::find_node(const std::string& asked, NodeView& found) const {
   int named = 0;
   std::string known;
-  for (const NodeView& view : services_.plane.nodes()) {
+  const auto nodes = services_.plane.nodes();
+  if (!nodes) return to_status(nodes.error());
+  for (const NodeView& view : *nodes) {
     const std::string name = node_name(view.key);
     if (name == asked || std::to_string(view.node.value) == asked) {
       found = view;
@@ -259,7 +264,9 @@ grpc::Status AdminService::ListAllSandboxes(grpc::ServerContext* context,
   filter.ended = request->include_ended();
   filter.limit = std::min(request->limit() == 0 ? kRowsUsual : request->limit(), kRowsMax);
   std::map<NodeId, std::string> names;
-  for (const NodeView& view : services_.plane.nodes()) names[view.node] = node_name(view.key);
+  const auto nodes = services_.plane.nodes();
+  if (!nodes) return to_status(nodes.error());
+  for (const NodeView& view : *nodes) names[view.node] = node_name(view.key);
   const std::vector<records::Sandbox> found = services_.plane.records().list(filter);
   const Waits waits = waits_of(services_.plane, found);
   for (const records::Sandbox& one : found) {
@@ -286,15 +293,23 @@ grpc::Status AdminService::ServerStatus(grpc::ServerContext* context,
                                         admin::v1::ServerStatusResponse* response) {
   identity::Caller caller;
   if (auto status = admit(*context, caller); !status.ok()) return status;
-  const Plane::LogState log = services_.plane.log_state();
   response->set_version(CHALK_COMMIT);
-  response->set_log_first(log.first);
-  response->set_log_next(log.next);
-  response->set_fenced(log.fenced);
+  response->set_fenced(services_.plane.fenced());
   response->set_sandboxes(services_.plane.records().live());
-  response->set_nodes(services_.plane.nodes().size());
   response->set_nodes_connected(services_.nodes.connected().size());
-  response->set_pending(services_.plane.pending());
+  // A server that has lost its log says so; it has no machine to be asked any more.
+  if (!services_.plane.fenced()) {
+    const auto log = services_.plane.log_state();
+    if (!log) return to_status(log.error());
+    const auto nodes = services_.plane.nodes();
+    if (!nodes) return to_status(nodes.error());
+    const auto pending = services_.plane.pending();
+    if (!pending) return to_status(pending.error());
+    response->set_log_first(log->first);
+    response->set_log_next(log->next);
+    response->set_nodes(nodes->size());
+    response->set_pending(*pending);
+  }
   set_time(std::chrono::duration_cast<std::chrono::nanoseconds>(started_.time_since_epoch()).count(),
            response->mutable_started_at());
   return grpc::Status::OK;

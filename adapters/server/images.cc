@@ -118,7 +118,7 @@ Result<KnownImage> ImageCatalogue::State::ask(const images::Reference& reference
     spec.layers.push_back(
         {images::layer_id(layer.diff_id), layer.size, images::estimated_unpacked_bytes(layer)});
   }
-  plane.add_image(spec);
+  if (auto added = plane.add_image(spec); !added) return std::unexpected(added.error());
   return KnownImage{*id, std::move(*image)};
 }
 

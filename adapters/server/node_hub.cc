@@ -150,7 +150,8 @@ struct NodeHub::State : node::v1::NodeLink::Service {
   std::shared_ptr<Link> link_of(NodeId node);
   void drop(Link& link);  // nothing is written to it any more
   void note_failure(const Link& link, const NodeReport& report);
-  bool owns(std::uint64_t key, NodeId node);
+  // Nothing: that cannot be known now.
+  std::optional<bool> owns(std::uint64_t key, NodeId node);
   void take(Link& link, const node::v1::FromNode& message);
   std::string encoded(NodeId node, Envelope<NodeOrder> envelope) const;
 };
@@ -250,7 +251,9 @@ void NodeHub::State::take(Link& link, const node::v1::FromNode& message) {
       spdlog::warn("node {} reported bytes that are no report", link.key);
       return;
     }
-    if (!owns(link.key, node)) {
+    const std::optional<bool> own = owns(link.key, node);
+    if (!own) return;  // what is not acknowledged is reported again
+    if (!*own) {
       spdlog::warn("node {} reported for node id {}, which is not its own", link.key, node.value);
       // It may be of a control plane that forgot it: the agent registers anew.
       node::v1::ToNode unknown;
@@ -280,14 +283,16 @@ void NodeHub::State::note_failure(const Link& link, const NodeReport& report) {
   if (options.start_failed) options.start_failed(link.about.name, why);
 }
 
-bool NodeHub::State::owns(std::uint64_t key, NodeId node) {
+std::optional<bool> NodeHub::State::owns(std::uint64_t key, NodeId node) {
   {
     const std::lock_guard lock(mutex);
     const auto found = keys.find(node);
     if (found != keys.end()) return found->second == key;
   }
   // After the server's restart: welcomed before it.
-  for (const NodeView& view : plane.nodes()) {
+  const auto nodes = plane.nodes();
+  if (!nodes) return std::nullopt;
+  for (const NodeView& view : *nodes) {
     if (view.node != node) continue;
     const std::lock_guard lock(mutex);
     keys[node] = view.key;
@@ -440,7 +445,9 @@ std::vector<ConnectedNode> NodeHub::connected() const {
 Result<std::shared_ptr<Channel>> NodeHub::open(NodeId node, const node::v1::Open& work) {
   std::shared_ptr<Link> link = state_->link_of(node);
   if (!link) {
-    for (const NodeView& view : state_->plane.nodes()) {  // welcomed before the server's restart
+    const auto nodes = state_->plane.nodes();  // welcomed before the server's restart
+    if (!nodes) return std::unexpected(nodes.error());
+    for (const NodeView& view : *nodes) {
       if (view.node == node) state_->owns(view.key, node);
     }
     link = state_->link_of(node);

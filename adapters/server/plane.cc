@@ -18,7 +18,7 @@ using control::Control;
 using Answer = Result<SandboxId>;
 
 constexpr std::chrono::milliseconds kWaitsMax{500};
-constexpr std::chrono::seconds kAnswerMax{30};  // a disk that is full may get room again
+constexpr std::chrono::seconds kStandsStill{3};  // a write that takes longer is not usual
 
 std::string made(const std::string& directory) {
   std::filesystem::create_directories(directory);
@@ -115,6 +115,9 @@ struct Plane::State {
   void obey(const control::Effect& effect);
   void answer(const control::Event& event, const std::vector<control::Effect>& effects);
   Result<void> told(control::Event event);
+  Result<void> look(const std::function<void(const Control&)>& look);
+  std::string log_text() const;
+  Error unseen() const;
 };
 
 // ---- effects
@@ -155,7 +158,13 @@ void Plane::State::answer(const control::Event& event,
   }
   const std::lock_guard lock(mutex);
   const auto waiting = asked.find(request->reply_to);
-  if (waiting == asked.end()) return;
+  if (waiting == asked.end()) {
+    // Its client was told no id, so nobody else would ever end it. Who gave a key asks again by it.
+    if (started && said && request->key.empty()) {
+      driver.post(sandbox::TerminateRequested{*said, {}});
+    }
+    return;
+  }
   waiting->second.set_value(std::move(said));
   asked.erase(waiting);
 }
@@ -163,20 +172,39 @@ void Plane::State::answer(const control::Event& event,
 // Posts it and waits until it is on disk and stepped.
 Result<void> Plane::State::told(control::Event event) {
   if (!driver.post(std::move(event))) {
-    return fail(Error::Kind::unavailable, driver.fenced()
-                                              ? "another server has taken over the log"
-                                              : "the server is busy or stopping; try again");
+    return std::unexpected(unseen());
   }
   // A look is taken between two batches. One that was asked for while nothing waited comes after the
   // batch that has the event, also where that is still being written.
   bool taken;
   do {
     taken = driver.waiting() == 0;
-    if (!driver.look([](const Control&) {})) {
-      return fail(Error::Kind::unavailable, "the server is stopping");
-    }
+    if (auto seen = look([](const Control&) {}); !seen) return seen;
   } while (!taken);
   return {};
+}
+
+Result<void> Plane::State::look(const std::function<void(const Control&)>& look) {
+  if (driver.look(look)) return {};
+  return std::unexpected(unseen());
+}
+
+// Empty: the log takes its writes.
+std::string Plane::State::log_text() const {
+  const auto writing = std::chrono::floor<std::chrono::seconds>(driver.writing_for());
+  if (writing < kStandsStill) return {};
+  return "the control plane's log has not taken a write for " + std::to_string(writing.count()) +
+         " s: look at the disk of " + options.data;
+}
+
+// Why the machine could not be asked.
+Error Plane::State::unseen() const {
+  std::string why = log_text();
+  if (why.empty()) {
+    why = driver.fenced() ? "another server has taken over the log"
+                          : "the server is busy or stopping; try again";
+  }
+  return {Error::Kind::unavailable, std::move(why)};
 }
 
 // ---- the plane
@@ -221,39 +249,48 @@ Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   }
   const std::uint64_t reply_to = request.reply_to;
   const bool taken = s.driver.post(std::move(request));
-  if (taken && answer.wait_for(kAnswerMax) == std::future_status::ready) return answer.get();
+  if (taken && answer.wait_for(s.options.answer_max) == std::future_status::ready) {
+    return answer.get();
+  }
   const std::lock_guard lock(s.mutex);
-  s.asked.erase(reply_to);
-  if (!taken) return fail(Error::Kind::unavailable, "the server is busy or stopping; try again");
+  if (!taken) {
+    s.asked.erase(reply_to);
+    return std::unexpected(s.unseen());
+  }
+  if (s.asked.erase(reply_to) == 0) return answer.get();  // it came at the last moment
   // Not unavailable, which clients take for an invitation to ask once more.
+  const std::string why = s.log_text();
   return fail(Error::Kind::timeout,
-              "the server cannot write its log; whether the sandbox was created is not known");
+              (why.empty() ? "the server did not carry it out in time" : why) +
+                  "; should the sandbox still be created, it ends at once");
 }
 
 Result<void> Plane::terminate(SandboxId sandbox, Duration grace) {
   return state_->told(sandbox::TerminateRequested{sandbox, grace});
 }
 
-void Plane::add_tenant(TenantId tenant) {
+Result<void> Plane::add_tenant(TenantId tenant) {
   {
     const std::lock_guard lock(state_->mutex);
-    if (state_->tenants.contains(tenant)) return;
+    if (state_->tenants.contains(tenant)) return {};
   }
   tenancy::TenantAdded added;
   added.tenant = tenant;
-  if (!state_->told(added)) return;
+  if (auto told = state_->told(added); !told) return told;
   const std::lock_guard lock(state_->mutex);
   state_->tenants.insert(tenant);
+  return {};
 }
 
-void Plane::add_image(const ImageSpec& image) {
+Result<void> Plane::add_image(const ImageSpec& image) {
   {
     const std::lock_guard lock(state_->mutex);
-    if (state_->images.contains(image.image)) return;
+    if (state_->images.contains(image.image)) return {};
   }
-  if (!state_->told(image)) return;
+  if (auto told = state_->told(image); !told) return told;
   const std::lock_guard lock(state_->mutex);
   state_->images.insert(image.image);
+  return {};
 }
 
 Result<void> Plane::drain(NodeId node) { return state_->told(fleet::DrainAsked{node, true}); }
@@ -267,9 +304,9 @@ void Plane::reported(NodeId node, Envelope<NodeReport> envelope) {
   state_->driver.post(control::FromNode{node, std::move(envelope)});
 }
 
-std::vector<NodeView> Plane::nodes() {
+Result<std::vector<NodeView>> Plane::nodes() {
   std::vector<NodeView> out;
-  state_->driver.look([&](const Control& control) {
+  const auto seen = state_->look([&](const Control& control) {
     const auto& infos = control.scheduler().state().infos;
     const auto& free = control.scheduler().state().nodes;
     control.fleet().state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
@@ -292,35 +329,42 @@ std::vector<NodeView> Plane::nodes() {
       out.push_back(view);
     });
   });
+  if (!seen) return std::unexpected(seen.error());
   return out;
 }
 
-std::size_t Plane::pending() {
+Result<std::size_t> Plane::pending() {
   std::size_t count = 0;
-  state_->driver.look([&](const Control& control) { count = control.tenancy().pending_count(); });
+  const auto seen = state_->look(
+      [&](const Control& control) { count = control.tenancy().pending_count(); });
+  if (!seen) return std::unexpected(seen.error());
   return count;
 }
 
 Waits Plane::waits(std::vector<SandboxId> sandboxes, Time now) {
-  const auto out = std::make_shared<Waits>();
-  const bool told = state_->driver.look(
-      [out, sandboxes = std::move(sandboxes), now](const Control& control) {
-        *out = why_wait(control, now, sandboxes);
-      },
-      kWaitsMax);
-  return told ? std::move(*out) : Waits{};
+  Waits out;
+  state_->driver.look(
+      [&](const Control& control) { out = why_wait(control, now, sandboxes); }, kWaitsMax);
+  return out;
 }
 
 records::Records& Plane::records() { return state_->records; }
 
-Plane::LogState Plane::log_state() {
+Result<Plane::LogState> Plane::log_state() {
   LogState out;
-  out.fenced = state_->driver.fenced();
-  state_->driver.look([&](const Control&) {
+  const auto seen = state_->look([&](const Control&) {
     out.first = state_->log.first();
     out.next = state_->log.next();
   });
+  if (!seen) return std::unexpected(seen.error());
   return out;
+}
+
+bool Plane::fenced() const { return state_->driver.fenced(); }
+
+std::chrono::nanoseconds Plane::log_stands_still_for() const {
+  const auto writing = state_->driver.writing_for();
+  return writing < kStandsStill ? std::chrono::nanoseconds{} : writing;
 }
 
 }  // namespace chalk::server

@@ -30,6 +30,8 @@ struct PlaneOptions {
   std::vector<fleet::PoolAdded> pools;
   records::ReadLabel label;
   records::Options records;
+  // For how long a create waits for its answer: a disk that is full may get room again.
+  std::chrono::milliseconds answer_max = std::chrono::seconds(30);
   std::function<void(const std::string&)> log_failed;  // told of each failure of the disk
   std::function<void(std::size_t events, double append_s, double step_s)> measured;
   // Of each live step, on the stepping thread.
@@ -78,8 +80,8 @@ class Plane {
   Result<SandboxId> create(const SandboxAsk& ask);
   // Asks for its end; answers at once. Ending twice is fine.
   Result<void> terminate(SandboxId sandbox, Duration grace);
-  void add_tenant(TenantId tenant);  // idempotent
-  void add_image(const ImageSpec& image);
+  Result<void> add_tenant(TenantId tenant);  // idempotent
+  Result<void> add_image(const ImageSpec& image);
   Result<void> drain(NodeId node);
   Result<void> undrain(std::uint64_t key);
 
@@ -87,8 +89,10 @@ class Plane {
   void registered(const NodeRegistration& registration);
   void reported(NodeId node, Envelope<NodeReport> envelope);
 
-  std::vector<NodeView> nodes();
-  std::size_t pending();
+  // What the machine holds now: unavailable, with the cause, where it cannot be asked since the
+  // log's disk stands still.
+  Result<std::vector<NodeView>> nodes();
+  Result<std::size_t> pending();
   // Why each of them has no node yet (waits.h); not those that have one, and none where the machine
   // has no time to be asked, since the disk stands still.
   Waits waits(std::vector<SandboxId> sandboxes, Time now);
@@ -96,9 +100,11 @@ class Plane {
 
   struct LogState {
     std::uint64_t first = 0, next = 0;
-    bool fenced = false;
   };
-  LogState log_state();
+  Result<LogState> log_state();
+  // These two wait for nothing.
+  bool fenced() const;  // another server has taken the log
+  std::chrono::nanoseconds log_stands_still_for() const;
 
  private:
   struct State;

@@ -293,9 +293,12 @@ void Server::State::start_public() {
   front = std::make_unique<front::Front>(front_options, *public_server);
   publics.add_routes(*front);
   front->route("GET", "/healthz", [this](const front::Request&) {
-    const bool good = !plane.log_state().fenced;
-    return front::Response{good ? 200 : 503, "text/plain; charset=utf-8",
-                           good ? "ok\n" : "another server has taken over\n", {}};
+    const bool fenced = plane.fenced(), stands = plane.log_stands_still_for().count() > 0;
+    return front::Response{fenced || stands ? 503 : 200, "text/plain; charset=utf-8",
+                           fenced   ? "another server has taken over\n"
+                           : stands ? "the log takes no writes\n"
+                                    : "ok\n",
+                           {}};
   });
   front->route("GET", "/metrics", [this](const front::Request& request) {
     const auto caller = tokens.verify_header(std::string(request.header("authorization")));
@@ -367,7 +370,7 @@ Server::Server(ServerOptions options) : state_(std::make_unique<State>(std::move
   state_->plane.start(state_->hub.sender());
   for (const auto& environment :
        must(state_->identities.list_environments(), "the environments")) {
-    state_->plane.add_tenant(TenantId{environment.tenant});
+    (void)state_->plane.add_tenant(TenantId{environment.tenant});  // else with its first sandbox
   }
   state_->start_private();
   state_->start_public();
@@ -392,12 +395,13 @@ std::string Server::url() const { return state_->url(); }
 std::uint16_t Server::private_port() const {
   return static_cast<std::uint16_t>(state_->private_port);
 }
-bool Server::fenced() const { return state_->plane.log_state().fenced; }
+bool Server::fenced() const { return state_->plane.fenced(); }
 
 bool Server::wait_ready(int seconds) {
   State& s = *state_;
   for (int i = 0; s.options.all_in_one && i < seconds * 20; ++i) {
-    for (const NodeView& node : s.plane.nodes()) {
+    const auto nodes = s.plane.nodes();
+    for (const NodeView& node : nodes ? *nodes : std::vector<NodeView>{}) {
       if (node.key == s.node_key && s.hub.connected(s.node_key)) {
         s.write_env_file();
         return true;

@@ -60,20 +60,23 @@ void Telemetry::seen(Time now, const std::vector<control::Effect>& effects) {
   }
 }
 
-void Telemetry::refresh(const Services& services, const front::Front::Counters& front) {
-  metrics_.set("chalk_front_connections", static_cast<double>(front.open));
-  for (const auto& [outcome, total] :
-       {std::pair{"accepted", front.accepted}, {"refused", front.refused}, {"failed", front.failed}}) {
-    metrics_.grown_to("chalk_front_connections_total", static_cast<double>(total),
-                      {{"outcome", outcome}});
-  }
-  for (const auto& [protocol, total] : {std::pair{"grpc", front.grpc}, {"http", front.requests}}) {
-    metrics_.grown_to("chalk_front_requests_total", static_cast<double>(total),
-                      {{"protocol", protocol}});
+// What only the machine knows. It is left out while the log stands still: old numbers would be taken
+// for new ones, and a scrape does not wait for long.
+void Telemetry::show_plane(const Services& services) {
+  const auto nodes = services.plane.nodes();
+  const auto pending = nodes ? services.plane.pending() : std::unexpected(nodes.error());
+  const auto log = pending ? services.plane.log_state() : std::unexpected(pending.error());
+  const std::lock_guard lock(mutex_);
+  if (!log) {
+    for (const char* name : {"chalk_nodes", "chalk_node_cpu_millicores", "chalk_node_memory_bytes",
+                             "chalk_node_disk_bytes", "chalk_sandboxes_pending", "chalk_log_events"}) {
+      metrics_.leave_out(name);
+    }
+    return;
   }
   double connected = 0, lost = 0, draining = 0;
   double cpu = 0, cpu_used = 0, memory = 0, memory_used = 0, disk = 0, disk_used = 0;
-  for (const NodeView& node : services.plane.nodes()) {
+  for (const NodeView& node : *nodes) {
     ++(services.nodes.connected(node.key) ? connected : lost);
     draining += node.draining;
     cpu += static_cast<double>(node.shape.cpu_millicores);
@@ -93,7 +96,21 @@ void Telemetry::refresh(const Services& services, const front::Front::Counters& 
     metrics_.set(name, offered, {{"what", "offered"}});
     metrics_.set(name, used, {{"what", "used"}});
   }
-  metrics_.set("chalk_sandboxes_pending", static_cast<double>(services.plane.pending()));
+  metrics_.set("chalk_sandboxes_pending", static_cast<double>(*pending));
+  metrics_.set("chalk_log_events", static_cast<double>(log->next - log->first));
+}
+
+void Telemetry::refresh(const Services& services, const front::Front::Counters& front) {
+  metrics_.set("chalk_front_connections", static_cast<double>(front.open));
+  for (const auto& [outcome, total] :
+       {std::pair{"accepted", front.accepted}, {"refused", front.refused}, {"failed", front.failed}}) {
+    metrics_.grown_to("chalk_front_connections_total", static_cast<double>(total),
+                      {{"outcome", outcome}});
+  }
+  for (const auto& [protocol, total] : {std::pair{"grpc", front.grpc}, {"http", front.requests}}) {
+    metrics_.grown_to("chalk_front_requests_total", static_cast<double>(total),
+                      {{"protocol", protocol}});
+  }
   std::map<records::Status, double> by_status{
       {records::Status::pending, 0}, {records::Status::running, 0}, {records::Status::ending, 0}};
   records::Records::Filter live;
@@ -103,12 +120,14 @@ void Telemetry::refresh(const Services& services, const front::Front::Counters& 
   for (const auto& [status, count] : by_status) {
     metrics_.set("chalk_sandboxes", count, {{"status", status_name(status)}});
   }
-  const Plane::LogState log = services.plane.log_state();
-  metrics_.set("chalk_log_events", static_cast<double>(log.next - log.first));
-  metrics_.set("chalk_log_fenced", log.fenced);
+  metrics_.set("chalk_log_fenced", services.plane.fenced());
+  metrics_.set("chalk_log_stands_still_seconds",
+               std::chrono::duration<double>(services.plane.log_stands_still_for()).count());
 }
 
 std::string Telemetry::text(const Services& services, const front::Front::Counters& front) {
+  show_plane(services);
+  const std::lock_guard lock(mutex_);
   refresh(services, front);
   return metrics_.text();
 }

@@ -1,6 +1,7 @@
 // What the server measures of itself, for /metrics.
 #pragma once
 #include <cstdint>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -31,7 +32,9 @@ class Telemetry {
 
  private:
   void refresh(const Services& services, const front::Front::Counters& front);
+  void show_plane(const Services& services);
   metrics::Metrics metrics_;
+  std::mutex mutex_;  // of what a scrape sets
 };
 
 }  // namespace chalk::server

@@ -65,8 +65,10 @@ grpc::Status TenantSandboxes::check_room(const std::string& gpu, const Resources
     const std::lock_guard lock(mutex_);
     if (std::ranges::any_of(shapes_, has_room)) return grpc::Status::OK;
   }
+  const auto nodes = services_.plane.nodes();
+  if (!nodes) return to_status(nodes.error());
   std::vector<NodeShape> shapes;
-  for (const NodeView& node : services_.plane.nodes()) {
+  for (const NodeView& node : *nodes) {
     if (node.shape.cpu_millicores > 0) shapes.push_back(node.shape);
   }
   const std::lock_guard lock(mutex_);
@@ -128,7 +130,9 @@ Answer<records::Sandbox> TenantSandboxes::create(const grpc::ServerContextBase& 
   ask.payload = asked->payload.SerializeAsString();
   // The registry may have taken minutes.
   if (auto wanted = still_wanted(context); !wanted.ok()) return std::unexpected(wanted);
-  services_.plane.add_tenant(ask.tenant);
+  if (const auto added = services_.plane.add_tenant(ask.tenant); !added) {
+    return std::unexpected(to_status(added.error()));
+  }
   const auto id = services_.plane.create(ask);
   if (!id) return std::unexpected(refused(id.error()));
   return begun(context, *id);

@@ -96,7 +96,7 @@ void begin(Plane& plane, Fleet& fleet) {
   node.shape = {.cpu_millicores = 1LL << 39, .memory_bytes = 1LL << 50, .disk_bytes = 1LL << 50,
                 .start_slots = 1'000'000, .sandboxes_max = 10'000'000};
   plane.registered(node);
-  while (plane.nodes().empty()) std::this_thread::yield();
+  while (plane.nodes().value().empty()) std::this_thread::yield();
 }
 
 // `call` for kSeconds from each of so many threads; what the fleet was ordered to start in a second.

@@ -908,13 +908,40 @@ class Elsewhere(Case):
                 self.assertEqual(process.wait(PATIENCE), 128 + number, process.stderr.read())
                 self.assertLess(time.time() - began, 5)
 
-    def small_node(self):
+    def small_stack(self):
         """A Chalk with one node of two CPUs."""
         second = second_stack(self, node_args=["--cpu", "2"])
         second.start_server()
         second.start_node()
         second.wait_node()
-        return second.environment()
+        return second
+
+    def small_node(self):
+        return self.small_stack().environment()
+
+    def test_a_run_that_waits_is_known_to_wait_after_the_servers_restart(self):
+        second = self.small_stack()
+        environment = second.environment()
+        first = self.good("compute", "run", "-d", "--cpu", "2", IMAGE, "--", "sleep", "1000",
+                          environment=environment).strip()
+        runs = {name: start("compute", "run", "--name", name, "--cpu", "2", IMAGE, "--", "echo", name,
+                            environment=environment) for name in ("stays", "goes")}
+        for run in runs.values():
+            self.addCleanup(run.kill)
+            read_until(run.stderr.fileno(), b"it waits")
+        second.kill_server()
+        second.start_server()
+        second.wait_node()
+        time.sleep(3)  # longer than they pause before they ask again
+
+        def goes():
+            return self.read_json("compute", "inspect", "goes", environment=environment)["status"]
+        self.assertEqual(goes(), "pending")
+        runs["goes"].kill()
+        until("the end of the one whose client is gone", lambda: goes() == "terminated")
+        self.good("compute", "stop", first, "--grace", "0", environment=environment)
+        out, err = runs["stays"].communicate(timeout=PATIENCE)
+        self.assertEqual((runs["stays"].returncode, out), (0, b"stays\n"), err)
 
     def test_a_less_important_sandbox_makes_way(self):
         environment = self.small_node()

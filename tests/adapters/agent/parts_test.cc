@@ -235,6 +235,36 @@ TEST_F(Output, BeyondTheLimitIsGivenBackToTheDisk) {
   EXPECT_EQ(kept, lines.substr(lines.size() - kLimit));
 }
 
+TEST_F(Output, AFollowerThatIsTooSlowIsToldWhatItMissed) {
+  constexpr std::size_t kLimit = 1 << 20;
+  Logs logs(folder.path, kLimit);
+  const auto files = logs.begin({1});
+  ASSERT_TRUE(files);
+  std::string lines;
+  for (int i = 0; i < 800'000; ++i) lines += std::to_string(1'000'000 + i) + "\n";
+  write(files->output, lines.substr(0, 100'000));
+  std::string seen;
+  std::uint64_t dropped = 0;
+  const auto sink = [&](int stream, std::string_view data) {
+    EXPECT_EQ(data, std::string_view(lines).substr(seen.size() + dropped, data.size()));
+    const bool first = seen.empty() && stream == 1;
+    seen += data;
+    if (first) {  // it takes its time, and meanwhile much more is written
+      write(files->output, lines.substr(100'000));
+      logs.end({1});
+    }
+    return true;
+  };
+  const auto missed = [&](int stream, std::uint64_t bytes) {
+    EXPECT_EQ(stream, 1);
+    dropped += bytes;
+  };
+  ASSERT_TRUE(logs.read({1}, true, 0, sink, missed));
+  EXPECT_GT(dropped, 0u);
+  EXPECT_EQ(seen.size() + dropped, lines.size());
+  EXPECT_GE(seen.size(), kLimit);
+}
+
 // Who holds the file could take the whole disk with one fallocate().
 TEST_F(Output, IsWrittenToAPipeAndNeverToTheFile) {
   Logs logs(folder.path, 1 << 20);

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -14,6 +16,17 @@
 #include "tests/adapters/images/docker_registry.h"
 #include "tests/adapters/images/served_image.h"
 #include "tests/adapters/images/tree_listing.h"
+
+namespace {
+std::atomic<int> syncs_that_fail = 0;
+}
+// Of this whole program.
+extern "C" int syncfs(int descriptor) noexcept {
+  if (syncs_that_fail == 0) return static_cast<int>(syscall(SYS_syncfs, descriptor));
+  --syncs_that_fail;
+  errno = EIO;
+  return -1;
+}
 
 namespace chalk::images {
 namespace {
@@ -223,7 +236,15 @@ TEST_F(StoreTest, ALayerThatMayNotHaveReachedTheDiskDoesNotOutliveTheMachine) {
   EXPECT_FALSE(fs::exists(top));
 }
 
-TEST_F(StoreTest, ALayerWhoseSyncFailedIsNeverTakenForSynced) {
+bool is_soon_synced(const fs::path& layer) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!fs::exists(layer / "synced") && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  return fs::exists(layer / "synced");
+}
+
+// Who was killed before its sync: a failure that was told to others meanwhile is told to no other sync.
+TEST_F(StoreTest, ALayerThatAnotherProcessHasNotSyncedIsNeverTakenForSynced) {
   Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
   const Registry registry(plain({server.host()}));
   auto store = open_store();
@@ -232,15 +253,9 @@ TEST_F(StoreTest, ALayerWhoseSyncFailedIsNeverTakenForSynced) {
     return fs::path(store->layer_path(blob.layer.diff_id)).parent_path();
   };
   const fs::path base = folder(kBase), top = folder(kTop);
-  const auto is_soon_synced = [](const fs::path& layer) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    while (!fs::exists(layer / "synced") && std::chrono::steady_clock::now() < until)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    return fs::exists(layer / "synced");
-  };
   ASSERT_TRUE(is_soon_synced(base));
   store.reset();
-  fs::rename(base / "synced", base / "suspect");  // as a failure leaves it
+  fs::remove(base / "synced");
   store = open_store();
   EXPECT_TRUE(store->has(kBase.layer.diff_id)) << "the machine has not been started anew since";
   ASSERT_TRUE(store->pull_layer(registry, reference_to(server), kTop.layer));
@@ -253,6 +268,37 @@ TEST_F(StoreTest, ALayerWhoseSyncFailedIsNeverTakenForSynced) {
   std::ofstream(base / "layer.json") << text;
   store = open_store();
   EXPECT_FALSE(store->has(kBase.layer.diff_id));
+}
+
+// The failure of the first is told once; the second had written by then and is synced after it.
+TEST_F(StoreTest, ALayerThatWasUnpackedWhenASyncFailedIsNotSyncedByTheNext) {
+  const Blob last = make_layer({file("last", "z")});
+  const Published published = publish({kBase, kTop, last});
+  std::atomic<bool> asked_top = false, open = false;
+  Server server([&](const Asked& asked) { return serve_image(published, "app", asked); });
+  Server slow_server([&](const Asked& asked) {
+    asked_top = true;
+    while (!open) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return serve_image(published, "app", asked);
+  });
+  const Registry registry(plain({server.host(), slow_server.host()}));
+  const auto store = open_store();
+  const auto folder = [&](const Blob& blob) {
+    return fs::path(store->layer_path(blob.layer.diff_id)).parent_path();
+  };
+  std::thread slow(
+      [&] { EXPECT_TRUE(store->pull_layer(registry, reference_to(slow_server), kTop.layer)); });
+  while (!asked_top) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  syncs_that_fail = 1;
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  while (syncs_that_fail > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  open = true;
+  slow.join();
+  ASSERT_TRUE(store->pull_layer(registry, reference_to(server), last.layer));
+  EXPECT_TRUE(is_soon_synced(folder(last)));
+  EXPECT_FALSE(fs::exists(folder(kTop) / "synced"));
+  EXPECT_FALSE(fs::exists(folder(kBase) / "synced"));
+  EXPECT_TRUE(store->has(kTop.layer.diff_id)) << "as long as the machine runs";
 }
 
 TEST_F(StoreTest, OneProcessHoldsARoot) {

@@ -50,6 +50,22 @@ TEST(Metrics, WhatWasCountedStandsInTheText) {
   EXPECT_NE(text.find("# TYPE chalk_sandboxes gauge"), std::string::npos);
 }
 
+TEST(Metrics, AGaugeThatIsLeftOutComesBackWhenItIsSetAgain) {
+  Metrics metrics;
+  metrics.set("chalk_nodes", 3, {{"state", "connected"}});
+  metrics.leave_out("chalk_nodes");
+  metrics.leave_out("chalk_log_events");
+  std::string text = metrics.text();
+  EXPECT_EQ(text.find("\nchalk_nodes{"), std::string::npos);
+  EXPECT_EQ(text.find("\nchalk_log_events "), std::string::npos);
+  metrics.set("chalk_nodes", 4, {{"state", "connected"}});
+  metrics.set("chalk_log_events", 5);
+  text = metrics.text();
+  EXPECT_EQ(value(text, "chalk_nodes{state=\"connected\"}"), "4");
+  EXPECT_EQ(value(text, "chalk_log_events"), "5");
+  EXPECT_EQ(value(text, "chalk_metrics_misused_total"), "0");
+}
+
 TEST(Metrics, ACounterOfSomebodyElseNeverShrinks) {
   Metrics metrics;
   metrics.grown_to("chalk_front_connections_total", 5, {{"outcome", "accepted"}});

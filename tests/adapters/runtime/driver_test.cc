@@ -19,6 +19,7 @@
 #include "adapters/runtime/export_log.h"
 #include "model/control/control.h"
 #include "model/core/random.h"
+#include "tests/support/standing_disk.h"
 
 namespace chalk::runtime {
 namespace {
@@ -430,6 +431,26 @@ TEST(Driver, LooksAtTheMachineBetweenTwoSteps) {
   EXPECT_EQ(seen, 1u);
   driver.stop();
   EXPECT_FALSE(driver.look([](const Control&) {}));
+}
+
+TEST(Driver, WhoLooksIsNotKeptByADiskThatStandsStill) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  Driver<Control> driver(control::Config{}, log, kNobody);
+  driver.start();
+  ASSERT_TRUE(driver.look([](const Control&) {}));
+  EXPECT_EQ(driver.writing_for().count(), 0);
+  StandingDisk::stand("log.db-wal");
+  driver.post(tenant());
+  ASSERT_TRUE(soon([&] { return driver.writing_for() > std::chrono::milliseconds(100); }));
+  bool looked = false;
+  const auto look = [&](const Control&) { looked = true; };
+  EXPECT_FALSE(driver.look(look, std::chrono::milliseconds(100)));
+  StandingDisk::go_on();
+  EXPECT_TRUE(driver.look([](const Control&) {}));
+  EXPECT_FALSE(looked) << "who gave up must not be touched";
+  EXPECT_EQ(driver.writing_for().count(), 0);
+  driver.stop();
 }
 
 TEST(Driver, KeepsItsStateUnderAnotherConfiguration) {

@@ -17,12 +17,14 @@
 #include "adapters/server/node_hub.h"
 #include "adapters/server/plane.h"
 #include "adapters/server/public_services.h"
+#include "adapters/server/telemetry.h"
 #include "chalk/admin/v1/admin.grpc.pb.h"
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "tests/adapters/images/layers.h"
 #include "tests/adapters/images/served_image.h"
 #include "tests/adapters/server/pretend_node.h"
 #include "tests/adapters/server/small_plane.h"
+#include "tests/support/standing_disk.h"
 
 namespace chalk::server {
 namespace {
@@ -44,6 +46,7 @@ std::string fresh_folder() {
 PlaneOptions plane_options(const std::string& folder) {
   PlaneOptions out = small_plane(folder);
   out.label = api::read_label;
+  out.answer_max = 3s;
   return out;
 }
 
@@ -75,7 +78,7 @@ class CreationsTest : public testing::Test {
     server_ = builder.BuildAndStart();
     channel_ = server_->InProcessChannel({});
     EXPECT_TRUE(identities_.create_environment("red", "red"));
-    EXPECT_TRUE(eventually([&] { return plane_.nodes().size() == 1; }));
+    EXPECT_TRUE(eventually([&] { return plane_.nodes().value().size() == 1; }));
   }
   ~CreationsTest() override {
     open_ = true;
@@ -179,6 +182,36 @@ TEST_F(CreationsTest, WhoLeavesWhileItsSandboxWaitsForRoomLeavesNone) {
   EXPECT_EQ(waits.get().error_code(), StatusCode::CANCELLED);
   EXPECT_TRUE(becomes("waits", Status::ended));
   EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+// The log's disk stands still: who asks hears of it, and nothing is left of who asked in vain.
+TEST_F(CreationsTest, ADiskThatStandsStillIsNamedAndLeavesNoSandboxOfWhoIsGone) {
+  const Client red = client(), admin = client(identity::Role::admin);
+  ASSERT_TRUE(create(*as(red), "before", "1").ok());
+  ASSERT_TRUE(becomes("before", Status::running));
+  Telemetry telemetry;
+  EXPECT_NE(telemetry.text(services_, {}).find("\nchalk_log_events "), std::string::npos);
+  StandingDisk::stand("control.db-wal");
+  auto gave_up = std::async([&] { return create(*as(red), "late", "1"); });
+  ASSERT_TRUE(eventually([&] { return plane_.log_stands_still_for().count() > 0; }));
+  auto nodes = std::async([&] {
+    admin::v1::ListNodesResponse response;
+    return admin::v1::AdminService::NewStub(channel_)->ListNodes(as(admin).get(), {}, &response);
+  });
+  const std::string text = telemetry.text(services_, {});
+  EXPECT_EQ(text.find("\nchalk_log_events "), std::string::npos);
+  EXPECT_EQ(text.find("\nchalk_nodes{"), std::string::npos);
+  EXPECT_NE(text.find("\nchalk_log_stands_still_seconds "), std::string::npos);
+  const grpc::Status said = nodes.get();
+  EXPECT_EQ(said.error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(said.error_message().starts_with(
+      "the control plane's log has not taken a write for ")) << said.error_message();
+  EXPECT_TRUE(said.error_message().ends_with(" s: look at the disk of " + folder_));
+  EXPECT_EQ(gave_up.get().error_code(), StatusCode::DEADLINE_EXCEEDED);
+  StandingDisk::go_on();
+  EXPECT_TRUE(becomes("late", Status::ended));
+  EXPECT_EQ(named("before")->status, Status::running);
+  EXPECT_NE(telemetry.text(services_, {}).find("\nchalk_log_events "), std::string::npos);
 }
 
 // Who waits for a start, as `chalk compute run` does.

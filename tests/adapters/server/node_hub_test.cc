@@ -194,7 +194,7 @@ class NodeHubTest : public testing::Test {
     one_ = agent();
     two_ = agent();
     one_->node().boot();
-    EXPECT_TRUE(eventually([&] { return plane_.nodes().size() == 1; }));
+    EXPECT_TRUE(eventually([&] { return plane_.nodes().value().size() == 1; }));
   }
   ~NodeHubTest() override {
     one_.reset();
@@ -294,7 +294,8 @@ class NodeHubTest : public testing::Test {
         ->status;
   }
   NodeView view_of(std::uint64_t key) {
-    for (const NodeView& view : plane_.nodes()) {
+    const auto nodes = plane_.nodes().value();
+    for (const NodeView& view : nodes) {
       if (view.key == key) return view;
     }
     return {};
@@ -330,7 +331,7 @@ TEST_F(NodeHubTest, ANodeDoesNotRegisterWithTheKeyOfAnother) {
   forged.shape.cpu_millicores = 1'000'000;
   two_->say(forged);
   two_->node().boot();  // on the same stream: what came before it has been looked at
-  ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
+  ASSERT_TRUE(eventually([&] { return plane_.nodes().value().size() == 2; }));
   const NodeView after = view_of(one_->key());
   EXPECT_EQ(after.node, before.node);
   EXPECT_EQ(after.shape, before.shape);
@@ -341,7 +342,7 @@ TEST_F(NodeHubTest, ANodeDoesNotRegisterWithTheKeyOfAnother) {
 // Nobody else hears of it: the sandbox runs on the other node.
 TEST_F(NodeHubTest, AStartThatFailedIsToldWithItsNode) {
   two_->node().boot();
-  ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
+  ASSERT_TRUE(eventually([&] { return plane_.nodes().value().size() == 2; }));
   one_->node().fail_starts();
   const auto made = plane_.create(small_ask());
   ASSERT_TRUE(made) << made.error().message;
@@ -365,7 +366,7 @@ TEST_F(NodeHubTest, AnOrderThatIsTooLargeForAnAgentHoldsUpNoOther) {
 
 TEST_F(NodeHubTest, ANodeDoesNotReportAsAnother) {
   two_->node().boot();
-  ASSERT_TRUE(eventually([&] { return plane_.nodes().size() == 2; }));
+  ASSERT_TRUE(eventually([&] { return plane_.nodes().value().size() == 2; }));
   const SandboxId sandbox = run_on_one();
   two_->deaf = true;
   for (std::uint64_t sequence = 1; sequence <= kForged; ++sequence) {

@@ -83,7 +83,7 @@ class PlaneTest : public testing::Test {
   void start_with_node() {
     start();
     node_.boot();
-    ASSERT_TRUE(eventually([&] { return plane_->nodes().size() == 1; }));
+    ASSERT_TRUE(eventually([&] { return plane_->nodes().value().size() == 1; }));
   }
   static bool eventually(const std::function<bool()>& holds) {
     const auto until = std::chrono::steady_clock::now() + 60s;
@@ -327,7 +327,7 @@ TEST_F(PlaneTest, ASandboxThatWaitsKeepsWhetherNodesAreShared) {
   plane.add_tenant(kTenant);
   NodeRegistration hello = PretendNode(5).registration();
   plane.registered(hello);
-  while (plane.nodes().empty()) usleep(1'000);
+  while (plane.nodes().value().empty()) usleep(1'000);
   for (std::uint64_t i = 0;; ++i) {
     const auto made = plane.create(ask_for("key-" + std::to_string(i)));
     const std::uint64_t said[2] = {i, made ? made->value : 0};

@@ -91,8 +91,8 @@ class ServicesTest : public testing::Test {
   }
 
   void wait_for_node() {
-    for (int i = 0; plane_.nodes().empty() && i < 6'000; ++i) usleep(10'000);
-    ASSERT_FALSE(plane_.nodes().empty());
+    for (int i = 0; plane_.nodes().value().empty() && i < 6'000; ++i) usleep(10'000);
+    ASSERT_FALSE(plane_.nodes().value().empty());
   }
   // One that may log in, in an environment of that name.
   struct Client {
