@@ -298,7 +298,7 @@ struct Node {
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
   PoolId pool;
-  SandboxId scrubs_for;  // scrubbing: which waits for it, if any
+  SandboxId scrubs_for;  // scrubbing: which waits for it, if any; of a gang, while it is free too
   CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool,
                scrubs_for)
 };

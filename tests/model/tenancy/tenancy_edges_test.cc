@@ -749,6 +749,37 @@ TEST(Tenancy, AsManyNodesAreScrubbedForAGangAsItHasMembers) {
   EXPECT_EQ(tenancy.state().lingering.size(), 2u);
 }
 
+// What has been scrubbed for it and is free waits with it for the rest.
+TEST(Tenancy, NoMoreNodesAreScrubbedForAGangWhenSomeHaveCome) {
+  Tenancy tenancy = with_tenants(3);
+  for (std::uint64_t n = 1; n <= 5; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(static_cast<std::int64_t>(n)), SandboxEnded{{n}});
+  }
+  for (const std::uint64_t id : {6, 7}) {
+    SandboxAsked one{{id}, {2}, kOne, {}};
+    one.gang = {1, 2};
+    tell(tenancy, at(6), one);
+  }
+  tell(tenancy, at(6), NotPlaced{{7}});
+  fruitless_round(tenancy, at(7));
+  ASSERT_EQ(tenancy.state().lingering.size(), 3u);
+  tell(tenancy, at(8), NodeScrubbed{{1}});
+  fruitless_round(tenancy, at(8));
+  EXPECT_EQ(tenancy.state().lingering.size(), 3u) << "one has come, the other is on its way";
+  EXPECT_EQ(ask(tenancy, 8, 3, kOne, {}, at(9)), 1u);
+  tell(tenancy, at(9), SandboxPlaced{{8}, {1}, true});
+  fruitless_round(tenancy, at(9));
+  EXPECT_EQ(tenancy.state().lingering.size(), 2u) << "somebody else had it";
+  tell(tenancy, at(10), NodeScrubbed{{2}});
+  tell(tenancy, at(10), NodeScrubbed{{3}});
+  fruitless_round(tenancy, at(10));
+  EXPECT_EQ(tenancy.state().lingering.size(), 1u) << "both have come and are not enough";
+  fruitless_round(tenancy, at(11));
+  EXPECT_EQ(tenancy.state().lingering.size(), 1u);
+}
+
 TEST(Tenancy, EachRefusalHasAName) {
   std::set<std::string_view> names;
   for (int rule = 0; rule <= static_cast<int>(Rule::pending_limit_of_tenant); ++rule) {

@@ -174,7 +174,8 @@ class Inspection {
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
       if (node.scrubs_for) scrubs.insert({node.scrubs_for, id});
-      expect(!node.scrubs_for || node.phase == NodePhase::scrubbing, "who waits for", id.value);
+      const bool clean = node.phase == NodePhase::scrubbing || node.phase == NodePhase::free;
+      expect(!node.scrubs_for || clean, "who waits for", id.value);
       const bool counts = node.common && !node.cordoned;
       keeping_.nodes += counts;
       keeping_.free += counts && node.phase == NodePhase::free;
