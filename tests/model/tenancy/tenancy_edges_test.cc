@@ -1138,6 +1138,71 @@ TEST(Tenancy, WithoutAGuaranteeTheOrderOfQuotasHoldsNobodyBack) {
   EXPECT_EQ(fruitless_round(tenancy), (Tried{3, 5}));
 }
 
+// It was admitted under a larger one, waiting or to start again: else it would wait for ever, and
+// what is behind it too.
+TEST(Tenancy, WithQuotasWhatIsMoreThanALoweredGuaranteeGoesAlone) {
+  for (const bool again : {false, true}) {
+    Tenancy tenancy{Config{.order = Order::quotas}};
+    TenantAdded bounded{{1}, {}, 1, false, {}};
+    bounded.guarantee.cpu_millicores = 4000;
+    tell(tenancy, at(0), bounded);
+    const Resources large{.cpu_millicores = 4000};
+    if (!again) make_wait(tenancy, 2, 1, large);
+    bounded.guarantee.cpu_millicores = 2000;
+    tell(tenancy, at(0), bounded);
+    if (again) {
+      place(tenancy, 1, 1);
+      SandboxAsked asked{{2}, {1}, large, {}};
+      asked.again = true;
+      EXPECT_EQ(tried(tell(tenancy, at(0), asked)), 0u) << "beside another";
+      EXPECT_EQ(fruitless_round(tenancy), Tried{});
+      tell(tenancy, at(1), SandboxEnded{{1}});
+    }
+    EXPECT_EQ(fruitless_round(tenancy), Tried{2});
+    EXPECT_EQ(ask(tenancy, 3, 1), 0u) << "behind its own";
+    tell(tenancy, at(2), SandboxPlaced{{2}, {}, false});
+    EXPECT_EQ(fruitless_round(tenancy), Tried{}) << "nothing beside it";
+    tell(tenancy, at(3), SandboxEnded{{2}});
+    EXPECT_EQ(fruitless_round(tenancy), Tried{3});
+    const auto refused = said<RefuseSandbox>(
+        tell(tenancy, at(3), SandboxAsked{{4}, {1}, large, {}}));
+    EXPECT_EQ(refused.size(), 1u) << "nothing new does";
+  }
+}
+
+TEST(Tenancy, AGuaranteeSaysNothingOfWhatAsksForNoneOfIt) {
+  Resources gpu = kOne;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
+  make_wait(tenancy, 1, 1);
+  EXPECT_TRUE(tenancy.state().reclaimers.empty()) << "cores alone are lent to it";
+  tell(tenancy, at(0), SandboxCancelled{{1}});
+  make_wait(tenancy, 2, 1, gpu);
+  EXPECT_EQ(tenancy.state().reclaimers, std::set<TenantId>{{1}});
+  tell(tenancy, at(0), SandboxCancelled{{2}});
+  // Two GPUs of one are in use, and cores are guaranteed too.
+  for (const std::uint64_t id : {3, 4}) {
+    ASSERT_EQ(ask(tenancy, id, 1, gpu), 1u);
+    tell(tenancy, at(0), SandboxPlaced{{id}, {}, false});
+  }
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {},
+                                   {.cpu_millicores = 4000, .gpu_millis = 1000}});
+  make_wait(tenancy, 5, 1, gpu);
+  EXPECT_TRUE(tenancy.state().reclaimers.empty());
+  tell(tenancy, at(0), SandboxCancelled{{5}});
+  make_wait(tenancy, 6, 1);
+  EXPECT_EQ(tenancy.state().reclaimers, std::set<TenantId>{{1}}) << "its cores are left";
+}
+
+TEST(Tenancy, WithQuotasAGuaranteeOfGpusDoesNotBoundCores) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
+  place(tenancy, 1, 1);
+  place(tenancy, 2, 1);
+}
+
 // One that waits and is placed without having been tried leaves the line.
 // Room may come for it before those that make way have ended.
 TEST(Tenancy, WithQuotasWhatIsNominatedCountsAsPlaced) {
