@@ -790,9 +790,15 @@ PoolId Control::pool_of(const sandbox::Record& record) const {
 
 // Whether waiting could ever help: some pool that it may use has nodes large enough. Where a pool's
 // shape was not given the largest node it ever had stands for it, and a pool that never had any
-// says nothing.
+// says nothing. Another's own pool is of no use however large: what waited for it would in time
+// hold off its owner, and be no nearer to a node.
 bool Control::fits_somewhere(TenantId tenant, PoolId asked, const Resources& ask) const {
   const PoolId only = asked ? asked : dedicated_pool(tenant);
+  const auto whose = routing_.dedicated_tenants.find(asked);
+  if (whose != routing_.dedicated_tenants.end() && asked != dedicated_pool(tenant) &&
+      tenancy_.owner_key(whose->second) != tenancy_.owner_key(tenant)) {
+    return false;
+  }
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.demand.pool) continue;
     if (only ? pool.demand.pool != only : reserved(pool.demand.pool)) continue;

@@ -186,6 +186,7 @@ void Tenancy::on(Time now, const SandboxPlaced& placed, Effects& effects) {
   CHALK_INVARIANT(node->phase != NodePhase::scrubbing);
   CHALK_INVARIANT(node->phase == NodePhase::free ? node->sandboxes == 0 : node->owner == owner);
   if (node->phase == NodePhase::lingering) state_.lingering.erase({node->deadline, placed.node});
+  settle_scrub(placed.node, *node);
   if (!owned(*node)) count_node(*node, owner, +1);
   count_common(*node, -1);
   node->phase = NodePhase::owned;
@@ -241,15 +242,19 @@ void Tenancy::scrub_for(Time now, SandboxId sandbox, const Held& held, const Try
   }
 }
 
-// Whether as many nodes as it could need are on their way to it: it waits for those, however often
-// it is tried meanwhile.
+// Whether as many nodes as it could need are on their way to it, or of a gang have come and are
+// still free: it waits for the rest, however often it is tried meanwhile. When all have come and it
+// finds no room even so, they are of no use to it.
 bool Tenancy::scrubs_enough_for(SandboxId sandbox, const Held& held) const {
-  std::uint32_t needs = members_of(held);
+  std::uint32_t come = 0, on_their_way = 0;
   for (auto at = state_.scrubs.lower_bound({sandbox, {}});
-       at != state_.scrubs.end() && at->first == sandbox && needs > 0; ++at) {
-    if (!state_.nodes.find(at->second)->cordoned) --needs;
+       at != state_.scrubs.end() && at->first == sandbox; ++at) {
+    const Node& node = *state_.nodes.find(at->second);
+    if (node.cordoned) continue;
+    ++(node.phase == NodePhase::free ? come : on_their_way);
+    if (on_their_way > 0 && come + on_their_way >= members_of(held)) return true;
   }
-  return needs == 0;
+  return false;
 }
 
 void Tenancy::settle_scrub(NodeId id, Node& node) {
@@ -355,7 +360,8 @@ void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
 void Tenancy::on(Time, const NodeScrubbed& scrubbed, Effects& effects) {
   Node* node = state_.nodes.find(scrubbed.node);
   if (node == nullptr || node->phase != NodePhase::scrubbing) return;  // repeated
-  settle_scrub(scrubbed.node, *node);
+  const Held* held = node->scrubs_for ? state_.held.find(node->scrubs_for) : nullptr;
+  if (held == nullptr || !held->gang) settle_scrub(scrubbed.node, *node);
   count_common(*node, -1);
   node->phase = NodePhase::free;
   count_common(*node, +1);

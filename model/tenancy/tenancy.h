@@ -17,7 +17,8 @@
 //    within its own guarantee nobody gets more beyond one.
 //    A node is lent as a whole and comes back when all that runs there has ended. So where tenants
 //    own nodes a first one is kept for each guarantee (Config::keep_first_node, keeping.cc).
-//  - first_come: in the order of asking. quotas: the same, and nobody gets more than its guarantee.
+//  - first_come: in the order of asking. quotas: the same, and nobody gets more than its guarantee;
+//    but what was admitted under a larger one, and is more than all of this, goes alone.
 // Within a tenant by priority, then first come, first served; a priority says nothing to other
 // tenants, whose order it does not touch. A round stops after `tries_per_event` failures; what
 // failed is set aside until all have been tried, so every waiting tenant's head is tried within
@@ -98,7 +99,8 @@ struct TenantAdded {
   // Its family: known before, without work of its own; the family's quota, guarantee and weight
   // are those of all its tenants together. 0, or one that cannot be a family: none.
   TenantId parent = {};
-  Amounts guarantee = {};  // what it gets before others borrow; a dimension of 0 is not looked at
+  // What it gets before others borrow; a dimension that is 0 here, or in an ask, is not looked at.
+  Amounts guarantee = {};
   CHALK_FIELDS(TenantAdded, tenant, quota, weight, shares, dedicated_pool, parent, guarantee)
 };
 struct SandboxAsked {
@@ -298,7 +300,7 @@ struct Node {
   Time deadline = kNever;  // lingering: scrub then; scrubbing: order it again then
   NodeShape shape;
   PoolId pool;
-  SandboxId scrubs_for;  // scrubbing: which waits for it, if any
+  SandboxId scrubs_for;  // scrubbing: which waits for it, if any; of a gang, while it is free too
   CHALK_FIELDS(Node, phase, owner, dedicated, common, cordoned, sandboxes, deadline, shape, pool,
                scrubs_for)
 };

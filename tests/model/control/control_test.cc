@@ -616,6 +616,35 @@ TEST(Control, RefusesWhatNoNodeOfAPoolCouldEverHold) {
   EXPECT_EQ(said<sandbox::Refused>(tell(rig.control, at(3), request(4, 4001))).size(), 1u);
 }
 
+// It could never be placed there, and would in time hold the owner off its own nodes.
+TEST(Control, RefusesWhatNamesAnotherTenantsOwnPool) {
+  for (const bool separate : {true, false}) {
+    Config config;
+    config.tenancy.separate_tenants = separate;
+    Control control{config};
+    for (const std::uint64_t id : {1, 2}) {
+      fleet::PoolAdded pool{{id}, {}};
+      pool.policy.shape = kShape;
+      pool.policy.zones = {{1}};
+      tell(control, at(0), pool);
+      tenancy::TenantAdded tenant{{id}, {}, 1, false, {}};
+      if (id == 1) tenant.dedicated_pool = {1};
+      tell(control, at(0), tenant);
+    }
+    SandboxRequested asked = request(1);
+    const auto refused = [&](std::uint64_t tenant, std::uint64_t pool) {
+      ++asked.reply_to;
+      asked.tenant = {tenant};
+      asked.pool = {pool};
+      return said<sandbox::Refused>(tell(control, at(1), asked)).size();
+    };
+    EXPECT_EQ(refused(1, 1), 0u);
+    EXPECT_EQ(refused(1, 0), 0u);
+    EXPECT_EQ(refused(2, 2), 0u);
+    EXPECT_EQ(refused(2, 1), separate ? 1u : 0u) << "where all share, it may";
+  }
+}
+
 TEST(Control, PassesGraceDownAndNotesUp) {
   Rig rig;
   const NodeId node = rig.join(1, 7);

@@ -749,6 +749,37 @@ TEST(Tenancy, AsManyNodesAreScrubbedForAGangAsItHasMembers) {
   EXPECT_EQ(tenancy.state().lingering.size(), 2u);
 }
 
+// What has been scrubbed for it and is free waits with it for the rest.
+TEST(Tenancy, NoMoreNodesAreScrubbedForAGangWhenSomeHaveCome) {
+  Tenancy tenancy = with_tenants(3);
+  for (std::uint64_t n = 1; n <= 5; ++n) {
+    tell(tenancy, at(0), NodeJoined{{n}, kShape, {}});
+    place(tenancy, n, 1, {n});
+    tell(tenancy, at(static_cast<std::int64_t>(n)), SandboxEnded{{n}});
+  }
+  for (const std::uint64_t id : {6, 7}) {
+    SandboxAsked one{{id}, {2}, kOne, {}};
+    one.gang = {1, 2};
+    tell(tenancy, at(6), one);
+  }
+  tell(tenancy, at(6), NotPlaced{{7}});
+  fruitless_round(tenancy, at(7));
+  ASSERT_EQ(tenancy.state().lingering.size(), 3u);
+  tell(tenancy, at(8), NodeScrubbed{{1}});
+  fruitless_round(tenancy, at(8));
+  EXPECT_EQ(tenancy.state().lingering.size(), 3u) << "one has come, the other is on its way";
+  EXPECT_EQ(ask(tenancy, 8, 3, kOne, {}, at(9)), 1u);
+  tell(tenancy, at(9), SandboxPlaced{{8}, {1}, true});
+  fruitless_round(tenancy, at(9));
+  EXPECT_EQ(tenancy.state().lingering.size(), 2u) << "somebody else had it";
+  tell(tenancy, at(10), NodeScrubbed{{2}});
+  tell(tenancy, at(10), NodeScrubbed{{3}});
+  fruitless_round(tenancy, at(10));
+  EXPECT_EQ(tenancy.state().lingering.size(), 1u) << "both have come and are not enough";
+  fruitless_round(tenancy, at(11));
+  EXPECT_EQ(tenancy.state().lingering.size(), 1u);
+}
+
 TEST(Tenancy, EachRefusalHasAName) {
   std::set<std::string_view> names;
   for (int rule = 0; rule <= static_cast<int>(Rule::pending_limit_of_tenant); ++rule) {
@@ -1105,6 +1136,71 @@ TEST(Tenancy, WithoutAGuaranteeTheOrderOfQuotasHoldsNobodyBack) {
   EXPECT_EQ(fruitless_round(tenancy), Tried{3});
   tell(tenancy, at(1), SandboxEnded{{4}});
   EXPECT_EQ(fruitless_round(tenancy), (Tried{3, 5}));
+}
+
+// It was admitted under a larger one, waiting or to start again: else it would wait for ever, and
+// what is behind it too.
+TEST(Tenancy, WithQuotasWhatIsMoreThanALoweredGuaranteeGoesAlone) {
+  for (const bool again : {false, true}) {
+    Tenancy tenancy{Config{.order = Order::quotas}};
+    TenantAdded bounded{{1}, {}, 1, false, {}};
+    bounded.guarantee.cpu_millicores = 4000;
+    tell(tenancy, at(0), bounded);
+    const Resources large{.cpu_millicores = 4000};
+    if (!again) make_wait(tenancy, 2, 1, large);
+    bounded.guarantee.cpu_millicores = 2000;
+    tell(tenancy, at(0), bounded);
+    if (again) {
+      place(tenancy, 1, 1);
+      SandboxAsked asked{{2}, {1}, large, {}};
+      asked.again = true;
+      EXPECT_EQ(tried(tell(tenancy, at(0), asked)), 0u) << "beside another";
+      EXPECT_EQ(fruitless_round(tenancy), Tried{});
+      tell(tenancy, at(1), SandboxEnded{{1}});
+    }
+    EXPECT_EQ(fruitless_round(tenancy), Tried{2});
+    EXPECT_EQ(ask(tenancy, 3, 1), 0u) << "behind its own";
+    tell(tenancy, at(2), SandboxPlaced{{2}, {}, false});
+    EXPECT_EQ(fruitless_round(tenancy), Tried{}) << "nothing beside it";
+    tell(tenancy, at(3), SandboxEnded{{2}});
+    EXPECT_EQ(fruitless_round(tenancy), Tried{3});
+    const auto refused = said<RefuseSandbox>(
+        tell(tenancy, at(3), SandboxAsked{{4}, {1}, large, {}}));
+    EXPECT_EQ(refused.size(), 1u) << "nothing new does";
+  }
+}
+
+TEST(Tenancy, AGuaranteeSaysNothingOfWhatAsksForNoneOfIt) {
+  Resources gpu = kOne;
+  gpu.gpus = 1;
+  gpu.gpu_millis = 1000;
+  Tenancy tenancy = with_tenants(2);
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
+  make_wait(tenancy, 1, 1);
+  EXPECT_TRUE(tenancy.state().reclaimers.empty()) << "cores alone are lent to it";
+  tell(tenancy, at(0), SandboxCancelled{{1}});
+  make_wait(tenancy, 2, 1, gpu);
+  EXPECT_EQ(tenancy.state().reclaimers, std::set<TenantId>{{1}});
+  tell(tenancy, at(0), SandboxCancelled{{2}});
+  // Two GPUs of one are in use, and cores are guaranteed too.
+  for (const std::uint64_t id : {3, 4}) {
+    ASSERT_EQ(ask(tenancy, id, 1, gpu), 1u);
+    tell(tenancy, at(0), SandboxPlaced{{id}, {}, false});
+  }
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {},
+                                   {.cpu_millicores = 4000, .gpu_millis = 1000}});
+  make_wait(tenancy, 5, 1, gpu);
+  EXPECT_TRUE(tenancy.state().reclaimers.empty());
+  tell(tenancy, at(0), SandboxCancelled{{5}});
+  make_wait(tenancy, 6, 1);
+  EXPECT_EQ(tenancy.state().reclaimers, std::set<TenantId>{{1}}) << "its cores are left";
+}
+
+TEST(Tenancy, WithQuotasAGuaranteeOfGpusDoesNotBoundCores) {
+  Tenancy tenancy{Config{.order = Order::quotas}};
+  tell(tenancy, at(0), TenantAdded{{1}, {}, 1, false, {}, {}, {.gpu_millis = 1000}});
+  place(tenancy, 1, 1);
+  place(tenancy, 2, 1);
 }
 
 // One that waits and is placed without having been tried leaves the line.

@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 #include <string>
@@ -16,6 +17,26 @@ namespace chalk::tenancy {
 namespace {
 
 __extension__ using Wide = unsigned __int128;
+
+// Of a guarantee only what it names counts, and of that what is asked for.
+std::vector<std::array<std::int64_t, 3>> what_counts(const Amounts& most, const Amounts& used,
+                                                     const Amounts& more) {
+  std::vector<std::array<std::int64_t, 3>> all{
+      {most.cpu_millicores, used.cpu_millicores, more.cpu_millicores},
+      {most.memory_bytes, used.memory_bytes, more.memory_bytes},
+      {most.gpu_millis, used.gpu_millis, more.gpu_millis},
+      {most.sandboxes, used.sandboxes, more.sandboxes}};
+  std::erase_if(all, [](const auto& one) { return one[0] == 0 || one[2] == 0; });
+  return all;
+}
+bool speaks_of(const Amounts& guarantee, const Amounts& more) {
+  return !what_counts(guarantee, {}, more).empty();
+}
+bool allows(const Amounts& guarantee, const Amounts& used, const Amounts& more) {
+  const auto all = what_counts(guarantee, used, more);
+  return std::all_of(all.begin(), all.end(),
+                     [](const auto& one) { return one[1] + one[2] <= one[0]; });
+}
 
 // What State says twice, compared; the first thing that is wrong, or nothing.
 class Inspection {
@@ -67,14 +88,7 @@ class Inspection {
   }
 
   bool within(const Tenant& tenant, const Amounts& used, const Amounts& more) const {
-    const Amounts& most = tenant.guarantee;
-    const auto fits = [](std::int64_t limit, std::int64_t has, std::int64_t wants) {
-      return limit == 0 || has + wants <= limit;
-    };
-    return most != Amounts{} && fits(most.cpu_millicores, used.cpu_millicores, more.cpu_millicores) &&
-           fits(most.memory_bytes, used.memory_bytes, more.memory_bytes) &&
-           fits(most.gpu_millis, used.gpu_millis, more.gpu_millis) &&
-           fits(most.sandboxes, used.sandboxes, more.sandboxes);
+    return speaks_of(tenant.guarantee, more) && allows(tenant.guarantee, used, more);
   }
   Amounts wish(const Held& held) const {
     return held.gang ? state_.gangs.at({held.tenant, held.gang.id}).amounts
@@ -174,7 +188,8 @@ class Inspection {
       expect((node.phase == NodePhase::free) == !node.owner, "the owner of node", id.value);
       if (node.phase == NodePhase::lingering) lingering.insert({node.deadline, id});
       if (node.scrubs_for) scrubs.insert({node.scrubs_for, id});
-      expect(!node.scrubs_for || node.phase == NodePhase::scrubbing, "who waits for", id.value);
+      const bool clean = node.phase == NodePhase::scrubbing || node.phase == NodePhase::free;
+      expect(!node.scrubs_for || clean, "who waits for", id.value);
       const bool counts = node.common && !node.cordoned;
       keeping_.nodes += counts;
       keeping_.free += counts && node.phase == NodePhase::free;
@@ -272,15 +287,15 @@ struct World {
   // ---- who gives way to whom, read plainly
 
   bool room(const Tenant& tenant, const Amounts& more) const {
-    const Amounts& most = tenant.guarantee;
-    const auto fits = [](std::int64_t limit, std::int64_t has, std::int64_t wants) {
-      return limit == 0 || has + wants <= limit;
-    };
-    const Amounts& has = tenant.placed;
-    return most != Amounts{} && fits(most.cpu_millicores, has.cpu_millicores, more.cpu_millicores) &&
-           fits(most.memory_bytes, has.memory_bytes, more.memory_bytes) &&
-           fits(most.gpu_millis, has.gpu_millis, more.gpu_millis) &&
-           fits(most.sandboxes, has.sandboxes, more.sandboxes);
+    return speaks_of(tenant.guarantee, more) && allows(tenant.guarantee, tenant.placed, more);
+  }
+  // In the order `quotas`: within the guarantee, or alone where it is more than all of that.
+  bool may(const Tenant& tenant, const Amounts& wish) const {
+    if (config.order != Order::quotas) return true;
+    Amounts has = tenant.placed;
+    has.add(tenant.nominated, 1);
+    if (allows(tenant.guarantee, {}, wish)) return allows(tenant.guarantee, has, wish);
+    return has.sandboxes == 0;
   }
   std::vector<Resources> parts(const Held& held) const {
     std::vector<Resources> all{held.resources};
@@ -341,9 +356,7 @@ struct World {
       if (waits.waiting.empty() || waits.waiting.begin()->second != aged) continue;  // not yet its turn
       Amounts wish;
       for (const Resources& one : parts(theirs)) wish.add(amounts_of(one), 1);
-      const bool limited = config.order == Order::quotas && waits.guarantee != Amounts{};
-      wish.add(limited ? waits.nominated : Amounts{}, 1);
-      if (limited && !room(waits, wish)) continue;  // it may not be placed itself
+      if (!may(waits, wish)) continue;  // it may not be placed itself
       if (!passes(held, theirs) && could_hold(node, theirs)) return true;
     }
     return false;
@@ -404,11 +417,9 @@ struct World {
     const auto most = static_cast<std::uint32_t>(std::max(left, has_one ? 0 : 1));
     RC_ASSERT(attempt.claims_max == (limited ? most : kAnyNumber));
     RC_ASSERT(attempt.own_only == (attempt.claims_max == 0));
-    if (config.order == Order::quotas && asks.guarantee != Amounts{}) {
-      Amounts all = asks.nominated;
-      for (const Resources& one : parts(held)) all.add(amounts_of(one), 1);
-      RC_ASSERT(room(asks, all));
-    }
+    Amounts wish;
+    for (const Resources& one : parts(held)) wish.add(amounts_of(one), 1);
+    RC_ASSERT(may(asks, wish));
     check_spare(attempt, held);
     const std::uint64_t how = random.below(5);
     if (how < 2) {
