@@ -203,18 +203,32 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
       node->set_owner(owner ? owner->id : "tenant-" + std::to_string(view.owner.value));
     }
   }
+  const auto away = services_.plane.drained_away();
+  if (!away) return to_status(away.error());
+  for (const std::uint64_t key : *away) {
+    auto* node = response->add_nodes();
+    node->set_name(node_name(key));
+    node->set_draining(true);
+  }
   return grpc::Status::OK;
 }
 
-// By its name, or by its number from the list of nodes.
+// By its name, or by its number from the list of nodes. One that is drained and away has no number.
 grpc::Status AdminService::find_node(const std::string& asked, NodeView& found) const {
+  auto nodes = services_.plane.nodes();
+  if (!nodes) return to_status(nodes.error());
+  const auto away = services_.plane.drained_away();
+  if (!away) return to_status(away.error());
+  for (const std::uint64_t key : *away) {
+    NodeView& view = nodes->emplace_back();
+    view.key = key;
+    view.draining = true;
+  }
   int named = 0;
   std::string known;
-  const auto nodes = services_.plane.nodes();
-  if (!nodes) return to_status(nodes.error());
   for (const NodeView& view : *nodes) {
     const std::string name = node_name(view.key);
-    if (name == asked || std::to_string(view.node.value) == asked) {
+    if (name == asked || (view.node && std::to_string(view.node.value) == asked)) {
       found = view;
       ++named;
     }
@@ -240,6 +254,7 @@ grpc::Status AdminService::DrainNode(grpc::ServerContext* context,
   if (auto status = admit(*context, caller); !status.ok()) return status;
   NodeView node;
   if (auto status = find_node(request->name(), node); !status.ok()) return status;
+  if (!node.node) return grpc::Status::OK;  // it is drained, and away
   const auto done = services_.plane.drain(node.node);
   return done ? grpc::Status::OK : to_status(done.error());
 }

@@ -333,6 +333,18 @@ Result<std::vector<NodeView>> Plane::nodes() {
   return out;
 }
 
+Result<std::vector<std::uint64_t>> Plane::drained_away() {
+  std::vector<std::uint64_t> out;
+  const auto seen = state_->look([&](const Control& control) {
+    const fleet::State& fleet = control.fleet().state();
+    for (const std::uint64_t key : fleet.drained) {
+      if (!fleet.by_key.contains(key)) out.push_back(key);
+    }
+  });
+  if (!seen) return std::unexpected(seen.error());
+  return out;
+}
+
 Result<std::size_t> Plane::pending() {
   std::size_t count = 0;
   const auto seen = state_->look(

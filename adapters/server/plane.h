@@ -92,6 +92,8 @@ class Plane {
   // What the machine holds now: unavailable, with the cause, where it cannot be asked since the
   // log's disk stands still.
   Result<std::vector<NodeView>> nodes();
+  // Keys of drained nodes that are away and join drained when they come back.
+  Result<std::vector<std::uint64_t>> drained_away();
   Result<std::size_t> pending();
   // Why each of them has no node yet (waits.h); not those that have one, and none where the machine
   // has no time to be asked, since the disk stands still.

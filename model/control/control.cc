@@ -703,7 +703,7 @@ void Control::send(NodeId node, NodeOrder order) {
   out_->push_back(
       ToNode{node, {link.incarnation, sequence, link.reports.received, std::move(order)}});
   // It beats and does not obey: it gets nothing more, so what is kept for it stays bounded.
-  if (link.orders.size() == config_.orders_per_node_max + 1) {
+  if (link.orders.size() > config_.orders_per_node_max) {
     drive(fleet_, fleet_scratch_, fleet::DrainAsked{node});
   }
 }

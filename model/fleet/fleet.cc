@@ -89,6 +89,7 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   effects.push_back(WelcomeNode{asked.key, asked.incarnation, id});
   effects.push_back(NodeJoined{id, asked, drained});
   replacement_joined(now, id, effects);
+  if (drained && asked.purchase != 0) give_back(id, {}, effects);
 }
 
 void Fleet::on(Time now, const PendingDemand& demand, Effects& effects) {
@@ -120,9 +121,7 @@ void Fleet::on(Time now, const NodeIdle& idle, Effects& effects) {
   if (node->draining) {
     // A machine of our own stays, empty and cordoned.
     if (node->purchase == 0 && node->empty_by == kNever) return;
-    const std::uint64_t purchase = node->purchase;
-    remove(idle.node);
-    effects.push_back(ReleaseNode{idle.node, purchase, {}});
+    give_back(idle.node, {}, effects);
   } else if (pool.policy.elastic) {
     pool.idle.insert({now, idle.node});
   }
@@ -131,7 +130,7 @@ void Fleet::on(Time now, const NodeIdle& idle, Effects& effects) {
 void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
   Node* node = state_.nodes.find(asked.node);
   if (node == nullptr) return;
-  if (asked.lasts && node->purchase == 0) state_.drained.insert(node->key);
+  if (asked.lasts) state_.drained.insert(node->key);
   if (node->draining) {  // or being emptied by our own choice, which then is no longer taken back
     state_.emptying.erase(asked.node);
     return;
@@ -141,10 +140,7 @@ void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
   pool.idle.erase({node->idle_since, asked.node});
   cordon(asked.node, &Node::draining, true, effects);
   if (!node->busy && node->purchase != 0) {
-    const Duration idle = now - node->idle_since;
-    const std::uint64_t purchase = node->purchase;
-    remove(asked.node);
-    effects.push_back(ReleaseNode{asked.node, purchase, idle});
+    give_back(asked.node, now - node->idle_since, effects);
   }
 }
 
@@ -159,6 +155,7 @@ void Fleet::on(Time now, const UndrainAsked& asked, Effects& effects) {
     state_.emptying.insert(id);
     return;
   }
+  if (node.replacement == 0) state_.emptying.erase(id);
   PoolState& pool = state_.pools[node.pool];
   --pool.draining;
   node.idle_since = now;
@@ -319,6 +316,14 @@ void Fleet::remove(NodeId id) {
   state_.nodes.erase(id);
 }
 
+void Fleet::give_back(NodeId id, Duration idle, Effects& effects) {
+  const Node& node = state_.nodes.at(id);
+  const std::uint64_t purchase = node.purchase;
+  if (purchase != 0) state_.drained.erase(node.key);  // it does not come back
+  remove(id);
+  effects.push_back(ReleaseNode{id, purchase, idle});
+}
+
 // ---- supply
 
 void Fleet::look_at_pool(Time now, std::uint32_t index, Effects& effects) {
@@ -359,7 +364,8 @@ void Fleet::buy(Time, std::uint32_t index, Effects& effects) {
     const std::uint32_t all = pool.nodes + booting;
     const auto free = static_cast<std::uint32_t>(pool.idle.size());
     const bool short_of_work = free + booting < needed + buffer;
-    if (all >= policy.nodes_max || (!short_of_work && all >= policy.nodes_min)) return;
+    const bool enough = !short_of_work && all - pool.draining >= policy.nodes_min;
+    if (all >= policy.nodes_max || enough) return;
     const ZoneId zone = next_zone(pool);
     const std::uint64_t purchase = ++state_.purchases;
     pool.booting.emplace(purchase, zone);
@@ -375,13 +381,13 @@ void Fleet::release(Time now, std::uint32_t index, Effects& effects) {
   const PoolPolicy& policy = pool.policy;
   const std::uint32_t buffer =
       std::max(policy.buffer_nodes, (pool.busy * policy.buffer_permille + 999) / 1000);
-  if (pool.pending.count != 0 || pool.idle.size() <= buffer || pool.nodes <= policy.nodes_min)
+  if (pool.pending.count != 0 || pool.idle.size() <= buffer ||
+      pool.nodes - pool.draining <= policy.nodes_min) {
     return;
+  }
   const auto [since, id] = *pool.idle.begin();
   if (since + policy.idle_before_release > now) return;
-  const std::uint64_t purchase = state_.nodes.at(id).purchase;
-  remove(id);
-  effects.push_back(ReleaseNode{id, purchase, now - since});
+  give_back(id, now - since, effects);
 }
 
 ZoneId Fleet::next_zone(const PoolState& pool) const {

@@ -89,8 +89,8 @@ struct NodeIdle {
 };
 struct DrainAsked {
   NodeId node;
-  // A machine of our own is drained again whenever it joins, until that is taken back; otherwise
-  // until it is lost or boots anew. Bought ones are given back once they are empty.
+  // It is drained again whenever it joins, until that is taken back; otherwise until it is lost or
+  // boots anew. Bought machines are given back once they are empty.
   bool lasts = false;
   CHALK_FIELDS(DrainAsked, node, lasts)
 };
@@ -245,7 +245,7 @@ struct TimerKey {
 struct State {
   SlotTable<NodeId, Node> nodes;
   std::map<std::uint64_t, NodeId> by_key;
-  std::set<std::uint64_t> drained;  // keys of machines of our own, here or away: see DrainAsked
+  std::set<std::uint64_t> drained;  // keys of nodes, here or away: see DrainAsked::lasts
   std::vector<PoolState> pools;
   std::uint32_t oldest = 0;  // slot + 1
   std::uint32_t newest = 0;
@@ -307,6 +307,7 @@ class Fleet {
   void unlink(std::uint32_t slot);
   void leave_zone(PoolState&, ZoneId);
   void remove(NodeId id);
+  void give_back(NodeId id, Duration idle, Effects&);
   void check_silence(Time, Effects&);
   Duration silent_after() const;
   std::uint32_t oldest_heard() const;

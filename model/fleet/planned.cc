@@ -172,10 +172,8 @@ void Fleet::release_idle(Time now, std::uint32_t index, Effects& effects) {
     if (found == pool.idle.end() || found->first + idle > now) return;
     const NodeId id = found->second;
     const Duration was_idle = now - found->first;
-    const std::uint64_t number = state_.nodes.at(id).purchase;
-    remove(id);
+    give_back(id, was_idle, effects);
     pool.surplus -= std::min(pool.surplus, 1000u);
-    effects.push_back(ReleaseNode{id, number, was_idle});
   }
 }
 
@@ -287,10 +285,7 @@ void Fleet::empty(Time now, NodeId id, std::uint32_t sandboxes, Effects& effects
     effects.push_back(EmptyNode{id});
     return;
   }
-  const Duration idle = now - node.idle_since;
-  const std::uint64_t number = node.purchase;
-  remove(id);
-  effects.push_back(ReleaseNode{id, number, idle});
+  give_back(id, now - node.idle_since, effects);
 }
 
 // Something that was told to move did not leave in time: the node is used again.

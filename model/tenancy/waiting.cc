@@ -19,36 +19,41 @@ bool covers(const Resources& big, const Resources& small) {
          (big.gpus == 0) == (small.gpus == 0);
 }
 
-// What a guarantee says of an ask: the dimensions that it names and the ask uses are looked at.
-enum class Says : std::uint8_t { nothing, enough, too_much };
-Says says(const Amounts& guarantee, const Amounts& used, const Amounts& more) {
-  Says all = Says::nothing;
-  const auto look = [&](std::int64_t limit, std::int64_t have, std::int64_t ask) {
-    if (limit == 0 || ask == 0) return;
-    all = std::max(all, ask <= limit - have ? Says::enough : Says::too_much);
+// Calls look(limit, used, asked) for each dimension that the guarantee names and the ask uses.
+void for_each_named(const Amounts& guarantee, const Amounts& used, const Amounts& more, auto&& look) {
+  const auto one = [&](std::int64_t limit, std::int64_t have, std::int64_t ask) {
+    if (limit != 0 && ask != 0) look(limit, have, ask);
   };
-  look(guarantee.cpu_millicores, used.cpu_millicores, more.cpu_millicores);
-  look(guarantee.memory_bytes, used.memory_bytes, more.memory_bytes);
-  look(guarantee.gpu_millis, used.gpu_millis, more.gpu_millis);
-  look(guarantee.sandboxes, used.sandboxes, more.sandboxes);
-  return all;
+  one(guarantee.cpu_millicores, used.cpu_millicores, more.cpu_millicores);
+  one(guarantee.memory_bytes, used.memory_bytes, more.memory_bytes);
+  one(guarantee.gpu_millis, used.gpu_millis, more.gpu_millis);
+  one(guarantee.sandboxes, used.sandboxes, more.sandboxes);
 }
 
 // One of GPUs gives no right to cores alone, nor do GPUs that are used up take away one to cores.
 bool within(const Amounts& guarantee, const Amounts& used, const Amounts& more) {
-  return says(guarantee, used, more) == Says::enough;
+  bool named = false, enough = true;
+  for_each_named(guarantee, used, more, [&](auto limit, auto have, auto ask) {
+    named = true;
+    enough = enough && ask <= limit - have;
+  });
+  return named && enough;
 }
 
 // Where nobody gets more than its guarantee, whether this would be more. What room is being made
 // for is placed as soon as there is any, whether those that make way have ended or not. What is
 // more than all of a guarantee was admitted under a larger one: it would wait for ever, and all of
-// its tenant's behind it, so it goes alone.
+// its tenant's behind it, so it goes where nothing else of its tenant uses that resource.
 bool beyond(const Config& config, const Tenant& tenant, const Amounts& ask) {
   if (config.order != Order::quotas) return false;
   Amounts has = tenant.placed;
   has.add(tenant.nominated, +1);
-  if (says(tenant.guarantee, {}, ask) == Says::too_much) return has.sandboxes != 0;
-  return says(tenant.guarantee, has, ask) == Says::too_much;
+  bool beyond = false;
+  for_each_named(tenant.guarantee, has, ask, [&](auto limit, auto have, auto more) {
+    const bool alone = more > limit && have == 0;
+    beyond = beyond || (more > limit - have && !alone);
+  });
+  return beyond;
 }
 
 // Whether it is the next of its tenant and may be placed.

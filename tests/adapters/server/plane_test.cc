@@ -262,6 +262,10 @@ TEST_F(PlaneTest, AServerThatRestartsGoesOn) {
   wait(*runs, Status::ended);
 }
 
+const NodeSender nobody{[](NodeId, Envelope<NodeOrder>) {},
+                        [](std::uint64_t, std::uint64_t, NodeId) {},
+                        [](NodeId, std::uint64_t) {}};
+
 // What a server says that starts over this directory and shares nodes or does not; empty: it starts.
 std::string said_at_start(const std::string& folder, bool separate_tenants) {
   PlaneOptions options = options_in(folder);
@@ -292,9 +296,6 @@ TEST_F(PlaneTest, SharingNodesOrNotIsKeptWhileThereAreNodesOrSandboxes) {
 }
 
 TEST_F(PlaneTest, ASandboxThatWaitsKeepsWhetherNodesAreShared) {
-  const NodeSender nobody{[](NodeId, Envelope<NodeOrder>) {},
-                          [](std::uint64_t, std::uint64_t, NodeId) {},
-                          [](NodeId, std::uint64_t) {}};
   PlaneOptions options = options_in(folder_);
   options.config.tenancy.separate_tenants = true;
   options.pools[0].policy.shape = {.cpu_millicores = 8'000, .memory_bytes = 16LL << 30};
@@ -317,6 +318,27 @@ TEST_F(PlaneTest, ASandboxThatWaitsKeepsWhetherNodesAreShared) {
     ASSERT_TRUE(plane.terminate(waits, {}));
   }
   EXPECT_EQ(said_at_start(folder_, false), "") << "it has ended";
+}
+
+TEST_F(PlaneTest, ADrainedNodeThatIsAwayIsKnownUntilThatIsTakenBack) {
+  PlaneOptions options = options_in(folder_);
+  options.config.fleet.heartbeat_timeout = seconds(2);
+  const NodeRegistration hello = PretendNode(5).registration();
+  {
+    Plane plane(options);
+    plane.start(nobody);
+    plane.registered(hello);
+    std::vector<NodeView> nodes;
+    while (nodes.empty()) nodes = plane.nodes().value();
+    ASSERT_TRUE(plane.drain(nodes[0].node));
+    for (int i = 0; i < 30'000 && plane.drained_away().value().empty(); ++i) usleep(1'000);
+    EXPECT_EQ(plane.drained_away().value(), std::vector<std::uint64_t>{hello.key});
+  }
+  Plane plane(options);
+  plane.start(nobody);
+  EXPECT_EQ(plane.drained_away().value(), std::vector<std::uint64_t>{hello.key}) << "after a restart too";
+  ASSERT_TRUE(plane.undrain(hello.key));
+  EXPECT_TRUE(plane.drained_away().value().empty());
 }
 
 // The child answers over a pipe for what it has accepted, until it is killed at any moment.

@@ -322,12 +322,46 @@ TEST(Fleet, AnElasticPoolCountsWhatIsTakenBack) {
   tell(fleet, at(3), NodeBusy{node});
   tell(fleet, at(3), cores(0));
   tell(fleet, at(4), DrainAsked{node, true});
-  EXPECT_TRUE(fleet.state().drained.empty()) << "bought machines do not come back";
   tell(fleet, at(5), UndrainAsked{9});
   EXPECT_TRUE(said<ReleaseNode>(tell(fleet, at(6), NodeIdle{node})).empty()) << "it stays, then";
   EXPECT_EQ(fleet.state().pools[0].idle.size(), 1u);
   tell(fleet, at(7), DrainAsked{node, true});
   EXPECT_EQ(fleet.state().nodes.size(), 0u);
+  EXPECT_TRUE(fleet.state().drained.empty()) << "what is given back does not come again";
+}
+
+TEST(Fleet, ABoughtMachineThatBootsAnewWhileItIsDrainedIsGivenBack) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  const auto bought = said<BuyNode>(tell(fleet, at(1), cores(4'000)));
+  ASSERT_EQ(bought.size(), 1u);
+  const std::uint64_t purchase = bought[0].purchase;
+  const NodeId node = joined(tell(fleet, at(2), NodeRegistered{registration(9, 1, purchase)}));
+  tell(fleet, at(3), NodeBusy{node});
+  tell(fleet, at(3), cores(0));
+  tell(fleet, at(4), DrainAsked{node, true});
+  const auto booted = tell(fleet, at(5), NodeRegistered{registration(9, 2, purchase)});
+  EXPECT_TRUE(said<NodeJoined>(booted).at(0).cordoned);
+  EXPECT_EQ(said<ReleaseNode>(booted).at(0).purchase, purchase);
+  EXPECT_EQ(fleet.state().nodes.size(), 0u);
+  EXPECT_TRUE(fleet.state().drained.empty());
+}
+
+TEST(Fleet, WhatIsDrainedIsNoneOfTheLeastThatAPoolKeeps) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(1, 10)});
+  const auto bought = said<BuyNode>(tell(fleet, at(0), Woken{}));
+  ASSERT_EQ(bought.size(), 1u);
+  const NodeId node =
+      joined(tell(fleet, at(1), NodeRegistered{registration(9, 1, bought[0].purchase)}));
+  tell(fleet, at(1), NodeBusy{node});
+  tell(fleet, at(2), DrainAsked{node, true});
+  std::size_t more = 0;
+  for (std::int64_t s = 10; s <= 40; s += 10) {
+    tell(fleet, at(s), HeartbeatSeen{node});
+    more += said<BuyNode>(tell(fleet, at(s), Woken{})).size();
+  }
+  EXPECT_EQ(more, 1u);
 }
 
 // A zone that goes at once: all of it is marked before the first of its nodes is given up.
@@ -408,7 +442,7 @@ class PlainReading {
         break;
       case 6:
         if (!node.bought || node.busy) nodes_.at(id).leaves = true;
-        if (!node.bought) drained_.insert(node.key);
+        if (!node.bought || node.busy) drained_.insert(node.key);
         hear(DrainAsked{id, true});
         break;
       case 7:
@@ -453,7 +487,10 @@ class PlainReading {
     RC_ASSERT(one.silent == Duration{} || now_ - node.heard >= 40);
     nodes_.erase(one.node);
   }
-  void obey(const ReleaseNode& one) { nodes_.erase(one.node); }
+  void obey(const ReleaseNode& one) {
+    if (nodes_.at(one.node).bought) drained_.erase(nodes_.at(one.node).key);
+    nodes_.erase(one.node);
+  }
   void obey(const CordonNode& one) {
     Plain& node = nodes_.at(one.node);
     RC_ASSERT(node.cordoned != one.cordoned);

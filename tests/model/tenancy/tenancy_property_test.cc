@@ -289,13 +289,24 @@ struct World {
   bool room(const Tenant& tenant, const Amounts& more) const {
     return speaks_of(tenant.guarantee, more) && allows(tenant.guarantee, tenant.placed, more);
   }
-  // In the order `quotas`: within the guarantee, or alone where it is more than all of that.
+  // In the order `quotas`: within the guarantee, or where it is more than all of that, as the only one
+  // that uses that resource.
   bool may(const Tenant& tenant, const Amounts& wish) const {
     if (config.order != Order::quotas) return true;
     Amounts has = tenant.placed;
     has.add(tenant.nominated, 1);
-    if (allows(tenant.guarantee, {}, wish)) return allows(tenant.guarantee, has, wish);
-    return has.sandboxes == 0;
+    for (const auto one : {&Amounts::cpu_millicores, &Amounts::memory_bytes, &Amounts::gpu_millis,
+                           &Amounts::sandboxes}) {
+      Amounts asked, used;
+      asked.*one = wish.*one;
+      used.*one = has.*one;
+      if (!allows(tenant.guarantee, {}, asked)) {
+        if (used.*one != 0) return false;
+      } else if (!allows(tenant.guarantee, used, asked)) {
+        return false;
+      }
+    }
+    return true;
   }
   std::vector<Resources> parts(const Held& held) const {
     std::vector<Resources> all{held.resources};
