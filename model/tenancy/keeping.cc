@@ -47,6 +47,15 @@ std::uint32_t Tenancy::claims_max(Time now, const Held& held) const {
   return owns_none ? std::max(1u, left) : left;
 }
 
+// Whether somebody waits who has just lost the last that it owned: it may claim a first one again.
+bool Tenancy::may_claim_anew(TenantId owner) const {
+  if (state_.keeping.without == 0) return false;
+  if (owner == kSharedOwner) return state_.keeping.shared == 0 && state_.pending_count != 0;
+  const auto found = state_.tenants.find(owner);
+  return found != state_.tenants.end() && found->second.nodes == 0 &&
+         !found->second.waiting.empty();
+}
+
 Time Tenancy::claims_from(const Tenant& tenant, const Held& held) const {
   return std::max(tenant.last_placed, held.since) + config_.bypass_max;
 }

@@ -349,7 +349,10 @@ void Tenancy::leave_node(Time now, NodeId id, Effects& effects) {
 }
 
 void Tenancy::scrub(Time now, NodeId id, Node& node, Effects& effects) {
-  if (owned(node)) count_node(node, node.owner, -1);
+  if (owned(node)) {
+    count_node(node, node.owner, -1);
+    if (may_claim_anew(node.owner)) effects.push_back(RoundDue{});
+  }
   node.phase = NodePhase::scrubbing;
   node.deadline = now + config_.scrub_timeout;
   state_.timers.arm(node.deadline, id);

@@ -446,6 +446,7 @@ class Tenancy {
   // keeping.cc
   std::uint32_t claims_max(Time, const Held&) const;
   void keep(Tenant&);
+  bool may_claim_anew(TenantId owner) const;
   Time claims_from(const Tenant&, const Held&) const;
   void wait_to_claim(const Held&);
   void count_node(const Node&, TenantId owner, int sign);

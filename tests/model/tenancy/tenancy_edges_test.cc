@@ -1346,6 +1346,19 @@ TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
   EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
 }
 
+TEST(Tenancy, WhoWaitsAndLosesItsLastNodeIsTriedAnew) {
+  Tenancy tenancy = with_guarantees(2, 2);
+  place(tenancy, 1, 1, {1});
+  make_wait(tenancy, 2, 1, {.cpu_millicores = 100'000});
+  tell(tenancy, at(0), SandboxEnded{{1}});
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(60), Woken{})).size(), 1u) << "its node is scrubbed";
+  tell(tenancy, at(61), SandboxCancelled{{2}});
+  tell(tenancy, at(61), NodeScrubbed{{1}});
+  place(tenancy, 3, 1, {1});
+  tell(tenancy, at(62), SandboxEnded{{3}});
+  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(122), Woken{})).empty()) << "nobody waits";
+}
+
 TEST(Tenancy, AGangClaimsNoNodeThatIsKeptForAnother) {
   const auto claims = [](Tenancy& tenancy, std::uint64_t tenant) {
     std::vector<TryPlace> attempts;
