@@ -174,15 +174,16 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
                                      admin::v1::ListNodesResponse* response) {
   identity::Caller caller;
   if (auto status = admit(*context, caller); !status.ok()) return status;
-  const auto nodes = services_.plane.nodes();
+  const auto nodes = services_.plane.nodes(true);
   if (!nodes) return to_status(nodes.error());
   for (const NodeView& view : *nodes) {
     auto* node = response->add_nodes();
-    const auto link = services_.nodes.connected(view.key);
     node->set_name(node_name(view.key));
+    node->set_draining(view.draining);
+    if (!view.node) continue;  // it is away
+    const auto link = services_.nodes.connected(view.key);
     node->set_node(view.node.value);
     node->set_connected(link.has_value());
-    node->set_draining(view.draining);
     node->set_pool(std::to_string(view.pool.value));
     node->set_zone(std::to_string(view.zone.value));
     node->set_cpu_millicores(view.shape.cpu_millicores);
@@ -203,27 +204,13 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
       node->set_owner(owner ? owner->id : "tenant-" + std::to_string(view.owner.value));
     }
   }
-  const auto away = services_.plane.drained_away();
-  if (!away) return to_status(away.error());
-  for (const std::uint64_t key : *away) {
-    auto* node = response->add_nodes();
-    node->set_name(node_name(key));
-    node->set_draining(true);
-  }
   return grpc::Status::OK;
 }
 
 // By its name, or by its number from the list of nodes. One that is drained and away has no number.
 grpc::Status AdminService::find_node(const std::string& asked, NodeView& found) const {
-  auto nodes = services_.plane.nodes();
+  const auto nodes = services_.plane.nodes(true);
   if (!nodes) return to_status(nodes.error());
-  const auto away = services_.plane.drained_away();
-  if (!away) return to_status(away.error());
-  for (const std::uint64_t key : *away) {
-    NodeView& view = nodes->emplace_back();
-    view.key = key;
-    view.draining = true;
-  }
   int named = 0;
   std::string known;
   for (const NodeView& view : *nodes) {

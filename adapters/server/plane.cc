@@ -116,6 +116,15 @@ struct Plane::State {
   void answer(const control::Event& event, const std::vector<control::Effect>& effects);
   Result<void> told(control::Event event);
   Result<void> look(const std::function<void(const Control&)>& look);
+  // What `f` says of the machine.
+  auto read(const auto& f) -> Result<decltype(f(std::declval<const Control&>()))> {
+    decltype(f(std::declval<const Control&>())) out{};
+    if (auto seen = look([&](const Control& control) { out = f(control); }); !seen) {
+      return std::unexpected(seen.error());
+    }
+    return out;
+  }
+  std::chrono::nanoseconds stands_still_for() const;
   std::string log_text() const;
   Error unseen() const;
 };
@@ -189,11 +198,17 @@ Result<void> Plane::State::look(const std::function<void(const Control&)>& look)
   return std::unexpected(unseen());
 }
 
+// Zero: the log takes its writes.
+std::chrono::nanoseconds Plane::State::stands_still_for() const {
+  const auto writing = driver.writing_for();
+  return writing < kStandsStill ? std::chrono::nanoseconds{} : writing;
+}
+
 // Empty: the log takes its writes.
 std::string Plane::State::log_text() const {
-  const auto writing = std::chrono::floor<std::chrono::seconds>(driver.writing_for());
-  if (writing < kStandsStill) return {};
-  return "the control plane's log has not taken a write for " + std::to_string(writing.count()) +
+  const auto stands = std::chrono::floor<std::chrono::seconds>(stands_still_for());
+  if (stands.count() == 0) return {};
+  return "the control plane's log has not taken a write for " + std::to_string(stands.count()) +
          " s: look at the disk of " + options.data;
 }
 
@@ -304,9 +319,9 @@ void Plane::reported(NodeId node, Envelope<NodeReport> envelope) {
   state_->driver.post(control::FromNode{node, std::move(envelope)});
 }
 
-Result<std::vector<NodeView>> Plane::nodes() {
-  std::vector<NodeView> out;
-  const auto seen = state_->look([&](const Control& control) {
+Result<std::vector<NodeView>> Plane::nodes(bool drained_away) {
+  return state_->read([&](const Control& control) {
+    std::vector<NodeView> out;
     const auto& infos = control.scheduler().state().infos;
     const auto& free = control.scheduler().state().nodes;
     control.fleet().state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
@@ -328,29 +343,21 @@ Result<std::vector<NodeView>> Plane::nodes() {
       }
       out.push_back(view);
     });
-  });
-  if (!seen) return std::unexpected(seen.error());
-  return out;
-}
-
-Result<std::vector<std::uint64_t>> Plane::drained_away() {
-  std::vector<std::uint64_t> out;
-  const auto seen = state_->look([&](const Control& control) {
     const fleet::State& fleet = control.fleet().state();
     for (const std::uint64_t key : fleet.drained) {
-      if (!fleet.by_key.contains(key)) out.push_back(key);
+      if (!drained_away || fleet.by_key.contains(key)) continue;
+      NodeView& view = out.emplace_back();
+      view.key = key;
+      view.draining = true;
     }
+    return out;
   });
-  if (!seen) return std::unexpected(seen.error());
-  return out;
 }
 
 Result<std::size_t> Plane::pending() {
-  std::size_t count = 0;
-  const auto seen = state_->look(
-      [&](const Control& control) { count = control.tenancy().pending_count(); });
-  if (!seen) return std::unexpected(seen.error());
-  return count;
+  return state_->read([](const Control& control) -> std::size_t {
+    return control.tenancy().pending_count();
+  });
 }
 
 Waits Plane::waits(std::vector<SandboxId> sandboxes, Time now) {
@@ -363,20 +370,12 @@ Waits Plane::waits(std::vector<SandboxId> sandboxes, Time now) {
 records::Records& Plane::records() { return state_->records; }
 
 Result<Plane::LogState> Plane::log_state() {
-  LogState out;
-  const auto seen = state_->look([&](const Control&) {
-    out.first = state_->log.first();
-    out.next = state_->log.next();
-  });
-  if (!seen) return std::unexpected(seen.error());
-  return out;
+  return state_->read(
+      [&](const Control&) { return LogState{state_->log.first(), state_->log.next()}; });
 }
 
 bool Plane::fenced() const { return state_->driver.fenced(); }
 
-std::chrono::nanoseconds Plane::log_stands_still_for() const {
-  const auto writing = state_->driver.writing_for();
-  return writing < kStandsStill ? std::chrono::nanoseconds{} : writing;
-}
+std::chrono::nanoseconds Plane::log_stands_still_for() const { return state_->stands_still_for(); }
 
 }  // namespace chalk::server

@@ -90,10 +90,9 @@ class Plane {
   void reported(NodeId node, Envelope<NodeReport> envelope);
 
   // What the machine holds now: unavailable, with the cause, where it cannot be asked since the
-  // log's disk stands still.
-  Result<std::vector<NodeView>> nodes();
-  // Keys of drained nodes that are away and join drained when they come back.
-  Result<std::vector<std::uint64_t>> drained_away();
+  // log's disk stands still. On request with the drained nodes that are away and join drained when
+  // they come back: these have a key, and no NodeId.
+  Result<std::vector<NodeView>> nodes(bool drained_away = false);
   Result<std::size_t> pending();
   // Why each of them has no node yet (waits.h); not those that have one, and none where the machine
   // has no time to be asked, since the disk stands still.
