@@ -213,13 +213,19 @@ TEST_F(Output, IsFollowedUntilTheEnd) {
   writer.join();
 }
 
+// 6.4 MB, of which no part is like another.
+std::string numbered_lines() {
+  std::string lines;
+  for (int i = 0; i < 800'000; ++i) lines += std::to_string(1'000'000 + i) + "\n";
+  return lines;
+}
+
 TEST_F(Output, BeyondTheLimitIsGivenBackToTheDisk) {
   constexpr std::size_t kLimit = 1 << 20;
   Logs logs(folder.path, kLimit);
   const auto files = logs.begin({1});
   ASSERT_TRUE(files);
-  std::string lines;
-  for (int i = 0; i < 800'000; ++i) lines += std::to_string(1'000'000 + i) + "\n";
+  const std::string lines = numbered_lines();
   write(files->output, lines);
   const auto on_disk = [&] {
     struct stat facts {};
@@ -240,8 +246,7 @@ TEST_F(Output, AFollowerThatIsTooSlowIsToldWhatItMissed) {
   Logs logs(folder.path, kLimit);
   const auto files = logs.begin({1});
   ASSERT_TRUE(files);
-  std::string lines;
-  for (int i = 0; i < 800'000; ++i) lines += std::to_string(1'000'000 + i) + "\n";
+  const std::string lines = numbered_lines();
   write(files->output, lines.substr(0, 100'000));
   std::string seen;
   std::uint64_t dropped = 0;

@@ -39,6 +39,15 @@ PendingDemand cores(std::int64_t millicores) {
 
 NodeId joined(const std::vector<Effect>& effects) { return said<WelcomeNode>(effects)[0].node; }
 
+// One pool that is not elastic, whose nodes are lost after 40 s.
+Fleet with_a_pool() {
+  Config config;
+  config.heartbeat_timeout = seconds(40);
+  Fleet fleet(config);
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  return fleet;
+}
+
 TEST(Fleet, WelcomesANodeOnceAndAgainWhenTheAnswerWasLost) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, {}});
@@ -191,10 +200,7 @@ TEST(Fleet, WhatBootsIsNoSurplus) {
 }
 
 TEST(Fleet, TakesNoSilenceOfItsOwnForALoss) {
-  Config config;
-  config.heartbeat_timeout = seconds(40);
-  Fleet fleet(config);
-  tell(fleet, at(0), PoolAdded{{1}, {}});
+  Fleet fleet = with_a_pool();
   tell(fleet, at(0), NodeRegistered{registration(1)});
   tell(fleet, at(100), Resumed{});
   EXPECT_TRUE(said<NodeLost>(tell(fleet, at(100), Woken{})).empty());
@@ -248,10 +254,7 @@ TEST(Fleet, GivesNobodyUpForStandingStillAtAnyMoment) {
 }
 
 TEST(Fleet, ASilentNodeTakesNothingUntilItIsHeard) {
-  Config config;
-  config.heartbeat_timeout = seconds(40);
-  Fleet fleet(config);
-  tell(fleet, at(0), PoolAdded{{1}, {}});
+  Fleet fleet = with_a_pool();
   const auto quiet = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
   const auto drained = joined(tell(fleet, at(0), NodeRegistered{registration(2)}));
   const auto loud = joined(tell(fleet, at(0), NodeRegistered{registration(3)}));
@@ -270,10 +273,7 @@ TEST(Fleet, ASilentNodeTakesNothingUntilItIsHeard) {
 }
 
 TEST(Fleet, WhatAnOperatorDrainsStaysDrainedUntilItIsTakenBack) {
-  Config config;
-  config.heartbeat_timeout = seconds(40);
-  Fleet fleet(config);
-  tell(fleet, at(0), PoolAdded{{1}, {}});
+  Fleet fleet = with_a_pool();
   NodeId node = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
   EXPECT_EQ(said<CordonNode>(tell(fleet, at(1), DrainAsked{node, true})),
             (std::vector<CordonNode>{{node, true}}));
@@ -291,10 +291,7 @@ TEST(Fleet, WhatAnOperatorDrainsStaysDrainedUntilItIsTakenBack) {
 }
 
 TEST(Fleet, ADrainIsTakenBackWhileItsNodeIsAway) {
-  Config config;
-  config.heartbeat_timeout = seconds(40);
-  Fleet fleet(config);
-  tell(fleet, at(0), PoolAdded{{1}, {}});
+  Fleet fleet = with_a_pool();
   const NodeId node = joined(tell(fleet, at(0), NodeRegistered{registration(1)}));
   tell(fleet, at(1), DrainAsked{node, true});
   tell(fleet, at(20), Woken{});
@@ -366,10 +363,7 @@ TEST(Fleet, WhatIsDrainedIsNoneOfTheLeastThatAPoolKeeps) {
 
 // A zone that goes at once: all of it is marked before the first of its nodes is given up.
 TEST(Fleet, MarksAllThatFellSilentTogetherBeforeItGivesOneUp) {
-  Config config;
-  config.heartbeat_timeout = seconds(40);
-  Fleet fleet(config);
-  tell(fleet, at(0), PoolAdded{{1}, {}});
+  Fleet fleet = with_a_pool();
   for (std::uint64_t key = 1; key <= 9; ++key) tell(fleet, at(0), NodeRegistered{registration(key)});
   EXPECT_EQ(said<CordonNode>(tell(fleet, at(20), Woken{})).size(), 9u);
   const auto woken = tell(fleet, at(40), Woken{});

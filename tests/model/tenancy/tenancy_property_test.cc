@@ -295,18 +295,11 @@ struct World {
     if (config.order != Order::quotas) return true;
     Amounts has = tenant.placed;
     has.add(tenant.nominated, 1);
-    for (const auto one : {&Amounts::cpu_millicores, &Amounts::memory_bytes, &Amounts::gpu_millis,
-                           &Amounts::sandboxes}) {
-      Amounts asked, used;
-      asked.*one = wish.*one;
-      used.*one = has.*one;
-      if (!allows(tenant.guarantee, {}, asked)) {
-        if (used.*one != 0) return false;
-      } else if (!allows(tenant.guarantee, used, asked)) {
-        return false;
-      }
-    }
-    return true;
+    const auto all = what_counts(tenant.guarantee, has, wish);
+    return std::all_of(all.begin(), all.end(), [](const auto& one) {
+      const auto [limit, used, asked] = one;
+      return asked > limit ? used == 0 : used + asked <= limit;
+    });
   }
   std::vector<Resources> parts(const Held& held) const {
     std::vector<Resources> all{held.resources};
