@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "adapters/log/event_log.h"
 #include "adapters/runtime/driver.h"
