@@ -134,17 +134,17 @@ ends 1 "found sweep.json, which another command wrote there" run "$small" --out 
 ends 1 "found sweep.json, which another command wrote there" plan "$small" "${tiny[@]}" --find pools.0.nodes --range 1:1 --until "failed<=0" --out "$scratch/swept"
 
 # A shrink that ends early says why, and nothing of what it did not try; where the case cannot be written it names no file.
+# Of this case every arrival is needed: no machine is through with it before it is interrupted.
 cat >"$scratch/case.yaml" <<'YAML'
 shows: A case.
 seed: 3
 pools: [{name: p, nodes: 30, node: {cpu: 16, memory: 64Gi}}]
-workload: [{kind: poisson, of: sandboxes, per_second: 10, arrivals_max: 3000, runs: 3s}]
-assert: [completed<=5]
+workload: [{kind: poisson, of: sandboxes, per_second: 10, arrivals_max: 20000, runs: 3s}]
+assert: [completed<=19999]
 YAML
 ends 0 "more might go, but time was up" shrink "$scratch/case.yaml" --minutes 0.001 --quiet
 grep -q "stands as it was" "$scratch/said" && fail "a list of arrivals that was not tried is said not to fail"
-sed 's/3000/100000/' "$scratch/case.yaml" >"$scratch/long.yaml"
-"$sim" shrink "$scratch/long.yaml" >"$scratch/said" 2>"$scratch/progress" &
+"$sim" shrink "$scratch/case.yaml" >"$scratch/said" 2>"$scratch/progress" &
 pid=$!
 for _ in $(seq 1 600); do grep -q "at /workload" "$scratch/progress" && break; sleep 0.1; done
 kill -INT $pid
