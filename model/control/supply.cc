@@ -13,10 +13,8 @@ namespace {
 // Of what waits so many are looked at, in order of tenants; the rest counts when these are placed.
 constexpr std::size_t kWaitingSeen = 20'000;
 
-std::uint32_t taken_permille(const scheduler::Node& node, const scheduler::NodeInfo& info,
-                             const NodeShape& shape) {
-  return fleet::taken_permille(
-      {node.cpu, node.memory, node.disk, node.gpu_free, info.sandboxes_free}, shape);
+fleet::Amounts left_on(const scheduler::Node& node, const scheduler::NodeInfo& info) {
+  return {node.cpu, node.memory, node.disk, node.gpu_free, info.sandboxes_free};
 }
 
 // Of cpu, memory and GPUs the one that is used most, as cluster-autoscaler's utilisation.
@@ -24,7 +22,7 @@ std::uint32_t used_permille(const scheduler::Node& node, const scheduler::NodeIn
   NodeShape shape = info.shape;
   shape.disk_bytes = 0;
   shape.sandboxes_max = 0;
-  return taken_permille(node, info, shape);
+  return fleet::taken_permille(left_on(node, info), shape);
 }
 
 // Everybody with something waiting, in the order of the lines; who is in a family after it.
@@ -89,6 +87,9 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
   const std::size_t pools = fleet_.state().pools.size();
   std::vector<Used> nodes;
   std::vector<std::uint32_t> taken(pools), sandboxes(pools);
+  std::map<std::pair<TenantId, PoolId>, fleet::Amounts> running;
+  std::set<TenantId> waits;
+  for (const fleet::Waiting& kind : seen.waiting) waits.insert(kind.owner);
   fleet_.state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
     const std::uint32_t slot = SlotTable<NodeId, int>::slot_of(id);
     if (slot >= placed.infos.size() || placed.infos[slot].id != id || !node.busy) return;
@@ -96,9 +97,12 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
     const bool moves = node.draining && chosen && node.empty_by != kNever;
     if (node.draining && chosen && !moves) return;  // what is there stays to its end
     const scheduler::NodeInfo& info = placed.infos[slot];
+    const fleet::Amounts left = left_on(placed.nodes[slot], info);
+    const TenantId owner = waits.contains(info.owner) ? info.owner : TenantId{};
+    running[{owner, info.pool}] += fleet::taken(left, info.shape);
     const bool owned = one_tenants(info.owner, info.pool);
     if (owned && moves) return;  // its owner's other nodes hold it
-    const std::uint32_t permille = taken_permille(placed.nodes[slot], info, info.shape);
+    const std::uint32_t permille = fleet::taken_permille(left, info.shape);
     taken[node.pool] += permille;
     sandboxes[node.pool] +=
         static_cast<std::uint32_t>(info.shape.sandboxes_max - info.sandboxes_free);
@@ -111,6 +115,9 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
     const bool part = !node.owned && (node.leaves || 1000 - node.permille >= each_takes);
     seen.used_permille[node.pool] += part ? node.permille : 1000;
     if (node.moves) seen.moving_permille[node.pool] += node.permille;
+  }
+  for (const auto& [of, amounts] : running) {
+    seen.running.push_back({of.first, of.second, amounts});
   }
 }
 

@@ -49,8 +49,10 @@ std::vector<PoolId> replacements(const Rules& rules, const NodeLoad& load,
   for (std::uint32_t i = 0; i < pools.size(); ++i) {
     const Supply& pool = pools[i];
     if (!pool.elastic || pool.reserved || pool.room == 0 || pool.price >= own.price) continue;
-    const std::int64_t saved = 1000 - pool.price * 1000 / own.price;
-    if (rules.policy == Policy::newsvendor && !worth_moving(rules, load, saved)) continue;
+    if (rules.policy == Policy::newsvendor) {
+      const std::int64_t saved = 1000 - pool.price * 1000 / own.price;
+      if (!pool.cheapest_for_all || !worth_moving(rules, load, saved)) continue;
+    }
     others.push_back(PoolId{i + 1ULL});
   }
   std::stable_sort(others.begin(), others.end(), [&](PoolId a, PoolId b) {

@@ -3,7 +3,8 @@
 // cluster_autoscaler: nodes less used than a threshold whose sandboxes all fit elsewhere, each on
 //   top of the ones before. karpenter: the nodes that are cheapest to disrupt, as many as fit
 //   elsewhere; if none does, one that a cheaper node can take the place of. newsvendor: in order of
-//   what it saves over what it moves, and only where that is worth it; else the same replacement.
+//   what it saves over what it moves, and only where that is worth it; else the same replacement,
+//   of a pool that is the cheapest for all that runs.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -32,7 +33,8 @@ struct Supply {  // of one pool
   std::uint32_t room = 0;         // nodes that may come
   bool reserved = false;
   bool elastic = false;
-  CHALK_FIELDS(Supply, price, above_least, spare, room, reserved, elastic)
+  bool cheapest_for_all = true;  // see all_that_runs.h
+  CHALK_FIELDS(Supply, price, above_least, spare, room, reserved, elastic, cheapest_for_all)
 };
 
 struct Removal {

@@ -114,7 +114,8 @@ struct WaitingSeen {  // the answer to AskWaiting
   std::vector<std::uint32_t> used_permille;
   // Of it, what leaves nodes by our own choice, since it was seen to fit elsewhere.
   std::vector<std::uint32_t> moving_permille;
-  CHALK_FIELDS(WaitingSeen, waiting, used_permille, moving_permille)
+  std::vector<Running> running;  // also what is being moved
+  CHALK_FIELDS(WaitingSeen, waiting, used_permille, moving_permille, running)
 };
 struct RemovalsFound {  // the answer to AskRemovals
   std::vector<Removal> removals;
@@ -333,7 +334,7 @@ class Fleet {
   std::uint32_t spare(const PoolState&) const;
   std::uint32_t spare_in_use(const PoolState&) const;
   void release_idle(Time, std::uint32_t index, Effects&);
-  void ask_removals(Effects&) const;
+  void ask_removals(const std::vector<Offer>&, const AllThatRuns&, Effects&) const;
   Budget budget_left() const;
   void empty(Time, NodeId, std::uint32_t sandboxes, Effects&);
   void stop_emptying(Time, Effects&);

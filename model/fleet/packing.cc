@@ -1,6 +1,9 @@
 #include "model/fleet/packing.h"
 
 #include <algorithm>
+#include <map>
+
+#include "model/fleet/all_that_runs.h"
 
 namespace chalk::fleet {
 namespace {
@@ -8,7 +11,7 @@ namespace {
 struct Bin {
   TenantId owner;
   bool owned = false;
-  Left left;
+  Amounts left;
   std::int64_t starts = 0;
 };
 
@@ -27,7 +30,7 @@ std::int64_t gpu_millis_of(const Resources& ask) {
 // How often the ask fits into what is free.
 std::int64_t times(const Bin& bin, const Waiting& kind) {
   const Resources& ask = kind.ask;
-  const Left& left = bin.left;
+  const Amounts& left = bin.left;
   std::int64_t most = kind.gangs ? std::min(left.sandboxes, bin.starts) : left.sandboxes;
   const auto within = [&](std::int64_t free, std::int64_t each) {
     if (each > 0) most = std::min(most, free / each);
@@ -71,7 +74,6 @@ struct Packed {
 std::int64_t weight(const Resources& ask) {
   return ask.cpu_millicores + (ask.memory_bytes >> 22) + 16 * gpu_millis_of(ask);
 }
-
 Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t most) {
   Packed packed;
   for (Waiting& kind : waiting) {
@@ -97,12 +99,18 @@ Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t mos
 }
 
 // Less is better; in millionths of a node, or price for each weight held.
-std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) {
-  const auto nodes = static_cast<std::int64_t>(packed.bins.size());
-  if (expander == Expander::cheapest) {
-    __extension__ using Wide = __int128;
-    return static_cast<std::int64_t>(Wide(offer.price) * nodes * 1'000'000 / packed.held);
+Wide score(const Packed& packed, const Offer& offer, Expander expander, const AllThatRuns& all) {
+  if (expander == Expander::cheapest_for_all) {
+    std::map<TenantId, Share> shares;
+    for (const Bin& bin : packed.bins) {
+      Share& share = shares[bin.owner];
+      share.amounts += taken(bin.left, offer.shape);
+      ++share.nodes;
+    }
+    return all.price_with(shares, offer);
   }
+  const auto nodes = static_cast<std::int64_t>(packed.bins.size());
+  if (expander == Expander::cheapest) return Wide(offer.price) * nodes * 1'000'000 / packed.held;
   std::int64_t left = 0;
   for (const Bin& bin : packed.bins) {
     const std::int64_t cpu = offer.shape.cpu_millicores;
@@ -115,35 +123,25 @@ std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) 
 
 }  // namespace
 
-std::uint32_t taken_permille(const Left& left, const NodeShape& shape) {
-  __extension__ using Wide = __int128;
-  Wide most = 0;
-  const auto share = [&](std::int64_t free, std::int64_t all) {
-    if (all > 0) most = std::max(most, Wide(all - free) * 1000 / all);
-  };
-  share(left.cpu_millicores, shape.cpu_millicores);
-  share(left.memory_bytes, shape.memory_bytes);
-  share(left.disk_bytes, shape.disk_bytes);
-  share(left.gpu_millis, std::int64_t{shape.gpus} * 1000);
-  share(left.sandboxes, shape.sandboxes_max);
-  return static_cast<std::uint32_t>(std::min<Wide>(most, 1000));
-}
-
 std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<Offer>& offers,
-                               Expander expander) {
+                               Expander expander, const std::vector<Running>& running) {
   std::stable_sort(waiting.begin(), waiting.end(), [](const Waiting& a, const Waiting& b) {
     return weight(a.ask) > weight(b.ask);
   });
+  AllThatRuns all(offers, running);
   std::vector<Need> needs(offers.size());
   for (std::size_t i = 0; i < offers.size(); ++i) {
     const Packed packed = pack(waiting, offers[i], offers[i].ready);
     needs[i].ready = static_cast<std::uint32_t>(packed.bins.size());
     needs[i].permille = packed.permille(offers[i].shape);
+    for (const Bin& bin : packed.bins) {
+      all.add({bin.owner, offers[i].pool, taken(bin.left, offers[i].shape)});
+    }
   }
   // The best offer takes all that it may, then the best for what is left, and so on.
   while (true) {
     std::size_t best = offers.size();
-    std::int64_t least = 0;
+    Wide least = 0;
     std::vector<Waiting> left;
     std::uint32_t nodes = 0, permille = 0;
     for (std::size_t i = 0; i < offers.size(); ++i) {
@@ -152,7 +150,7 @@ std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<O
       std::vector<Waiting> rest = waiting;
       const Packed packed = pack(rest, offers[i], room);
       if (packed.held == 0) continue;
-      const std::int64_t value = score(packed, offers[i], expander);
+      const Wide value = score(packed, offers[i], expander, all);
       if (best != offers.size() && value >= least) continue;
       best = i;
       least = value;

@@ -9,6 +9,7 @@
 
 #include "model/core/ids.h"
 #include "model/core/resources.h"
+#include "model/fleet/all_that_runs.h"
 
 namespace chalk::fleet {
 
@@ -22,25 +23,10 @@ struct Waiting {  // equal asks of one owner
   CHALK_FIELDS(Waiting, owner, pool, ask, count, gangs, owned)
 };
 
-struct Left {  // what is free on a node
-  std::int64_t cpu_millicores = 0, memory_bytes = 0, disk_bytes = 0, gpu_millis = 0, sandboxes = 0;
-};
-
-// How much of a node is taken, in thousandths: of the amount that is most.
-std::uint32_t taken_permille(const Left& left, const NodeShape& shape);
-
-struct Offer {  // a pool that more nodes can be bought of
-  PoolId pool;
-  NodeShape shape;
-  std::int64_t price = 0;  // of a node
-  bool reserved = false;
-  std::uint32_t ready = 0;  // nodes that are empty, or on their way
-  std::uint32_t room = 0;   // nodes that may still be bought
-};
-
 enum class Expander : std::uint8_t {
   least_waste,  // the least share of cpu and memory left over, as cluster-autoscaler's
-  cheapest      // the least price for what it holds
+  cheapest,     // the least price for what it holds, as Karpenter's
+  cheapest_for_all  // the least price for that and all that runs, see all_that_runs.h
 };
 
 struct Need {
@@ -51,8 +37,8 @@ struct Need {
   auto operator<=>(const Need&) const = default;
 };
 
-// By offer, in their order.
+// By offer, in their order. `running`, on the pools of the offers, is for cheapest_for_all.
 std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<Offer>& offers,
-                               Expander expander);
+                               Expander expander, const std::vector<Running>& running = {});
 
 }  // namespace chalk::fleet

@@ -11,6 +11,11 @@ namespace {
 // Empty nodes that go at one look, as cluster-autoscaler's max-empty-bulk-delete.
 constexpr std::uint32_t kReleasedAtOnce = 10;
 
+Expander expander_of(Policy policy) {
+  if (policy == Policy::cluster_autoscaler) return Expander::least_waste;
+  return policy == Policy::karpenter ? Expander::cheapest : Expander::cheapest_for_all;
+}
+
 }  // namespace
 
 void Fleet::scan(Time now, Effects& effects) {
@@ -43,6 +48,11 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
   // Looks between two scans, because something came, only buy.
   const bool at_scan = std::exchange(state_.scanned, false);
   std::vector<Offer> offers;
+  std::vector<Running> running = seen.running;
+  std::erase_if(running, [&](const Running& one) {
+    const std::uint64_t index = one.pool.value - 1;
+    return index >= state_.pools.size() || !state_.pools[index].policy.elastic;
+  });
   for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
     const PoolState& pool = state_.pools[index];
     const auto booting = static_cast<std::uint32_t>(pool.booting.size());
@@ -55,9 +65,9 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
     }
     offers.push_back(offer);
   }
-  const bool waste = config_.rules.policy == Policy::cluster_autoscaler;
-  const std::vector<Need> needs = nodes_needed(
-      seen.waiting, offers, waste ? Expander::least_waste : Expander::cheapest);
+  const std::vector<Need> needs =
+      nodes_needed(seen.waiting, offers, expander_of(config_.rules.policy), running);
+  const AllThatRuns all_that_runs(offers, running);
   for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
     PoolState& pool = state_.pools[index];
     if (!pool.policy.elastic) continue;
@@ -72,8 +82,11 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
       const auto of_pool = [&](const std::vector<std::uint32_t>& permille) {
         return index < permille.size() ? permille[index] : 0;
       };
-      buy = std::max(buy, missing(pool, need, of_pool(seen.used_permille),
-                                  of_pool(seen.moving_permille), at_scan));
+      const std::uint32_t room = missing(pool, need, of_pool(seen.used_permille),
+                                         of_pool(seen.moving_permille), at_scan);
+      // In a pool that is not the cheapest for what runs more would only be bought since more runs
+      // there: what finds no room there any more goes to that which is.
+      if (all_that_runs.cheapest(offers[index])) buy = std::max(buy, room);
     }
     buy += need.buy;
     const std::uint32_t staying =
@@ -83,7 +96,7 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
     for (std::uint32_t i = 0; i < buy; ++i) purchase(now, index, need.ready + need.buy, effects);
     if (at_scan) release_idle(now, index, effects);
   }
-  if (at_scan) ask_removals(effects);
+  if (at_scan) ask_removals(offers, all_that_runs, effects);
 }
 
 // How many nodes newsvendor buys beside those that what waits needs. Room on busy nodes and on those
@@ -188,7 +201,8 @@ Budget Fleet::budget_left() const {
   return left;
 }
 
-void Fleet::ask_removals(Effects& effects) const {
+void Fleet::ask_removals(const std::vector<Offer>& offers, const AllThatRuns& all_that_runs,
+                         Effects& effects) const {
   AskRemovals ask;
   ask.budget = budget_left();
   const Rules& rules = config_.rules;
@@ -197,8 +211,10 @@ void Fleet::ask_removals(Effects& effects) const {
     ask.budget = {config_.nodes_max, config_.rules.sandboxes_at_once * config_.nodes_max};
   }
   bool any = false;
-  for (const PoolState& pool : state_.pools) {
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    const PoolState& pool = state_.pools[index];
     Supply supply;
+    supply.cheapest_for_all = all_that_runs.cheapest(offers[index]);
     supply.price = pool.policy.price_micros;
     supply.elastic = pool.policy.elastic;
     supply.reserved = pool.policy.reserved;

@@ -54,19 +54,19 @@ TEST(Packing, OfAllAmountsTheOneThatIsTakenMostCounts) {
   all.disk_bytes = 100;
   all.gpus = 2;
   all.sandboxes_max = 16;
-  const Left none{8000, 8LL << 32, 100, 2000, 16};
+  const Amounts none{8000, 8LL << 32, 100, 2000, 16};
   EXPECT_EQ(taken_permille(none, all), 0u);
-  const auto with = [&](std::int64_t Left::* amount, std::int64_t left) {
-    Left one = none;
+  const auto with = [&](std::int64_t Amounts::* amount, std::int64_t left) {
+    Amounts one = none;
     one.*amount = left;
     return taken_permille(one, all);
   };
-  EXPECT_EQ(with(&Left::cpu_millicores, 2000), 750u);
-  EXPECT_EQ(with(&Left::memory_bytes, 2LL << 32), 750u);
-  EXPECT_EQ(with(&Left::disk_bytes, 25), 750u);
-  EXPECT_EQ(with(&Left::gpu_millis, 500), 750u);
-  EXPECT_EQ(with(&Left::sandboxes, 4), 750u);
-  EXPECT_EQ(with(&Left::sandboxes, 0), 1000u);
+  EXPECT_EQ(with(&Amounts::cpu_millicores, 2000), 750u);
+  EXPECT_EQ(with(&Amounts::memory_bytes, 2LL << 32), 750u);
+  EXPECT_EQ(with(&Amounts::disk_bytes, 25), 750u);
+  EXPECT_EQ(with(&Amounts::gpu_millis, 500), 750u);
+  EXPECT_EQ(with(&Amounts::sandboxes, 4), 750u);
+  EXPECT_EQ(with(&Amounts::sandboxes, 0), 1000u);
 }
 
 TEST(Packing, PutsNoMoreMembersOfGangsOnANodeThanItStartsAtOnce) {
@@ -259,6 +259,20 @@ TEST(Consolidation, ReplacesANodeByACheaperOneOnlyIfNoneCanSimplyGo) {
     EXPECT_TRUE(choose_removals(rules, loads, {supply(100), supply(400)}, {9, 99}, none).empty())
         << "a dearer one is no gain";
   }
+}
+
+// It holds what is there, and is the wrong shape for what comes: newsvendor would buy the other again.
+TEST(Consolidation, OnlyNewsvendorReplacesNothingByAPoolThatIsDearerForAll) {
+  const std::vector<NodeLoad> loads{load(1, 300, 3)};
+  Told replaceable({}, {1});
+  Supply wrong = supply(100);
+  wrong.cheapest_for_all = false;
+  const auto with = [&](Policy policy, const Supply& other) {
+    return choose_removals(rules_of(policy), loads, {supply(400), other}, {9, 99}, replaceable).size();
+  };
+  EXPECT_EQ(with(Policy::newsvendor, wrong), 0u);
+  EXPECT_EQ(with(Policy::newsvendor, supply(100)), 1u);
+  EXPECT_EQ(with(Policy::karpenter, wrong), 1u);
 }
 
 // ---- a whole fleet
