@@ -440,13 +440,13 @@ TEST(Driver, WhoLooksIsNotKeptByADiskThatStandsStill) {
   driver.start();
   ASSERT_TRUE(driver.look([](const Control&) {}));
   EXPECT_EQ(driver.writing_for().count(), 0);
-  StandingDisk::stand("log.db-wal");
+  StandingDisk disk("log.db-wal");
   driver.post(tenant());
   ASSERT_TRUE(soon([&] { return driver.writing_for() > std::chrono::milliseconds(100); }));
   bool looked = false;
   const auto look = [&](const Control&) { looked = true; };
   EXPECT_FALSE(driver.look(look, std::chrono::milliseconds(100)));
-  StandingDisk::go_on();
+  disk.go_on();
   EXPECT_TRUE(driver.look([](const Control&) {}));
   EXPECT_FALSE(looked) << "who gave up must not be touched";
   EXPECT_EQ(driver.writing_for().count(), 0);
