@@ -369,14 +369,15 @@ class Driver {
   }
 
   void keep_snapshot() {
-    const Writing writing(writing_since_);
     if (options_.flush_view && !options_.flush_view()) {
       snapshot_at_ = log_.next() + std::max<std::uint64_t>(1, options_.snapshot_every / 10);
       return;
     }
+    const std::string kept = encode(
+        logged::Kept<M>{last_, running_.raw(), wake_, logged_config_, machine_.state()});
+    const Writing writing(writing_since_);
     try {
-      log_.put_snapshot(log_.next(), encode(logged::Kept<M>{last_, running_.raw(), wake_,
-                                                            logged_config_, machine_.state()}));
+      log_.put_snapshot(log_.next(), kept);
       log_.trim(log_.next() > options_.records_kept ? log_.next() - options_.records_kept : 1);
       snapshot_at_ = log_.next() + options_.snapshot_every;
     } catch (const log::LogError& error) {  // the log itself is enough; tried again later

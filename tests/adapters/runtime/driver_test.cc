@@ -453,6 +453,31 @@ TEST(Driver, WhoLooksIsNotKeptByADiskThatStandsStill) {
   driver.stop();
 }
 
+TEST(Driver, AViewThatIsSlowToBeWrittenIsNotAWriteOfTheLog) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  DriverOptions options;
+  options.snapshot_every = 1;
+  std::promise<void> asked, go;
+  options.flush_view = [&, first = true]() mutable {
+    if (std::exchange(first, false)) {
+      asked.set_value();
+      go.get_future().wait();
+    }
+    return true;
+  };
+  Driver<Control> driver(control::Config{}, log, kNobody, {}, options);
+  driver.start();
+  driver.post(tenant());
+  asked.get_future().wait();
+  EXPECT_EQ(driver.writing_for().count(), 0);
+  StandingDisk disk("log.db-wal");
+  go.set_value();
+  EXPECT_TRUE(soon([&] { return driver.writing_for().count() > 0; })) << "the snapshot is one";
+  disk.go_on();
+  driver.stop();
+}
+
 TEST(Driver, KeepsItsStateUnderAnotherConfiguration) {
   Folder folder;
   std::uint64_t digest = 0;
