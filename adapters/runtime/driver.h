@@ -111,6 +111,12 @@ class Driver {
     came_.notify_one();
     return true;
   }
+  // From the observer, that is the stepping thread, while it runs: what a step has led to. It is
+  // taken by an inbox that is full, too, and stop() ends only after it is stepped.
+  void follow(Event event) {
+    const std::lock_guard lock(mutex_);
+    inbox_.push_back(std::move(event));
+  }
   // Runs `look` with the machine between two steps and waits for it. False when the driver has
   // stopped, or did not come to it in that time, since the disk stands still: then `look` is never
   // run. Not from the stepping thread.

@@ -453,6 +453,34 @@ TEST(Driver, WhoLooksIsNotKeptByADiskThatStandsStill) {
   driver.stop();
 }
 
+TEST(Driver, WhatAStepLeadsToIsTakenByAFullInboxAndBeforeTheEnd) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  DriverOptions options;
+  options.inbox_max = 1;
+  Driver<Control>* mine = nullptr;
+  int followed = 0;
+  const auto observe = [&](std::uint64_t, Time, const control::Event& event,
+                           const std::vector<control::Effect>&) {
+    if (std::holds_alternative<tenancy::TenantAdded>(event)) mine->follow(pool());
+    followed += std::holds_alternative<fleet::PoolAdded>(event);
+  };
+  Driver<Control> driver(control::Config{}, log, kNobody, observe, options);
+  mine = &driver;
+  driver.start();
+  std::future<void> stopped;  // after the disk goes on
+  StandingDisk disk("log.db-wal");
+  driver.post(tenant());
+  ASSERT_TRUE(soon([&] { return driver.writing_for().count() > 0; }));
+  EXPECT_TRUE(driver.post(request(1)));
+  EXPECT_FALSE(driver.post(request(2))) << "it is full";
+  stopped = std::async(std::launch::async, [&] { driver.stop(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  disk.go_on();
+  stopped.get();
+  EXPECT_EQ(followed, 1);
+}
+
 TEST(Driver, AViewThatIsSlowToBeWrittenIsNotAWriteOfTheLog) {
   Folder folder;
   log::EventLog log(folder.file(), 1);

@@ -223,6 +223,38 @@ TEST_F(StandingDiskTest, ADiskThatStandsStillIsNamedAndLeavesNoSandboxOfWhoIsGon
   EXPECT_NE(telemetry.text(services_, {}).find("\nchalk_log_events "), std::string::npos);
 }
 
+TEST_F(StandingDiskTest, WhoGaveUpLeavesNothingAlsoWhereTheServerStopsMeanwhile) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "before", "1").ok());
+  std::future<grpc::Status> gave_up;  // these end after the disk goes on
+  std::future<Result<SandboxId>> by_key;
+  std::future<void> stopped;
+  StandingDisk disk("control.db-wal");
+  gave_up = std::async([&] { return create(*as(red), "late", "1"); });
+  by_key = std::async([&] {
+    SandboxAsk ask;
+    ask.key = "key";
+    ask.tenant = named("before")->tenant;
+    return plane_.create(ask);
+  });
+  const std::string said = gave_up.get().error_message();
+  EXPECT_TRUE(said.starts_with("the control plane's log has not taken a write for ")) << said;
+  EXPECT_NE(said.find("should the sandbox still be created, the server ends it"),
+            std::string::npos) << said;
+  const auto answer = by_key.get();
+  ASSERT_FALSE(answer);
+  EXPECT_NE(answer.error().message.find("ask again by the same key"), std::string::npos)
+      << answer.error().message;
+  stopped = std::async([&] { plane_.stop(); });
+  usleep(300'000);
+  disk.go_on();
+  stopped.get();
+  const auto late = named("late");
+  ASSERT_TRUE(late);
+  EXPECT_TRUE(late->stop_asked);
+  EXPECT_FALSE(named("before")->stop_asked);
+}
+
 // Who waits for a start, as `chalk compute run` does.
 struct Awaiting {
   Awaiting(const std::shared_ptr<grpc::Channel>& channel,
