@@ -286,6 +286,28 @@ TEST_F(CreationsTest, WhoAwaitsAStartIsToldWhyItWaitsAndEndsItByLeaving) {
   EXPECT_EQ(named("runs")->status, Status::running);
 }
 
+// As one whose connection broke unseen, and who has asked again.
+TEST_F(CreationsTest, AnAwaitThatANewerOneHasFollowedEndsNothing) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting old(channel_, as(red), "waits"), again(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(old.stream->Read(&news));
+  ASSERT_TRUE(again.stream->Read(&news));
+  Awaiting newest(channel_, as(red), "waits");
+  ASSERT_TRUE(newest.stream->Read(&news));
+  old.context->TryCancel();
+  EXPECT_EQ(old.stream->Finish().error_code(), StatusCode::CANCELLED);
+  again.context->TryCancel();
+  EXPECT_EQ(again.stream->Finish().error_code(), StatusCode::CANCELLED);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(newest.stream->Read(&news));  // two seconds
+  EXPECT_EQ(news.status(), "pending");
+  newest.context->TryCancel();
+  EXPECT_EQ(newest.stream->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_TRUE(becomes("waits", Status::ended));
+}
+
 TEST_F(CreationsTest, WhatHasStartedOutlivesWhoAwaitedIt) {
   const Client red = client();
   ASSERT_TRUE(create(*as(red), "first", "8").ok());
