@@ -119,5 +119,37 @@ TEST_F(LateServerTest, WhatItSaysOfBeingLateIsShown) {
       << done->err;
 }
 
+TEST_F(LateServerTest, ARunThatWaitsOutlivesItsRestart) {
+  auto run = std::async(std::launch::async, [&] {
+    return process::run(chalk({"compute", "run", "-d", "busybox", "--", "true"}), 120s);
+  });
+  ASSERT_TRUE(eventually([&] { return details_.awaits > 0; }));
+  go_away();
+  std::this_thread::sleep_for(8s);
+  details_.runs = true;
+  come();
+  const auto done = run.get();
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->status.exit_code, 0);
+  EXPECT_EQ(done->out, "sbx-1\n");
+  EXPECT_TRUE(done->err.starts_with("chalk: the server at http://127.0.0.1:")) << done->err;
+  EXPECT_TRUE(done->err.ends_with(" is away; sandbox sbx-1 waits for it, for 60 s at most\n"))
+      << done->err;
+  EXPECT_EQ(std::ranges::count(done->err, '\n'), 1) << "it is said once";
+  EXPECT_EQ(sandboxes_.ended, 0);
+}
+
+TEST_F(LateServerTest, ARunThatWaitsForItIsInterrupted) {
+  const auto run = process::spawn(chalk({"compute", "run", "busybox", "--", "true"}));
+  ASSERT_TRUE(run) << run.error().message;
+  EXPECT_TRUE(eventually([&] { return details_.awaits > 0; }));
+  go_away();
+  std::this_thread::sleep_for(4s);
+  kill(run->pid, SIGINT);
+  const auto ended = process::wait(*run, 30s);
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(ended->exit_code, 128 + SIGINT);
+}
+
 }  // namespace
 }  // namespace chalk::server
