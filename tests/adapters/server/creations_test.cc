@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <future>
 
-#include "adapters/api/translate.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
 #include "adapters/server/admin_service.h"
@@ -22,7 +21,6 @@
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "tests/adapters/images/layers.h"
 #include "tests/adapters/images/served_image.h"
-#include "tests/adapters/server/pretend_node.h"
 #include "tests/adapters/server/small_plane.h"
 #include "tests/support/standing_disk.h"
 
@@ -36,41 +34,17 @@ using grpc::StatusCode;
 using records::Sandbox;
 using records::Status;
 
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "chalk_creations_" + std::to_string(getpid());
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
 PlaneOptions plane_options(const std::string& folder, std::chrono::milliseconds answer_max) {
-  PlaneOptions out = small_plane(folder);
-  out.label = api::read_label;
+  PlaneOptions out = labelled_plane(folder);
   out.answer_max = answer_max;
   return out;
-}
-
-bool eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 6'000; ++i) {
-    if (holds()) return true;
-    usleep(10'000);
-  }
-  return false;
 }
 
 class CreationsTest : public testing::Test {
  protected:
   explicit CreationsTest(std::chrono::milliseconds answer_max = 30s)
       : plane_{plane_options(folder_, answer_max)} {
-    node_.speaks_to([this](const NodeRegistration& hello) { plane_.registered(hello); },
-                    [this](NodeId id, Envelope<NodeReport> envelope) {
-                      plane_.reported(id, std::move(envelope));
-                    });
-    plane_.start({[this](NodeId, Envelope<NodeOrder> envelope) { node_.order(std::move(envelope)); },
-                  [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
-                    node_.welcome(incarnation, id);
-                  },
-                  [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+    start_with(plane_, node_);
     node_.boot();
     grpc::ServerBuilder builder;
     publics_.register_on(builder);
@@ -135,7 +109,7 @@ class CreationsTest : public testing::Test {
     while (!open_) usleep(1'000);
     return images::testing::serve_image(image_, "app", asked);
   }};
-  std::string folder_ = fresh_folder();
+  std::string folder_ = fresh_folder("creations");
   identity::Store identities_{folder_ + "/identity.db"};
   identity::Tokens tokens_{identities_, {}};
   PretendNode node_{5};

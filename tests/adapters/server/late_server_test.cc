@@ -9,7 +9,6 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <functional>
 #include <future>
 #include <thread>
 
@@ -17,17 +16,13 @@
 #include "chalk/admin/v1/admin.grpc.pb.h"
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "chalk/server/v1/auth.grpc.pb.h"
+#include "tests/adapters/server/small_plane.h"
 
 namespace chalk::server {
 namespace {
 
 using namespace std::chrono_literals;
 namespace v2 = sandbox::v2;
-
-bool eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 6'000 && !holds(); ++i) usleep(10'000);
-  return holds();
-}
 
 struct Tokens final : v1::AuthService::Service {
   grpc::Status GetToken(grpc::ServerContext*, const v1::GetTokenRequest*,

@@ -21,7 +21,6 @@
 #include "chalk/sandbox/v2/filesystem_service.grpc.pb.h"
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
 #include "model/protocol/log_record.h"
-#include "pretend_node.h"
 #include "small_plane.h"
 
 namespace chalk::server {
@@ -36,15 +35,6 @@ using records::Status;
 
 constexpr TenantId kTenant{1};
 constexpr std::uint64_t kForged = 50;  // sequence numbers tried: one of them is the next
-
-bool eventually(const std::function<bool()>& holds) {
-  const auto until = std::chrono::steady_clock::now() + 60s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    usleep(5'000);
-  }
-  return true;
-}
 
 // A PretendNode with a certificate and a Connect stream.
 class Agent {
@@ -159,13 +149,6 @@ class Agent {
   std::thread reader_;
 };
 
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "chalk_hub_" + std::to_string(getpid());
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
 PlaneOptions plane_options(const std::string& folder) {
   PlaneOptions out = small_plane(folder);
   out.label = [](SandboxId sandbox, const std::string&) {
@@ -177,7 +160,7 @@ PlaneOptions plane_options(const std::string& folder) {
 class NodeHubTest : public testing::Test {
  protected:
   NodeHubTest()
-      : folder_(fresh_folder()),
+      : folder_(fresh_folder("hub")),
         identities_(folder_ + "/identity.db"),
         authority_(folder_ + "/authority"),
         plane_(plane_options(folder_ + "/plane")),
