@@ -193,7 +193,11 @@ void Client::check(const grpc::Status& status) const {
     case grpc::StatusCode::CANCELLED:
       throw Stop("the server at " + server_ + " ended the call; was it stopped? try again");
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-      throw Stop("the server at " + server_ + " did not answer in time; try again");
+      // Where the deadline was ours, gRPC has only these words for it.
+      if (said.empty() || said == "Deadline Exceeded") {
+        throw Stop("the server at " + server_ + " did not answer in time; try again");
+      }
+      throw Stop("the server at " + server_ + " could not do this in time: " + said);
     case grpc::StatusCode::UNIMPLEMENTED:
       throw Stop("the server at " + server_ + " does not know this call (" + said +
                  "): chalk and chalk-server are of different versions");

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -29,6 +30,8 @@ using nlohmann::json;
 
 constexpr const char* kAloneMs = "60000";
 constexpr auto kPauseMin = 10ms, kPauseMax = 500ms;  // before a start is asked after again
+constexpr auto kAwayMax = 60s;  // what a server's restart may take while a start is waited for
+constexpr auto kAwayTold = 2s;  // shorter, nobody needs to know
 
 struct ProcessFlags {
   bool input = false, terminal = false;
@@ -181,8 +184,8 @@ std::string random_name() {
   return name;
 }
 
-// Whether a call that failed so may have been heard.
-bool maybe_made(const grpc::Status& status) {
+// Whether a call that failed so was given no answer; it may have been heard.
+bool unanswered(const grpc::Status& status) {
   return of_transport(status) || status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
 }
 
@@ -219,6 +222,7 @@ class Run {
   void show(bool placed, const std::string& why, Progress& progress, Reasons& reasons) const;
   int follow(Signals& signals);
   bool wait_started(Signals& signals);
+  std::optional<admin::v1::InspectResponse> look(Signals& signals, Progress& progress);
   void end_lost() noexcept;
   void end() noexcept;
 
@@ -283,7 +287,7 @@ void Run::create(const sandbox::v2::CreateSandboxRequest& request, Signals& sign
   done = true;
   shows.join();
   progress.clear();
-  if (maybe_made(status)) end_lost();
+  if (unanswered(status)) end_lost();
   if (!status.ok() && interrupted_ != 0) throw Stop("interrupted", kSignalled + interrupted_);
   client_->check(status);
   id_ = response.sandbox().id();
@@ -316,6 +320,36 @@ bool Run::await(Signals& signals, Progress& progress, Reasons& reasons) {
   return heard;
 }
 
+// How it stands; none where we were interrupted. A server that is away is waited for, which is said.
+std::optional<admin::v1::InspectResponse> Run::look(Signals& signals, Progress& progress) {
+  const auto began = std::chrono::steady_clock::now();
+  admin::v1::InspectRequest request;
+  request.set_id(id_);
+  for (bool told = false; interrupted_ == 0;) {
+    admin::v1::InspectResponse about;
+    grpc::ClientContext context;
+    client_->prepare(context, 20s);
+    heed(signals, &context);
+    const grpc::Status status = client_->details().Inspect(&context, request, &about);
+    heed(signals, nullptr);
+    if (status.ok()) return about;
+    if (!unanswered(status)) client_->check(status);
+    const auto away = std::chrono::steady_clock::now() - began;
+    if (away >= kAwayMax) {
+      throw Stop("the server at " + client_->server() + " has not answered for " +
+                 std::to_string(kAwayMax / 1s) + " s: " + harmless(status.error_message()));
+    }
+    if (!told && away >= kAwayTold) {
+      told = true;
+      progress.clear();
+      note("chalk: the server at " + client_->server() + " is away; sandbox " + id_ +
+           " waits for it, for " + std::to_string(kAwayMax / 1s) + " s at most");
+    }
+    client_->wait(300ms);
+  }
+  return {};
+}
+
 // True when it runs or has run; false when it was interrupted. Throws where it cannot start.
 bool Run::wait_started(Signals& signals) {
   Progress progress;
@@ -324,17 +358,16 @@ bool Run::wait_started(Signals& signals) {
   for (auto pause = kPauseMin; interrupted_ == 0; pause = std::min(pause * 2, kPauseMax)) {
     if (await(signals, progress, reasons)) pause = kPauseMin;
     if (interrupted_ != 0) break;
-    const auto about = client_->inspect(id_);
-    if (about.status() == "running" || about.status() == "succeeded" ||
-        about.status() == "failed") {
-      return true;
-    }
-    if (about.status() != "pending") {
-      throw Stop("sandbox " + id_ + " did not start: " + harmless(about.status_message()));
+    const auto about = look(signals, progress);
+    if (!about) break;
+    const std::string& status = about->status();
+    if (status == "running" || status == "succeeded" || status == "failed") return true;
+    if (status != "pending") {
+      throw Stop("sandbox " + id_ + " did not start: " + harmless(about->status_message()));
     }
     bool placed = false;
-    for (const auto& entry : about.timeline()) placed = placed || entry.phase() == "placed";
-    show(placed, about.status_message(), progress, reasons);
+    for (const auto& entry : about->timeline()) placed = placed || entry.phase() == "placed";
+    show(placed, about->status_message(), progress, reasons);
     std::this_thread::sleep_for(pause);
   }
   return false;

@@ -220,9 +220,10 @@ struct Store::Impl {
 
   Result<void> install(const std::string& name, const std::string& hex, const LayerRecord& record,
                        std::uint64_t failed_before) {
+    // The whole, so that no sync of what was there before ends in between: it would mark this.
+    const std::scoped_lock guard(mutex);
     if (renameat(temporary.get(), name.c_str(), layers.get(), hex.c_str()) != 0)
       return system_error("rename to layers/" + hex, errno);
-    const std::scoped_lock guard(mutex);
     entries[hex] = {record, 0};
     if (failed_syncs != failed_before) return {};  // it may have lost some of its bytes
     unsynced.push_back(hex);

@@ -111,6 +111,12 @@ class Driver {
     came_.notify_one();
     return true;
   }
+  // From the observer, that is the stepping thread, while it runs: what a step has led to. It is
+  // taken by an inbox that is full, too, and stop() ends only after it is stepped.
+  void follow(Event event) {
+    const std::lock_guard lock(mutex_);
+    inbox_.push_back(std::move(event));
+  }
   // Runs `look` with the machine between two steps and waits for it. False when the driver has
   // stopped, or did not come to it in that time, since the disk stands still: then `look` is never
   // run. Not from the stepping thread.
@@ -369,14 +375,15 @@ class Driver {
   }
 
   void keep_snapshot() {
-    const Writing writing(writing_since_);
     if (options_.flush_view && !options_.flush_view()) {
       snapshot_at_ = log_.next() + std::max<std::uint64_t>(1, options_.snapshot_every / 10);
       return;
     }
+    const std::string kept = encode(
+        logged::Kept<M>{last_, running_.raw(), wake_, logged_config_, machine_.state()});
+    const Writing writing(writing_since_);
     try {
-      log_.put_snapshot(log_.next(), encode(logged::Kept<M>{last_, running_.raw(), wake_,
-                                                            logged_config_, machine_.state()}));
+      log_.put_snapshot(log_.next(), kept);
       log_.trim(log_.next() > options_.records_kept ? log_.next() - options_.records_kept : 1);
       snapshot_at_ = log_.next() + options_.snapshot_every;
     } catch (const log::LogError& error) {  // the log itself is enough; tried again later

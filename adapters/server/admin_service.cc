@@ -207,15 +207,21 @@ grpc::Status AdminService::ListNodes(grpc::ServerContext* context,
   return grpc::Status::OK;
 }
 
-// By its name, or by its number from the list of nodes. One that is drained and away has no number.
+// By its number from the list of nodes, by node-KEY, or by its name. One that is drained and away has
+// no number. A node names itself: another's number or key as a name takes nothing from that one.
 grpc::Status AdminService::find_node(const std::string& asked, NodeView& found) const {
   const auto nodes = services_.plane.nodes(true);
   if (!nodes) return to_status(nodes.error());
   int named = 0;
   std::string known;
   for (const NodeView& view : *nodes) {
+    if ("node-" + std::to_string(view.key) == asked ||
+        (view.node && std::to_string(view.node.value) == asked)) {
+      found = view;
+      return grpc::Status::OK;
+    }
     const std::string name = node_name(view.key);
-    if (name == asked || (view.node && std::to_string(view.node.value) == asked)) {
+    if (name == asked) {
       found = view;
       ++named;
     }

@@ -218,6 +218,7 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
   if (!sandbox) return to_status(sandbox.error());
   const auto place = awaits_.take(caller.tenant);
   if (!place) return {grpc::StatusCode::RESOURCE_EXHAUSTED, awaits_.full()};
+  const Newest::Held mine(waiting_, sandbox->sandbox);
   const auto watched = watch(*context);  // one that reads no news would hold its place for ever
   const auto started = [](const records::Sandbox& one) {
     return one.status != records::Status::pending;
@@ -236,7 +237,9 @@ grpc::Status DetailService::Await(grpc::ServerContext* context,
     sandbox = std::move(*later);
     if (wrote && !context->IsCancelled()) continue;
     if (stopping_) return {grpc::StatusCode::UNAVAILABLE, "the server is stopping"};
-    if (!started(*sandbox) && !sandbox->ran) (void)services_.plane.terminate(sandbox->sandbox, {});
+    if (!started(*sandbox) && !sandbox->ran && mine.is_newest()) {
+      (void)services_.plane.terminate(sandbox->sandbox, {});
+    }
     return grpc::Status::CANCELLED;
   }
 }

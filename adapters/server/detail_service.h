@@ -8,6 +8,7 @@
 #include "adapters/server/call_watch.h"
 #include "adapters/server/context.h"
 #include "adapters/server/describe.h"
+#include "adapters/server/newest.h"
 #include "adapters/server/places.h"
 #include "chalk/admin/v1/admin.grpc.pb.h"
 
@@ -49,6 +50,7 @@ class DetailService final : public admin::v1::SandboxDetailService::Service {
   Services services_;
   Places places_;
   Places awaits_{kAwaitsMax, kAwaitsOfTenantMax, "waits for starts"};
+  Newest waiting_;  // Awaits
   std::atomic<bool> stopping_ = false;
   CallWatch watch_;
 };

@@ -171,7 +171,7 @@ void Plane::State::answer(const control::Event& event,
   if (waiting == asked.end()) {
     // Its client was told no id, so nobody else would ever end it. Who gave a key asks again by it.
     if (started && said && request->key.empty()) {
-      driver.post(sandbox::TerminateRequested{*said, {}});
+      driver.follow(sandbox::TerminateRequested{*said, {}});
     }
     return;
   }
@@ -278,7 +278,10 @@ Result<SandboxId> Plane::create(const SandboxAsk& ask) {
   const std::string why = s.log_text();
   return fail(Error::Kind::timeout,
               (why.empty() ? "the server did not carry it out in time" : why) +
-                  "; should the sandbox still be created, it ends at once");
+                  (ask.key.empty()
+                       ? "; should the sandbox still be created, the server ends it (where it is "
+                         "killed before, the list of sandboxes has it)"
+                       : "; ask again by the same key, which makes no second sandbox"));
 }
 
 Result<void> Plane::terminate(SandboxId sandbox, Duration grace) {

@@ -930,6 +930,8 @@ class Elsewhere(Case):
             self.addCleanup(run.kill)
             read_until(run.stderr.fileno(), b"it waits")
         second.kill_server()
+        for run in runs.values():
+            read_until(run.stderr.fileno(), b"is away; sandbox ")
         second.start_server()
         second.wait_node()
         time.sleep(3)  # longer than they pause before they ask again

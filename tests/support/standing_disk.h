@@ -1,5 +1,6 @@
 // A disk that stands still: fdatasync of the files whose path has a given end does not return until
-// it goes on. To be included by one file of a program, whose fdatasync this becomes.
+// it goes on, which it does at the latest when this object ends. One at a time. To be included by one
+// file of a program, whose fdatasync this becomes.
 #pragma once
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,11 +13,15 @@ namespace chalk {
 
 class StandingDisk {
  public:
-  static void stand(const std::string& of) {
+  explicit StandingDisk(const std::string& of) {
     const std::lock_guard lock(mutex_);
     stands_ = of;
   }
-  static void go_on() {
+  ~StandingDisk() { go_on(); }
+  StandingDisk(const StandingDisk&) = delete;
+  StandingDisk& operator=(const StandingDisk&) = delete;
+
+  void go_on() {
     const std::lock_guard lock(mutex_);
     stands_.clear();
     goes_on_.notify_all();

@@ -8,8 +8,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "adapters/images/digest.h"
@@ -19,13 +21,28 @@
 
 namespace {
 std::atomic<int> syncs_that_fail = 0;
-}
+std::atomic<bool> syncs_wait = false;
+std::atomic<int> syncs_waiting = 0;
+std::function<void()> after_install;  // right after a layer has got its place
+}  // namespace
 // Of this whole program.
 extern "C" int syncfs(int descriptor) noexcept {
-  if (syncs_that_fail == 0) return static_cast<int>(syscall(SYS_syncfs, descriptor));
+  if (syncs_that_fail == 0) {
+    ++syncs_waiting;
+    while (syncs_wait) usleep(1'000);
+    --syncs_waiting;
+    return static_cast<int>(syscall(SYS_syncfs, descriptor));
+  }
   --syncs_that_fail;
   errno = EIO;
   return -1;
+}
+extern "C" int renameat(int from_folder, const char* from, int to_folder,
+                        const char* to) noexcept {
+  const auto done = static_cast<int>(syscall(SYS_renameat2, from_folder, from, to_folder, to, 0));
+  const bool install = std::strlen(to) == 64;  // the digits of a digest
+  if (done == 0 && install && after_install) after_install();
+  return done;
 }
 
 namespace chalk::images {
@@ -299,6 +316,27 @@ TEST_F(StoreTest, ALayerThatWasUnpackedWhenASyncFailedIsNotSyncedByTheNext) {
   EXPECT_FALSE(fs::exists(folder(kTop) / "synced"));
   EXPECT_FALSE(fs::exists(folder(kBase) / "synced"));
   EXPECT_TRUE(store->has(kTop.layer.diff_id)) << "as long as the machine runs";
+}
+
+// A sync that began for the layer that was there before says nothing of the one that came after it.
+TEST_F(StoreTest, ALayerThatComesAgainDuringASyncIsNotTakenForSynced) {
+  Server server([&](const Asked& asked) { return serve_image(kImage, "app", asked); });
+  const Registry registry(plain({server.host()}));
+  const auto store = open_store();
+  const fs::path folder = fs::path(store->layer_path(kBase.layer.diff_id)).parent_path();
+  syncs_wait = true;
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  while (syncs_waiting == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_TRUE(store->remove(kBase.layer.diff_id));
+  after_install = [] {
+    syncs_that_fail = 1;  // the next one, which is its own
+    syncs_wait = false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  };
+  EXPECT_TRUE(store->pull_layer(registry, reference_to(server), kBase.layer));
+  after_install = {};
+  while (syncs_that_fail > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_FALSE(fs::exists(folder / "synced"));
 }
 
 TEST_F(StoreTest, OneProcessHoldsARoot) {

@@ -440,16 +440,69 @@ TEST(Driver, WhoLooksIsNotKeptByADiskThatStandsStill) {
   driver.start();
   ASSERT_TRUE(driver.look([](const Control&) {}));
   EXPECT_EQ(driver.writing_for().count(), 0);
-  StandingDisk::stand("log.db-wal");
+  StandingDisk disk("log.db-wal");
   driver.post(tenant());
   ASSERT_TRUE(soon([&] { return driver.writing_for() > std::chrono::milliseconds(100); }));
   bool looked = false;
   const auto look = [&](const Control&) { looked = true; };
   EXPECT_FALSE(driver.look(look, std::chrono::milliseconds(100)));
-  StandingDisk::go_on();
+  disk.go_on();
   EXPECT_TRUE(driver.look([](const Control&) {}));
   EXPECT_FALSE(looked) << "who gave up must not be touched";
   EXPECT_EQ(driver.writing_for().count(), 0);
+  driver.stop();
+}
+
+TEST(Driver, WhatAStepLeadsToIsTakenByAFullInboxAndBeforeTheEnd) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  DriverOptions options;
+  options.inbox_max = 1;
+  Driver<Control>* mine = nullptr;
+  int followed = 0;
+  const auto observe = [&](std::uint64_t, Time, const control::Event& event,
+                           const std::vector<control::Effect>&) {
+    if (std::holds_alternative<tenancy::TenantAdded>(event)) mine->follow(pool());
+    followed += std::holds_alternative<fleet::PoolAdded>(event);
+  };
+  Driver<Control> driver(control::Config{}, log, kNobody, observe, options);
+  mine = &driver;
+  driver.start();
+  std::future<void> stopped;  // after the disk goes on
+  StandingDisk disk("log.db-wal");
+  driver.post(tenant());
+  ASSERT_TRUE(soon([&] { return driver.writing_for().count() > 0; }));
+  EXPECT_TRUE(driver.post(request(1)));
+  EXPECT_FALSE(driver.post(request(2))) << "it is full";
+  stopped = std::async(std::launch::async, [&] { driver.stop(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  disk.go_on();
+  stopped.get();
+  EXPECT_EQ(followed, 1);
+}
+
+TEST(Driver, AViewThatIsSlowToBeWrittenIsNotAWriteOfTheLog) {
+  Folder folder;
+  log::EventLog log(folder.file(), 1);
+  DriverOptions options;
+  options.snapshot_every = 1;
+  std::promise<void> asked, go;
+  options.flush_view = [&, first = true]() mutable {
+    if (std::exchange(first, false)) {
+      asked.set_value();
+      go.get_future().wait();
+    }
+    return true;
+  };
+  Driver<Control> driver(control::Config{}, log, kNobody, {}, options);
+  driver.start();
+  driver.post(tenant());
+  asked.get_future().wait();
+  EXPECT_EQ(driver.writing_for().count(), 0);
+  StandingDisk disk("log.db-wal");
+  go.set_value();
+  EXPECT_TRUE(soon([&] { return driver.writing_for().count() > 0; })) << "the snapshot is one";
+  disk.go_on();
   driver.stop();
 }
 

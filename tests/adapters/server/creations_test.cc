@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <future>
 
-#include "adapters/api/translate.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
 #include "adapters/server/admin_service.h"
@@ -22,7 +21,6 @@
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "tests/adapters/images/layers.h"
 #include "tests/adapters/images/served_image.h"
-#include "tests/adapters/server/pretend_node.h"
 #include "tests/adapters/server/small_plane.h"
 #include "tests/support/standing_disk.h"
 
@@ -36,40 +34,17 @@ using grpc::StatusCode;
 using records::Sandbox;
 using records::Status;
 
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "chalk_creations_" + std::to_string(getpid());
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
-PlaneOptions plane_options(const std::string& folder) {
-  PlaneOptions out = small_plane(folder);
-  out.label = api::read_label;
-  out.answer_max = 3s;
+PlaneOptions plane_options(const std::string& folder, std::chrono::milliseconds answer_max) {
+  PlaneOptions out = labelled_plane(folder);
+  out.answer_max = answer_max;
   return out;
-}
-
-bool eventually(const std::function<bool()>& holds) {
-  for (int i = 0; i < 6'000; ++i) {
-    if (holds()) return true;
-    usleep(10'000);
-  }
-  return false;
 }
 
 class CreationsTest : public testing::Test {
  protected:
-  CreationsTest() {
-    node_.speaks_to([this](const NodeRegistration& hello) { plane_.registered(hello); },
-                    [this](NodeId id, Envelope<NodeReport> envelope) {
-                      plane_.reported(id, std::move(envelope));
-                    });
-    plane_.start({[this](NodeId, Envelope<NodeOrder> envelope) { node_.order(std::move(envelope)); },
-                  [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
-                    node_.welcome(incarnation, id);
-                  },
-                  [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+  explicit CreationsTest(std::chrono::milliseconds answer_max = 30s)
+      : plane_{plane_options(folder_, answer_max)} {
+    start_with(plane_, node_);
     node_.boot();
     grpc::ServerBuilder builder;
     publics_.register_on(builder);
@@ -134,11 +109,11 @@ class CreationsTest : public testing::Test {
     while (!open_) usleep(1'000);
     return images::testing::serve_image(image_, "app", asked);
   }};
-  std::string folder_ = fresh_folder();
+  std::string folder_ = fresh_folder("creations");
   identity::Store identities_{folder_ + "/identity.db"};
   identity::Tokens tokens_{identities_, {}};
   PretendNode node_{5};
-  Plane plane_{plane_options(folder_)};
+  Plane plane_;
   NodeHub hub_{plane_, {}};
   ImageCatalogue images_{plane_, folder_ + "/images.db",
                          images::testing::plain({registry_.host()})};
@@ -184,17 +159,25 @@ TEST_F(CreationsTest, WhoLeavesWhileItsSandboxWaitsForRoomLeavesNone) {
   EXPECT_EQ(named("runs")->status, Status::running);
 }
 
+// Creates are answered soon, so that one which is not is seen to give up; what a slow machine needs
+// for one that is answered is less.
+class StandingDiskTest : public CreationsTest {
+ protected:
+  StandingDiskTest() : CreationsTest(10s) {}
+};
+
 // The log's disk stands still: who asks hears of it, and nothing is left of who asked in vain.
-TEST_F(CreationsTest, ADiskThatStandsStillIsNamedAndLeavesNoSandboxOfWhoIsGone) {
+TEST_F(StandingDiskTest, ADiskThatStandsStillIsNamedAndLeavesNoSandboxOfWhoIsGone) {
   const Client red = client(), admin = client(identity::Role::admin);
   ASSERT_TRUE(create(*as(red), "before", "1").ok());
   ASSERT_TRUE(becomes("before", Status::running));
   Telemetry telemetry;
   EXPECT_NE(telemetry.text(services_, {}).find("\nchalk_log_events "), std::string::npos);
-  StandingDisk::stand("control.db-wal");
-  auto gave_up = std::async([&] { return create(*as(red), "late", "1"); });
+  std::future<grpc::Status> gave_up, nodes;  // they end after the disk goes on
+  StandingDisk disk("control.db-wal");
+  gave_up = std::async([&] { return create(*as(red), "late", "1"); });
   ASSERT_TRUE(eventually([&] { return plane_.log_stands_still_for().count() > 0; }));
-  auto nodes = std::async([&] {
+  nodes = std::async([&] {
     admin::v1::ListNodesResponse response;
     return admin::v1::AdminService::NewStub(channel_)->ListNodes(as(admin).get(), {}, &response);
   });
@@ -208,10 +191,42 @@ TEST_F(CreationsTest, ADiskThatStandsStillIsNamedAndLeavesNoSandboxOfWhoIsGone) 
       "the control plane's log has not taken a write for ")) << said.error_message();
   EXPECT_TRUE(said.error_message().ends_with(" s: look at the disk of " + folder_));
   EXPECT_EQ(gave_up.get().error_code(), StatusCode::DEADLINE_EXCEEDED);
-  StandingDisk::go_on();
+  disk.go_on();
   EXPECT_TRUE(becomes("late", Status::ended));
   EXPECT_EQ(named("before")->status, Status::running);
   EXPECT_NE(telemetry.text(services_, {}).find("\nchalk_log_events "), std::string::npos);
+}
+
+TEST_F(StandingDiskTest, WhoGaveUpLeavesNothingAlsoWhereTheServerStopsMeanwhile) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "before", "1").ok());
+  std::future<grpc::Status> gave_up;  // these end after the disk goes on
+  std::future<Result<SandboxId>> by_key;
+  std::future<void> stopped;
+  StandingDisk disk("control.db-wal");
+  gave_up = std::async([&] { return create(*as(red), "late", "1"); });
+  by_key = std::async([&] {
+    SandboxAsk ask;
+    ask.key = "key";
+    ask.tenant = named("before")->tenant;
+    return plane_.create(ask);
+  });
+  const std::string said = gave_up.get().error_message();
+  EXPECT_TRUE(said.starts_with("the control plane's log has not taken a write for ")) << said;
+  EXPECT_NE(said.find("should the sandbox still be created, the server ends it"),
+            std::string::npos) << said;
+  const auto answer = by_key.get();
+  ASSERT_FALSE(answer);
+  EXPECT_NE(answer.error().message.find("ask again by the same key"), std::string::npos)
+      << answer.error().message;
+  stopped = std::async([&] { plane_.stop(); });
+  usleep(300'000);
+  disk.go_on();
+  stopped.get();
+  const auto late = named("late");
+  ASSERT_TRUE(late);
+  EXPECT_TRUE(late->stop_asked);
+  EXPECT_FALSE(named("before")->stop_asked);
 }
 
 // Who waits for a start, as `chalk compute run` does.
@@ -243,6 +258,28 @@ TEST_F(CreationsTest, WhoAwaitsAStartIsToldWhyItWaitsAndEndsItByLeaving) {
   EXPECT_EQ(one.stream->Finish().error_code(), StatusCode::CANCELLED);
   EXPECT_TRUE(becomes("waits", Status::ended));
   EXPECT_EQ(named("runs")->status, Status::running);
+}
+
+// As one whose connection broke unseen, and who has asked again.
+TEST_F(CreationsTest, AnAwaitThatANewerOneHasFollowedEndsNothing) {
+  const Client red = client();
+  ASSERT_TRUE(create(*as(red), "runs", "8").ok());
+  ASSERT_TRUE(create(*as(red), "waits", "1").ok());
+  Awaiting old(channel_, as(red), "waits"), again(channel_, as(red), "waits");
+  admin::v1::AwaitNews news;
+  ASSERT_TRUE(old.stream->Read(&news));
+  ASSERT_TRUE(again.stream->Read(&news));
+  Awaiting newest(channel_, as(red), "waits");
+  ASSERT_TRUE(newest.stream->Read(&news));
+  old.context->TryCancel();
+  EXPECT_EQ(old.stream->Finish().error_code(), StatusCode::CANCELLED);
+  again.context->TryCancel();
+  EXPECT_EQ(again.stream->Finish().error_code(), StatusCode::CANCELLED);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(newest.stream->Read(&news));  // two seconds
+  EXPECT_EQ(news.status(), "pending");
+  newest.context->TryCancel();
+  EXPECT_EQ(newest.stream->Finish().error_code(), StatusCode::CANCELLED);
+  EXPECT_TRUE(becomes("waits", Status::ended));
 }
 
 TEST_F(CreationsTest, WhatHasStartedOutlivesWhoAwaitedIt) {

@@ -57,16 +57,11 @@ class CatalogueTest : public ::testing::Test {
   std::string image() const { return registry_.host() + "/app:1"; }
 
   SilentRegistry registry_;
-  static std::string fresh_folder() {
-    std::string folder = std::filesystem::temp_directory_path() / "chalk-catalogue-XXXXXX";
-    EXPECT_NE(mkdtemp(folder.data()), nullptr);
-    return folder;
-  }
   ~CatalogueTest() override {
     std::error_code ignored;
     std::filesystem::remove_all(folder_, ignored);
   }
-  std::string folder_ = fresh_folder();
+  std::string folder_ = fresh_folder("catalogue");
   Plane plane_{small_plane(folder_)};
 };
 

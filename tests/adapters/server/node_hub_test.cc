@@ -14,13 +14,13 @@
 #include "adapters/identity/authority.h"
 #include "adapters/identity/store.h"
 #include "adapters/identity/tokens.h"
+#include "adapters/server/admin_service.h"
 #include "adapters/server/detail_service.h"
 #include "adapters/server/images.h"
 #include "adapters/server/public_services.h"
 #include "chalk/sandbox/v2/filesystem_service.grpc.pb.h"
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
 #include "model/protocol/log_record.h"
-#include "pretend_node.h"
 #include "small_plane.h"
 
 namespace chalk::server {
@@ -36,24 +36,15 @@ using records::Status;
 constexpr TenantId kTenant{1};
 constexpr std::uint64_t kForged = 50;  // sequence numbers tried: one of them is the next
 
-bool eventually(const std::function<bool()>& holds) {
-  const auto until = std::chrono::steady_clock::now() + 60s;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > until) return false;
-    usleep(5'000);
-  }
-  return true;
-}
-
 // A PretendNode with a certificate and a Connect stream.
 class Agent {
  public:
-  Agent(std::shared_ptr<grpc::Channel> channel, std::uint64_t key)
+  Agent(std::shared_ptr<grpc::Channel> channel, std::uint64_t key, const std::string& name)
       : key_(key), stub_(node::v1::NodeLink::NewStub(channel)), node_(key) {
     stream_ = stub_->Connect(&context_);
     FromNode hello;
     hello.mutable_hello()->set_logic_version(kLogicVersion);
-    hello.mutable_hello()->set_node_name("node-" + std::to_string(key));
+    hello.mutable_hello()->set_node_name(name);
     write(hello);
     node_.speaks_to([this](const NodeRegistration& one) { say(one); },
                     [this](NodeId id, Envelope<NodeReport> one) { say(id, one); });
@@ -158,13 +149,6 @@ class Agent {
   std::thread reader_;
 };
 
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "chalk_hub_" + std::to_string(getpid());
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
 PlaneOptions plane_options(const std::string& folder) {
   PlaneOptions out = small_plane(folder);
   out.label = [](SandboxId sandbox, const std::string&) {
@@ -176,7 +160,7 @@ PlaneOptions plane_options(const std::string& folder) {
 class NodeHubTest : public testing::Test {
  protected:
   NodeHubTest()
-      : folder_(fresh_folder()),
+      : folder_(fresh_folder("hub")),
         identities_(folder_ + "/identity.db"),
         authority_(folder_ + "/authority"),
         plane_(plane_options(folder_ + "/plane")),
@@ -250,9 +234,10 @@ class NodeHubTest : public testing::Test {
     return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port_),
                                      grpc::SslCredentials(tls), own);
   }
-  std::unique_ptr<Agent> agent() {
+  std::unique_ptr<Agent> agent(std::string name = {}) {
     const auto own = joined();
-    return std::make_unique<Agent>(channel(own.private_key_pem, own.certificate_pem), key_);
+    if (name.empty()) name = "node-" + std::to_string(key_);
+    return std::make_unique<Agent>(channel(own.private_key_pem, own.certificate_pem), key_, name);
   }
   // Of a Connect stream that should not be one.
   grpc::Status refused(std::shared_ptr<grpc::Channel> channel) {
@@ -322,6 +307,46 @@ class NodeHubTest : public testing::Test {
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Agent> one_, two_;
 };
+
+TEST_F(NodeHubTest, ANodeThatTakesTheNameOfAnotherDoesNotKeepItFromBeingDrained) {
+  const NodeView one = view_of(one_->key());
+  const std::string key = "node-" + std::to_string(one.key);
+  const std::string number = std::to_string(one.node.value);
+  const auto by_key = agent(key), by_number = agent(number);
+  by_key->node().boot();
+  by_number->node().boot();
+  ASSERT_TRUE(eventually([&] { return plane_.nodes().value().size() == 3; }));
+  identity::Tokens tokens(identities_, {});
+  ImageCatalogue images(plane_, folder_ + "/images.db", {});
+  AdminService admin({plane_, hub_, images, identities_, tokens});
+  ASSERT_TRUE(identities_.create_environment("red", "red"));
+  const auto client = identities_.create_client("red", identity::Role::admin);
+  const std::string token = tokens.issue(client->client_id, client->secret, "")->token;
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&admin);
+  const auto server = builder.BuildAndStart();
+  const auto stub = admin::v1::AdminService::NewStub(server->InProcessChannel({}));
+  for (const std::string& name : {key, number}) {
+    grpc::ClientContext drain, undrain;
+    admin::v1::DrainNodeRequest asked;
+    admin::v1::DrainNodeResponse drained;
+    admin::v1::UndrainNodeRequest asked_back;
+    admin::v1::UndrainNodeResponse taken_back;
+    asked.set_name(name);
+    asked_back.set_name(name);
+    for (grpc::ClientContext* context : {&drain, &undrain}) {
+      context->AddMetadata("authorization", "Bearer " + token);
+    }
+    const grpc::Status done = stub->DrainNode(&drain, asked, &drained);
+    EXPECT_TRUE(done.ok()) << done.error_message();
+    EXPECT_TRUE(view_of(one.key).draining) << name;
+    EXPECT_FALSE(view_of(by_key->key()).draining || view_of(by_number->key()).draining);
+    const grpc::Status undone = stub->UndrainNode(&undrain, asked_back, &taken_back);
+    EXPECT_TRUE(undone.ok()) << undone.error_message();
+    EXPECT_FALSE(view_of(one.key).draining) << name;
+  }
+  server->Shutdown();
+}
 
 TEST_F(NodeHubTest, ANodeDoesNotRegisterWithTheKeyOfAnother) {
   const SandboxId sandbox = run_on_one();

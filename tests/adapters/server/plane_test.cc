@@ -14,7 +14,6 @@
 #include <future>
 #include <thread>
 
-#include "pretend_node.h"
 #include "small_plane.h"
 
 namespace chalk::server {
@@ -67,31 +66,13 @@ class PlaneTest : public testing::Test {
     PlaneOptions options = options_in(folder_);
     options.records = kept_;
     plane_ = std::make_unique<Plane>(options);
-    node_.speaks_to([this](const NodeRegistration& hello) { plane_->registered(hello); },
-                    [this](NodeId id, Envelope<NodeReport> envelope) {
-                      plane_->reported(id, std::move(envelope));
-                    });
-    plane_->start({[this](NodeId, Envelope<NodeOrder> envelope) {
-                     if (!cut_) node_.order(std::move(envelope));
-                   },
-                   [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
-                     node_.welcome(incarnation, id);
-                   },
-                   [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+    start_with(*plane_, node_, &cut_);
     plane_->add_tenant(kTenant);
   }
   void start_with_node() {
     start();
     node_.boot();
     ASSERT_TRUE(eventually([&] { return plane_->nodes().value().size() == 1; }));
-  }
-  static bool eventually(const std::function<bool()>& holds) {
-    const auto until = std::chrono::steady_clock::now() + 60s;
-    while (!holds()) {
-      if (std::chrono::steady_clock::now() > until) return false;
-      usleep(5'000);
-    }
-    return true;
   }
   Sandbox wait(SandboxId sandbox, Status status) {
     const auto found = plane_->records().wait(

@@ -25,7 +25,6 @@
 #include "chalk/sandbox/v2/process_service.grpc.pb.h"
 #include "chalk/sandbox/v2/service.grpc.pb.h"
 #include "chalk/server/v1/auth.grpc.pb.h"
-#include "pretend_node.h"
 #include "small_plane.h"
 
 namespace chalk::server {
@@ -36,41 +35,18 @@ namespace fs = std::filesystem;
 namespace v2 = sandbox::v2;
 using grpc::StatusCode;
 
-PlaneOptions plane_options(const std::string& folder) {
-  PlaneOptions out = small_plane(folder);
-  out.label = api::read_label;
-  return out;
-}
-
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "chalk_services_" + std::to_string(getpid());
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
 class ServicesTest : public testing::Test {
  protected:
   ServicesTest()
-      : folder_(fresh_folder()),
+      : folder_(fresh_folder("services")),
         identities_(folder_ + "/identity.db"),
         tokens_(identities_, {}),
-        plane_(plane_options(folder_)),
+        plane_(labelled_plane(folder_)),
         hub_(plane_, {}),
         images_(plane_, folder_ + "/images.db", {}),
         services_{plane_, hub_, images_, identities_, tokens_},
         publics_(services_) {
-    node_.speaks_to([this](const NodeRegistration& hello) { plane_.registered(hello); },
-                    [this](NodeId id, Envelope<NodeReport> envelope) {
-                      plane_.reported(id, std::move(envelope));
-                    });
-    plane_.start({[this](NodeId, Envelope<NodeOrder> envelope) {
-                    if (!held_) node_.order(std::move(envelope));
-                  },
-                  [this](std::uint64_t, std::uint64_t incarnation, NodeId id) {
-                    node_.welcome(incarnation, id);
-                  },
-                  [this](NodeId, std::uint64_t incarnation) { node_.unknown(incarnation); }});
+    start_with(plane_, node_, &held_);
     node_.boot();
     ImageSpec image;
     image.image = ImageId{1};
@@ -81,7 +57,7 @@ class ServicesTest : public testing::Test {
     channel_ = server_->InProcessChannel({});
     red_ = client("red");
     blue_ = client("blue");
-    wait_for_node();
+    EXPECT_TRUE(eventually([&] { return !plane_.nodes().value().empty(); }));
   }
   ~ServicesTest() override {
     server_->Shutdown(std::chrono::system_clock::now() + 5s);
@@ -90,10 +66,6 @@ class ServicesTest : public testing::Test {
     fs::remove_all(folder_, ignored);
   }
 
-  void wait_for_node() {
-    for (int i = 0; plane_.nodes().value().empty() && i < 6'000; ++i) usleep(10'000);
-    ASSERT_FALSE(plane_.nodes().value().empty());
-  }
   // One that may log in, in an environment of that name.
   struct Client {
     std::string environment, id, secret, token;
