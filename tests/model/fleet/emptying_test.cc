@@ -427,21 +427,24 @@ TEST(PlannedEdges, RoomThatIsMissingIsBoughtToTheNearestNode) {
 }
 
 TEST(PlannedEdges, RoomIsGivenBackByWholeNodes) {
-  const auto gone = [](std::uint32_t used, std::uint32_t moving) {
+  const auto gone = [](std::uint32_t used, bool one_boots) {
     PoolPolicy policy = elastic(0, 10);
     policy.boot = seconds(5);
     Planned world(rules_of(Policy::newsvendor), 1, policy);
     for (std::uint64_t key = 2; key <= 4; ++key) world.join(0, key);
     WaitingSeen seen;
-    seen.used_permille = {used};
-    seen.moving_permille = {moving};
+    seen.used_permille = {1000};
+    if (one_boots) seen.waiting = {{{1}, {1}, {.cpu_millicores = 4000}, 4}};
+    EXPECT_EQ(said<BuyNode>(world.scan(0, seen)).size(), one_boots ? 1u : 0u);
+    seen = {.waiting = {}, .used_permille = {used}, .moving_permille = {}};
     return said<ReleaseNode>(world.scan(10, seen)).size();
   };
-  EXPECT_EQ(gone(1000, 0), 3u);
-  EXPECT_EQ(gone(1001, 0), 2u);
-  EXPECT_EQ(gone(2000, 0), 2u);
-  EXPECT_EQ(gone(2001, 0), 1u);
-  EXPECT_EQ(gone(2001, 1000), 1u) << "what it may need is not given back";
+  for (const bool one_boots : {false, true}) {  // it is none of those that may go
+    EXPECT_EQ(gone(1000, one_boots), 3u);
+    EXPECT_EQ(gone(1001, one_boots), 2u);
+    EXPECT_EQ(gone(2000, one_boots), 2u);
+    EXPECT_EQ(gone(2001, one_boots), 1u);
+  }
 }
 
 // Once growth was seen, nodes that are in use go only as far as there is room beyond what is kept.
