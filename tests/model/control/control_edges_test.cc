@@ -54,6 +54,44 @@ TEST(ControlEdges, OnlyGatewaysAndGroupsWithinTheBoundsAreKnown) {
   EXPECT_EQ(answers(0, 0) + answers(3, 0), 0u);
 }
 
+// Not of what belongs to no group, nor of another gateway's.
+TEST(ControlEdges, AGatewayThatJoinsIsToldOfItsOwnReplicas) {
+  Control control = with_a_pool();
+  for (const std::uint64_t id : {1, 2}) {
+    tell(control, at(0), GatewayJoined{{id}, 1});
+    GroupDeployed deployed;
+    deployed.spec.group = {id};
+    deployed.spec.tenant = {1};
+    deployed.spec.gateway = {id};
+    deployed.spec.resources = {.cpu_millicores = 100};
+    deployed.spec.policy.min_replicas = 1;
+    tell(control, at(0), deployed);
+  }
+  tell(control, at(0), request(1, {.cpu_millicores = 100}));
+  const auto joined = tell(control, at(1), NodeRegistration{7, 1, 0, {1}, {1}, kShape});
+  const NodeId node = said<fleet::WelcomeNode>(joined).at(0).node;
+  std::uint64_t reports = 0;
+  for (const ToNode& one : said<ToNode>(joined)) {
+    const auto& start = std::get<StartOrder>(*one.envelope.message);
+    tell(control, at(2), FromNode{node, {1, ++reports, 0, NodeReport{StartedReport{start.sandbox}}}});
+  }
+  EXPECT_EQ(reports, 3u);
+  std::size_t ready = 0;
+  for (const ToGateway& one : said<ToGateway>(tell(control, at(3), GatewayJoined{{2}, 2}))) {
+    ready += one.envelope.message && std::holds_alternative<ReplicaReady>(*one.envelope.message);
+  }
+  EXPECT_EQ(ready, 1u);
+}
+
+TEST(ControlEdges, ATenantKeepsThePoolThatItHad) {
+  Control control = with_a_pool();
+  tenancy::TenantAdded tenant{{1}, {}, 1, false, {1}};
+  tell(control, at(1), tenant);
+  tenant.dedicated_pool = {};
+  tell(control, at(2), tenant);
+  EXPECT_TRUE(control.tenancy().state().tenants.at({1}).dedicated);
+}
+
 TEST(ControlEdges, WhatANodeSaidIsAcknowledgedOnce) {
   Control control = with_a_pool();
   const NodeId node = said<fleet::WelcomeNode>(
@@ -82,8 +120,10 @@ TEST(ControlEdges, WhatCouldFitIsJudgedByTheLargestOfEachAmount) {
   gpus.gpus = 2;
   gpus.gpu_model = 1;
   fewer.gpus = 1;
+  NodeShape others = gpus;
+  others.gpu_model = 2;
   std::uint64_t key = 0;
-  for (const NodeShape& shape : {cpu, memory, disk, gpus, fewer}) {
+  for (const NodeShape& shape : {cpu, memory, disk, gpus, fewer, others}) {
     tell(control, at(1), NodeRegistration{++key, 1, 0, {1}, {1}, shape});
   }
   Resources all{.cpu_millicores = 8000, .memory_bytes = 8000, .disk_bytes = 8000, .gpus = 2,

@@ -97,6 +97,22 @@ TEST(PlannedEdges, ALookBuysForWhatWaitsAndForTheBuffer) {
             (std::vector<BuyNode>{{{1}, 1, {2}, 2, 1, 1, 1}, {{1}, 2, {2}, 2, 1, 1, 2}}));
 }
 
+TEST(PlannedEdges, TheClusterAutoscalerWastesLittleAndTheOthersSpendLittle) {
+  for (const Policy policy : {Policy::cluster_autoscaler, Policy::karpenter, Policy::newsvendor}) {
+    PoolPolicy small = elastic(0, 10), large = elastic(0, 10);
+    small.price_micros = 1000;
+    large.price_micros = 100;
+    large.shape.cpu_millicores = 8000;
+    Planned world(rules_of(policy), 0, small);
+    tell(world.fleet, at(0), PoolAdded{{2}, large});
+    WaitingSeen seen;
+    seen.waiting = {{{1}, {}, {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}, 1}};
+    const auto bought = said<BuyNode>(world.scan(0, seen));
+    ASSERT_EQ(bought.size(), 1u);
+    EXPECT_EQ(bought[0].pool, policy == Policy::cluster_autoscaler ? PoolId{1} : PoolId{2});
+  }
+}
+
 // A share of the busy nodes is counted at scans only.
 TEST(PlannedEdges, ABufferIsAShareOfWhatIsBusy) {
   Rules rules = rules_of(Policy::karpenter);
@@ -264,6 +280,17 @@ TEST(PlannedEdges, WhatDoesNotBecomeEmptyInTimeIsUsedAgainForAWhile) {
   EXPECT_EQ(world.emptied(70, {removal}), just(world.nodes[0]));
 }
 
+TEST(PlannedEdges, WhatIsUsedAgainIsNoLongerEmptiedByOurChoice) {
+  Rules rules = at_once(Policy::karpenter);
+  rules.empty_within = seconds(30);
+  Planned world(rules, 1);
+  EXPECT_EQ(world.emptied(10, {{world.nodes[0], 1, {}, false}}), just(world.nodes[0]));
+  EXPECT_EQ(said<CordonNode>(world.scan(40)).size(), 1u);
+  tell(world.fleet, at(41), DrainAsked{world.nodes[0]});
+  EXPECT_TRUE(said<ReleaseNode>(tell(world.fleet, at(42), NodeIdle{world.nodes[0]})).empty())
+      << "a machine of our own that an operator drains stays";
+}
+
 // ---- replacements
 
 TEST(PlannedEdges, AReplacedNodeIsEmptiedWhenTheOtherHasCome) {
@@ -391,6 +418,15 @@ TEST(PlannedEdges, WhatIsAskedBackIsEmptiedAtOnceWhereNothingIsToBeWaitedFor) {
   EXPECT_TRUE(at_once_emptied(Policy::newsvendor, false, true)) << "one is on its way";
   EXPECT_TRUE(at_once_emptied(Policy::karpenter, false, false));
   EXPECT_TRUE(at_once_emptied(Policy::cluster_autoscaler, false, false));
+}
+
+TEST(PlannedEdges, WhatIsEmptyAndAskedBackWaitsForNothing) {
+  Planned world(rules_of(Policy::newsvendor), 0);
+  world.join(0, 1);
+  tell(world.fleet, at(1), DrainAsked{world.nodes[0]});
+  const auto effects = tell(world.fleet, at(2), ReclaimNoticed{world.nodes[0], at(1000)});
+  EXPECT_EQ(said<ReleaseNode>(effects).size(), 1u);
+  EXPECT_TRUE(said<BuyNode>(effects).empty());
 }
 
 TEST(PlannedEdges, NothingIsBoughtForWhatIsAskedBackWhereThePoolIsFull) {
