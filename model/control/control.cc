@@ -57,6 +57,16 @@ void Control::step(Time now, const Event& event, Effects& effects) {
   out_ = nullptr;
 }
 
+// What was said before it may have led to a step that armed an earlier one.
+template <class M>
+void Control::note_wake(const M& machine) {
+  const Time wake = machine.state().wake;
+  if constexpr (std::same_as<M, sandbox::Sandboxes>) routing_.wakes[kSandbox] = wake;
+  if constexpr (std::same_as<M, tenancy::Tenancy>) routing_.wakes[kTenancy] = wake;
+  if constexpr (std::same_as<M, fleet::Fleet>) routing_.wakes[kFleet] = wake;
+  if constexpr (std::same_as<M, autoscaler::Autoscaler>) routing_.wakes[kAutoscaler] = wake;
+}
+
 // Steps one machine and routes what it says, depth first. A nested drive of the same machine takes
 // another scratch vector, so no vector grows while it is read.
 template <class M, class E>
@@ -71,14 +81,7 @@ void Control::drive(M& machine, Scratch<M>& scratch, const E& event) {
     std::visit(
         [&](const auto& one) {
           if constexpr (std::same_as<std::remove_cvref_t<decltype(one)>, WakeAt>) {
-            // What was said before it may have led to a step that armed an earlier one.
-            const Time wake = machine.state().wake;
-            if constexpr (std::same_as<M, sandbox::Sandboxes>) routing_.wakes[kSandbox] = wake;
-            if constexpr (std::same_as<M, tenancy::Tenancy>) routing_.wakes[kTenancy] = wake;
-            if constexpr (std::same_as<M, fleet::Fleet>) routing_.wakes[kFleet] = wake;
-            if constexpr (std::same_as<M, autoscaler::Autoscaler>) {
-              routing_.wakes[kAutoscaler] = wake;
-            }
+            note_wake(machine);
           } else {
             handle(one);
           }

@@ -271,6 +271,8 @@ class Control {
   };
   template <class M, class E>
   void drive(M& machine, Scratch<M>& scratch, const E& event);
+  template <class M>
+  void note_wake(const M& machine);
 
   void on(const FromNode&);
   void on(const FromGateway&);

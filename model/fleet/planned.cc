@@ -309,7 +309,7 @@ void Fleet::stop_emptying(Time now, Effects& effects) {
   const std::set<NodeId> emptying = state_.emptying;
   for (const NodeId id : emptying) {
     Node& node = state_.nodes.at(id);
-    if (!node.draining || node.empty_by > now) continue;
+    if (node.empty_by > now) continue;  // for ever, while its replacement is on its way
     state_.emptying.erase(id);
     node.moving = 0;
     node.empty_by = kNever;
@@ -325,7 +325,7 @@ void Fleet::stop_emptying(Time now, Effects& effects) {
 void Fleet::replacement_joined(Time now, NodeId joined, Effects& effects) {
   const std::uint64_t number = state_.nodes.at(joined).purchase;
   const auto found = state_.replaces.find(number);
-  if (number == 0 || found == state_.replaces.end()) return;
+  if (found == state_.replaces.end()) return;
   const NodeId id = found->second;
   state_.replaces.erase(found);
   Node* node = state_.nodes.find(id);

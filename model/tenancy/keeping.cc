@@ -51,9 +51,8 @@ std::uint32_t Tenancy::claims_max(Time now, const Held& held) const {
 bool Tenancy::may_claim_anew(TenantId owner) const {
   if (state_.keeping.without == 0) return false;
   if (owner == kSharedOwner) return state_.keeping.shared == 0 && state_.pending_count != 0;
-  const auto found = state_.tenants.find(owner);
-  return found != state_.tenants.end() && found->second.nodes == 0 &&
-         !found->second.waiting.empty();
+  const Tenant& tenant = state_.tenants.at(owner);
+  return tenant.nodes == 0 && !tenant.waiting.empty();
 }
 
 Time Tenancy::claims_from(const Tenant& tenant, const Held& held) const {

@@ -12,7 +12,7 @@ import places  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 OUT = ROOT / "build/mutation"
-FOLDERS = ["scheduler", "tenancy", "autoscaler", "functions", "images", "sandbox", "node"]
+FOLDERS = ["scheduler", "tenancy", "autoscaler", "functions", "images", "sandbox", "node", "fleet", "control"]
 FLAGS = "-std=c++23 -g0 -w -Wno-narrowing -ffp-contract=off"
 
 

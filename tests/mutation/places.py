@@ -7,6 +7,7 @@ A mutant is one of:
   constant     an integer literal is one more (0: one; 1: nought; 2^32 - 1 and the like: one less), true is false
   statement    a call, an assignment, a return without need, a break or continue is dropped
 Only bodies of functions change, and nothing that a macro makes: an invariant is a test, not code under test.
+Nor what only fetches ahead (prefetch...), which decides nothing.
 """
 import dataclasses
 import re
@@ -95,7 +96,8 @@ class Places:
         for one in cursor.get_children():
             kind = one.kind.name
             if kind == "COMPOUND_STMT" and cursor.kind.name in FUNCTIONS:
-                self.statements(one)
+                if not cursor.spelling.startswith("prefetch"):
+                    self.statements(one)
             elif not one.kind.is_preprocessing():
                 self.declarations(one)
 

@@ -1,43 +1,13 @@
-#include "model/fleet/fleet.h"
-
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <map>
 
 #include "model/core/random.h"
-#include "tests/support/said.h"
+#include "tests/model/fleet/rig.h"
 
 namespace chalk::fleet {
 namespace {
-
-using test::said;
-using test::tell;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-
-PoolPolicy elastic(std::uint32_t least, std::uint32_t most) {
-  PoolPolicy policy;
-  policy.shape = {.cpu_millicores = 4000, .memory_bytes = 16LL << 30};
-  policy.zones = {{1}, {2}};
-  policy.nodes_min = least;
-  policy.nodes_max = most;
-  policy.elastic = true;
-  policy.idle_before_release = seconds(60);
-  return policy;
-}
-
-NodeRegistration registration(std::uint64_t key, std::uint64_t incarnation = 1,
-                              std::uint64_t purchase = 0) {
-  return {key, incarnation, purchase,
-          {1}, {1},         {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}};
-}
-
-PendingDemand cores(std::int64_t millicores) {
-  return {{1}, millicores / 1000, millicores, 0, 0, 0, 1};
-}
-
-NodeId joined(const std::vector<Effect>& effects) { return said<WelcomeNode>(effects)[0].node; }
 
 // One pool that is not elastic, whose nodes are lost after 40 s.
 Fleet with_a_pool() {

@@ -350,6 +350,18 @@ TEST(Cache, PullsAgainWhatWasLostForThoseWhoHoldItAndForgetsTheRest) {
   EXPECT_EQ(said<PullLayers>(tell(cache, at(6), Wanted{image(2, {3}), {11}})).size(), 1u);
 }
 
+// What it did not lose is held once, however often the rest is lost.
+TEST(Cache, WhatWasPlannedAnewGivesWayOnceItIsLetGo) {
+  CacheConfig config;
+  config.capacity_bytes = 50;
+  Cache cache(config);
+  tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1, 2}), {7}}))[0]));
+  tell(cache, at(1), done(said<PullLayers>(tell(cache, at(1), LayersLost{{{1}}})).at(0)));
+  EXPECT_TRUE(cache.is_ready({7}));
+  tell(cache, at(2), LetGo{{7}});
+  EXPECT_EQ(said<PullLayers>(tell(cache, at(3), Wanted{image(2, {3, 4}), {8}})).size(), 1u);
+}
+
 TEST(Cache, PlansAnewWhatWasBeingPulledOntoALayerThatIsLost) {
   Cache cache(CacheConfig{});
   tell(cache, at(0), done(said<PullLayers>(tell(cache, at(0), Wanted{image(1, {1}), {7}}))[0]));

@@ -377,6 +377,17 @@ TEST(Tenancy, SharesAreCountedAnewOnceAFleetHasChangedByASixteenth) {
   EXPECT_EQ(share, (1ULL << 32) / 35);
 }
 
+TEST(Tenancy, AFleetThatHasChangedByJustASixteenthIsTheSame) {
+  for (const bool more : {false, true}) {
+    Tenancy tenancy = with_tenants(1);
+    tell(tenancy, at(0), NodeJoined{{1}, {.cpu_millicores = 15'000}, {}});
+    place(tenancy, 1, 1);
+    tell(tenancy, at(0), NodeJoined{{2}, {.cpu_millicores = more ? 1'001 : 1'000}, {}});
+    EXPECT_EQ(tenancy.state().tenants.at({1}).share,
+              (1000ULL << 32) / (more ? 16'001 : 15'000));
+  }
+}
+
 TEST(Tenancy, ARoundTriesNothingThatTakesAsMuchAsWhatHasFailed) {
   const auto tries_second = [](Resources first, Resources second, PoolId pool = {}) {
     Config config;
@@ -578,6 +589,23 @@ TEST(Tenancy, WhatHasAgedStandsOnlyForWhoIsPassedByNoFewer) {
   EXPECT_EQ(std::count(tenancy.state().aged.begin(), tenancy.state().aged.end(), SandboxId{2}), 0);
 }
 
+TEST(Tenancy, OfThoseThatAreAsPoorTheFirstThatAgedStay) {
+  Config config;
+  config.bypass_max = seconds(100);
+  config.tries_per_event = 100;
+  Tenancy tenancy = with_tenants(9, config);
+  std::vector<SandboxId> first;
+  for (std::uint64_t id = 1; id <= 9; ++id) {  // none needs as much as another of both
+    Resources asks = kOne;
+    asks.cpu_millicores += static_cast<std::int64_t>(id);
+    asks.memory_bytes -= static_cast<std::int64_t>(id);
+    make_wait(tenancy, id, id, asks);
+    if (id < 9) first.push_back({id});
+  }
+  EXPECT_EQ(fruitless_round(tenancy, at(100)).size(), 9u);
+  EXPECT_EQ(tenancy.state().aged, first);
+}
+
 // One that stands behind another of its tenant, or may get no more, is in nobody's way.
 TEST(Tenancy, WhatHasAgedCountsWhileItIsTheNextOfItsTenant) {
   Config config;
@@ -610,6 +638,18 @@ TEST(Tenancy, ManyWhoReclaimTheSameHoldNobodyOffTheRest) {
   }
   EXPECT_EQ(tenancy.state().reclaimers.size(), 97u);
   EXPECT_EQ(spared(tenancy, 2, 2, kOne, {}, at(1)), (std::vector<Wish>{{gpu, {}}}));
+}
+
+// A node that could hold the larger could hold the smaller.
+TEST(Tenancy, WhatIsSparedForTheSmallerIsSparedForTheLarger) {
+  Tenancy tenancy = with_tenants(1);
+  for (const std::uint64_t id : {2, 3}) {
+    tell(tenancy, at(0), TenantAdded{{id}, {}, 1, false, {}, {}, {.cpu_millicores = 8000}});
+  }
+  make_wait(tenancy, 2, 2, {.cpu_millicores = 8000});
+  make_wait(tenancy, 3, 3, {.cpu_millicores = 4000});
+  EXPECT_EQ(spared(tenancy, 1, 1, kOne, {}, at(1)),
+            (std::vector<Wish>{{{.cpu_millicores = 4000}, {}}}));
 }
 
 // Guarantees hold between asks for different pools as long as both could use one.
@@ -665,6 +705,19 @@ TEST(Tenancy, ARoundThatStoppedAtItsFailuresGoesOnUntilAllHaveBeenTried) {
   EXPECT_EQ(std::set(all.begin(), all.end()).size(), 20u);
   EXPECT_EQ(all.size(), 20u);
   EXPECT_EQ(fruitless_round(tenancy, at(9)).size(), 8u) << "once something is freed all begins anew";
+}
+
+// However often something ends meanwhile: else a busy fleet would put it off for ever.
+TEST(Tenancy, ARoundThatIsToGoOnIsNotPutOffByAnother) {
+  Config config;
+  config.tries_per_event = 1;
+  Tenancy tenancy = with_tenants(3, config);
+  for (std::uint64_t id = 1; id <= 3; ++id) make_wait(tenancy, id, id);
+  EXPECT_EQ(fruitless_round(tenancy, at(1)), Tried{1});
+  const Time goes_on = at(1) + config.round_pause;
+  EXPECT_EQ(fruitless_round(tenancy, at(1) + Duration{1}), Tried{2});
+  EXPECT_EQ(tenancy.state().round_at, goes_on);
+  EXPECT_EQ(said<RoundDue>(tell(tenancy, goes_on, Woken{})), (std::vector<RoundDue>{{true}}));
 }
 
 // Woken late, when a round is to go on and a warm node is to be scrubbed: what is tried next must
@@ -1203,7 +1256,6 @@ TEST(Tenancy, WithQuotasAGuaranteeOfGpusDoesNotBoundCores) {
   place(tenancy, 2, 1);
 }
 
-// One that waits and is placed without having been tried leaves the line.
 // Room may come for it before those that make way have ended.
 TEST(Tenancy, WithQuotasWhatIsNominatedCountsAsPlaced) {
   Tenancy tenancy{Config{.order = Order::quotas}};
@@ -1232,6 +1284,7 @@ TEST(Tenancy, WithQuotasWhatIsNominatedCountsAsPlaced) {
   }
 }
 
+// One that waits and is placed without having been tried leaves the line.
 TEST(Tenancy, WhatWaitsMayBePlacedUnasked) {
   Tenancy tenancy = with_tenants(1);
   make_wait(tenancy, 1, 1);
@@ -1346,17 +1399,23 @@ TEST(Tenancy, KeepsAFirstNodeForEachGuarantee) {
   EXPECT_EQ(tenancy.state().keeping, (Keeping{2, 2, 0, 2, 2}));
 }
 
+// Also those that share, who own nodes together.
 TEST(Tenancy, WhoWaitsAndLosesItsLastNodeIsTriedAnew) {
-  Tenancy tenancy = with_guarantees(2, 2);
-  place(tenancy, 1, 1, {1});
-  make_wait(tenancy, 2, 1, {.cpu_millicores = 100'000});
-  tell(tenancy, at(0), SandboxEnded{{1}});
-  EXPECT_EQ(said<RoundDue>(tell(tenancy, at(60), Woken{})).size(), 1u) << "its node is scrubbed";
-  tell(tenancy, at(61), SandboxCancelled{{2}});
-  tell(tenancy, at(61), NodeScrubbed{{1}});
-  place(tenancy, 3, 1, {1});
-  tell(tenancy, at(62), SandboxEnded{{3}});
-  EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(122), Woken{})).empty()) << "nobody waits";
+  for (const bool shares : {false, true}) {
+    Tenancy tenancy = with_guarantees(2, 3);
+    tell(tenancy, at(0), TenantAdded{{4}, {}, 1, shares, {}});
+    for (const std::uint64_t id : {1, 2}) place(tenancy, id, 4, {id});
+    make_wait(tenancy, 3, 4, {.cpu_millicores = 100'000});
+    tell(tenancy, at(0), SandboxEnded{{1}});
+    EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(60), Woken{})).empty()) << "it has another";
+    tell(tenancy, at(61), SandboxEnded{{2}});
+    EXPECT_EQ(said<RoundDue>(tell(tenancy, at(121), Woken{})).size(), 1u) << "its node is scrubbed";
+    tell(tenancy, at(122), SandboxCancelled{{3}});
+    tell(tenancy, at(122), NodeScrubbed{{1}});
+    place(tenancy, 4, 4, {1});
+    tell(tenancy, at(123), SandboxEnded{{4}});
+    EXPECT_TRUE(said<RoundDue>(tell(tenancy, at(183), Woken{})).empty()) << "nobody waits";
+  }
 }
 
 TEST(Tenancy, AGangClaimsNoNodeThatIsKeptForAnother) {
@@ -1476,7 +1535,6 @@ TEST(Tenancy, ThoseThatShareHaveAFirstNodeTogether) {
   EXPECT_TRUE(may_claim(tenancy, 3, 5));
 }
 
-// It would not get the node.
 TEST(Tenancy, WhatFailsWithAnotherIsTriedOnceItMayClaim) {
   Config config;
   config.bypass_max = seconds(100);
@@ -1493,6 +1551,7 @@ TEST(Tenancy, WhatFailsWithAnotherIsTriedOnceItMayClaim) {
   EXPECT_EQ(said<RoundDue>(tell(tenancy, at(160), Woken{})).size(), 1u);
 }
 
+// It would not get the node.
 TEST(Tenancy, NothingIsScrubbedForWhoMayNotClaim) {
   Tenancy tenancy = with_guarantees(3, 3);
   place(tenancy, 1, 1, {1});
