@@ -131,10 +131,9 @@ void Fleet::on(Time now, const DrainAsked& asked, Effects& effects) {
   Node* node = state_.nodes.find(asked.node);
   if (node == nullptr) return;
   if (asked.lasts) state_.drained.insert(node->key);
-  if (node->draining) {  // or being emptied by our own choice, which then is no longer taken back
-    state_.emptying.erase(asked.node);
-    return;
-  }
+  // Also of a node that was to be emptied by our own choice, which then is no longer taken back.
+  state_.emptying.erase(asked.node);
+  if (node->draining) return;
   PoolState& pool = state_.pools[node->pool];
   ++pool.draining;
   pool.idle.erase({node->idle_since, asked.node});
@@ -155,7 +154,7 @@ void Fleet::on(Time now, const UndrainAsked& asked, Effects& effects) {
     state_.emptying.insert(id);
     return;
   }
-  if (node.replacement == 0) state_.emptying.erase(id);
+  if (node.replacement != 0) state_.emptying.insert(id);
   PoolState& pool = state_.pools[node.pool];
   --pool.draining;
   node.idle_since = now;

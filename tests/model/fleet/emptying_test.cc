@@ -191,7 +191,7 @@ TEST(PlannedEdges, AsksOfEachPoolWhatMayGoAndWhatMayCome) {
   Planned world(rules, 3, policy);
   const auto asked = [&](std::int64_t s) { return said<AskRemovals>(world.scan(s)); };
   const Supply second{.room = 10, .elastic = true};
-  AskRemovals expected{world.nodes, {{700, 2, 2, 1, false, true}, second}, {1, 7}};
+  AskRemovals expected{world.nodes, {{700, 2, 2, 1, false, true, false}, second}, {1, 7}};
   EXPECT_EQ(asked(0), std::vector{expected});
   tell(world.fleet, at(1), PoolAdded{{1}, elastic(1, 2)});
   expected.pools[0] = {0, 2, 2, 0, false, true};
@@ -472,7 +472,8 @@ TEST(PlannedEdges, RoomIsGivenBackByWholeNodes) {
     seen.used_permille = {1000};
     if (one_boots) seen.waiting = {{{1}, {1}, {.cpu_millicores = 4000}, 4}};
     EXPECT_EQ(said<BuyNode>(world.scan(0, seen)).size(), one_boots ? 1u : 0u);
-    seen = {.waiting = {}, .used_permille = {used}, .moving_permille = {}};
+    seen = {};
+    seen.used_permille = {used};
     return said<ReleaseNode>(world.scan(10, seen)).size();
   };
   for (const bool one_boots : {false, true}) {  // it is none of those that may go
@@ -500,6 +501,43 @@ TEST(PlannedEdges, NodesInUseGoAsFarAsThereIsRoomBeyondWhatIsKept) {
   std::vector<Removal> removals;
   for (const NodeId node : world.nodes) removals.push_back({node, 1, {}, false});
   EXPECT_EQ(world.emptied(40, removals).size(), 3u);
+}
+
+// ---- an operator's drain of what waits for its replacement
+
+// It kept its place in the budget for as long as it was drained, and with a budget of one node
+// nothing was emptied any more.
+TEST(PlannedEdges, WhatAnOperatorDrainsHasNoPlaceInTheBudget) {
+  for (const bool comes : {true, false}) {
+    Rules rules = at_once(Policy::cluster_autoscaler);
+    rules.after_purchase = {};
+    Planned world(rules, 2);
+    const auto bought = said<BuyNode>(world.found(1, {{world.nodes[0], 1, {2}}}));
+    ASSERT_EQ(bought.size(), 1u);
+    EXPECT_TRUE(world.emptied(2, {{world.nodes[1], 1, {}}}).empty()) << "one node at once";
+    tell(world.fleet, at(3), DrainAsked{world.nodes[0], true});
+    EXPECT_EQ(world.emptied(4, {{world.nodes[1], 1, {}}}), just(world.nodes[1]));
+    if (comes) {
+      world.join(5, 9, bought[0].purchase, 2);
+    } else {
+      tell(world.fleet, at(5), PurchaseFailed{bought[0].purchase});
+    }
+    tell(world.fleet, at(6), NodeIdle{world.nodes[0]});
+    EXPECT_FALSE(world.fleet.state().emptying.contains(world.nodes[0]));
+  }
+}
+
+TEST(PlannedEdges, WhatIsTakenBackWhileItsReplacementIsOnItsWayIsEmptiedAsWasPlanned) {
+  Rules rules = at_once(Policy::cluster_autoscaler);
+  rules.after_purchase = {};
+  Planned world(rules, 2);
+  const auto bought = said<BuyNode>(world.found(1, {{world.nodes[0], 1, {2}}}));
+  ASSERT_EQ(bought.size(), 1u);
+  tell(world.fleet, at(2), DrainAsked{world.nodes[0], true});
+  tell(world.fleet, at(3), UndrainAsked{1});
+  EXPECT_TRUE(world.emptied(4, {{world.nodes[1], 1, {}}}).empty()) << "it has its place in the budget again";
+  world.join(5, 9, bought[0].purchase, 2);
+  EXPECT_EQ(said<EmptyNode>(world.said_last), just(world.nodes[0]));
 }
 
 }  // namespace
