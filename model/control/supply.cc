@@ -1,5 +1,6 @@
 // What fleet asks about the rest: what waits, and which nodes it can do without.
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <set>
 #include <tuple>
@@ -12,6 +13,8 @@ namespace {
 
 // Of what waits so many are looked at, in order of tenants; the rest counts when these are placed.
 constexpr std::size_t kWaitingSeen = 20'000;
+// And so much of what runs, in order of nodes, for its size.
+constexpr std::size_t kRunningSeen = 20'000;
 
 fleet::Amounts left_on(const scheduler::Node& node, const scheduler::NodeInfo& info) {
   return {node.cpu, node.memory, node.disk, node.gpu_free, info.sandboxes_free};
@@ -23,6 +26,15 @@ std::uint32_t used_permille(const scheduler::Node& node, const scheduler::NodeIn
   shape.disk_bytes = 0;
   shape.sandboxes_max = 0;
   return fleet::taken_permille(left_on(node, info), shape);
+}
+
+void enlarge(Resources& largest, const scheduler::Reservation& one) {
+  const auto most = [](auto& so_far, auto more) { so_far = std::max(so_far, more); };
+  most(largest.cpu_millicores, one.cpu);
+  most(largest.memory_bytes, one.memory);
+  most(largest.disk_bytes, one.disk);
+  most(largest.gpus, static_cast<std::int32_t>(std::popcount(one.gpu_mask)));
+  most(largest.gpu_millis, one.gpu_millis);
 }
 
 // Everybody with something waiting, in the order of the lines; who is in a family after it.
@@ -87,7 +99,9 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
   const std::size_t pools = fleet_.state().pools.size();
   std::vector<Used> nodes;
   std::vector<std::uint32_t> taken(pools), sandboxes(pools);
-  std::map<std::pair<TenantId, PoolId>, fleet::Amounts> running;
+  std::map<std::pair<TenantId, PoolId>, fleet::Running> running;
+  std::set<std::pair<TenantId, PoolId>> owners;
+  std::size_t looked_at = pools > 1 ? 0 : kRunningSeen;  // with one pool nothing is compared
   std::set<TenantId> waits;
   for (const fleet::Waiting& kind : seen.waiting) waits.insert(kind.owner);
   fleet_.state().nodes.for_each([&](NodeId id, const fleet::Node& node) {
@@ -99,7 +113,15 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
     const scheduler::NodeInfo& info = placed.infos[slot];
     const fleet::Amounts left = left_on(placed.nodes[slot], info);
     const TenantId owner = waits.contains(info.owner) ? info.owner : TenantId{};
-    running[{owner, info.pool}] += fleet::taken(left, info.shape);
+    const fleet::Running none{owner, info.pool, {}, {}, 0, 0};
+    fleet::Running& runs = running.try_emplace({owner, info.pool}, none).first->second;
+    runs.amounts += fleet::taken(left, info.shape);
+    ++runs.nodes;
+    if (owners.insert({info.owner, info.pool}).second) ++runs.owners;
+    for (std::uint32_t at = info.first_reservation; at != 0 && looked_at < kRunningSeen;
+         at = placed.links[at - 1].next, ++looked_at) {
+      enlarge(runs.largest, placed.reservations[at - 1]);
+    }
     const bool owned = one_tenants(info.owner, info.pool);
     if (owned && moves) return;  // its owner's other nodes hold it
     const std::uint32_t permille = fleet::taken_permille(left, info.shape);
@@ -116,9 +138,7 @@ void Control::see_used(fleet::WaitingSeen& seen) const {
     seen.used_permille[node.pool] += part ? node.permille : 1000;
     if (node.moves) seen.moving_permille[node.pool] += node.permille;
   }
-  for (const auto& [of, amounts] : running) {
-    seen.running.push_back({of.first, of.second, amounts});
-  }
+  for (const auto& [of, runs] : running) seen.running.push_back(runs);
 }
 
 // Whether what is free on such nodes is room for the owner alone, though others use the pool.

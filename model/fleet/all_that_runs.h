@@ -2,16 +2,15 @@
 //
 // What waits at one moment is little, and the cheapest node that holds it may be a poor one for what
 // the fleet runs: where work wants much memory, each single ask still fits on the cheap node with
-// little of it, and one after another is bought. So pools are compared by what all would cost that
-// runs on pools like them, were it all on nodes of the one. Of those nodes one is half empty on
-// average, so large ones are for who needs several of them.
+// little of it, and one after another is bought. So two pools are compared by what all would cost
+// that runs on pools like them and fits on nodes of both, were it all on nodes of the one. Of those
+// nodes one is half empty on average, so large ones are for who needs several of them.
 //
 // An estimate: it goes by volume, and a mix of two pools, each for its own kind of work, may be
 // cheaper than either.
 #pragma once
 #include <cstdint>
 #include <map>
-#include <utility>
 #include <vector>
 
 #include "model/core/ids.h"
@@ -29,34 +28,45 @@ struct Offer {  // a pool that more nodes can be bought of
   std::uint32_t room = 0;   // nodes that may still be bought
 };
 
-struct Running {    // what an owner has on nodes of a pool
+struct Running {   // what an owner has on nodes of a pool
   TenantId owner;  // none: all of whom nothing waits
   PoolId pool;
   Amounts amounts;
-  CHALK_FIELDS(Running, owner, pool, amounts)
+  Resources largest;         // of each amount the most that one sandbox has
+  std::uint32_t nodes = 0;
+  std::uint32_t owners = 1;  // who have nodes of their own
+  CHALK_FIELDS(Running, owner, pool, amounts, largest, nodes, owners)
 };
 
 struct Share {  // of what waits, that one owner would have on new nodes
   Amounts amounts;
   std::int64_t nodes = 0;
 };
+using Shares = std::map<TenantId, Share>;
+
+// What runs in one could run in the other: told apart neither by name nor by GPUs.
+bool alike(const Offer& a, const Offer& b);
 
 class AllThatRuns {
  public:
-  // What runs on other pools than those of the offers, which stay, does not count.
+  // What runs on other pools than those of the offers, which stays, does not count.
   AllThatRuns(const std::vector<Offer>& offers, const std::vector<Running>& running);
   void add(const Running& one);
 
-  // The price for each weight of `shares` and all else that their owners run.
-  Wide price_with(const std::map<TenantId, Share>& shares, const Offer& offer) const;
-  // Whether no other pool that more nodes can be bought of holds all of it for less.
+  // Of two offers that are alike, whether the owners of those shares would have all of theirs for
+  // less in `a`.
+  bool cheaper(const Offer& a, const Shares& in_a, const Offer& b, const Shares& in_b) const;
+  // Whether no other that more nodes can be bought of would hold all for less.
   bool cheapest(const Offer& offer) const;
+  // Whether none would hold for less what runs on the offer's own nodes.
+  bool cheapest_for_its_own(const Offer& offer) const;
 
  private:
+  Wide price(const Offer& offer, const Offer& other, const Shares& shares) const;
+
   const std::vector<Offer>& offers_;
-  std::map<PoolId, std::size_t> kinds_;  // of each pool the first offer that is like it
-  std::map<std::pair<TenantId, std::size_t>, Amounts> of_owners_;  // by kind
-  std::vector<Amounts> of_all_;                                    // by kind
+  std::map<PoolId, std::vector<Running>> in_pools_;
+  std::map<TenantId, std::vector<Running>> of_owners_;
 };
 
 }  // namespace chalk::fleet

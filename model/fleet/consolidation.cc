@@ -51,12 +51,16 @@ std::vector<PoolId> replacements(const Rules& rules, const NodeLoad& load,
     if (!pool.elastic || pool.reserved || pool.room == 0 || pool.price >= own.price) continue;
     if (rules.policy == Policy::newsvendor) {
       const std::int64_t saved = 1000 - pool.price * 1000 / own.price;
-      if (!pool.cheapest_for_all || !worth_moving(rules, load, saved)) continue;
+      if (own.cheapest_for_all && !pool.cheapest_for_all) continue;
+      if (!worth_moving(rules, load, saved)) continue;
     }
     others.push_back(PoolId{i + 1ULL});
   }
+  const bool for_all = rules.policy == Policy::newsvendor;
   std::stable_sort(others.begin(), others.end(), [&](PoolId a, PoolId b) {
-    return pools[a.value - 1].price < pools[b.value - 1].price;
+    const Supply &one = pools[a.value - 1], &other = pools[b.value - 1];
+    if (for_all && one.cheapest_for_all != other.cheapest_for_all) return one.cheapest_for_all;
+    return one.price < other.price;
   });
   return others;
 }

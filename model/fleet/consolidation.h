@@ -4,7 +4,7 @@
 //   top of the ones before. karpenter: the nodes that are cheapest to disrupt, as many as fit
 //   elsewhere; if none does, one that a cheaper node can take the place of. newsvendor: in order of
 //   what it saves over what it moves, and only where that is worth it; else the same replacement,
-//   of a pool that is the cheapest for all that runs.
+//   first of a pool that is the cheapest for all that runs, and none of another for a node of it.
 #pragma once
 #include <algorithm>
 #include <cstdint>

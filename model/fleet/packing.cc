@@ -98,19 +98,22 @@ Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t mos
   return packed;
 }
 
-// Less is better; in millionths of a node, or price for each weight held.
-Wide score(const Packed& packed, const Offer& offer, Expander expander, const AllThatRuns& all) {
-  if (expander == Expander::cheapest_for_all) {
-    std::map<TenantId, Share> shares;
-    for (const Bin& bin : packed.bins) {
-      Share& share = shares[bin.owner];
-      share.amounts += taken(bin.left, offer.shape);
-      ++share.nodes;
-    }
-    return all.price_with(shares, offer);
+Shares shares_of(const Packed& packed, const NodeShape& shape) {
+  Shares shares;
+  for (const Bin& bin : packed.bins) {
+    Share& share = shares[bin.owner];
+    share.amounts += taken(bin.left, shape);
+    ++share.nodes;
   }
+  return shares;
+}
+
+// Less is better; in millionths of a node, or price for each weight held.
+std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) {
   const auto nodes = static_cast<std::int64_t>(packed.bins.size());
-  if (expander == Expander::cheapest) return Wide(offer.price) * nodes * 1'000'000 / packed.held;
+  if (expander != Expander::least_waste) {
+    return static_cast<std::int64_t>(Wide(offer.price) * nodes * 1'000'000 / packed.held);
+  }
   std::int64_t left = 0;
   for (const Bin& bin : packed.bins) {
     const std::int64_t cpu = offer.shape.cpu_millicores;
@@ -119,6 +122,35 @@ Wide score(const Packed& packed, const Offer& offer, Expander expander, const Al
     if (memory > 0) left += (bin.left.memory_bytes >> 20) * 1'000'000 / memory;
   }
   return left / nodes;
+}
+
+struct Choice {
+  const Offer* offer = nullptr;
+  Packed packed;
+};
+
+// Pools that are alike are compared by all that runs, and the best of each kind by what it would
+// hold: between kinds that would say nothing.
+const Choice& best_of(std::vector<Choice>& choices, Expander expander, const AllThatRuns& all) {
+  if (expander == Expander::cheapest_for_all) {
+    std::vector<Choice> best;
+    for (Choice& one : choices) {
+      const auto same = std::find_if(best.begin(), best.end(), [&](const Choice& other) {
+        return alike(*one.offer, *other.offer);
+      });
+      if (same == best.end()) {
+        best.push_back(std::move(one));
+      } else if (all.cheaper(*one.offer, shares_of(one.packed, one.offer->shape), *same->offer,
+                             shares_of(same->packed, same->offer->shape))) {
+        *same = std::move(one);
+      }
+    }
+    choices = std::move(best);
+  }
+  return *std::min_element(
+      choices.begin(), choices.end(), [&](const Choice& a, const Choice& b) {
+        return score(a.packed, *a.offer, expander) < score(b.packed, *b.offer, expander);
+      });
 }
 
 }  // namespace
@@ -134,34 +166,27 @@ std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<O
     const Packed packed = pack(waiting, offers[i], offers[i].ready);
     needs[i].ready = static_cast<std::uint32_t>(packed.bins.size());
     needs[i].permille = packed.permille(offers[i].shape);
-    for (const Bin& bin : packed.bins) {
-      all.add({bin.owner, offers[i].pool, taken(bin.left, offers[i].shape)});
+    for (const auto& [owner, share] : shares_of(packed, offers[i].shape)) {
+      all.add({owner, offers[i].pool, share.amounts, {}, static_cast<std::uint32_t>(share.nodes), 1});
     }
   }
   // The best offer takes all that it may, then the best for what is left, and so on.
   while (true) {
-    std::size_t best = offers.size();
-    Wide least = 0;
-    std::vector<Waiting> left;
-    std::uint32_t nodes = 0, permille = 0;
+    std::vector<Choice> choices;
     for (std::size_t i = 0; i < offers.size(); ++i) {
       const std::uint32_t room = offers[i].room - needs[i].buy;
       if (room == 0) continue;
       std::vector<Waiting> rest = waiting;
-      const Packed packed = pack(rest, offers[i], room);
-      if (packed.held == 0) continue;
-      const Wide value = score(packed, offers[i], expander, all);
-      if (best != offers.size() && value >= least) continue;
-      best = i;
-      least = value;
-      left = std::move(rest);
-      nodes = static_cast<std::uint32_t>(packed.bins.size());
-      permille = packed.permille(offers[i].shape);
+      Packed packed = pack(rest, offers[i], room);
+      if (packed.held != 0) choices.push_back({&offers[i], std::move(packed)});
     }
-    if (best == offers.size()) return needs;
-    needs[best].buy += nodes;
-    needs[best].permille += permille;
-    waiting = std::move(left);
+    if (choices.empty()) return needs;
+    const Choice& best = best_of(choices, expander, all);
+    Need& need = needs[static_cast<std::size_t>(best.offer - offers.data())];
+    const auto nodes = static_cast<std::uint32_t>(best.packed.bins.size());
+    need.buy += nodes;
+    need.permille += best.packed.permille(best.offer->shape);
+    pack(waiting, *best.offer, nodes);
   }
 }
 

@@ -84,9 +84,9 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
       };
       const std::uint32_t room = missing(pool, need, of_pool(seen.used_permille),
                                          of_pool(seen.moving_permille), at_scan);
-      // In a pool that is not the cheapest for what runs more would only be bought since more runs
+      // In a pool that is not the cheapest for what it runs more would only be bought since more runs
       // there: what finds no room there any more goes to that which is.
-      if (all_that_runs.cheapest(offers[index])) buy = std::max(buy, room);
+      if (all_that_runs.cheapest_for_its_own(offers[index])) buy = std::max(buy, room);
     }
     buy += need.buy;
     const std::uint32_t staying =

@@ -26,7 +26,11 @@ std::vector<Waiting> one_core(std::uint64_t owner) {
   return {{{owner}, {}, {.cpu_millicores = 1000, .memory_bytes = 2 * kGi}, 1}};
 }
 Running runs(std::uint64_t owner, std::uint64_t pool, std::int64_t cores, std::int64_t gi) {
-  return {{owner}, {pool}, {cores * 1000, gi * kGi, 0, 0, cores}};
+  return {{owner}, {pool}, {cores * 1000, gi * kGi, 0, 0, cores}, {1000, 2 * kGi}, 1000, 1};
+}
+Running in_pieces_of(Running runs, std::int64_t cores, std::int64_t gi) {
+  runs.largest = {cores * 1000, gi * kGi};
+  return runs;
 }
 // The pool that one more core of owner 1 is bought in.
 std::uint64_t bought_in(const std::vector<Offer>& offers, const std::vector<Running>& running) {
@@ -71,38 +75,94 @@ TEST(AllThatRuns, LargeNodesAreForWhoNeedsSeveral) {
   EXPECT_EQ(with(400), 2u);
 }
 
+// Of what waits now nothing would be left over, so only what runs besides has half a node.
+TEST(AllThatRuns, WhatFillsANodeHasNoHalfOneBeside) {
+  const Offer small{{1}, shape(16, 64), 768, false, 0, 10}, large{{2}, shape(64, 256), 2460, false, 0, 10};
+  const std::vector<Waiting> gang{
+      {{1}, {}, {.cpu_millicores = 16'000, .memory_bytes = 64 * kGi}, 4, true}};
+  EXPECT_EQ(nodes_needed(gang, {small, large}, Expander::cheapest_for_all),
+            (std::vector<Need>{{0, 0, 0}, {0, 1, 1000}}));
+}
+
+// What does not fit on the nodes of one says nothing about which is better for what does.
+TEST(AllThatRuns, WhatFitsInOneAloneDoesNotCount) {
+  const std::vector<Offer> offers{lean(), roomy()};
+  const Running large = in_pieces_of(runs(1, 2, 40, 400), 4, 40);
+  EXPECT_EQ(bought_in(offers, {large}), 1u);
+  EXPECT_EQ(bought_in(offers, {large, runs(1, 1, 40, 160)}), 2u);
+  EXPECT_TRUE(AllThatRuns(offers, {large}).cheapest_for_its_own(offers[1]));
+  EXPECT_TRUE(AllThatRuns(offers, {large}).cheapest(offers[0]));
+}
+
+TEST(AllThatRuns, GpusAreNotBoughtForWorkWithout) {
+  Offer graphics{{2}, shape(16, 64), 1900, false, 0, 10};
+  graphics.shape.gpus = 4;
+  Running heavy = runs(1, 2, 40, 160);
+  heavy.amounts.gpu_millis = 40'000;
+  EXPECT_EQ(bought_in({graphics, roomy()}, {heavy, runs(1, 1, 1, 4)}), 2u) << "the roomy one";
+  EXPECT_EQ(bought_in({roomy(), graphics}, {heavy}), 2u);
+}
+
 TEST(AllThatRuns, SomethingElseIsComparedWithNothing) {
-  Offer reserved = roomy(), graphics = roomy();
+  Offer reserved = lean(), graphics = lean();
+  reserved.pool = graphics.pool = {3};
   reserved.reserved = true;
   graphics.shape.gpus = 8;
-  for (const Offer& other : {reserved, graphics}) {
-    const std::vector<Offer> offers{lean(), other};
-    const std::vector<Running> running{runs(1, 1, 40, 160)};
+  for (Offer other : {reserved, graphics}) {
+    other.price = 1;
+    const std::vector<Offer> offers{roomy(), other};
+    const std::vector<Running> running{runs(1, 2, 40, 160)};
     EXPECT_TRUE(AllThatRuns(offers, running).cheapest(offers[0]));
-    EXPECT_TRUE(AllThatRuns(offers, running).cheapest(offers[1]));
+    EXPECT_TRUE(AllThatRuns(offers, running).cheapest_for_its_own(offers[0]));
   }
   Offer older = graphics, newer = graphics;
-  newer.pool = {3};
+  newer.pool = {4};
   newer.price = 500;
-  EXPECT_FALSE(AllThatRuns({older, newer}, {}).cheapest(older));
-  newer.shape.gpu_model = 1;
-  EXPECT_TRUE(AllThatRuns({older, newer}, {}).cheapest(older));
+  std::vector<Offer> offers{older, newer};
+  EXPECT_FALSE(AllThatRuns(offers, {}).cheapest(older));
+  offers[1].shape.gpu_model = 1;
+  EXPECT_TRUE(AllThatRuns(offers, {}).cheapest(older));
 }
 
 TEST(AllThatRuns, OfPoolsThatAreAlikeOneIsTheCheapestAsLongAsThereIsMore) {
   std::vector<Offer> offers{lean(), roomy()};
   const std::vector<Running> running{runs(1, 1, 20, 80), runs(0, 2, 20, 80)};
-  EXPECT_FALSE(AllThatRuns(offers, running).cheapest(offers[0]));
-  EXPECT_TRUE(AllThatRuns(offers, running).cheapest(offers[1]));
-  offers[1].room = 0;
-  EXPECT_TRUE(AllThatRuns(offers, running).cheapest(offers[0]));
+  const auto cheapest = [&](std::size_t i) { return AllThatRuns(offers, running).cheapest(offers[i]); };
+  const auto for_its_own = [&](std::size_t i) {
+    return AllThatRuns(offers, running).cheapest_for_its_own(offers[i]);
+  };
+  EXPECT_FALSE(cheapest(0) || for_its_own(0));
+  EXPECT_TRUE(cheapest(1) && for_its_own(1));
   EXPECT_TRUE(AllThatRuns(offers, {}).cheapest(offers[0])) << "nothing runs";
+  EXPECT_FALSE(AllThatRuns(offers, {}).cheapest(offers[1]));
+  EXPECT_TRUE(AllThatRuns(offers, {}).cheapest_for_its_own(offers[1]));
+  offers[1].room = 0;
+  EXPECT_TRUE(cheapest(0) && for_its_own(0));
   offers[0].price = offers[1].price;
   offers[0].shape = offers[1].shape;
   offers[1].room = 10;
-  EXPECT_TRUE(AllThatRuns(offers, running).cheapest(offers[0]) &&
-              AllThatRuns(offers, running).cheapest(offers[1]))
-      << "as cheap as each other";
+  EXPECT_TRUE(cheapest(0) && cheapest(1)) << "as cheap as each other";
+}
+
+// Ten owners with a core each need ten nodes, however large.
+TEST(AllThatRuns, OwnersWithNodesOfTheirOwnNeedHalfOfOneEach) {
+  const Offer small{{1}, shape(4, 16), 200, false, 0, 10}, large{{2}, shape(64, 256), 2900, false, 0, 10};
+  const std::vector<Offer> offers{small, large};
+  Running many = runs(0, 1, 600, 2400);
+  EXPECT_FALSE(AllThatRuns(offers, {many}).cheapest_for_its_own(small));
+  many.owners = 300;
+  EXPECT_TRUE(AllThatRuns(offers, {many}).cheapest_for_its_own(small));
+  EXPECT_TRUE(AllThatRuns(offers, {many}).cheapest(small));
+}
+
+// Gangs that fill large nodes need no half a node more.
+TEST(AllThatRuns, WhereItIsItMayBePackedBetterThanOnAverage) {
+  const Offer small{{1}, shape(16, 64), 768, false, 0, 10}, large{{2}, shape(64, 256), 2460, false, 0, 10};
+  const std::vector<Offer> offers{small, large};
+  Running full = runs(0, 2, 64, 256);
+  EXPECT_FALSE(AllThatRuns(offers, {full}).cheapest_for_its_own(large));
+  full.nodes = 1;
+  EXPECT_TRUE(AllThatRuns(offers, {full}).cheapest_for_its_own(large));
 }
 
 TEST(AllThatRuns, AmountsDoNotOverflow) {

@@ -262,17 +262,24 @@ TEST(Consolidation, ReplacesANodeByACheaperOneOnlyIfNoneCanSimplyGo) {
 }
 
 // It holds what is there, and is the wrong shape for what comes: newsvendor would buy the other again.
-TEST(Consolidation, OnlyNewsvendorReplacesNothingByAPoolThatIsDearerForAll) {
+TEST(Consolidation, NewsvendorReplacesWhatIsCheapestForAllByNothingElse) {
   const std::vector<NodeLoad> loads{load(1, 300, 3)};
   Told replaceable({}, {1});
-  Supply wrong = supply(100);
-  wrong.cheapest_for_all = false;
-  const auto with = [&](Policy policy, const Supply& other) {
-    return choose_removals(rules_of(policy), loads, {supply(400), other}, {9, 99}, replaceable).size();
+  const auto with = [&](Policy policy, bool own, std::vector<bool> others) {
+    std::vector<Supply> pools{supply(400)};
+    pools[0].cheapest_for_all = own;
+    for (const bool cheapest : others) {
+      pools.push_back(supply(100 + static_cast<std::int64_t>(pools.size())));
+      pools.back().cheapest_for_all = cheapest;
+    }
+    const auto removals = choose_removals(rules_of(policy), loads, pools, {9, 99}, replaceable);
+    return removals.empty() ? PoolId{} : removals[0].replacement;
   };
-  EXPECT_EQ(with(Policy::newsvendor, wrong), 0u);
-  EXPECT_EQ(with(Policy::newsvendor, supply(100)), 1u);
-  EXPECT_EQ(with(Policy::karpenter, wrong), 1u);
+  EXPECT_EQ(with(Policy::newsvendor, true, {false}), PoolId{});
+  EXPECT_EQ(with(Policy::newsvendor, true, {false, true}), PoolId{3});
+  EXPECT_EQ(with(Policy::newsvendor, false, {false}), PoolId{2}) << "both are wrong, this one costs less";
+  EXPECT_EQ(with(Policy::newsvendor, false, {false, true}), PoolId{3});
+  EXPECT_EQ(with(Policy::karpenter, true, {false, true}), PoolId{2});
 }
 
 // ---- a whole fleet
