@@ -132,7 +132,7 @@ class Generator {
     if (chance(3)) size += fmt::format(", runtime: {}", pick({"old", "new"}));
     if (chance(3)) size += fmt::format(", cpu_features: {}", pick({"[a]", "[a, b]", "[c]"}));
     if (gpus_ && i == 0) node += fmt::format(", gpu: \"{}:A100\"", pick({"1", "2", "4"}));
-    line("  - {{name: p{}, {}, price_per_hour: 1, node: {{{}}}}}", i, size, node);
+    line("  - {{name: p{}, {}, price_per_hour: {}, node: {{{}}}}}", i, size, 1 + i, node);
   }
 
   void images() {
