@@ -115,10 +115,15 @@ std::vector<std::string> facts(const Result& r) {
     say.push_back(
         fmt::format("{} requests failed: {}.", count_text(total(r.failed)), by_name(r.failed)));
   }
-  if (r.image_bytes_pulled > 0) {
-    say.push_back(
-        fmt::format("Nodes pulled {} of images; {:.1f} % of the starts found theirs on the node.",
-                    bytes_of(r.image_bytes_pulled), r.image_hit_ratio * 100));
+  if (r.image_bytes_pulled + r.image_bytes_from_peers > 0) {
+    say.push_back(fmt::format(
+        "Nodes pulled {} of images{}; {:.1f} % of the starts found theirs on the node.",
+        bytes_of(r.image_bytes_pulled),
+        r.image_bytes_from_peers > 0
+            ? fmt::format(" from registries and {} from other nodes",
+                          bytes_of(r.image_bytes_from_peers))
+            : "",
+        r.image_hit_ratio * 100));
   }
   return say;
 }

@@ -90,6 +90,9 @@ ends 0 "is the least that meets cost_total<=25" plan "$jobs" --set assert=[] --s
 ends 0 "node hours, costing" run "$small" --quiet
 grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arrivals is said to go on"
 
+# What came from other nodes is not less pulled.
+ends 0 "Nodes pulled .* of images from registries and .*GB from other nodes" run scenarios/rare/image_tree_loses_nodes.yaml --quiet
+
 # An assertion about nothing does not hold, and nobody is watched who is not there.
 printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n' >"$scratch/empty.jsonl"
 ends 2 "DOES NOT HOLD: wait_p99_ms<=5 (there is nothing to measure)" \
