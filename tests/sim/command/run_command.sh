@@ -93,6 +93,11 @@ grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arri
 # What came from other nodes is not less pulled.
 ends 0 "Nodes pulled .* of images from registries and .*GB from other nodes" run scenarios/rare/image_tree_loses_nodes.yaml --quiet
 
+# Scenarios of capacity hold what they assert with the seeds, and answer by the command, that their first lines name.
+for seed in 1 5; do ends 0 "Holds: cost" run scenarios/capacity/fleet_day.yaml --seed $seed --quiet; done
+eval "stall=($(sed -n 's/^# chalk-sim //p' scenarios/capacity/start_slots_stall.yaml))"
+ends 0 "start_slots = 11 is the least" "${stall[@]}" --seeds 1 --quiet
+
 # An assertion about nothing does not hold, and nobody is watched who is not there.
 printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n' >"$scratch/empty.jsonl"
 ends 2 "DOES NOT HOLD: wait_p99_ms<=5 (there is nothing to measure)" \
