@@ -18,12 +18,25 @@ namespace {
 
 constexpr std::int64_t kNodesMax = 100'000;
 
+const std::set<std::string> kKeys = {
+    "name", "shows", "seed", "duration", "requests", "drain", "run_until_done", "control", "fleet",
+    "zones", "pools", "fleet_from_trace", "images", "families", "tenant_default", "tenants", "watch",
+    "group_default", "groups", "start", "start_core_seconds", "start_core_spread", "start_cpu_min",
+    "shells", "snapshots", "shared_execution", "llm", "workload", "faults", "assert", "output"};
+const std::set<std::string> kPoolKeys = {
+    "name", "zones", "nodes", "nodes_min", "nodes_max", "buffer_nodes", "idle_before_release", "boot",
+    "price_per_hour", "dedicated_tenant", "runtime", "cpu_features", "spot", "node"};
+const std::set<std::string> kNodeKeys = {
+    "cpu", "memory", "disk", "start_slots", "sandboxes_max", "gpu", "shells", "shell_memory",
+    "image_cache", "link", "disk_bandwidth", "pulls_at_once", "machine_cpu", "cache_policy"};
+
 class Parser {
  public:
   Parser(const Files& files, Reader root, const std::optional<std::string>& trace)
       : files_(files), root_(std::move(root)), trace_(trace) {}
 
   Setup parse() {
+    root_.only(kKeys);
     setup_.name = root_.text("name", std::filesystem::path(files_.name()).stem());
     setup_.shows = root_.required_text("shows");
     setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, static_cast<std::int64_t>(kSeedMax)));
@@ -184,6 +197,7 @@ class Parser {
     auto list = root_.list("pools");
     if (list.empty()) root_.fail("pools", "nothing", "at least one pool of nodes");
     for (Reader& r : list) {
+      r.only(kPoolKeys);
       Pool pool;
       pool.name = r.required_text("name");
       for (const Pool& other : setup_.pools) {
@@ -258,6 +272,7 @@ class Parser {
 
   void node_shape(Reader& pool_reader, Pool& pool) {
     Reader r = pool_reader.map("node");
+    r.only(kNodeKeys);
     NodeShape& shape = pool.shape;
     if (!r.has("cpu")) r.fail("cpu", "nothing", "the cores of a node");
     if (!r.has("memory")) r.fail("memory", "nothing", "the memory of a node");

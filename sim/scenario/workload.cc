@@ -15,6 +15,14 @@
 namespace chalk::sim {
 namespace {
 
+// Of all kinds: each knows some of them.
+const std::set<std::string> kSectionKeys = {
+    "kind", "arrivals_max", "until", "path", "qos_priorities", "tenants", "images", "functions",
+    "arrivals", "apps", "length", "rate_scale", "app_calls_per_day_max", "service_max",
+    "service_spread", "memory_max", "swing", "weekend", "clients", "think", "calm_per_second",
+    "burst_per_second", "calm_mean", "burst_mean", "per_second", "peak_at", "of", "function_skew",
+    "tenant_skew", "image_skew", "service", "cpu", "memory", "prefix", "caller", "lifetime", "runs",
+    "restart", "priority", "gang", "shapes"};
 constexpr double kRateMax = 1e7;
 constexpr Duration kStayMin = milliseconds(1);
 constexpr double kArrivalsPerCycleMin = 1e-6;
@@ -126,10 +134,12 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
                           const TraceOptions& trace_options, bool replaced) {
   const std::vector<const char*> kinds = {"poisson",         "bursts", "daily", "closed_loop",
                                           "azure_functions", "trace",  "list"};
-  if (!section.has("kind"))
+  if (!section.has("kind")) {
+    section.only(kSectionKeys);
     section.fail("kind", "nothing",
                  "poisson, bursts, daily, closed_loop, azure_functions, trace or list");
   const std::string kind = kinds[section.choice("kind", 0, kinds)];
+  }
   Cut end;
   const auto most = section.whole("arrivals_max", 0, 0, 1'000'000'000'000);
   if (most != 0) end.arrivals_max = static_cast<std::uint64_t>(most);

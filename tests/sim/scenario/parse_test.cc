@@ -463,6 +463,22 @@ TEST(Scenario, NamesThePieceAndTheLineOfItsErrors) {
             "parse_test.yaml:1: include: found \"parse_test_piece.yaml\" twice, expected it once");
 }
 
+// What is missing because it is misspelt is told as that.
+TEST(Scenario, NamesAMisspeltKeyBeforeAMissingOne) {
+  const auto unknown = [](const std::string& where, const std::string& meant) {
+    return "parse_test.yaml:" + where + ": found an unknown key, expected one of " +
+           "docs/scenarios.md; the closest is \"" + meant + "\"";
+  };
+  EXPECT_EQ(error_of(kGood, "workload:", "worklaod:"), unknown("7: worklaod", "workload"));
+  EXPECT_EQ(error_of(kGood, "pools:", "pool:"), unknown("3: pool", "pools"));
+  EXPECT_EQ(error_of(kGood, "shows:", "show:"), unknown("1: show", "shows"));
+  EXPECT_EQ(error_of(kGood, "kind:", "knd:"), unknown("8: workload[0].knd", "kind"));
+  EXPECT_EQ(error_of(kGood, "nodes: 2", "noodes: 2"), unknown("5: pools[0].noodes", "nodes"));
+  EXPECT_EQ(error_of(kGood, "memory:", "memry:"), unknown("6: pools[0].node.memry", "memory"));
+  EXPECT_NE(error_of(kGood, "- kind: poisson\n    per", "- per").find("workload[0].kind: found nothing"),
+            std::string::npos);
+}
+
 // From --trace, else from the one section that is a trace, else there is none.
 TEST(Scenario, TakesTheFleetFromATrace) {
   const std::string trace = testing::TempDir() + "fleet.jsonl";
