@@ -335,12 +335,17 @@ class Parser {
     if (catalogue.nodes.empty()) {
       root_.fail("fleet_from_trace", "true", "false for a trace that lists no nodes");
     }
-    setup_.gpu_models = catalogue.gpu_models;
     for (const NodeGroupSpec& group : catalogue.nodes) {
       Pool pool;
       pool.name = group.name;
       for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) pool.zones.push_back(i);
       pool.shape = group.shape;
+      if (pool.shape.gpus > 0 && pool.shape.gpu_model >= 0) {
+        // By the name that a scenario has for it: a trace may say T4 for nvidia-t4.
+        const std::string& name = catalogue.gpu_models[pool.shape.gpu_model];
+        const auto gpu = parse_gpu(name);
+        pool.shape.gpu_model = gpu_index(root_, gpu ? gpu->model : name);
+      }
       if (pool.shape.disk_bytes == 0) pool.shape.disk_bytes = 1LL << 40;
       pool.image_cache_bytes = pool.shape.disk_bytes / 2;
       pool.nodes_min = pool.nodes_max = group.count;
