@@ -85,6 +85,7 @@ class Search {
       const Result result = result_from_json(*outcomes[i]);
       const double metric = lookup_metric(result, condition_.metric).value_or(0);
       if (has_samples(result, condition_.metric)) point.metrics.push_back(metric);
+      point.not_begun = std::max(point.not_begun, result.not_begun);
       const std::string unfit = why_unfit(result);
       if (!unfit.empty()) point.unfit.push_back(unfit);
       if (unfit.empty() && condition_.holds(metric)) ++point.satisfied;

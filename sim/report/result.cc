@@ -178,6 +178,7 @@ json to_json(const Result& r) {
             {"interrupted", r.interrupted},
             {"requests", r.requests},
             {"completed", r.completed},
+            {"not_begun", r.not_begun},
             {"refused", r.refused},
             {"failed", r.failed},
             {"cold_starts", r.cold_starts},
@@ -250,6 +251,7 @@ Result result_from_json(const std::string& text) {
   r.interrupted = j.at("interrupted");
   r.requests = j.at("requests");
   r.completed = j.at("completed");
+  r.not_begun = j.value("not_begun", std::uint64_t{0});
   r.refused = j.at("refused").get<std::map<std::string, std::uint64_t>>();
   r.failed = j.at("failed").get<std::map<std::string, std::uint64_t>>();
   r.cold_starts = j.at("cold_starts");
@@ -313,7 +315,7 @@ json to_json(const PlanResult& p) {
   for (const PlanPoint& point : p.points) {
     points.push_back(
         {{"value", point.value}, {"metrics", point.metrics}, {"satisfied", point.satisfied},
-         {"unfit", point.unfit}});
+         {"unfit", point.unfit}, {"not_begun", point.not_begun}});
   }
   return {{"find", p.knob},    {"until", p.condition},
           {"low", p.low},      {"high", p.high},

@@ -47,6 +47,7 @@ struct Result {
 
   std::uint64_t requests = 0;  // calls and bare sandboxes that arrived
   std::uint64_t completed = 0;
+  std::uint64_t not_begun = 0;  // at the end of the run: they waited at least so long
   std::map<std::string, std::uint64_t> refused;  // by rule
   std::map<std::string, std::uint64_t> failed;   // by reason
   std::uint64_t cold_starts = 0;     // requests that waited for a start and were first on it
@@ -123,6 +124,7 @@ struct PlanPoint {
   // Why it does not count in some seed, whatever the condition says: an invariant is broken, an
   // assertion of the scenario fails, or nothing was measured.
   std::vector<std::string> unfit;
+  std::uint64_t not_begun = 0;  // most in any seed
 };
 struct PlanResult {
   std::string knob;

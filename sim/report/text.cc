@@ -80,6 +80,10 @@ std::vector<std::string> facts(const Result& r) {
       count_text(requests),
       waited == requests ? "" : fmt::format("{} were served or still wait: ", count_text(waited)),
       ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99), ms_text(r.wait_ms.p999)));
+  if (r.not_begun != 0) {
+    say.push_back(fmt::format("{} had not begun by the end: the waits are lower bounds.",
+                              count_text(static_cast<double>(r.not_begun))));
+  }
   say.push_back(
       fmt::format("{} of them ({:.3g} %) met a cold start; {} sandboxes were started, {:.1f} were "
                   "there on average "
@@ -115,10 +119,15 @@ std::vector<std::string> facts(const Result& r) {
     say.push_back(
         fmt::format("{} requests failed: {}.", count_text(total(r.failed)), by_name(r.failed)));
   }
-  if (r.image_bytes_pulled > 0) {
-    say.push_back(
-        fmt::format("Nodes pulled {} of images; {:.1f} % of the starts found theirs on the node.",
-                    bytes_of(r.image_bytes_pulled), r.image_hit_ratio * 100));
+  if (r.image_bytes_pulled + r.image_bytes_from_peers > 0) {
+    say.push_back(fmt::format(
+        "Nodes pulled {} of images{}; {:.1f} % of the starts found theirs on the node.",
+        bytes_of(r.image_bytes_pulled),
+        r.image_bytes_from_peers > 0
+            ? fmt::format(" from registries and {} from other nodes",
+                          bytes_of(r.image_bytes_from_peers))
+            : "",
+        r.image_hit_ratio * 100));
   }
   return say;
 }
@@ -190,6 +199,11 @@ std::vector<std::string> answer(const PlanResult& plan) {
     if (least == point.metrics.end()) continue;
     say.push_back(fmt::format("With {} the measured value lies between {} and {}.",
                               number_text(point.value), number_text(*least), number_text(*most)));
+    if (point.not_begun != 0 && plan.condition.contains("wait_")) {
+      say.push_back(fmt::format(
+          "Up to {} had not begun by the end of such a run: the waits are lower bounds.",
+          count_text(static_cast<double>(point.not_begun))));
+    }
   }
   for (const PlanPoint& point : plan.points) {
     if (point.unfit.empty()) continue;

@@ -24,8 +24,8 @@ std::uint32_t named(std::vector<std::string>& list, const std::string& wanted) {
 
 class ListReader {
  public:
-  ListReader(Reader& section, const std::vector<std::string>& gpu_models)
-      : section_(section), gpu_models_(gpu_models) {
+  ListReader(Reader& section, const std::vector<std::string>& gpu_models, bool replaced)
+      : section_(section), gpu_models_(gpu_models), replaced_(replaced) {
     catalogue().gpu_models = gpu_models;
   }
 
@@ -101,7 +101,7 @@ class ListReader {
     resources.cpu_millicores = r.millicores("cpu", 0);
     resources.memory_bytes = r.bytes("memory", 0);
     resources.disk_bytes = r.bytes("disk", 0);
-    const GpuAsk gpu = read_gpu(r, gpu_models_);
+    const GpuAsk gpu = read_gpu(r, gpu_models_, replaced_);
     resources.gpus = gpu.count;
     resources.gpu_millis = gpu.count > 0 ? gpu.millis : 0;
     resources.gpu_models = gpu.models;
@@ -113,6 +113,7 @@ class ListReader {
 
   Reader& section_;
   const std::vector<std::string>& gpu_models_;
+  bool replaced_;
   std::shared_ptr<Listed> listed_ = std::make_shared<Listed>();
 };
 
@@ -158,8 +159,9 @@ class RecordingSource final : public Source {
 }  // namespace
 
 std::shared_ptr<const Listed> read_listed(Reader& section,
-                                          const std::vector<std::string>& gpu_models) {
-  return ListReader(section, gpu_models).read();
+                                          const std::vector<std::string>& gpu_models,
+                                          bool replaced) {
+  return ListReader(section, gpu_models, replaced).read();
 }
 
 std::unique_ptr<Source> listed_source(std::shared_ptr<const Listed> listed) {

@@ -15,9 +15,10 @@ struct Listed {
 
 // Reads `tenants`, `images`, `functions` and `arrivals` of a section. What an arrival names and no
 // list declares is added where it is first named; a function that is not declared belongs to the
-// first tenant.
+// first tenant. `replaced`: by --trace, as for read_gpu.
 std::shared_ptr<const Listed> read_listed(Reader& section,
-                                          const std::vector<std::string>& gpu_models);
+                                          const std::vector<std::string>& gpu_models,
+                                          bool replaced);
 
 std::unique_ptr<Source> listed_source(std::shared_ptr<const Listed> listed);
 

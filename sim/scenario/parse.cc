@@ -18,12 +18,25 @@ namespace {
 
 constexpr std::int64_t kNodesMax = 100'000;
 
+const std::set<std::string> kKeys = {
+    "name", "shows", "seed", "duration", "requests", "drain", "run_until_done", "control", "fleet",
+    "zones", "pools", "fleet_from_trace", "images", "families", "tenant_default", "tenants", "watch",
+    "group_default", "groups", "start", "start_core_seconds", "start_core_spread", "start_cpu_min",
+    "shells", "snapshots", "shared_execution", "llm", "workload", "faults", "assert", "output"};
+const std::set<std::string> kPoolKeys = {
+    "name", "zones", "nodes", "nodes_min", "nodes_max", "buffer_nodes", "idle_before_release", "boot",
+    "price_per_hour", "dedicated_tenant", "runtime", "cpu_features", "spot", "node"};
+const std::set<std::string> kNodeKeys = {
+    "cpu", "memory", "disk", "start_slots", "sandboxes_max", "gpu", "shells", "shell_memory",
+    "image_cache", "link", "disk_bandwidth", "pulls_at_once", "machine_cpu", "cache_policy"};
+
 class Parser {
  public:
   Parser(const Files& files, Reader root, const std::optional<std::string>& trace)
       : files_(files), root_(std::move(root)), trace_(trace) {}
 
   Setup parse() {
+    root_.only(kKeys);
     setup_.name = root_.text("name", std::filesystem::path(files_.name()).stem());
     setup_.shows = root_.required_text("shows");
     setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, static_cast<std::int64_t>(kSeedMax)));
@@ -184,6 +197,7 @@ class Parser {
     auto list = root_.list("pools");
     if (list.empty()) root_.fail("pools", "nothing", "at least one pool of nodes");
     for (Reader& r : list) {
+      r.only(kPoolKeys);
       Pool pool;
       pool.name = r.required_text("name");
       for (const Pool& other : setup_.pools) {
@@ -258,6 +272,7 @@ class Parser {
 
   void node_shape(Reader& pool_reader, Pool& pool) {
     Reader r = pool_reader.map("node");
+    r.only(kNodeKeys);
     NodeShape& shape = pool.shape;
     if (!r.has("cpu")) r.fail("cpu", "nothing", "the cores of a node");
     if (!r.has("memory")) r.fail("memory", "nothing", "the memory of a node");
@@ -320,12 +335,17 @@ class Parser {
     if (catalogue.nodes.empty()) {
       root_.fail("fleet_from_trace", "true", "false for a trace that lists no nodes");
     }
-    setup_.gpu_models = catalogue.gpu_models;
     for (const NodeGroupSpec& group : catalogue.nodes) {
       Pool pool;
       pool.name = group.name;
       for (std::uint32_t i = 0; i < setup_.zones.size(); ++i) pool.zones.push_back(i);
       pool.shape = group.shape;
+      if (pool.shape.gpus > 0 && pool.shape.gpu_model >= 0) {
+        // By the name that a scenario has for it: a trace may say T4 for nvidia-t4.
+        const std::string& name = catalogue.gpu_models[pool.shape.gpu_model];
+        const auto gpu = parse_gpu(name);
+        pool.shape.gpu_model = gpu_index(root_, gpu ? gpu->model : name);
+      }
       if (pool.shape.disk_bytes == 0) pool.shape.disk_bytes = 1LL << 40;
       pool.image_cache_bytes = pool.shape.disk_bytes / 2;
       pool.nodes_min = pool.nodes_max = group.count;

@@ -486,16 +486,18 @@ std::vector<std::pair<std::string, Reader>> Reader::entries(const char* key) {
   return out;
 }
 
-void Reader::done() {
+void Reader::done() { only(known_); }
+
+void Reader::only(const std::set<std::string>& keys) const {
   if (!node_.IsMap()) return;
   for (const auto& entry : node_) {
     const std::string key = entry.first.Scalar();
-    if (known_.contains(key)) continue;
+    if (keys.contains(key)) continue;
     throw ScenarioError(
         fmt::format("{}: {}{}{}: found an unknown key, expected one of docs/scenarios.md; the "
                     "closest is \"{}\"",
                     files_.place(entry.first.Mark().line + 1), path_, path_.empty() ? "" : ".", key,
-                    closest(key, known_)));
+                    closest(key, keys)));
   }
 }
 

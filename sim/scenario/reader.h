@@ -57,6 +57,9 @@ class Reader {
   [[noreturn]] void fail(const char* key, const std::string& found, const std::string& expected);
   std::string place(const char* key);  // "file:line", of the key's value or else of the map
   void done();                         // unknown keys are errors
+  // The same before anything is read: where a required key is misspelt, that is said, and not that
+  // it is missing.
+  void only(const std::set<std::string>& keys) const;
   int line() const { return node_.Mark().line + 1; }
 
  private:

@@ -15,6 +15,14 @@
 namespace chalk::sim {
 namespace {
 
+// Of all kinds: each knows some of them.
+const std::set<std::string> kSectionKeys = {
+    "kind", "arrivals_max", "until", "path", "qos_priorities", "tenants", "images", "functions",
+    "arrivals", "apps", "length", "rate_scale", "app_calls_per_day_max", "service_max",
+    "service_spread", "memory_max", "swing", "weekend", "clients", "think", "calm_per_second",
+    "burst_per_second", "calm_mean", "burst_mean", "per_second", "peak_at", "of", "function_skew",
+    "tenant_skew", "image_skew", "service", "cpu", "memory", "prefix", "caller", "lifetime", "runs",
+    "restart", "priority", "gang", "shapes"};
 constexpr double kRateMax = 1e7;
 constexpr Duration kStayMin = milliseconds(1);
 constexpr double kArrivalsPerCycleMin = 1e-6;
@@ -73,7 +81,8 @@ Requests read_requests(Reader& section) {
   return work;
 }
 
-Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_models) {
+Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_models,
+                         bool replaced) {
   Sandboxes work;
   work.tenants = static_cast<std::uint32_t>(section.whole("tenants", 1, 1, 1'000'000));
   work.images = static_cast<std::uint32_t>(section.whole("images", 1, 1, 1'000'000));
@@ -95,7 +104,7 @@ Sandboxes read_sandboxes(Reader& section, const std::vector<std::string>& gpu_mo
     one.resources.cpu_millicores = shape.millicores("cpu", 0);
     one.resources.memory_bytes = shape.bytes("memory", 0);
     one.resources.disk_bytes = shape.bytes("disk", 0);
-    const GpuAsk gpu = read_gpu(shape, gpu_models);
+    const GpuAsk gpu = read_gpu(shape, gpu_models, replaced);
     one.resources.gpus = gpu.count;
     one.resources.gpu_millis = gpu.count > 0 ? gpu.millis : 0;
     one.resources.gpu_models = gpu.models;
@@ -126,9 +135,11 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
                           const TraceOptions& trace_options, bool replaced) {
   const std::vector<const char*> kinds = {"poisson",         "bursts", "daily", "closed_loop",
                                           "azure_functions", "trace",  "list"};
-  if (!section.has("kind"))
+  if (!section.has("kind")) {
+    section.only(kSectionKeys);
     section.fail("kind", "nothing",
                  "poisson, bursts, daily, closed_loop, azure_functions, trace or list");
+  }
   const std::string kind = kinds[section.choice("kind", 0, kinds)];
   Cut end;
   const auto most = section.whole("arrivals_max", 0, 0, 1'000'000'000'000);
@@ -147,7 +158,7 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
       return open_trace(path, options);
     };
   } else if (kind == "list") {
-    const std::shared_ptr<const Listed> listed = read_listed(section, gpu_models);
+    const std::shared_ptr<const Listed> listed = read_listed(section, gpu_models, replaced);
     open = [listed](std::uint64_t) { return listed_source(listed); };
   } else if (kind == "azure_functions") {
     const AzureShape shape = read_azure_shape(section);
@@ -163,7 +174,7 @@ OpenWorkload read_section(Reader& section, const std::vector<std::string>& gpu_m
     const Pace pace = read_pace(section, kind);
     const bool sandboxes = section.choice("of", 0, {"calls", "sandboxes"}) == 1;
     const Work work =
-        sandboxes ? Work{read_sandboxes(section, gpu_models)} : Work{read_requests(section)};
+        sandboxes ? Work{read_sandboxes(section, gpu_models, replaced)} : Work{read_requests(section)};
     open = [pace, work](std::uint64_t seed) { return open_loop(pace, work, seed); };
   }
   section.done();
@@ -184,7 +195,7 @@ std::string read_trace_path(Reader& section) {
   return text;
 }
 
-GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
+GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models, bool replaced) {
   GpuAsk ask;
   ask.millis = static_cast<std::int32_t>(reader.whole("gpu_millis", 1000, 1, 1000));
   if (!reader.has("gpu")) return ask;
@@ -194,7 +205,7 @@ GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
     reader.fail("gpu", fmt::format("\"{}\"", text),
                 "a GPU such as A100, nvidia-l4 or 2:nvidia-a100");
   const auto model = std::find(gpu_models.begin(), gpu_models.end(), request->model);
-  if (model == gpu_models.end()) {
+  if (model == gpu_models.end() && !replaced) {
     std::string offered;
     for (const std::string& name : gpu_models) offered += (offered.empty() ? "" : ", ") + name;
     reader.fail(
@@ -210,7 +221,7 @@ GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models) {
                 "a share of one GPU");
   }
   ask.count = request->count;
-  ask.models = 1u << (model - gpu_models.begin());
+  if (model != gpu_models.end()) ask.models = 1u << (model - gpu_models.begin());
   return ask;
 }
 

@@ -22,13 +22,14 @@ OpenWorkload read_workload(Reader& root, const std::vector<std::string>& gpu_mod
 // once, with the place that names it.
 std::string read_trace_path(Reader& section);
 
-// "2:nvidia-a100" as a number of GPUs and the index of the model among `gpu_models`.
+// "2:nvidia-a100" as a number of GPUs and the index of the model among `gpu_models`. `replaced`: the
+// section is not run, so no pool needs to have the model.
 struct GpuAsk {
   std::int32_t count = 0;
   std::int32_t millis = 1000;
   std::uint32_t models = 0;
 };
-GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models);
+GpuAsk read_gpu(Reader& reader, const std::vector<std::string>& gpu_models, bool replaced = false);
 
 // `priority`: 0 to kPriorityMax.
 Priority read_priority(Reader& reader, Priority otherwise);

@@ -57,6 +57,7 @@ class Measure {
     total_.add(here.nanos);
     if (watches(tenant)) watched_total_.add(here.nanos);
     if (served) return;
+    ++result_.not_begun;
     wait_.add(here.nanos);
     if (watches(tenant)) watched_wait_.add(here.nanos);
   }

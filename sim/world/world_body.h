@@ -135,6 +135,7 @@ class World {
   friend class NodeArm;  // tests/conformance: obeys a node's orders and shows what answers them
   // ---- world.cc
   void deploy();
+  void register_first_nodes();
   void loop();
   void take(const Scheduled& entry);
   void fetch_ahead();

@@ -40,6 +40,7 @@ void World::deploy() {
       boot(add_node(pool, one.zones[i % one.zones.size()], 0));
     }
   }
+  register_first_nodes();
   for (std::uint32_t i = 0; i < catalogue.functions.size(); ++i) {
     gateway_of_.push_back(gateway_of(setup_, catalogue, i));
     const Group& group = group_of(setup_, catalogue, i);
@@ -57,6 +58,15 @@ void World::deploy() {
   }
   queue_.push(kSampleLane, Time{static_cast<std::int64_t>(measure_.sample_step_nanos())}, kSample,
               0, 0);
+}
+
+// Before control looks at its pools for the first time: it would buy anew what only has to be heard.
+void World::register_first_nodes() {
+  while (queue_.next() <= Time{0}) {
+    const Scheduled entry = queue_.pop();
+    if (entry.kind != kControlWake) take(entry);
+  }
+  if (control_wake_ <= Time{0}) queue_.push(kHeap, control_wake_, kControlWake, 0, 0);
 }
 
 void World::sample() {

@@ -90,6 +90,23 @@ ends 0 "is the least that meets cost_total<=25" plan "$jobs" --set assert=[] --s
 ends 0 "node hours, costing" run "$small" --quiet
 grep -q "the run went on" "$scratch/said" && fail "a run that ends with its arrivals is said to go on"
 
+# What had not begun by the end is counted with what it had waited until then, and that is said.
+full=(--set "workload.0={kind: poisson, of: sandboxes, per_second: 1, runs: 1h}" --set duration=200s --set run_until_done=false --set assert=[])
+bounds="[1-9][0-9,]* had not begun by the end: the waits are lower bounds"
+ends 0 "$bounds" run "$small" "${full[@]}" --out "$scratch/full" --quiet
+grep -q "$bounds" "$scratch/full/report.html" || fail "the page takes waits for known that are not over"
+ends 2 "Up to [1-9].* had not begun by the end of such a run" plan "$small" "${full[@]}" --seeds 1 --quiet --find pools.0.nodes --range 1:1 --until "wait_p99_ms<=1"
+ends 0 "node hours, costing" run "$small" --quiet
+grep -q "had not begun" "$scratch/said" && fail "of a run that ended well something is said not to have begun"
+
+# What came from other nodes is not less pulled.
+ends 0 "Nodes pulled .* of images from registries and .*GB from other nodes" run scenarios/rare/image_tree_loses_nodes.yaml --quiet
+
+# Scenarios of capacity hold what they assert with the seeds, and answer by the command, that their first lines name.
+for seed in 1 5; do ends 0 "Holds: cost" run scenarios/capacity/fleet_day.yaml --seed $seed --quiet; done
+eval "stall=($(sed -n 's/^# chalk-sim //p' scenarios/capacity/start_slots_stall.yaml))"
+ends 0 "start_slots = 11 is the least" "${stall[@]}" --seeds 1 --quiet
+
 # An assertion about nothing does not hold, and nobody is watched who is not there.
 printf '{"chalk_trace":1}\n{"tenant":"t"}\n{"image":"i"}\n{"function":"f","tenant":"t","image":"i"}\n' >"$scratch/empty.jsonl"
 ends 2 "DOES NOT HOLD: wait_p99_ms<=5 (there is nothing to measure)" \

@@ -463,6 +463,49 @@ TEST(Scenario, NamesThePieceAndTheLineOfItsErrors) {
             "parse_test.yaml:1: include: found \"parse_test_piece.yaml\" twice, expected it once");
 }
 
+// What is missing because it is misspelt is told as that.
+TEST(Scenario, NamesAMisspeltKeyBeforeAMissingOne) {
+  const auto unknown = [](const std::string& where, const std::string& meant) {
+    return "parse_test.yaml:" + where + ": found an unknown key, expected one of " +
+           "docs/scenarios.md; the closest is \"" + meant + "\"";
+  };
+  EXPECT_EQ(error_of(kGood, "workload:", "worklaod:"), unknown("7: worklaod", "workload"));
+  EXPECT_EQ(error_of(kGood, "pools:", "pool:"), unknown("3: pool", "pools"));
+  EXPECT_EQ(error_of(kGood, "shows:", "show:"), unknown("1: show", "shows"));
+  EXPECT_EQ(error_of(kGood, "kind:", "knd:"), unknown("8: workload[0].knd", "kind"));
+  EXPECT_EQ(error_of(kGood, "nodes: 2", "noodes: 2"), unknown("5: pools[0].noodes", "nodes"));
+  EXPECT_EQ(error_of(kGood, "memory:", "memry:"), unknown("6: pools[0].node.memry", "memory"));
+  EXPECT_NE(error_of(kGood, "- kind: poisson\n    per", "- per").find("workload[0].kind: found nothing"),
+            std::string::npos);
+}
+
+// A trace says T4 and V100M16, scenarios nvidia-t4; a section that --trace replaces may ask for others.
+TEST(Scenario, TakesGpuModelsOfATraceByTheirOneName) {
+  const std::string folder = testing::TempDir() + "parse_test_openb";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/openb_node_list_all_node.csv")
+      << "sn,cpu_milli,memory_mib,gpu,model\nn-0,64000,262144,2,T4\nn-1,96000,393216,8,V100M16\n";
+  std::ofstream(folder + "/openb_pod_list_default.csv")
+      << "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,"
+         "deletion_time,scheduled_time\n"
+         "p-0,6000,12288,1,460,T4,LS,Running,0,100,0\n";
+  const std::string trace = "openb:" + folder;
+  const auto setup = load_scenario("scenarios/capacity/openb.yaml", {}, trace);
+  EXPECT_EQ(setup.gpu_models, (std::vector<std::string>{"nvidia-t4", "nvidia-v100m16"}));
+  EXPECT_EQ(setup.pools.at(1).shape.gpu_model, 1);
+  const std::string list = "{kind: list, arrivals: [{sandbox: t, gpu: A100}]}";
+  EXPECT_NO_THROW(load_scenario("scenarios/capacity/openb.yaml", {{"workload.0", list}}, trace));
+
+  std::string text(kGood);
+  text += "fleet_from_trace: true\n";
+  text.insert(text.find("assert:"), "  - {kind: trace, path: \"" + trace + "\"}\n" +
+      "  - {kind: poisson, of: sandboxes, shapes: [{cpu: 1, memory: 1Gi, gpu: T4}]}\n");
+  EXPECT_NO_THROW(load_scenario(file_of(text), {}, {}));
+  EXPECT_EQ(error_of(text, "gpu: T4", "gpu: A100"),
+            "parse_test.yaml:11: workload[2].shapes[0].gpu: found \"A100\", expected a model that a "
+            "pool has: nvidia-t4, nvidia-v100m16");
+}
+
 // From --trace, else from the one section that is a trace, else there is none.
 TEST(Scenario, TakesTheFleetFromATrace) {
   const std::string trace = testing::TempDir() + "fleet.jsonl";
