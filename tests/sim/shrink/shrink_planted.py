@@ -15,8 +15,9 @@ import plant  # noqa: E402
 
 THINGS_MAX = 8  # arrivals and faults that are left
 WANTED = {3, 4, 9}  # the others take longer to be met in worlds of this size
-# From where on worlds are drawn: the first that meets 9 from seed 1 on is not shrunk within minutes.
-FIRST_SEED = {9: 101}
+# From where on worlds are drawn: the first that meets 9 from seed 1 on is not shrunk within minutes, and that
+# of seed 114 becomes a sandbox that starts again for ever, which fails without the planted fault as well.
+FIRST_SEED = {9: 115}
 
 
 def told(program, *words):
