@@ -34,15 +34,18 @@ bool alike(const Offer& a, const Offer& b) {
 
 AllThatRuns::AllThatRuns(const std::vector<Offer>& offers, const std::vector<Running>& running)
     : offers_(offers) {
-  for (const Offer& offer : offers) in_pools_[offer.pool];
   for (const Running& one : running) add(one);
 }
 
 void AllThatRuns::add(const Running& one) {
-  const auto pool = in_pools_.find(one.pool);
-  if (pool == in_pools_.end()) return;
-  pool->second.push_back(one);
-  of_owners_[one.owner].push_back(one);
+  const auto pool = std::find_if(offers_.begin(), offers_.end(),
+                                 [&](const Offer& offer) { return offer.pool == one.pool; });
+  if (pool != offers_.end()) of_owners_[one.owner].push_back({&*pool, one});
+}
+
+bool AllThatRuns::could_be_in(const In& in, const Offer& a, const Offer& b) {
+  return alike(*in.pool, a) && fits(a.shape, in.running.largest) &&
+         fits(b.shape, in.running.largest);
 }
 
 // For each weight, of what fits in both.
@@ -50,19 +53,15 @@ Wide AllThatRuns::price(const Offer& offer, const Offer& other, const Shares& sh
   Wide permille = 0, held = 0;
   for (const auto& [owner, share] : shares) {
     Amounts all = share.amounts;
-    bool more = false;
-    const auto running = of_owners_.find(owner);
-    if (running != of_owners_.end()) {
-      for (const Running& one : running->second) {
-        const bool counts = std::any_of(offers_.begin(), offers_.end(), [&](const Offer& in) {
-          return in.pool == one.pool && alike(in, offer);
-        });
-        if (!counts || !fits(offer.shape, one.largest) || !fits(other.shape, one.largest)) continue;
-        all += one.amounts;
-        more = true;
+    Wide half = 0;
+    if (const auto found = of_owners_.find(owner); found != of_owners_.end()) {
+      for (const In& in : found->second) {
+        if (!could_be_in(in, offer, other)) continue;
+        all += in.running.amounts;
+        half = 500;
       }
     }
-    permille += std::max<Wide>(share.nodes * 1000, nodes_permille(all, offer.shape) + (more ? 500 : 0));
+    permille += std::max<Wide>(share.nodes * 1000, nodes_permille(all, offer.shape) + half);
     held += weight(all);
   }
   return held == 0 ? 0 : permille * offer.price * 1'000 / held;
@@ -77,10 +76,9 @@ bool AllThatRuns::cheapest(const Offer& offer) const {
   return std::none_of(offers_.begin(), offers_.end(), [&](const Offer& other) {
     if (other.room == 0 || !alike(offer, other)) return false;
     Sum all;
-    for (const Offer& in : offers_) {
-      if (!alike(in, offer)) continue;
-      for (const Running& one : in_pools_.at(in.pool)) {
-        if (fits(offer.shape, one.largest) && fits(other.shape, one.largest)) all.add(one);
+    for (const auto& [owner, running] : of_owners_) {
+      for (const In& in : running) {
+        if (could_be_in(in, offer, other)) all.add(in.running);
       }
     }
     return all.price_in(other) < all.price_in(offer);
@@ -88,12 +86,18 @@ bool AllThatRuns::cheapest(const Offer& offer) const {
 }
 
 bool AllThatRuns::cheapest_for_its_own(const Offer& offer) const {
-  const std::vector<Running>& own = in_pools_.at(offer.pool);
   Sum all;
-  for (const Running& one : own) all.add(one);
-  return own.empty() || std::none_of(offers_.begin(), offers_.end(), [&](const Offer& other) {
-    const bool holds = std::all_of(own.begin(), own.end(), [&](const Running& one) {
-      return fits(other.shape, one.largest);
+  std::vector<Resources> largest;
+  for (const auto& [owner, running] : of_owners_) {
+    for (const In& in : running) {
+      if (in.pool->pool != offer.pool) continue;
+      all.add(in.running);
+      largest.push_back(in.running.largest);
+    }
+  }
+  return largest.empty() || std::none_of(offers_.begin(), offers_.end(), [&](const Offer& other) {
+    const bool holds = std::all_of(largest.begin(), largest.end(), [&](const Resources& one) {
+      return fits(other.shape, one);
     });
     return other.room != 0 && alike(offer, other) && holds &&
            all.price_in(other) < all.price_where_it_is(offer);

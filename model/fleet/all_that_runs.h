@@ -62,11 +62,16 @@ class AllThatRuns {
   bool cheapest_for_its_own(const Offer& offer) const;
 
  private:
+  struct In {
+    const Offer* pool = nullptr;
+    Running running;
+  };
+  // Whether it could be in either.
+  static bool could_be_in(const In& in, const Offer& a, const Offer& b);
   Wide price(const Offer& offer, const Offer& other, const Shares& shares) const;
 
   const std::vector<Offer>& offers_;
-  std::map<PoolId, std::vector<Running>> in_pools_;
-  std::map<TenantId, std::vector<Running>> of_owners_;
+  std::map<TenantId, std::vector<In>> of_owners_;
 };
 
 }  // namespace chalk::fleet

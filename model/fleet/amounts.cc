@@ -17,10 +17,16 @@ Amounts& Amounts::operator+=(const Amounts& other) {
   return *this;
 }
 
+Amounts all_of(const NodeShape& shape) {
+  return {shape.cpu_millicores, shape.memory_bytes, shape.disk_bytes,
+          std::int64_t{shape.gpus} * 1000, shape.sandboxes_max};
+}
+
 Amounts taken(const Amounts& left, const NodeShape& shape) {
-  return {shape.cpu_millicores - left.cpu_millicores, shape.memory_bytes - left.memory_bytes,
-          shape.disk_bytes - left.disk_bytes, std::int64_t{shape.gpus} * 1000 - left.gpu_millis,
-          shape.sandboxes_max - left.sandboxes};
+  const Amounts all = all_of(shape);
+  return {all.cpu_millicores - left.cpu_millicores, all.memory_bytes - left.memory_bytes,
+          all.disk_bytes - left.disk_bytes, all.gpu_millis - left.gpu_millis,
+          all.sandboxes - left.sandboxes};
 }
 
 std::uint32_t taken_permille(const Amounts& left, const NodeShape& shape) {
@@ -29,15 +35,16 @@ std::uint32_t taken_permille(const Amounts& left, const NodeShape& shape) {
 }
 
 Wide nodes_permille(const Amounts& amounts, const NodeShape& shape) {
+  const Amounts node = all_of(shape);
   Wide most = 0;
-  const auto share = [&](std::int64_t part, std::int64_t node) {
-    if (node > 0) most = std::max(most, Wide(part) * 1000 / node);
+  const auto share = [&](std::int64_t Amounts::* amount) {
+    if (node.*amount > 0) most = std::max(most, Wide(amounts.*amount) * 1000 / node.*amount);
   };
-  share(amounts.cpu_millicores, shape.cpu_millicores);
-  share(amounts.memory_bytes, shape.memory_bytes);
-  share(amounts.disk_bytes, shape.disk_bytes);
-  share(amounts.gpu_millis, std::int64_t{shape.gpus} * 1000);
-  share(amounts.sandboxes, shape.sandboxes_max);
+  share(&Amounts::cpu_millicores);
+  share(&Amounts::memory_bytes);
+  share(&Amounts::disk_bytes);
+  share(&Amounts::gpu_millis);
+  share(&Amounts::sandboxes);
   return most;
 }
 

@@ -16,6 +16,8 @@ struct Amounts {
   Amounts& operator+=(const Amounts& other);  // none beyond 2^62
 };
 
+// What an empty node of that shape has.
+Amounts all_of(const NodeShape& shape);
 // What is taken of a node of that shape where so much is free.
 Amounts taken(const Amounts& left, const NodeShape& shape);
 // The same in thousandths, of the amount that is most.

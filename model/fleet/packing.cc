@@ -1,9 +1,7 @@
 #include "model/fleet/packing.h"
 
 #include <algorithm>
-#include <map>
-
-#include "model/fleet/all_that_runs.h"
+#include <utility>
 
 namespace chalk::fleet {
 namespace {
@@ -15,13 +13,7 @@ struct Bin {
   std::int64_t starts = 0;
 };
 
-Bin empty_bin(const NodeShape& shape) {
-  return {{},
-          false,
-          {shape.cpu_millicores, shape.memory_bytes, shape.disk_bytes,
-           std::int64_t{shape.gpus} * 1000, shape.sandboxes_max},
-          shape.start_slots};
-}
+Bin empty_bin(const NodeShape& shape) { return {{}, false, all_of(shape), shape.start_slots}; }
 
 std::int64_t gpu_millis_of(const Resources& ask) {
   return std::int64_t{ask.gpus} * ask.gpu_millis;
@@ -70,10 +62,11 @@ struct Packed {
   }
 };
 
-// One core weighs as much as 4 GiB, a GPU as much as 16 cores.
 std::int64_t weight(const Resources& ask) {
-  return ask.cpu_millicores + (ask.memory_bytes >> 22) + 16 * gpu_millis_of(ask);
+  return static_cast<std::int64_t>(
+      weight(Amounts{ask.cpu_millicores, ask.memory_bytes, 0, gpu_millis_of(ask), 0}));
 }
+
 Packed pack(std::vector<Waiting>& waiting, const Offer& offer, std::uint32_t most) {
   Packed packed;
   for (Waiting& kind : waiting) {
@@ -127,11 +120,12 @@ std::int64_t score(const Packed& packed, const Offer& offer, Expander expander) 
 struct Choice {
   const Offer* offer = nullptr;
   Packed packed;
+  std::vector<Waiting> left;  // what is not in it
 };
 
 // Pools that are alike are compared by all that runs, and the best of each kind by what it would
 // hold: between kinds that would say nothing.
-const Choice& best_of(std::vector<Choice>& choices, Expander expander, const AllThatRuns& all) {
+Choice best_of(std::vector<Choice> choices, Expander expander, const AllThatRuns& all) {
   if (expander == Expander::cheapest_for_all) {
     std::vector<Choice> best;
     for (Choice& one : choices) {
@@ -147,10 +141,10 @@ const Choice& best_of(std::vector<Choice>& choices, Expander expander, const All
     }
     choices = std::move(best);
   }
-  return *std::min_element(
+  return std::move(*std::min_element(
       choices.begin(), choices.end(), [&](const Choice& a, const Choice& b) {
         return score(a.packed, *a.offer, expander) < score(b.packed, *b.offer, expander);
-      });
+      }));
 }
 
 }  // namespace
@@ -176,17 +170,16 @@ std::vector<Need> nodes_needed(std::vector<Waiting> waiting, const std::vector<O
     for (std::size_t i = 0; i < offers.size(); ++i) {
       const std::uint32_t room = offers[i].room - needs[i].buy;
       if (room == 0) continue;
-      std::vector<Waiting> rest = waiting;
-      Packed packed = pack(rest, offers[i], room);
-      if (packed.held != 0) choices.push_back({&offers[i], std::move(packed)});
+      std::vector<Waiting> left = waiting;
+      Packed packed = pack(left, offers[i], room);
+      if (packed.held != 0) choices.push_back({&offers[i], std::move(packed), std::move(left)});
     }
     if (choices.empty()) return needs;
-    const Choice& best = best_of(choices, expander, all);
+    Choice best = best_of(std::move(choices), expander, all);
     Need& need = needs[static_cast<std::size_t>(best.offer - offers.data())];
-    const auto nodes = static_cast<std::uint32_t>(best.packed.bins.size());
-    need.buy += nodes;
+    need.buy += static_cast<std::uint32_t>(best.packed.bins.size());
     need.permille += best.packed.permille(best.offer->shape);
-    pack(waiting, *best.offer, nodes);
+    waiting = std::move(best.left);
   }
 }
 

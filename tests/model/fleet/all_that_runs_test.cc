@@ -3,18 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include "model/fleet/fleet.h"
-#include "tests/support/said.h"
+#include "tests/model/fleet/rig.h"
 
 namespace chalk::fleet {
 namespace {
 
-using test::said;
-using test::tell;
-
 constexpr std::int64_t kGi = std::int64_t{1} << 30;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
 
 NodeShape shape(std::int64_t cores, std::int64_t gi) {
   return {.cpu_millicores = cores * 1000, .memory_bytes = gi * kGi};
@@ -180,11 +174,8 @@ TEST(AllThatRuns, RoomIsBoughtInTheCheapestPoolAlone) {
     Config config;
     config.rules.policy = Policy::newsvendor;
     Fleet fleet(config);
-    PoolPolicy policy;
-    policy.nodes_max = 20;
-    policy.elastic = true;
+    PoolPolicy policy = elastic(0, 20);
     policy.boot = seconds(10);
-    policy.zones = {{1}};
     policy.shape = lean().shape;
     policy.price_micros = lean().price;
     tell(fleet, at(0), PoolAdded{{1}, policy});
