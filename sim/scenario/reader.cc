@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 
 #include "sim/report/closest.h"
 #include "sim/workload/input_error.h"
@@ -283,6 +284,9 @@ Reader::Reader(Files files, std::string path, YAML::Node node)
 }
 
 YAML::Node Reader::find(const char* key) {
+  if (all_ != nullptr && !all_->contains(key)) {
+    throw std::logic_error(fmt::format("scenario: {} is read, and missing in a list of keys", key));
+  }
   known_.insert(key);
   if (!node_.IsMap()) return YAML::Node(YAML::NodeType::Undefined);
   return static_cast<const YAML::Node&>(node_)[key];
@@ -486,9 +490,14 @@ std::vector<std::pair<std::string, Reader>> Reader::entries(const char* key) {
   return out;
 }
 
-void Reader::done() { only(known_); }
+void Reader::done() const { refuse_all_but(known_); }
 
-void Reader::only(const std::set<std::string>& keys) const {
+void Reader::only(const std::set<std::string>& keys) {
+  refuse_all_but(keys);
+  all_ = &keys;
+}
+
+void Reader::refuse_all_but(const std::set<std::string>& keys) const {
   if (!node_.IsMap()) return;
   for (const auto& entry : node_) {
     const std::string key = entry.first.Scalar();

@@ -56,14 +56,15 @@ class Reader {
 
   [[noreturn]] void fail(const char* key, const std::string& found, const std::string& expected);
   std::string place(const char* key);  // "file:line", of the key's value or else of the map
-  void done();                         // unknown keys are errors
+  void done() const;                   // unknown keys are errors
   // The same before anything is read: where a required key is misspelt, that is said, and not that
-  // it is missing.
-  void only(const std::set<std::string>& keys) const;
+  // it is missing. No other key may be read then, so that the list stays whole; it outlives this.
+  void only(const std::set<std::string>& keys);
   int line() const { return node_.Mark().line + 1; }
 
  private:
   YAML::Node find(const char* key);
+  void refuse_all_but(const std::set<std::string>& keys) const;
   std::string scalar(const char* key, const YAML::Node& node, const char* expected);
   template <class Parse>
   auto parsed(const char* key, const char* expected, Parse&& parse);
@@ -72,6 +73,7 @@ class Reader {
   std::string path_;
   YAML::Node node_;
   std::set<std::string> known_;
+  const std::set<std::string>* all_ = nullptr;  // that may be read, where that was said
 };
 
 // Throws ScenarioError for a file that cannot be read or is too large.
