@@ -1,18 +1,10 @@
 // The root at its bounds: who may speak to it, what it counts of what waits, and what it says when.
 #include <gtest/gtest.h>
 
-#include "model/control/control.h"
-#include "tests/support/said.h"
+#include "tests/model/control/rig.h"
 
 namespace chalk::control {
 namespace {
-
-using test::said;
-using test::tell;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-constexpr NodeShape kShape{
-    .cpu_millicores = 4000, .memory_bytes = 16LL << 30, .disk_bytes = 1LL << 40};
 
 Control with_a_pool(bool elastic = false, NodeShape shape = kShape) {
   Control control{Config{}};
@@ -68,7 +60,7 @@ TEST(ControlEdges, AGatewayThatJoinsIsToldOfItsOwnReplicas) {
     tell(control, at(0), deployed);
   }
   tell(control, at(0), request(1, {.cpu_millicores = 100}));
-  const auto joined = tell(control, at(1), NodeRegistration{7, 1, 0, {1}, {1}, kShape});
+  const auto joined = tell(control, at(1), registration(7));
   const NodeId node = said<fleet::WelcomeNode>(joined).at(0).node;
   std::uint64_t reports = 0;
   for (const ToNode& one : said<ToNode>(joined)) {
@@ -95,7 +87,7 @@ TEST(ControlEdges, ATenantKeepsThePoolThatItHad) {
 TEST(ControlEdges, WhatANodeSaidIsAcknowledgedOnce) {
   Control control = with_a_pool();
   const NodeId node = said<fleet::WelcomeNode>(
-      tell(control, at(1), NodeRegistration{7, 1, 0, {1}, {1}, kShape}))[0].node;
+      tell(control, at(1), registration(7)))[0].node;
   const FromNode beat{node, {1, 0, 0, {}}};
   EXPECT_TRUE(said<ToNode>(tell(control, at(2), beat)).empty());
   const FromNode report{node, {1, 1, 0, NodeReport{ScrubbedReport{}}}};

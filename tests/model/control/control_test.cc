@@ -5,19 +5,11 @@
 
 #include "model/core/codec.h"
 #include "model/gateway/gateway.h"
-#include "tests/support/said.h"
+#include "tests/model/control/rig.h"
 
 namespace chalk::control {
 namespace {
 
-using test::said;
-using test::tell;
-
-Time at(std::int64_t s) { return {seconds(s).nanos}; }
-constexpr NodeShape kShape{
-    .cpu_millicores = 4000, .memory_bytes = 16LL << 30, .disk_bytes = 1LL << 40};
-
-NodeRegistration registration(std::uint64_t key) { return {key, 1, 0, {1}, {1}, kShape}; }
 SandboxRequested request(std::uint64_t reply_to, std::int64_t millicores = 1000) {
   SandboxRequested one;
   one.reply_to = reply_to;
