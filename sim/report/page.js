@@ -132,11 +132,13 @@
     var each = [];
     sweep.points.forEach(function (p) { p.runs.forEach(function (r) { each.push({ x: r.x, y: r.y, point: p }); }); });
     var front = sweep.points.filter(function (p) { return p.front; }).sort(function (a, b) { return a.x.mean - b.x.mean; });
-    var others = sweep.points.filter(function (p) { return !p.front && !p.broken; });
+    var near = sweep.points.filter(function (p) { return p.near; });
+    var others = sweep.points.filter(function (p) { return !p.front && !p.near && !p.broken; });
     var broken = sweep.points.filter(function (p) { return p.broken; });
     var ys = each.map(function (e) { return e.y; }), low = Math.min.apply(null, ys), high = Math.max.apply(null, ys);
     var sets = [
       { label: "on the front", data: places(front), borderColor: colours[2], backgroundColor: colours[2], pointRadius: 6, showLine: true, stepped: "before", borderWidth: 1.5 },
+      { label: "near: not beaten beyond noise", data: places(near), backgroundColor: "transparent", borderColor: colours[2], pointRadius: 5, borderWidth: 2 },
       { label: "beaten by another", data: places(others), backgroundColor: colours[0], pointRadius: 5 },
       { label: "each seed", data: each, backgroundColor: "rgba(128,128,128,0.45)", pointRadius: 2.5 }];
     if (broken.length) sets.push({ label: "an invariant is broken", data: places(broken), backgroundColor: colours[5], pointStyle: "crossRot", borderColor: colours[5], pointRadius: 7 });
@@ -154,7 +156,7 @@
           options: { plugins: { legend: { display: false }, tooltip: { callbacks: { label: told } } },
             scales: { x: axis(over.key, { min: -0.5, max: over.values.length - 0.5, beginAtZero: false,
               afterBuildTicks: function (scale) { scale.ticks = over.values.map(function (_, i) { return { value: i }; }); },
-              ticks: { callback: function (v) { return over.values[v].slice(0, 16); } } }), y: axis(metric[0]) } }
+              ticks: { autoSkip: false, callback: function (v) { return over.values[v].match(/.{1,18}/g).slice(0, 4); } } }), y: axis(metric[0]) } }
         });
       });
     });

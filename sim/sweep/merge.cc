@@ -31,6 +31,49 @@ json estimate_json(const Estimate& e) {
   return {{"mean", e.mean}, {"half", e.half}, {"runs", e.count}};
 }
 
+// Of a - b, seed by seed, of those that both measured.
+Estimate difference_of(const SweepPoint& a, const SweepPoint& b, const std::string& metric) {
+  std::vector<double> of_a, of_b;
+  for (const SweepRun& one : a.runs) {
+    for (const SweepRun& other : b.runs) {
+      const auto first = one.metrics.find(metric), second = other.metrics.find(metric);
+      if (one.seed != other.seed || first == one.metrics.end() || second == other.metrics.end()) {
+        continue;
+      }
+      of_a.push_back(first->second);
+      of_b.push_back(second->second);
+    }
+  }
+  return paired_difference(of_b, of_a);
+}
+
+// Means alone would hand the front to chance: a point stays near it until one of the front that is
+// as good in both is better in one beyond noise, all such questions taken together (Holm).
+void mark_near(SweepTable& table) {
+  if (table.question.seeds < 2) return;  // one seed tells nothing of noise
+  const auto as_good = [&](const SweepPoint& a, const SweepPoint& b) {
+    return turned(table.x_metric, a.x.mean) <= turned(table.x_metric, b.x.mean) &&
+           turned(table.y_metric, a.y.mean) <= turned(table.y_metric, b.y.mean);
+  };
+  std::vector<SweepPoint*> asked;
+  std::vector<double> p;
+  for (SweepPoint& point : table.points) {
+    if (point.on_front || point.broken || point.x.count == 0 || point.y.count == 0) continue;
+    point.near = true;
+    for (const SweepPoint& front : table.points) {
+      if (!front.on_front || !as_good(front, point)) continue;
+      for (const std::string& metric : {table.x_metric, table.y_metric}) {
+        asked.push_back(&point);
+        p.push_back(difference_of(point, front, metric).p);
+      }
+    }
+  }
+  const std::vector<double> adjusted = holm_adjusted(p);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    if (adjusted[i] < 1 - kConfidence) asked[i]->near = false;
+  }
+}
+
 // Sorted by x, a point is on the front when it is below all that are to its left. One that
 // measured nothing for an axis is on none.
 void mark_front(SweepTable& table) {
@@ -50,6 +93,7 @@ void mark_front(SweepTable& table) {
     point->on_front = true;
     last = point;
   }
+  mark_near(table);
 }
 
 }  // namespace
@@ -147,6 +191,7 @@ json to_json(const SweepTable& table) {
                       {"name", to_text(point.configuration)},
                       {"command", point.command},
                       {"front", point.on_front},
+                      {"near", point.near},
                       {"broken", point.broken},
                       {"x", estimate_json(point.x)},
                       {"y", estimate_json(point.y)},

@@ -15,6 +15,7 @@ struct SweepPoint {
   std::vector<SweepRun> runs;  // by seed
   Estimate x, y;
   bool on_front = false;    // no other point is at least as good in both and better in one
+  bool near = false;        // not on it, but no point of it is better beyond the noise of the seeds
   bool broken = false;      // an invariant; such a point is never on the front
   std::size_t not_met = 0;  // runs in which an assertion does not hold
 };

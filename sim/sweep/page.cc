@@ -19,14 +19,22 @@ std::string interval_text(const Estimate& e, std::size_t seeds) {
 
 std::vector<std::string> answer(const SweepTable& table) {
   std::vector<std::string> say;
-  std::size_t front = 0, runs = 0;
+  std::size_t front = 0, near = 0, runs = 0;
   for (const SweepPoint& point : table.points) {
     front += point.on_front ? 1 : 0;
+    near += point.near ? 1 : 0;
     runs += point.runs.size();
   }
   if (table.no_front().empty()) {
     say.push_back(fmt::format("{} of {} configurations are beaten by no other in both {} and {}.",
                               front, table.points.size(), table.x_metric, table.y_metric));
+    if (table.question.seeds < 2) {
+      say.push_back("With one seed nothing tells a difference from chance; see --seeds.");
+    } else if (near != 0) {
+      say.push_back(fmt::format(
+          "{} more {} near: by {} seeds none of the front is better beyond noise (paired t, Holm).",
+          near, near == 1 ? "is" : "are", table.question.seeds));
+    }
   } else {
     say.push_back(fmt::format(
         "{} configurations, none of which is better than another: {} is neither good nor bad by "
@@ -53,7 +61,7 @@ std::vector<std::string> answer(const SweepTable& table) {
 
 std::string mark(const SweepPoint& point) {
   if (point.broken) return "BROKEN";
-  return point.on_front ? "front" : "";
+  return point.on_front ? "front" : point.near ? "near" : "";
 }
 
 }  // namespace

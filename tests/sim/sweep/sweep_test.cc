@@ -155,6 +155,41 @@ TEST(Sweep, TheFrontIsWhatNothingBeats) {
             (std::vector<std::string>{"pools.0.nodes=2 d.e=y seed 8"}));
 }
 
+// What is a little worse by chance alone is not beaten, what is so with every seed is.
+TEST(Sweep, NearTheFrontIsWhatNothingBeatsBeyondNoise) {
+  SweepQuestion q = question();
+  q.axes = {parse_axis("pools.0.nodes=1,2,4")};
+  q.seeds = 6;
+  const auto table_with = [&](std::uint32_t seeds) {
+    q.seeds = seeds;
+    SweepRuns runs;
+    for (std::size_t p = 0; p < 3; ++p) {
+      for (std::uint32_t s = 0; s < seeds; ++s) {
+        Result result;
+        result.seed = q.first_seed + s;
+        result.cost = 10;
+        result.wait_ms.count = 1;
+        const double noise = s % 2 == 0 ? 1 : -1;
+        result.wait_ms.p99 = 100 + s + (p == 1 ? 0.1 + noise : p == 2 ? 5 + 0.1 * noise : 0);
+        runs[{p, result.seed}] = sweep_run(p, result);
+      }
+    }
+    return sweep_table(q, runs, "cost", "wait_p99_ms");
+  };
+  const SweepTable six = table_with(6);
+  EXPECT_TRUE(six.points[0].on_front);
+  EXPECT_FALSE(six.points[0].near);
+  EXPECT_TRUE(six.points[1].near);
+  EXPECT_FALSE(six.points[2].near);
+  EXPECT_NE(summary(six).find("1 more is near: by 6 seeds"), std::string::npos) << summary(six);
+  EXPECT_TRUE(to_json(six).at("points").at(1).at("near").get<bool>());
+  // Two seeds that agree are no verdict, and one cannot even tell what is near.
+  EXPECT_TRUE(table_with(2).points[1].near);
+  const SweepTable one = table_with(1);
+  for (const SweepPoint& point : one.points) EXPECT_FALSE(point.near);
+  EXPECT_NE(summary(one).find("With one seed"), std::string::npos);
+}
+
 TEST(Sweep, MergesShardsAndRefusesTwoDigestsOfOneRun) {
   const SweepQuestion q = question();
   std::vector<std::string> folders;
