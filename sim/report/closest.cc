@@ -35,4 +35,9 @@ std::string closest(const std::string& word, const std::set<std::string>& names)
   return best;
 }
 
+std::string misspelt(const std::string& word, const std::set<std::string>& names) {
+  const std::string best = closest(word, names);
+  return edits(word, best) <= 1 + word.size() / 4 ? best : std::string();
+}
+
 }  // namespace chalk::sim

@@ -132,10 +132,10 @@ std::string html_page(const Result& r) {
 }
 
 std::string html_page(const PlanResult& p) {
-  std::string body = "<h2>Values that were tried</h2>\n<table class=\"times\"><thead><tr><th>" +
-                     escaped(p.knob) +
-                     "</th><th>least</th><th>mean</th><th>most</th><th>seeds that meet it"
-                     "</th></tr></thead><tbody>\n";
+  std::string body = fmt::format(
+      "<h2>Values that were tried</h2>\n<table class=\"times\"><thead><tr><th>{}</th><th>least {}"
+      "</th><th>mean</th><th>most</th><th>seeds that meet all</th></tr></thead><tbody>\n",
+      escaped(p.knob), escaped(measured(p)));
   for (const PlanPoint& point : p.points) {
     double least = point.metrics.empty() ? 0 : point.metrics[0], most = least, total = 0;
     for (const double m : point.metrics) {

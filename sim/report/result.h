@@ -141,6 +141,8 @@ struct PlanResult {
 nlohmann::json to_json(const PlanResult& plan);
 // "14 of 14 ...": what the seeds say about the next one.
 std::string confidence_text(const PlanResult& plan);
+// The metric of its condition; its name ends with its unit.
+std::string measured(const PlanResult& plan);
 
 // For a terminal.
 std::string summary(const Result& result);

@@ -75,11 +75,17 @@ std::vector<std::string> facts(const Result& r) {
   std::vector<std::string> say;
   const double requests = static_cast<double>(r.requests);
   const double waited = static_cast<double>(r.wait_ms.count);  // not so those refused
-  say.push_back(fmt::format(
-      "Of {} requests {}half began service within {}, 99 % within {} and 99.9 % within {}.",
-      count_text(requests),
-      waited == requests ? "" : fmt::format("{} were served or still wait: ", count_text(waited)),
-      ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99), ms_text(r.wait_ms.p999)));
+  if (requests == 0) {
+    say.push_back("No request arrived.");
+  } else if (waited == 0) {
+    say.push_back(fmt::format("None of {} requests was served.", count_text(requests)));
+  } else {
+    say.push_back(fmt::format(
+        "Of {} requests {}half began service within {}, 99 % within {} and 99.9 % within {}.",
+        count_text(requests),
+        waited == requests ? "" : fmt::format("{} were served or still wait: ", count_text(waited)),
+        ms_text(r.wait_ms.p50), ms_text(r.wait_ms.p99), ms_text(r.wait_ms.p999)));
+  }
   if (r.not_begun != 0) {
     say.push_back(fmt::format("{} had not begun by the end: the waits are lower bounds.",
                               count_text(static_cast<double>(r.not_begun))));
@@ -107,8 +113,9 @@ std::vector<std::string> facts(const Result& r) {
     use += fmt::format(", and {:.1f} GPUs ({:.0f} %)", r.gpu_allocated_mean, gpu->second * 100);
   }
   say.push_back(fmt::format(
-      "At most {} nodes ran at once, {:.1f} on average: {:.1f} node hours, costing {}. {}.",
-      count_text(r.nodes_max), r.nodes_mean, r.node_hours, number_text(r.cost), use));
+      "At most {} nodes ran at once, {:.1f} on average: {:.1f} node hours, {}. {}.",
+      count_text(r.nodes_max), r.nodes_mean, r.node_hours,
+      r.cost == 0 && r.node_hours > 0 ? "without a price" : "costing " + number_text(r.cost), use));
   if (const std::string rest = after_arrivals(r); !rest.empty()) say.push_back(rest);
   if (!r.refused.empty()) {
     say.push_back(
@@ -174,6 +181,11 @@ std::string confidence_text(const PlanResult& plan) {
       plan.seeds.size(), plan.seeds.size(), 100 * std::pow(0.05, 1 / n));
 }
 
+std::string measured(const PlanResult& plan) {
+  const auto condition = parse_condition(plan.condition);
+  return condition ? condition->metric : plan.condition;
+}
+
 std::vector<std::string> answer(const PlanResult& plan) {
   std::vector<std::string> say;
   if (!plan.found && plan.interrupted) {
@@ -189,16 +201,21 @@ std::vector<std::string> answer(const PlanResult& plan) {
         "is taken to be better, so that nothing between them was tried.",
         plan.knob, tried, plan.condition, plan.seeds.size()));
   } else {
-    say.push_back(fmt::format("{} = {} is the least that meets {}.", plan.knob,
-                              number_text(plan.chosen), plan.condition));
+    // The figure alone may have been good with less.
+    const bool by_figure = std::ranges::all_of(
+        plan.points, [](const PlanPoint& point) { return point.unfit.empty(); });
+    say.push_back(fmt::format("{} = {} is the least that meets {}{}.", plan.knob,
+                              number_text(plan.chosen), plan.condition,
+                              by_figure ? "" : " and is fit for use (see below)"));
     say.push_back(confidence_text(plan));
   }
   for (const PlanPoint& point : plan.points) {
     if (point.value != plan.chosen && point.value != plan.chosen - 1) continue;
     const auto [least, most] = std::minmax_element(point.metrics.begin(), point.metrics.end());
     if (least == point.metrics.end()) continue;
-    say.push_back(fmt::format("With {} the measured value lies between {} and {}.",
-                              number_text(point.value), number_text(*least), number_text(*most)));
+    say.push_back(fmt::format("With {} = {}, {} lies between {} and {}.", plan.knob,
+                              number_text(point.value), measured(plan), number_text(*least),
+                              number_text(*most)));
     if (point.not_begun != 0 && plan.condition.contains("wait_")) {
       say.push_back(fmt::format(
           "Up to {} had not begun by the end of such a run: the waits are lower bounds.",
@@ -243,7 +260,8 @@ std::string summary(const Result& r) {
 std::string plan_summary(const PlanResult& plan) {
   std::string text = "\n";
   for (const std::string& line : answer(plan)) text += fmt::format("  {}\n", line);
-  text += fmt::format("\n  {:>12} {:>12} {:>12} {:>12}  seeds that meet it\n", plan.knob, "least",
+  text += fmt::format("\n  {} over {} seeds, by {}:\n", measured(plan), plan.seeds.size(), plan.knob);
+  text += fmt::format("  {:>12} {:>12} {:>12} {:>12}  seeds that meet all\n", "value", "least",
                       "mean", "most");
   for (const PlanPoint& point : plan.points) {
     std::string least = "-", most = "-", mean = "-";

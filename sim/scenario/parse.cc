@@ -41,8 +41,11 @@ class Parser {
     setup_.shows = root_.required_text("shows");
     setup_.seed = static_cast<std::uint64_t>(root_.whole("seed", 1, 0, static_cast<std::int64_t>(kSeedMax)));
     setup_.duration = root_.duration("duration", {});
+    if (root_.has("duration") && setup_.duration.nanos == 0) {
+      root_.fail("duration", "0s", "more, or no such key where the workload has an end of its own");
+    }
     setup_.requests_max =
-        static_cast<std::uint64_t>(root_.whole("requests", 0, 0, 1'000'000'000'000));
+        static_cast<std::uint64_t>(root_.whole("requests", 0, 1, 1'000'000'000'000));
     setup_.drain = root_.duration("drain", setup_.drain);
     setup_.run_until_done = root_.flag("run_until_done", true);
     control();

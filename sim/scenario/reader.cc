@@ -304,8 +304,16 @@ std::string Reader::place(const char* key) {
 }
 
 void Reader::fail(const char* key, const std::string& found, const std::string& expected) {
-  throw ScenarioError(fmt::format("{}: {}{}{}: found {}, expected {}", place(key), path_,
-                                  path_.empty() ? "" : ".", key, found, expected));
+  std::string instead;
+  if (found == "nothing" && !has(key)) {  // perhaps it is there, misspelt
+    std::set<std::string> others;
+    for (const auto& entry : node_) others.insert(entry.first.Scalar());
+    for (const std::string& known : known_) others.erase(known);
+    const std::string meant = misspelt(key, others);
+    if (!meant.empty()) instead = fmt::format(" but \"{}\"", meant);
+  }
+  throw ScenarioError(fmt::format("{}: {}{}{}: found {}{}, expected {}", place(key), path_,
+                                  path_.empty() ? "" : ".", key, found, instead, expected));
 }
 
 std::string Reader::scalar(const char* key, const YAML::Node& node, const char* expected) {

@@ -51,5 +51,38 @@ TEST(Plan, TakesNothingFromRunsThatWereInterrupted) {
   EXPECT_NE(page.find("There is no answer yet"), std::string::npos);
 }
 
+// The figure was met with 1 already: what the scenario asserts decided, and the answer says so.
+TEST(Plan, SaysThatTheScenariosOwnAssertionsDecided) {
+  PlanQuestion question;
+  question.knob = "pools.0.nodes";
+  question.low = 1;
+  question.high = 4;
+  question.condition = "wait_p99_ms<=500";
+  question.seeds = {1, 2};
+  bool asserts = true;
+  const auto run = [&](std::int64_t value, std::uint64_t seed) {
+    Result result;
+    result.seed = seed;
+    result.wait_ms.count = 1;
+    result.wait_ms.p99 = 70;
+    if (asserts) result.assertions.push_back({"refused==0", 0, value >= 3, true});
+    return result;
+  };
+  const PlanResult plan = chalk::sim::plan(question, run, {}, nullptr);
+  EXPECT_EQ(plan.chosen, 3);
+  const std::string text = plan_summary(plan);
+  EXPECT_NE(text.find("pools.0.nodes = 3 is the least that meets wait_p99_ms<=500 and is fit"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("the scenario's assertion refused==0 fails"), std::string::npos) << text;
+  EXPECT_NE(text.find("With pools.0.nodes = 3, wait_p99_ms lies between 70 and 70."),
+            std::string::npos)
+      << text;
+  asserts = false;
+  EXPECT_NE(plan_summary(chalk::sim::plan(question, run, {}, nullptr))
+                .find("= 1 is the least that meets wait_p99_ms<=500."),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace chalk::sim

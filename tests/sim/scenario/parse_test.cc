@@ -475,8 +475,13 @@ TEST(Scenario, NamesAMisspeltKeyBeforeAMissingOne) {
   EXPECT_EQ(error_of(kGood, "kind:", "knd:"), unknown("8: workload[0].knd", "kind"));
   EXPECT_EQ(error_of(kGood, "nodes: 2", "noodes: 2"), unknown("5: pools[0].noodes", "nodes"));
   EXPECT_EQ(error_of(kGood, "memory:", "memry:"), unknown("6: pools[0].node.memry", "memory"));
-  EXPECT_NE(error_of(kGood, "- kind: poisson\n    per", "- per").find("workload[0].kind: found nothing"),
+  EXPECT_NE(error_of(kGood, "- kind: poisson\n    per", "- per").find("workload[0].kind: found nothing,"),
             std::string::npos);
+  // Where no list of keys is at hand, what is there and nearly the same is named.
+  EXPECT_EQ(error_of(kGood, "assert:", "faults: [{knd: zone_loss}]\nassert:"),
+            "parse_test.yaml:10: faults[0].kind: found nothing but \"knd\", expected the kind of fault");
+  EXPECT_EQ(error_of(kGood, "assert:", "zones: [{nmae: a}]\nassert:"),
+            "parse_test.yaml:10: zones[0].name: found nothing but \"nmae\", expected this key");
 }
 
 // A trace says T4 and V100M16, scenarios nvidia-t4; a section that --trace replaces may ask for others.
