@@ -301,10 +301,11 @@ void Checker::compare_waiting(Time now, const control::Control& control) {
   }
 }
 
-void Checker::at_end(Time now, std::size_t unfinished, bool cut) {
-  if (!cut && unfinished != 0) {
+void Checker::at_end(Time now, std::size_t unfinished, std::size_t at_work, bool cut) {
+  if (!cut && unfinished > at_work) {
     broke(now, 9,
-          std::to_string(unfinished) + " calls or sandboxes were neither finished nor refused");
+          std::to_string(unfinished - at_work) +
+              " calls or sandboxes were neither finished nor refused, nor still at work");
   }
 }
 

@@ -58,7 +58,8 @@ class Checker {
   // Compares the whole truth with what control believes. Costs all live sandboxes.
   void compare(Time now, const Truth& truth, const std::vector<TrueNode>& nodes,
                const control::Control& control);
-  void at_end(Time now, std::size_t unfinished, bool cut);
+  // `at_work`: of the unfinished, those whose time is not over. `cut`: the end was none of theirs.
+  void at_end(Time now, std::size_t unfinished, std::size_t at_work, bool cut);
 
   const std::vector<std::string>& broken() const { return broken_; }
   std::uint64_t broken_count() const { return broken_count_; }

@@ -47,7 +47,7 @@ Result World::run() {
   if (checker_) {
     checker_->compare(now_, truth_, nodes_, machines_->control());
     const bool cut = interrupted_ || !setup_.run_until_done;
-    checker_->at_end(now_, calls_.size() + asks_.size(), cut);
+    checker_->at_end(now_, calls_.size() + asks_.size(), at_work(), cut);
   }
   if (log_) {
     log_->finished(machines_->events(), machines_->running_digest());
@@ -421,6 +421,27 @@ void World::tell_progress(bool last) {
   options_.progress(progress);
 }
 
+// Calls and sandboxes that are where they should be, and whose time is not over: none of them is
+// stuck, however long they take.
+std::size_t World::at_work() const {
+  const auto due = [this](Time since, Duration takes) {
+    return takes.nanos > 0 && since + takes <= now_;
+  };
+  std::size_t found = 0;
+  calls_.for_each([&](RequestId, const Call& call) {
+    found += call.dispatched != kNever && !due(call.dispatched, call.service) ? 1 : 0;
+  });
+  truth_.for_each([&](const LiveSandbox& live) {
+    const auto place = SlotTable<SandboxId, Ask>::slot_of(live.sandbox);
+    if (live.group || place >= ask_of_.size() || ask_of_[place].first != live.sandbox) return;
+    if (live.running == kNever || live.killed || truth_.serving(live.sandbox) != &live) return;
+    const Ask* ask = asks_.find(ask_of_[place].second);
+    if (ask == nullptr || due(live.running, ask->service)) return;
+    found += due(live.running, live.lifetime) ? 0 : 1;
+  });
+  return found;
+}
+
 Result World::result() {
   // Who is not done has waited, or been here, at least so long; leaving them out would praise an
   // overloaded fleet.
@@ -454,8 +475,9 @@ Result World::result() {
   getrusage(RUSAGE_SELF, &usage);
   result.peak_memory_bytes = static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
   if (!interrupted_ && !done()) {
-    result.notes.push_back("the run ended with " + std::to_string(calls_.size()) + " calls and " +
-                           std::to_string(asks_.size()) + " sandboxes unfinished");
+    result.notes.push_back("The run ended with " + std::to_string(calls_.size()) + " calls and " +
+                           std::to_string(asks_.size()) + " sandboxes unfinished: " +
+                           std::to_string(at_work()) + " of them were still at work.");
   }
   if (log_) result.no_log = log_->error();
   if (checker_) result.broken = checker_->broken();

@@ -146,6 +146,7 @@ class World {
   void finish_call(RequestId request, const char* refusal);
   void end_arrivals();
   bool done() const;
+  std::size_t at_work() const;
   void step_control(const control::Event& event);
   void step_gateway(std::uint32_t gateway, const gateway::Event& event);
   virtual void step_node(std::uint32_t node, const node::Event& event);
