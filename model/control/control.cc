@@ -243,7 +243,11 @@ void Control::on(const Woken& woken) {
   if (due(kAutoscaler)) drive(autoscaler_, autoscaler_scratch_, woken);
 }
 
-void Control::on(const fleet::PurchaseFailed& failed) { drive(fleet_, fleet_scratch_, failed); }
+void Control::on(const fleet::PurchaseFailed& failed) {
+  const std::size_t before = sold_out_pools();
+  drive(fleet_, fleet_scratch_, failed);
+  if (sold_out_pools() != before) grow_elsewhere();  // most fail together
+}
 void Control::on(const fleet::DrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
 void Control::on(const fleet::UndrainAsked& asked) { drive(fleet_, fleet_scratch_, asked); }
 void Control::on(const fleet::ReclaimNoticed& noticed) {
@@ -777,18 +781,47 @@ bool Control::reserved(PoolId pool) const {
          routing_.pools[pool.value - 1].policy.reserved;
 }
 
-// Where more nodes would help this sandbox: its own pool, else the first elastic one that fits it.
+// Where more nodes would help this sandbox: its own pool, else the first elastic one that fits it and
+// is not sold out, or the first of all where all of them are.
 PoolId Control::pool_of(const sandbox::Record& record) const {
   if (record.pool) return record.pool;
   if (const PoolId dedicated = dedicated_pool(record.tenant)) return dedicated;
+  PoolId first;
   for (const PoolPending& pool : routing_.pools) {
     if (!pool.policy.elastic || reserved(pool.demand.pool)) continue;
     if (!fits(pool.policy.shape, record.resources)) continue;
     const std::int64_t at_once =
         starts_on(pool.policy.shape, record.resources) * pool.policy.nodes_max;
-    if (!record.gang || at_once >= record.gang.size) return pool.demand.pool;
+    if (record.gang && at_once < record.gang.size) continue;
+    if (!fleet_.sold_out(now_, pool.demand.pool)) return pool.demand.pool;
+    if (!first) first = pool.demand.pool;
   }
-  return {};
+  return first;
+}
+
+std::size_t Control::sold_out_pools() const {
+  return static_cast<std::size_t>(std::ranges::count_if(routing_.pools, [&](const PoolPending& one) {
+    return one.policy.elastic && fleet_.sold_out(now_, one.demand.pool);
+  }));
+}
+
+// What waits for more of a pool that is sold out waits for the next one that fits it. The policies
+// that look at all that waits go by no such pool.
+void Control::grow_elsewhere() {
+  if (config_.fleet.rules.policy != fleet::Policy::idle) return;
+  std::vector<SandboxId> waiting;
+  tenancy_.state().held.for_each([&](SandboxId id, const tenancy::Held& held) {
+    const bool counted =
+        held.phase != tenancy::Phase::placed && held.phase != tenancy::Phase::nominated;
+    if (counted && fleet_.sold_out(now_, held.grows)) waiting.push_back(id);
+  });
+  for (const SandboxId id : waiting) {
+    const PoolId pool = pool_of(*sandboxes_.find(id));
+    if (pool == tenancy_.state().held.find(id)->grows) continue;
+    count_waiting(id, -1);
+    drive(tenancy_, tenancy_scratch_, tenancy::GrowsElsewhere{id, pool});
+    count_waiting(id, +1);
+  }
 }
 
 // Whether waiting could ever help: some pool that it may use has nodes large enough. Where a pool's

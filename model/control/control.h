@@ -136,7 +136,8 @@ struct UnknownNode {
 };
 using Effect = std::variant<ToNode, ToGateway, sandbox::Accepted, sandbox::Refused,
                             sandbox::Running, sandbox::Gone, fleet::WelcomeNode, UnknownNode,
-                            fleet::BuyNode, fleet::ReleaseNode, WakeAt, sandbox::Restarted>;
+                            fleet::BuyNode, fleet::ReleaseNode, WakeAt, sandbox::Restarted,
+                            fleet::CancelPurchase>;
 
 struct NodeLink {
   Outbox<NodeOrder> orders;
@@ -260,6 +261,8 @@ class Control {
   const images::Catalogue& catalogue() const { return catalogue_; }
   const images::Distribution& distribution() const { return distribution_; }
   const images::Snapshots& snapshots() const { return snapshots_; }
+  // What fleet is told when it asks what waits. Costs that and all nodes.
+  fleet::WaitingSeen waiting_seen() const;
   std::uint64_t sandboxes_moved() const { return routing_.moved; }
   std::uint64_t sandboxes_preempted() const { return routing_.preempted; }
 
@@ -325,6 +328,10 @@ class Control {
   void handle(const fleet::NodeJoined&);
   void handle(const fleet::NodeLost&);
   void handle(const fleet::BuyNode& e) { out_->push_back(e); }
+  void handle(const fleet::CancelPurchase& e) {
+    out_->push_back(e);
+    grow_elsewhere();
+  }
   void handle(const fleet::ReleaseNode&);
   void handle(const fleet::CordonNode&);
   void handle(const fleet::AskWaiting&);
@@ -356,6 +363,8 @@ class Control {
   PoolId pool_of(const sandbox::Record& record) const;
   bool reserved(PoolId pool) const;
   bool fits_somewhere(TenantId, PoolId, const Resources&) const;
+  std::size_t sold_out_pools() const;
+  void grow_elsewhere();
   void count_waiting(SandboxId, int sign);
   void count_pending(PoolId pool, TenantId tenant, const Resources& ask, bool in_gang, int sign);
   void report_pending();

@@ -51,6 +51,10 @@ void walk(const tenancy::State& state, const std::set<tenancy::Place>& line, con
 
 void Control::handle(const fleet::AskWaiting&) {
   settle_rounds();
+  drive(fleet_, fleet_scratch_, waiting_seen());
+}
+
+fleet::WaitingSeen Control::waiting_seen() const {
   using Kind = std::tuple<TenantId, PoolId, std::int64_t, std::int64_t, std::int64_t, std::int32_t,
                           std::int32_t, std::uint32_t, bool>;
   std::map<Kind, std::size_t> index;
@@ -86,7 +90,7 @@ void Control::handle(const fleet::AskWaiting&) {
     }
   });
   if (config_.fleet.rules.policy == fleet::Policy::newsvendor) see_used(seen);
-  drive(fleet_, fleet_scratch_, seen);
+  return seen;
 }
 
 // What is free on a node is room where a sandbox fits that is as large as the pool's are on average.

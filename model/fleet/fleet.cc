@@ -75,7 +75,8 @@ void Fleet::on(Time now, const NodeRegistered& event, Effects& effects) {
   ++pool.nodes;
   // It was bought for a zone, and its supplier may have had it in another one only.
   if (const auto bought = pool.booting.find(asked.purchase); bought != pool.booting.end()) {
-    leave_zone(pool, bought->second);
+    leave_zone(pool, bought->second.zone);
+    pool.shortages.erase(bought->second.zone);
     pool.booting.erase(bought);
   }
   ++pool.in_zone[asked.zone];
@@ -164,21 +165,36 @@ void Fleet::on(Time now, const UndrainAsked& asked, Effects& effects) {
   cordon(id, &Node::draining, false, effects);
 }
 
-void Fleet::on(Time, const PurchaseFailed& failed, Effects&) {
-  for (PoolState& pool : state_.pools) {
-    const auto found = pool.booting.find(failed.purchase);
-    if (found == pool.booting.end()) continue;
-    leave_zone(pool, found->second);
-    pool.booting.erase(found);
-    if (const auto place = state_.replaces.find(failed.purchase); place != state_.replaces.end()) {
-      if (Node* node = state_.nodes.find(place->second)) {
-        node->replacement = 0;
-        if (!node->draining) state_.emptying.erase(place->second);
-      }
-      state_.replaces.erase(place);
-    }
-    return;  // bought anew at the next tick, if still needed
+// Bought anew at the next look, if still needed: elsewhere, where that is possible.
+void Fleet::on(Time now, const PurchaseFailed& failed, Effects&) {
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    if (!state_.pools[index].booting.contains(failed.purchase)) continue;
+    return lose_purchase(now, index, failed.purchase);
   }
+}
+
+void Fleet::lose_purchase(Time now, std::uint32_t index, std::uint64_t purchase) {
+  PoolState& pool = state_.pools[index];
+  const auto found = pool.booting.find(purchase);
+  const ZoneId zone = found->second.zone;
+  leave_zone(pool, zone);
+  pool.booting.erase(found);
+  ++state_.purchases_failed;
+  if (const auto place = state_.replaces.find(purchase); place != state_.replaces.end()) {
+    if (Node* node = state_.nodes.find(place->second)) {
+      node->replacement = 0;
+      if (!node->draining) state_.emptying.erase(place->second);
+    }
+    state_.replaces.erase(place);
+  }
+  Shortage& shortage = pool.shortages[zone];
+  if (shortage.failures != 0 && now < shortage.until) return;  // it was ordered with one that failed
+  const Rules& rules = config_.rules;
+  if (shortage.until + rules.retry_max < now) shortage.failures = 0;  // long ago
+  Duration wait = rules.retry;
+  for (std::uint32_t i = 0; i < shortage.failures && wait < rules.retry_max; ++i) wait = wait + wait;
+  ++shortage.failures;
+  shortage.until = now + std::min(wait, rules.retry_max);
 }
 
 void Fleet::on(Time now, const Resumed&, Effects& effects) { count_as_heard(now, effects); }
@@ -259,8 +275,12 @@ void Fleet::cordon(NodeId id, bool Node::*reason, bool holds, Effects& effects) 
   if (before != after) effects.push_back(CordonNode{id, after});
 }
 
-// Control itself was away: silence until now says nothing about the nodes.
+// Control itself was away: silence until now says nothing about the nodes, also about those that
+// were bought and could not register.
 void Fleet::count_as_heard(Time now, Effects& effects) {
+  for (PoolState& pool : state_.pools) {
+    for (auto& [number, purchase] : pool.booting) purchase.since = now;
+  }
   for (std::uint32_t at = state_.oldest; at != 0; at = state_.nodes.in_slot(at - 1).newer) {
     state_.nodes.in_slot(at - 1).seen = now;
     cordon(state_.nodes.id_at(at - 1), &Node::silent, false, effects);
@@ -326,6 +346,7 @@ void Fleet::give_back(NodeId id, Duration idle, Effects& effects) {
 // ---- supply
 
 void Fleet::look_at_pool(Time now, std::uint32_t index, Effects& effects) {
+  give_up_overdue(now, index, effects);
   buy(now, index, effects);
   release(now, index, effects);
   PoolState& pool = state_.pools[index];
@@ -351,8 +372,20 @@ std::uint32_t Fleet::nodes_for_pending(const PoolState& pool) const {
   return static_cast<std::uint32_t>(std::min<std::int64_t>(nodes, config_.nodes_max));
 }
 
+// What was bought and never came: its machine did not boot, or could not reach us.
+void Fleet::give_up_overdue(Time now, std::uint32_t index, Effects& effects) {
+  PoolState& pool = state_.pools[index];
+  const Duration boot = pool.policy.boot;
+  const Duration within = std::max(config_.rules.arrives_within, boot + boot + boot);
+  while (!pool.booting.empty() && pool.booting.begin()->second.since + within <= now) {
+    const auto [purchase, bought] = *pool.booting.begin();
+    lose_purchase(now, index, purchase);
+    effects.push_back(CancelPurchase{PoolId{index + 1ULL}, purchase, now - bought.since});
+  }
+}
+
 // A node on its way counts as capacity, so the same pending work is never bought for twice.
-void Fleet::buy(Time, std::uint32_t index, Effects& effects) {
+void Fleet::buy(Time now, std::uint32_t index, Effects& effects) {
   PoolState& pool = state_.pools[index];
   const PoolPolicy& policy = pool.policy;
   const std::uint32_t needed = nodes_for_pending(pool);
@@ -364,14 +397,24 @@ void Fleet::buy(Time, std::uint32_t index, Effects& effects) {
     const auto free = static_cast<std::uint32_t>(pool.idle.size());
     const bool short_of_work = free + booting < needed + buffer;
     const bool enough = !short_of_work && all - pool.draining >= policy.nodes_min;
-    if (all >= policy.nodes_max || enough) return;
-    const ZoneId zone = next_zone(pool);
-    const std::uint64_t purchase = ++state_.purchases;
-    pool.booting.emplace(purchase, zone);
-    ++pool.in_zone[zone];
-    effects.push_back(
-        BuyNode{PoolId{index + 1ULL}, purchase, zone, needed, buffer, free, booting + 1});
+    if (may_come(now, pool) == 0 || enough) return;
+    order(now, index, {.needed = needed, .buffer = buffer, .free = free, .booting = booting + 1}, effects);
   }
+}
+
+// `why` has the reasons. There is a zone to buy in: see may_come.
+std::uint64_t Fleet::order(Time now, std::uint32_t index, const BuyNode& why, Effects& effects) {
+  PoolState& pool = state_.pools[index];
+  const ZoneId zone = *next_zone(now, pool);
+  const std::uint64_t purchase = ++state_.purchases;
+  pool.booting.emplace(purchase, Purchase{zone, now});
+  ++pool.in_zone[zone];
+  BuyNode buy = why;
+  buy.pool = PoolId{index + 1ULL};
+  buy.purchase = purchase;
+  buy.zone = zone;
+  effects.push_back(buy);
+  return purchase;
 }
 
 // Longest idle first, one per tick, and never into the buffer or while work waits.
@@ -389,18 +432,32 @@ void Fleet::release(Time now, std::uint32_t index, Effects& effects) {
   give_back(id, now - since, effects);
 }
 
-ZoneId Fleet::next_zone(const PoolState& pool) const {
-  ZoneId best;
+// Of the pool's zones that are not short of nodes the one with the fewest; none: it is sold out. A
+// pool may have no zones.
+std::optional<ZoneId> Fleet::next_zone(Time now, const PoolState& pool) const {
+  const auto is_short = [&](ZoneId zone) {
+    const auto found = pool.shortages.find(zone);
+    return found != pool.shortages.end() && now < found->second.until;
+  };
+  if (pool.policy.zones.empty()) return is_short({}) ? std::nullopt : std::optional(ZoneId{});
+  std::optional<ZoneId> best;
   std::uint32_t fewest = ~0u;
   for (const ZoneId zone : pool.policy.zones) {
     const auto found = pool.in_zone.find(zone);
     const std::uint32_t count = found == pool.in_zone.end() ? 0 : found->second;
-    if (count < fewest) {
+    if (count < fewest && !is_short(zone)) {
       fewest = count;
       best = zone;
     }
   }
   return best;
+}
+
+// Nodes that may be bought of it now.
+std::uint32_t Fleet::may_come(Time now, const PoolState& pool) const {
+  const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
+  if (all >= pool.policy.nodes_max || !next_zone(now, pool)) return 0;
+  return pool.policy.nodes_max - all;
 }
 
 }  // namespace chalk::fleet

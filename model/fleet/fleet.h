@@ -6,10 +6,12 @@
 // and never before heartbeat_timeout has passed in silence while control was there to hear; after
 // half of that it takes nothing new until it is heard; a busy node is never released; no node that
 // holds what may not move is emptied, unless it is taken away from us (ReclaimNoticed); those that
-// are emptied, and the sandboxes on them, never exceed the bounds of Rules.
+// are emptied, and the sandboxes on them, never exceed the bounds of Rules; a purchase that neither
+// fails nor registers is given up in time; nothing is bought where a purchase has just failed.
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <variant>
@@ -150,9 +152,9 @@ struct NodeLost {
   CHALK_FIELDS(NodeLost, node, silent)
 };
 struct BuyNode {
-  PoolId pool;
+  PoolId pool = {};
   std::uint64_t purchase = 0;
-  ZoneId zone;
+  ZoneId zone = {};
   std::uint32_t needed = 0;   // nodes that the pending work asks for
   std::uint32_t buffer = 0;   // and the buffer
   std::uint32_t free = 0;     // of which so many are idle
@@ -162,6 +164,13 @@ struct BuyNode {
   std::uint32_t room_kept = 0;
   std::int64_t room_free = 0;
   CHALK_FIELDS(BuyNode, pool, purchase, zone, needed, buffer, free, booting, room_kept, room_free)
+};
+// Nothing registered for it in all that time. A node that does all the same is taken.
+struct CancelPurchase {
+  PoolId pool;
+  std::uint64_t purchase = 0;
+  Duration waited;
+  CHALK_FIELDS(CancelPurchase, pool, purchase, waited)
 };
 struct ReleaseNode {
   NodeId node;
@@ -191,7 +200,7 @@ struct EmptyNode {
   CHALK_FIELDS(EmptyNode, node)
 };
 using Effect = std::variant<WelcomeNode, NodeJoined, NodeLost, BuyNode, ReleaseNode, CordonNode,
-                            WakeAt, AskWaiting, AskRemovals, EmptyNode>;
+                            WakeAt, AskWaiting, AskRemovals, EmptyNode, CancelPurchase>;
 
 // ---- state
 struct Node {
@@ -217,14 +226,25 @@ struct Node {
                purchase, zone, not_before, unneeded_since, empty_by, moving, replacement,
                reclaimed_at)
 };
+struct Purchase {  // that has not registered
+  ZoneId zone;
+  Time since;
+  CHALK_FIELDS(Purchase, zone, since)
+};
+struct Shortage {  // of a pool's nodes in one zone, as its failed purchases say
+  Time until;      // nothing is bought there before
+  std::uint32_t failures = 0;  // in a row
+  CHALK_FIELDS(Shortage, until, failures)
+};
 struct PoolState {
   PoolPolicy policy;
   bool known = false;
   std::uint32_t nodes = 0;  // registered
   std::uint32_t busy = 0;
   std::uint32_t draining = 0;
-  std::map<std::uint64_t, ZoneId> booting;  // purchases that have not registered
-  std::map<ZoneId, std::uint32_t> in_zone;  // registered and booting
+  std::map<std::uint64_t, Purchase> booting;  // by number, so the oldest first
+  std::map<ZoneId, std::uint32_t> in_zone;    // registered and booting
+  std::map<ZoneId, Shortage> shortages;
   std::set<std::pair<Time, NodeId>> idle;   // elastic pools: since when, not draining
   PendingDemand pending;
   Time tick_at = kNever;
@@ -233,8 +253,8 @@ struct PoolState {
   Room room;                  // newsvendor: free room, of busy nodes too, worth its price
   std::int64_t free = 0;      // newsvendor: free room at the last look, as if nothing were moving
   std::uint32_t surplus = 0;  // newsvendor: free room beyond what is kept, without what boots
-  CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, idle, pending,
-               tick_at, growth, buffer, room, free, surplus)
+  CHALK_FIELDS(PoolState, policy, known, nodes, busy, draining, booting, in_zone, shortages, idle,
+               pending, tick_at, growth, buffer, room, free, surplus)
 };
 inline constexpr std::uint32_t kScanTimer = 0xFFFFFFFF;
 inline constexpr std::uint32_t kBatchTimer = 0xFFFFFFFE;
@@ -252,7 +272,7 @@ struct State {
   std::uint32_t newest = 0;
   std::uint32_t silent = 0;  // the newest of those marked silent, which are the oldest of all
   Time silence_check = kNever;
-  std::uint64_t purchases = 0;
+  std::uint64_t purchases = 0, purchases_failed = 0;
   Timers<TimerKey> timers;
   Time wake = kNever;
   // The rest is of the policies beside `idle`.
@@ -266,7 +286,7 @@ struct State {
   std::set<NodeId> reclaimed;                // noticed, and not yet being emptied
   std::uint64_t nodes_emptied = 0, nodes_reclaimed = 0;  // so far
   CHALK_FIELDS(State, nodes, by_key, drained, pools, oldest, newest, silent, silence_check, purchases,
-               timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces,
+               purchases_failed, timers, wake, scan_at, scanned, batch_at, batch_since, last_purchase, replaces,
                emptying, reclaimed, nodes_emptied, nodes_reclaimed)
 };
 
@@ -282,6 +302,13 @@ class Fleet {
 
   void step(Time now, const Event& event, Effects& effects);
   const State& state() const { return state_; }
+  const Config& config() const { return config_; }
+  // By pool. Nothing can be had of those that are not elastic, or sold out.
+  std::vector<Offer> offers(Time now) const;
+  // Whether purchases failed in all zones of the pool, and none is made for a while.
+  bool sold_out(Time now, PoolId pool) const {
+    return pool && pool.value <= state_.pools.size() && !next_zone(now, state_.pools[pool.value - 1]);
+  }
   // Whether messages of that boot of the node count.
   bool known(NodeId node, std::uint64_t incarnation) const {
     const Node* found = state_.nodes.find(node);
@@ -321,7 +348,11 @@ class Fleet {
   void buy(Time, std::uint32_t index, Effects&);
   void release(Time, std::uint32_t index, Effects&);
   std::uint32_t nodes_for_pending(const PoolState&) const;
-  ZoneId next_zone(const PoolState&) const;
+  std::optional<ZoneId> next_zone(Time, const PoolState&) const;
+  std::uint32_t may_come(Time, const PoolState&) const;
+  std::uint64_t order(Time, std::uint32_t index, const BuyNode& why, Effects&);
+  void lose_purchase(Time, std::uint32_t index, std::uint64_t purchase);
+  void give_up_overdue(Time, std::uint32_t index, Effects&);
 
   // planned.cc: the policies beside `idle`
   bool planned() const { return config_.rules.policy != Policy::idle; }
@@ -334,7 +365,7 @@ class Fleet {
   std::uint32_t spare(const PoolState&) const;
   std::uint32_t spare_in_use(const PoolState&) const;
   void release_idle(Time, std::uint32_t index, Effects&);
-  void ask_removals(const std::vector<Offer>&, const AllThatRuns&, Effects&) const;
+  void ask_removals(Time, const std::vector<Offer>&, const AllThatRuns&, Effects&) const;
   Budget budget_left() const;
   void empty(Time, NodeId, std::uint32_t sandboxes, Effects&);
   void stop_emptying(Time, Effects&);

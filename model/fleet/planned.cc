@@ -20,11 +20,18 @@ Expander expander_of(Policy policy) {
 
 void Fleet::scan(Time now, Effects& effects) {
   stop_emptying(now, effects);
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    give_up_overdue(now, index, effects);
+  }
   // What was noticed and still waits for its replacement goes when half of the notice has passed.
   const std::set<NodeId> reclaimed = state_.reclaimed;
   for (const NodeId id : reclaimed) {
     const Node& node = state_.nodes.at(id);
-    if (now + config_.rules.scan >= node.not_before) empty(now, id, 0, effects);
+    if (now + config_.rules.scan >= node.not_before) {
+      empty(now, id, 0, effects);
+    } else if (node.replacement == 0) {  // its purchase failed
+      make_room(now, id, effects);
+    }
   }
   state_.scanned = true;
   state_.scan_at = now + config_.rules.scan;
@@ -44,27 +51,30 @@ void Fleet::work_waits(Time now) {
   state_.timers.arm(until, {kBatchTimer});
 }
 
+std::vector<Offer> Fleet::offers(Time now) const {
+  std::vector<Offer> offers;
+  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
+    const PoolState& pool = state_.pools[index];
+    Offer offer{PoolId{index + 1ULL}, pool.policy.shape, pool.policy.price_micros,
+                pool.policy.reserved};
+    if (pool.policy.elastic) {
+      offer.ready = static_cast<std::uint32_t>(pool.idle.size() + pool.booting.size());
+      offer.room = may_come(now, pool);
+    }
+    offers.push_back(offer);
+  }
+  return offers;
+}
+
 void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
   // Looks between two scans, because something came, only buy.
   const bool at_scan = std::exchange(state_.scanned, false);
-  std::vector<Offer> offers;
+  const std::vector<Offer> offers = this->offers(now);
   std::vector<Running> running = seen.running;
   std::erase_if(running, [&](const Running& one) {
     const std::uint64_t index = one.pool.value - 1;
     return index >= state_.pools.size() || !state_.pools[index].policy.elastic;
   });
-  for (std::uint32_t index = 0; index < state_.pools.size(); ++index) {
-    const PoolState& pool = state_.pools[index];
-    const auto booting = static_cast<std::uint32_t>(pool.booting.size());
-    const std::uint32_t all = pool.nodes + booting;
-    Offer offer{PoolId{index + 1ULL}, pool.policy.shape, pool.policy.price_micros,
-                pool.policy.reserved};
-    if (pool.policy.elastic) {
-      offer.ready = static_cast<std::uint32_t>(pool.idle.size()) + booting;
-      offer.room = pool.policy.nodes_max > all ? pool.policy.nodes_max - all : 0;
-    }
-    offers.push_back(offer);
-  }
   const std::vector<Need> needs =
       nodes_needed(seen.waiting, offers, expander_of(config_.rules.policy), running);
   const AllThatRuns all_that_runs(offers, running);
@@ -96,7 +106,7 @@ void Fleet::on(Time now, const WaitingSeen& seen, Effects& effects) {
     for (std::uint32_t i = 0; i < buy; ++i) purchase(now, index, need.ready + need.buy, effects);
     if (at_scan) release_idle(now, index, effects);
   }
-  if (at_scan) ask_removals(offers, all_that_runs, effects);
+  if (at_scan) ask_removals(now, offers, all_that_runs, effects);
 }
 
 // How many nodes newsvendor buys beside those that what waits needs. Room on busy nodes and on those
@@ -128,16 +138,15 @@ std::uint32_t Fleet::missing(PoolState& pool, const Need& need, std::uint32_t us
 std::uint64_t Fleet::purchase(Time now, std::uint32_t index, std::uint32_t needed,
                               Effects& effects) {
   PoolState& pool = state_.pools[index];
-  const ZoneId zone = next_zone(pool);
-  const std::uint64_t number = ++state_.purchases;
-  pool.booting.emplace(number, zone);
-  ++pool.in_zone[zone];
   state_.last_purchase = now;
-  effects.push_back(BuyNode{PoolId{index + 1ULL}, number, zone, needed, pool.buffer,
-                            static_cast<std::uint32_t>(pool.idle.size()),
-                            static_cast<std::uint32_t>(pool.booting.size()), pool.room.least,
-                            pool.free});
-  return number;
+  return order(now, index,
+               {.needed = needed,
+                .buffer = pool.buffer,
+                .free = static_cast<std::uint32_t>(pool.idle.size()),
+                .booting = static_cast<std::uint32_t>(pool.booting.size() + 1),
+                .room_kept = pool.room.least,
+                .room_free = pool.free},
+               effects);
 }
 
 std::uint32_t Fleet::above_least(const PoolState& pool) const {
@@ -201,8 +210,8 @@ Budget Fleet::budget_left() const {
   return left;
 }
 
-void Fleet::ask_removals(const std::vector<Offer>& offers, const AllThatRuns& all_that_runs,
-                         Effects& effects) const {
+void Fleet::ask_removals(Time now, const std::vector<Offer>& offers,
+                         const AllThatRuns& all_that_runs, Effects& effects) const {
   AskRemovals ask;
   ask.budget = budget_left();
   const Rules& rules = config_.rules;
@@ -219,8 +228,7 @@ void Fleet::ask_removals(const std::vector<Offer>& offers, const AllThatRuns& al
     supply.elastic = pool.policy.elastic;
     supply.reserved = pool.policy.reserved;
     if (pool.policy.elastic) {
-      const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
-      supply.room = pool.policy.nodes_max > all ? pool.policy.nodes_max - all : 0;
+      supply.room = may_come(now, pool);
       // Emptied it would only be a node of the buffer.
       const bool kept = pool.idle.size() + pool.booting.size() < pool.buffer;
       if (pool.pending.count == 0 && !kept) {
@@ -268,10 +276,11 @@ void Fleet::on(Time now, const RemovalsFound& found, Effects& effects) {
       if (spare_in_use(pool) == 0) continue;
       pool.surplus -= std::min(pool.surplus, 1000u);
     }
+    const auto other = static_cast<std::uint32_t>(removal.replacement.value - 1);
+    if (removal.replacement && may_come(now, state_.pools[other]) == 0) continue;
     --left.nodes;
     left.sandboxes -= removal.sandboxes;
     if (removal.replacement) {
-      const auto other = static_cast<std::uint32_t>(removal.replacement.value - 1);
       node->moving = removal.sandboxes;
       node->replacement = purchase(now, other, 1, effects);
       state_.replaces[node->replacement] = removal.node;
@@ -368,8 +377,7 @@ void Fleet::on(Time now, const ReclaimNoticed& noticed, Effects& effects) {
 void Fleet::make_room(Time now, NodeId id, Effects& effects) {
   Node& node = state_.nodes.at(id);
   PoolState& pool = state_.pools[node.pool];
-  const std::uint32_t all = pool.nodes + static_cast<std::uint32_t>(pool.booting.size());
-  if (!pool.policy.elastic || all >= pool.policy.nodes_max) return;
+  if (!pool.policy.elastic || may_come(now, pool) == 0) return;
   node.replacement = purchase(now, node.pool, 1, effects);
   state_.replaces[node.replacement] = id;
 }

@@ -31,17 +31,34 @@ struct Rules {
   std::uint32_t nodes_at_once = 5;            // being emptied
   std::uint32_t sandboxes_at_once = 100;      // on nodes that are being emptied
   Duration empty_within = seconds(600);       // else the node is used again
+  // A purchase without a node is given up after so long, or thrice the pool's boot where that is
+  // longer.
+  Duration arrives_within = seconds(900);
+  // Where a purchase failed nothing is bought for so long, and twice as long each time it fails again.
+  Duration retry = seconds(60);
+  Duration retry_max = seconds(600);
   CHALK_FIELDS(Rules, policy, scan, batch, batch_max, unneeded, used_permille, after_purchase,
-               pays_back, late_worth, move_cost, nodes_at_once, sandboxes_at_once, empty_within)
+               pays_back, late_worth, move_cost, nodes_at_once, sandboxes_at_once, empty_within,
+               arrives_within, retry, retry_max)
 };
 
 // What each is by default; scenarios may change single settings.
 constexpr Rules rules_of(Policy policy) {
   Rules rules;
   rules.policy = policy;
-  if (policy == Policy::cluster_autoscaler) rules.nodes_at_once = 1;  // max-drain-parallelism
-  if (policy == Policy::karpenter) rules.unneeded = seconds(15);      // its validation
-  if (policy == Policy::newsvendor) rules.unneeded = seconds(10);
+  if (policy == Policy::cluster_autoscaler) {
+    rules.nodes_at_once = 1;           // max-drain-parallelism
+    rules.retry = seconds(300);        // initial-node-group-backoff-duration
+    rules.retry_max = seconds(1800);   // max-node-group-backoff-duration
+  }
+  if (policy == Policy::karpenter) {
+    rules.unneeded = seconds(15);                  // its validation
+    rules.retry = rules.retry_max = seconds(180);  // its cache of unavailable offerings
+  }
+  if (policy == Policy::newsvendor) {
+    rules.unneeded = seconds(10);
+    rules.arrives_within = seconds(300);
+  }
   return rules;
 }
 

@@ -25,7 +25,7 @@ namespace chalk {
 
 inline constexpr std::string_view kLogMagic = "chalk-log 1\n";
 // Raised when a machine decides differently, or its State has another form.
-inline constexpr std::uint64_t kLogicVersion = 15;
+inline constexpr std::uint64_t kLogicVersion = 16;
 
 enum class Root : std::uint8_t { control, gateway, node };
 enum class RecordTag : std::uint8_t {

@@ -277,6 +277,12 @@ void Tenancy::on(Time, const NominationLost& lost, Effects&) {
   wait(lost.sandbox, *held);
 }
 
+// Whether any grows is what decisions go by, so none of them changes.
+void Tenancy::on(Time, const GrowsElsewhere& change, Effects&) {
+  Held* held = state_.held.find(change.sandbox);
+  if (held != nullptr && held->grows && change.pool) held->grows = change.pool;
+}
+
 void Tenancy::on(Time now, const SandboxEnded& ended, Effects& effects) {
   release(now, ended.sandbox, effects);
 }

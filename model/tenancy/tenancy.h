@@ -132,6 +132,11 @@ struct NominationLost {  // the room that was being made is none: it waits as be
   SandboxId sandbox;
   CHALK_FIELDS(NominationLost, sandbox)
 };
+struct GrowsElsewhere {  // more of another pool is bought while it waits
+  SandboxId sandbox;
+  PoolId pool;
+  CHALK_FIELDS(GrowsElsewhere, sandbox, pool)
+};
 struct SandboxEnded {
   SandboxId sandbox;
   CHALK_FIELDS(SandboxEnded, sandbox)
@@ -170,7 +175,8 @@ struct NextAttempt {  // given again and again while round_open()
 };
 using Event = std::variant<TenantAdded, SandboxAsked, SandboxPlaced, NotPlaced, SandboxEnded,
                            SandboxCancelled, NodeJoined, NodeGone, NodeScrubbed, CapacityFreed,
-                           NextAttempt, Woken, SandboxNominated, NominationLost, NodeCordoned>;
+                           NextAttempt, Woken, SandboxNominated, NominationLost, NodeCordoned,
+                           GrowsElsewhere>;
 
 // ---- effects
 // Answered by SandboxPlaced, NotPlaced or SandboxNominated before anything else happens. Of one
@@ -404,6 +410,7 @@ class Tenancy {
   void on(Time, const Woken&, Effects&);
   void on(Time, const SandboxNominated&, Effects&);
   void on(Time, const NominationLost&, Effects&);
+  void on(Time, const GrowsElsewhere&, Effects&);
   void on(Time, const NodeCordoned&, Effects&);
 
   bool refuse_by_quota(const SandboxAsked&, Effects&) const;

@@ -110,6 +110,7 @@ const std::vector<std::pair<std::string, Get>>& metrics() {
     number("cost_total", [](const Result& r) { return r.cost_total; });
     number("boot_cost_total", [](const Result& r) { return r.boot_cost_total; });
     number("nodes_bought", [d](const Result& r) { return d(r.nodes_bought); });
+    number("purchases_failed", [d](const Result& r) { return d(r.purchases_failed); });
     number("nodes_reclaimed", [d](const Result& r) { return d(r.nodes_reclaimed); });
     number("sandboxes_moved", [d](const Result& r) { return d(r.sandboxes_moved); });
     number("sandboxes_preempted", [d](const Result& r) { return d(r.sandboxes_preempted); });
@@ -203,6 +204,7 @@ json to_json(const Result& r) {
             {"cost_total", r.cost_total},
             {"boot_cost_total", r.boot_cost_total},
             {"nodes_bought", r.nodes_bought},
+            {"purchases_failed", r.purchases_failed},
             {"nodes_reclaimed", r.nodes_reclaimed},
             {"sandboxes_moved", r.sandboxes_moved},
             {"sandboxes_preempted", r.sandboxes_preempted},
@@ -281,6 +283,7 @@ Result result_from_json(const std::string& text) {
   r.cost_total = j.value("cost_total", 0.0);
   r.boot_cost_total = j.value("boot_cost_total", 0.0);
   r.nodes_bought = j.at("nodes_bought");
+  r.purchases_failed = j.at("purchases_failed");
   r.nodes_reclaimed = j.at("nodes_reclaimed");
   r.sandboxes_moved = j.at("sandboxes_moved");
   r.sandboxes_preempted = j.at("sandboxes_preempted");

@@ -75,6 +75,7 @@ struct Result {
   double cost_total = 0;
   double boot_cost_total = 0;
   std::uint64_t nodes_bought = 0;     // while it ran
+  std::uint64_t purchases_failed = 0;  // of these
   std::uint64_t nodes_reclaimed = 0;  // that their supplier asked back
   std::uint64_t sandboxes_moved = 0;  // told to leave their node for another
   std::uint64_t sandboxes_preempted = 0;  // told to make way for more important ones

@@ -167,6 +167,14 @@ class Parser {
     rules.sandboxes_at_once = static_cast<std::uint32_t>(
         r.whole("sandboxes_at_once", rules.sandboxes_at_once, 0, 1'000'000));
     rules.empty_within = r.duration("empty_within", rules.empty_within);
+    rules.arrives_within = r.duration("arrives_within", rules.arrives_within);
+    rules.retry = r.duration("retry", rules.retry);
+    if (rules.retry < seconds(1)) r.fail("retry", duration_text(rules.retry), "at least 1s");
+    const Duration retry_max = std::max(rules.retry, rules.retry_max);
+    rules.retry_max = r.duration("retry_max", retry_max);
+    if (rules.retry_max < rules.retry) {
+      r.fail("retry_max", duration_text(rules.retry_max), "at least retry, " + duration_text(rules.retry));
+    }
     r.done();
   }
 
@@ -528,7 +536,8 @@ class Parser {
     const std::vector<const char*> kinds = {
         "message_loss", "message_duplicate", "message_delay", "heartbeat_lag", "node_crash",
         "zone_loss",    "slow_registry",     "start_failure", "late_supply",   "control_restart",
-        "agent_restart", "pull_failure", "restore_failure", "save_failure", "node_drain"};
+        "agent_restart", "pull_failure", "restore_failure", "save_failure", "node_drain",
+        "purchase_failure", "boot_failure"};
     for (Reader& r : root_.list("faults")) {
       Fault fault;
       if (!r.has("kind")) r.fail("kind", "nothing", "the kind of fault");
@@ -536,11 +545,15 @@ class Parser {
       fault.from = Time{r.duration("from", {}).nanos};
       fault.lasts = r.duration("lasts", {});
       fault.permille = static_cast<std::int32_t>(r.whole("permille", 0, 0, 1000));
-      fault.delay = r.duration("delay", {});
+      const bool purchase = fault.kind == Fault::Kind::purchase_failure;
+      fault.delay = r.duration("delay", purchase ? seconds(10) : Duration{});
       if (r.has("count")) {
         fault.count = static_cast<std::int32_t>(r.whole("count", 1, 1, kNodesMax));
       }
       if (r.has("zone")) fault.zone = static_cast<std::int32_t>(zone_index(r, r.text("zone", "")));
+      if (purchase || fault.kind == Fault::Kind::boot_failure) {
+        if (r.has("pool")) fault.pool = static_cast<std::int32_t>(pool_index(r, r.text("pool", "")));
+      }
       needs(r, fault);
       r.done();
       setup_.faults.push_back(fault);
@@ -553,7 +566,8 @@ class Parser {
       return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
     };
     if (one_of({K::message_loss, K::message_duplicate, K::message_delay, K::start_failure,
-                K::pull_failure, K::slow_registry, K::restore_failure, K::save_failure}) &&
+                K::pull_failure, K::slow_registry, K::restore_failure, K::save_failure,
+                K::purchase_failure, K::boot_failure}) &&
         fault.permille == 0) {
       r.fail("permille", "nothing", "1 to 1000");
     }
@@ -583,9 +597,10 @@ class Parser {
     r.fail(r.has("zones") ? "zones" : "zone", fmt::format("\"{}\"", name),
            "the name of a zone in zones:");
   }
-  void pool_exists(Reader& r, const std::string& name) {
-    for (const Pool& pool : setup_.pools) {
-      if (pool.name == name) return;
+  void pool_exists(Reader& r, const std::string& name) { pool_index(r, name); }
+  std::uint32_t pool_index(Reader& r, const std::string& name) {
+    for (std::uint32_t i = 0; i < setup_.pools.size(); ++i) {
+      if (setup_.pools[i].name == name) return i;
     }
     r.fail("pool", fmt::format("\"{}\"", name), "the name of a pool in pools:");
   }

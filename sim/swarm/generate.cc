@@ -87,6 +87,7 @@ class Generator {
     line("  keep_alive_memory: {}", pick({"1Gi", "64Gi"}));
     line("  image_distribution: {}", pick({"registry", "peer", "tree"}));
     line("  image_fan_out: {}", 1 + below(3));
+    line("  image_peer_bandwidth: {}", seed_ % 5 == 4 ? "2Gbps" : seed_ % 5 == 3 ? "8Mbps" : "160Mbps");
     line("  image_chunk: {}", pick({"64Ki", "4Mi", "64Mi"}));
     line("  defragmentation: {}", chance(3));
     line("  scrub: {}s", below(6));
@@ -220,8 +221,16 @@ class Generator {
 
   void faults() {
     const std::uint64_t count = below(6);
-    if (count > 0) line("faults:");
+    const bool supply = seed_ % 6 == 1;  // drawn, it would change all worlds
+    if (count > 0 || supply) line("faults:");
     for (std::uint64_t i = 0; i < count; ++i) fault();
+    if (!supply) return;
+    for (const char* kind : {"purchase_failure", "boot_failure"}) {
+      line("  - {{kind: {}, permille: {}, from: {}, lasts: {}{}}}", kind,
+           pick({"100", "500", "1000"}), milliseconds_text(below(60'000)),
+           milliseconds_text(1 + below(600'000)),
+           chance(2) ? fmt::format(", zone: z{}", below(zones_)) : std::string());
+    }
   }
 
   void fault() {

@@ -137,7 +137,9 @@ struct Fault {
     pull_failure,   // permille of pulls fail
     restore_failure,  // permille of restores fail: the replica is started from nothing
     save_failure,     // permille of snapshots cannot be saved
-    node_drain        // an operator drains `count` random nodes (or of `zone`) and takes it back after `lasts`
+    node_drain,       // an operator drains `count` random nodes (or of `zone`) and takes it back after `lasts`
+    purchase_failure,  // permille of purchases (of `pool`, in `zone`) fail, as is known after `delay`
+    boot_failure       // permille of nodes bought (of `pool`, in `zone`) never register
   };
   Kind kind{};
   Time from;
@@ -146,6 +148,7 @@ struct Fault {
   Duration delay;
   std::int32_t count = 0;  // nodes; 0: one, but all of start_failure
   std::int32_t zone = -1;  // -1: any
+  std::int32_t pool = -1;  // the same
 };
 
 struct Setup {

@@ -173,7 +173,11 @@ void World::take(const Scheduled& entry) {
     }
     case kToControl: {
       sender_ = entry.index;
-      if (!control_down_) step_control(control_mail_[entry.detail]);
+      const control::Event& event = control_mail_[entry.detail];
+      if (control_down_ && std::holds_alternative<fleet::PurchaseFailed>(event)) {  // asked when it is back
+        return queue_.push(kHeap, now_ + seconds(1), kToControl, entry.index, entry.detail);
+      }
+      if (!control_down_) step_control(event);
       return control_mail_.free(entry.detail);
     }
     case kToGateway:
@@ -467,6 +471,7 @@ Result World::result() {
   result.sandboxes_preempted = machines_->control().sandboxes_preempted();
   result.nodes_reclaimed = machines_->control().fleet().state().nodes_reclaimed;
   result.nodes_bought = machines_->control().fleet().state().purchases;
+  result.purchases_failed = machines_->control().fleet().state().purchases_failed;
   if (result.wall_seconds > 0) {
     result.events_per_second = static_cast<double>(result.events) / result.wall_seconds;
     result.requests_per_second = static_cast<double>(measure_.arrivals()) / result.wall_seconds;

@@ -168,6 +168,8 @@ class World {
   void obey(const fleet::WelcomeNode&);
   void obey(const fleet::BuyNode&);
   void obey(const fleet::ReleaseNode&);
+  void obey(const fleet::CancelPurchase&);
+  void take_away(std::uint32_t node);
   void obey(const sandbox::Accepted&);
   void obey(const sandbox::Refused&);
   void obey(const sandbox::Running&);
@@ -237,6 +239,7 @@ class World {
   std::vector<std::uint32_t> struck(const Fault& fault);
   Job job_of(Job::What what, std::uint32_t node) const;
   std::int32_t permille_of(Fault::Kind kind, std::uint32_t node) const;
+  const Fault* strikes(Fault::Kind kind, std::uint32_t pool, std::uint32_t zone);
   void journal(const control::Event& event);
   void restore_control();
 

@@ -87,6 +87,10 @@ void World::obey(const fleet::BuyNode& buy) {
   const auto pool = static_cast<std::uint32_t>(buy.pool.value - 1);
   const std::uint32_t zone =
       buy.zone ? static_cast<std::uint32_t>(buy.zone.value - 1) : setup_.pools[pool].zones.front();
+  if (const Fault* fault = strikes(Fault::Kind::purchase_failure, pool, zone)) {
+    return queue_.push(kHeap, now_ + fault->delay, kToControl, 0,
+                       control_mail_.put(fleet::PurchaseFailed{buy.purchase}));
+  }
   const std::uint32_t node = add_node(pool, zone, buy.purchase);
   Duration takes = boots_[pool].sample(random_.next());
   for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
@@ -94,22 +98,35 @@ void World::obey(const fleet::BuyNode& buy) {
     if (fault_active_[i] && fault.kind == Fault::Kind::late_supply) takes = takes + fault.delay;
   }
   measure_.node_bought(now_, setup_.pools[pool]);
+  if (strikes(Fault::Kind::boot_failure, pool, zone) != nullptr) return;
   queue_.push(kHeap, now_ + takes, kBoot, node, 0);
+}
+
+void World::obey(const fleet::CancelPurchase& cancel) {
+  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) {
+    if (node->purchase != cancel.purchase) continue;
+    return take_away(static_cast<std::uint32_t>(nodes_.rend() - node) - 1);
+  }
 }
 
 void World::obey(const fleet::ReleaseNode& release) {
   const auto slot = SlotTable<NodeId, int>::slot_of(release.node);
   if (slot >= node_of_slot_.size()) return;
-  TrueNode& node = nodes_[node_of_slot_[slot]];
-  if (node.id != release.node || node.released) return;
+  if (nodes_[node_of_slot_[slot]].id == release.node) take_away(node_of_slot_[slot]);
+}
+
+void World::take_away(std::uint32_t index) {
+  TrueNode& node = nodes_[index];
+  if (node.released) return;
   const std::vector<SandboxId> live = node.live;
-  for (const SandboxId sandbox : live) end_live(node_of_slot_[slot], sandbox);
+  for (const SandboxId sandbox : live) end_live(index, sandbox);
   node.released = true;
+  if (node.purchase != 0 && node.epoch == 0) measure_.node_arrived(now_, setup_.pools[node.pool]);
   ++node.epoch;
   if (!node.up) return;
   measure_.node_down(now_, setup_.pools[node.pool]);
   node.up = false;
-  leave_host(node_of_slot_[slot]);
+  leave_host(index);
 }
 
 void World::obey(const sandbox::Accepted& accepted) {

@@ -21,6 +21,19 @@ std::int32_t World::permille_of(Fault::Kind kind, std::uint32_t node) const {
   return highest;
 }
 
+// The fault that happens to one purchase, if any does.
+const Fault* World::strikes(Fault::Kind kind, std::uint32_t pool, std::uint32_t zone) {
+  if (faults_active_ == 0) return nullptr;
+  for (std::size_t i = 0; i < setup_.faults.size(); ++i) {
+    const Fault& fault = setup_.faults[i];
+    if (!fault_active_[i] || fault.kind != kind) continue;
+    if (fault.pool >= 0 && pool != static_cast<std::uint32_t>(fault.pool)) continue;
+    if (fault.zone >= 0 && zone != static_cast<std::uint32_t>(fault.zone)) continue;
+    if (random_.below(1000) < static_cast<std::uint64_t>(fault.permille)) return &fault;
+  }
+  return nullptr;
+}
+
 World::Travel World::travel(bool heartbeat) {
   Travel way;
   if (faults_active_ == 0) return way;

@@ -158,6 +158,46 @@ TEST(Control, BuysForWhatWaitedBeforeItsPoolBecameElastic) {
   EXPECT_EQ(bought.size(), 1u);
 }
 
+// What the first pool cannot give is bought of the second one, also for who waits already; what names
+// a pool waits for that. After a while the first pool is tried again.
+TEST(Control, WhatAPoolCannotGiveIsBoughtOfTheNextThatFits) {
+  Control control{Config{}};
+  for (const std::uint64_t id : {1, 2, 3}) {
+    fleet::PoolAdded pool{{id}, {}};
+    pool.policy.shape = kShape;
+    if (id == 2) pool.policy.shape.cpu_millicores = 1;  // nothing fits there
+    pool.policy.zones = {{1}};
+    pool.policy.nodes_max = 4;
+    pool.policy.elastic = true;
+    tell(control, at(1), pool);
+  }
+  tell(control, at(1), tenancy::TenantAdded{{1}, {}, 1, true, {}});
+  const auto bought = [](const std::vector<Effect>& effects) {
+    std::vector<std::uint64_t> pools;
+    for (const auto& one : said<fleet::BuyNode>(effects)) pools.push_back(one.pool.value);
+    return pools;
+  };
+  const auto waits = [&](std::size_t pool) {
+    return control.fleet().state().pools[pool - 1].pending.count;
+  };
+  using Pools = std::vector<std::uint64_t>;
+  EXPECT_EQ(bought(tell(control, at(2), request(1))), Pools{1});
+  SandboxRequested named = request(2);
+  named.pool = {1};
+  tell(control, at(2), named);
+  EXPECT_EQ(bought(tell(control, at(5), fleet::PurchaseFailed{1})), Pools{3});
+  EXPECT_EQ(waits(1), 1) << "what names it";
+  EXPECT_EQ(waits(3), 1);
+  tell(control, at(6), request(3));
+  EXPECT_EQ(waits(3), 2);
+  EXPECT_EQ(bought(tell(control, at(7), fleet::PurchaseFailed{2})), Pools{}) << "all are sold out";
+  EXPECT_EQ(waits(1), 3) << "so it waits for the first";
+  EXPECT_EQ(bought(tell(control, at(66), Woken{})), Pools{1});
+  EXPECT_EQ(bought(tell(control, at(70), fleet::PurchaseFailed{3})), Pools{3}) << "after a minute";
+  EXPECT_EQ(waits(1), 1);
+  EXPECT_EQ(waits(3), 2);
+}
+
 // It is no node at all: what it says of itself would count as capacity that nothing can use.
 TEST(Control, IgnoresANodeOfAnImpossibleShape) {
   Rig rig;

@@ -370,6 +370,63 @@ TEST(PlannedEdges, WhatIsDrainedWhileItsReplacementFailsIsNoLongerOursToEmpty) {
   }
 }
 
+// ---- purchases that fail
+
+// What the cheap pool cannot give is bought of the dear one, and of the cheap one again when it can.
+TEST(PlannedEdges, WhatAPoolCannotGiveIsBoughtOfAnother) {
+  for (const Policy policy : {Policy::cluster_autoscaler, Policy::karpenter, Policy::newsvendor}) {
+    PoolPolicy cheap = elastic(0, 10), dear = elastic(0, 10);
+    cheap.price_micros = 100;
+    cheap.zones = {{1}};
+    dear.price_micros = 1000;
+    dear.shape.memory_bytes *= 2;
+    Planned world(rules_of(policy), 0, cheap);
+    tell(world.fleet, at(0), PoolAdded{{2}, dear});
+    WaitingSeen seen;
+    seen.waiting = {{{1}, {}, {.cpu_millicores = 4000, .memory_bytes = 16LL << 30}, 1}};
+    const auto bought = said<BuyNode>(world.scan(0, seen));
+    ASSERT_EQ(bought.size(), 1u);
+    ASSERT_EQ(bought[0].pool, PoolId{1}) << static_cast<int>(policy);
+    tell(world.fleet, at(5), PurchaseFailed{bought[0].purchase});
+    const auto other = said<BuyNode>(world.scan(10, seen));
+    ASSERT_EQ(other.size(), 1u);
+    EXPECT_EQ(other[0].pool, PoolId{2});
+    seen.waiting[0].count = 2;  // the second one is to be bought for when the first pool may be tried
+    const std::int64_t retry = 5 + rules_of(policy).retry.nanos / seconds(1).nanos;
+    const auto again = said<BuyNode>(world.scan((retry + 9) / 10 * 10, seen));
+    ASSERT_EQ(again.size(), 1u);
+    EXPECT_EQ(again[0].pool, PoolId{1});
+  }
+}
+
+TEST(PlannedEdges, NoNodeIsReplacedByOneThatCannotBeHad) {
+  for (const bool fails : {false, true}) {
+    Planned world(at_once(Policy::karpenter), 2);
+    ASSERT_EQ(said<BuyNode>(world.found(1, {{world.nodes[0], 3, {2}, false}})).size(), 1u);
+    if (fails) {
+      tell(world.fleet, at(2), PurchaseFailed{1});  // in zone 1
+      ASSERT_EQ(said<BuyNode>(world.found(3, {{world.nodes[0], 3, {2}, false}})).size(), 1u);
+      tell(world.fleet, at(4), PurchaseFailed{2});  // in zone 2
+    }
+    EXPECT_EQ(said<BuyNode>(world.found(5, {{world.nodes[1], 3, {2}, false}})).size(), fails ? 0u : 1u);
+    EXPECT_EQ(world.fleet.state().emptying.size(), fails ? 0u : 2u);
+  }
+}
+
+// The room for what a supplier asks back is tried for again, in another zone, until half of the notice.
+TEST(PlannedEdges, RoomForWhatIsAskedBackIsTriedForAgain) {
+  Planned world(rules_of(Policy::newsvendor), 1);
+  const auto first = said<BuyNode>(tell(world.fleet, at(0), ReclaimNoticed{world.nodes[0], at(120)}));
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_EQ(first[0].zone, ZoneId{2}) << "the node itself is in the other";
+  world.scan(0);
+  tell(world.fleet, at(4), PurchaseFailed{first[0].purchase});
+  const auto second = said<BuyNode>(world.scan(10));
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].zone, ZoneId{1});
+  EXPECT_TRUE(said<BuyNode>(world.scan(20)).empty()) << "it is on its way";
+}
+
 // ---- asked back
 
 TEST(PlannedEdges, OursWaitsForRoomForHalfOfTheNoticeWhereThatIsLongerThanAScan) {

@@ -63,6 +63,96 @@ TEST(Fleet, BuysWhatPendingWorkNeedsAndNothingTwice) {
       << "the one that failed";
 }
 
+// Twice as long each time; in another zone at once, and there as long as that does not fail as well.
+TEST(Fleet, WhereAPurchaseFailedNothingIsBoughtForAWhile) {
+  Config config;
+  config.rules.retry = seconds(60);
+  config.rules.retry_max = seconds(150);
+  Fleet fleet(config);
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+  tell(fleet, at(0), cores(4000));
+  std::map<std::int64_t, std::uint64_t> zones;  // when bought
+  const auto fails_until = [&](std::int64_t from, std::int64_t until) {
+    for (std::int64_t s = from; s < until; s += 10) {
+      for (const auto& buy : said<BuyNode>(tell(fleet, at(s), Woken{}))) {
+        zones[s] = buy.zone.value;
+        if (s + 10 < until) tell(fleet, at(s + 1), PurchaseFailed{buy.purchase});
+      }
+    }
+  };
+  tell(fleet, at(1), PurchaseFailed{1});  // in zone 1
+  fails_until(10, 630);
+  const std::map<std::int64_t, std::uint64_t> expected = {
+      {10, 2},  {70, 1},  {80, 2},  // 60 s after 1 and 11
+      {200, 1}, {210, 2},           // 120 s after 71 and 81
+      {360, 1}, {370, 2},           // 150 s after 201 and 211, and so on
+      {520, 1}, {530, 2}};
+  EXPECT_EQ(zones, expected);
+  EXPECT_EQ(fleet.state().purchases_failed, 10u);
+  // One that comes ends it, there.
+  zones.clear();
+  fails_until(680, 690);
+  ASSERT_EQ(zones, (std::map<std::int64_t, std::uint64_t>{{680, 1}}));
+  tell(fleet, at(690), NodeRegistered{registration(7, 1, fleet.state().purchases)});
+  EXPECT_FALSE(fleet.state().pools[0].shortages.contains({1}));
+  EXPECT_TRUE(fleet.state().pools[0].shortages.contains({2}));
+}
+
+// What was ordered at one moment fails once, however many that were.
+TEST(Fleet, ThePurchasesOfOneMomentFailTogether) {
+  Config config;
+  Fleet fleet(config);
+  PoolPolicy policy = elastic(0, 10);
+  policy.zones = {};
+  tell(fleet, at(0), PoolAdded{{1}, policy});
+  ASSERT_EQ(said<BuyNode>(tell(fleet, at(0), cores(20'000))).size(), 5u);
+  for (std::uint64_t p = 1; p <= 5; ++p) tell(fleet, at(5 + static_cast<std::int64_t>(p)), PurchaseFailed{p});
+  EXPECT_TRUE(said<BuyNode>(tell(fleet, at(65), cores(20'001))).empty());
+  EXPECT_EQ(said<BuyNode>(tell(fleet, at(66), cores(20'000))).size(), 5u);
+  for (std::uint64_t p = 6; p <= 10; ++p) tell(fleet, at(70), PurchaseFailed{p});
+  EXPECT_EQ(fleet.state().pools[0].shortages.at({}).until, at(70 + 120));
+  // Long after that it is the first failure again.
+  ASSERT_EQ(said<BuyNode>(tell(fleet, at(900), cores(4'000))).size(), 1u);
+  tell(fleet, at(900), PurchaseFailed{11});
+  EXPECT_EQ(fleet.state().pools[0].shortages.at({}).until, at(960));
+}
+
+// Else its work would wait for it for ever: what is on its way is not bought again.
+TEST(Fleet, GivesUpAPurchaseThatNeverComes) {
+  for (const std::int64_t boot : {100, 400}) {
+    const std::int64_t within = boot == 100 ? 900 : 1200;  // or three boots
+    Fleet fleet(Config{});
+    PoolPolicy policy = elastic(0, 1);
+    policy.boot = seconds(boot);
+    tell(fleet, at(0), PoolAdded{{1}, policy});
+    ASSERT_EQ(said<BuyNode>(tell(fleet, at(0), cores(4'000))).size(), 1u);
+    for (std::int64_t s = 0; s < within; s += 10) {
+      const auto effects = tell(fleet, at(s), Woken{});
+      EXPECT_TRUE(said<BuyNode>(effects).empty());
+      EXPECT_TRUE(said<CancelPurchase>(effects).empty());
+    }
+    const auto effects = tell(fleet, at(within), Woken{});
+    EXPECT_EQ(said<CancelPurchase>(effects),
+              (std::vector<CancelPurchase>{{{1}, 1, seconds(within)}}));
+    const auto anew = said<BuyNode>(effects);
+    ASSERT_EQ(anew.size(), 1u);
+    EXPECT_EQ(anew[0].zone, ZoneId{2});
+    // It comes all the same, and is taken.
+    EXPECT_EQ(said<NodeJoined>(tell(fleet, at(within + 1), NodeRegistered{registration(7, 1, 1)})).size(), 1u);
+    EXPECT_TRUE(fleet.state().pools[0].booting.contains(2));
+  }
+}
+
+TEST(Fleet, APurchaseMayComeForAsLongAgainAfterControlWasAway) {
+  Fleet fleet(Config{});
+  tell(fleet, at(0), PoolAdded{{1}, elastic(0, 1)});
+  ASSERT_EQ(said<BuyNode>(tell(fleet, at(0), cores(4'000))).size(), 1u);
+  tell(fleet, at(2000), Resumed{});  // nobody could register
+  EXPECT_TRUE(said<CancelPurchase>(tell(fleet, at(2000), Woken{})).empty());
+  EXPECT_TRUE(said<CancelPurchase>(tell(fleet, at(2890), Woken{})).empty());
+  EXPECT_EQ(said<CancelPurchase>(tell(fleet, at(2900), Woken{})).size(), 1u);
+}
+
 TEST(Fleet, SpreadsPurchasesOverZones) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});

@@ -347,6 +347,8 @@ class World {
     hear(Woken{});
   }
 
+  // From now on so many of a thousand purchases fail, and as many never come.
+  void supply_fails(std::uint64_t permille) { fails_ = permille; }
   void ask(bool fixed, std::int64_t lives) {
     sandboxes_.push_back({0, fixed, now_ + lives});
     place();
@@ -375,7 +377,17 @@ class World {
         booting_.emplace_back(until, purchase);
         continue;
       }
+      failures_ = 0;
+      retry_at_ = 0;
       hear(NodeRegistered{{purchase, 1, purchase, {1}, {1}, shape(kSlots)}});
+    }
+    for (auto& [until, purchase] : std::exchange(failing_, {})) {
+      if (until > now_) {
+        failing_.emplace_back(until, purchase);
+        continue;
+      }
+      failed();
+      hear(PurchaseFailed{purchase});
     }
     for (Sandbox& one : sandboxes_) {
       if (one.node != 0 && one.until <= now_) leave(one);
@@ -469,8 +481,29 @@ class World {
   }
   void obey(const NodeLost& one) { nodes_.erase(one.node.value); }
   void obey(const WakeAt& one) { wake_ = one.at; }
+  // Twice as long each time in a row; what was ordered before the first of them counts with it.
+  void failed() {
+    if (now_ < retry_at_) return;
+    if (now_ > retry_at_ + rules_.retry_max.nanos / seconds(1).nanos) failures_ = 0;
+    const auto wait = rules_.retry.nanos / seconds(1).nanos << failures_++;
+    retry_at_ = now_ + std::min(wait, rules_.retry_max.nanos / seconds(1).nanos);
+  }
+  void obey(const CancelPurchase& one) {
+    ASSERT_TRUE(lost_purchases_.contains(one.purchase));
+    EXPECT_GE(one.waited, std::max(rules_.arrives_within, seconds(90)));
+    lost_purchases_.erase(one.purchase);
+    failed();
+  }
   void obey(const BuyNode& one) {
     ++bought_;
+    EXPECT_GE(now_, retry_at_) << "bought where the last purchase has just failed";
+    if (random_.below(1000) < fails_) {
+      return failing_.emplace_back(now_ + 1 + static_cast<std::int64_t>(random_.below(20)), one.purchase), void();
+    }
+    if (random_.below(1000) < fails_) {
+      lost_purchases_[one.purchase] = now_;
+      return;
+    }
     booting_.emplace_back(now_ + 20 + static_cast<std::int64_t>(random_.below(20)), one.purchase);
   }
   void obey(const ReleaseNode& one) {
@@ -537,7 +570,11 @@ class World {
   }
 
   void check() const {
-    EXPECT_LE(nodes_.size() + booting_.size(), most_);
+    EXPECT_LE(nodes_.size() + booting_.size() + failing_.size() + lost_purchases_.size(), most_);
+    const std::int64_t within = std::max(rules_.arrives_within, seconds(90)).nanos / seconds(1).nanos;
+    for (const auto& [purchase, since] : lost_purchases_) {
+      EXPECT_LE(now_ - since, within + rules_.scan.nanos / seconds(1).nanos) << "waited for for ever";
+    }
     std::size_t emptying = 0, moving = 0;
     for (const auto& [id, node] : nodes_) {
       EXPECT_EQ(node.cordoned, silent(node) || node.leaves || node.noticed >= 0) << id;
@@ -555,7 +592,10 @@ class World {
   Fleet fleet_;
   std::int64_t now_ = 0;
   Time wake_ = kNever;
-  std::vector<std::pair<std::int64_t, std::uint64_t>> booting_;
+  std::vector<std::pair<std::int64_t, std::uint64_t>> booting_, failing_;
+  std::map<std::uint64_t, std::int64_t> lost_purchases_;  // since when
+  std::uint64_t fails_ = 0;
+  std::int64_t failures_ = 0, retry_at_ = 0;
   std::map<std::uint64_t, TrueNode> nodes_;
   std::vector<Sandbox> sandboxes_;
   std::int64_t waiting_ = 0;
@@ -573,7 +613,11 @@ RC_GTEST_PROP(PlannedFleet, KeepsItsBoundsWhateverComes, (std::uint64_t key)) {
   rules.pays_back = seconds(120);
   const auto least = static_cast<std::uint32_t>(random.below(3));
   if (random.below(2) == 0) rules.empty_within = seconds(30);
+  if (random.below(2) == 0) rules.arrives_within = seconds(100);
+  rules.retry = seconds(10);
+  rules.retry_max = seconds(60);
   World world(rules, least, least + 3 + static_cast<std::uint32_t>(random.below(10)), key);
+  if (random.below(2) == 0) world.supply_fails(300);
   const std::uint64_t load = 2 + random.below(12);
   for (int second = 0; second < 1500; ++second) {
     const bool busy = second % 600 < 300;

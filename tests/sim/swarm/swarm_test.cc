@@ -43,7 +43,7 @@ TEST(Swarm, MakesScenariosOfEveryKindThatCanBeRead) {
       FAIL() << "seed " << seed << ": " << error.what() << "\n" << text;
     }
   }
-  EXPECT_EQ(faults.size(), static_cast<std::size_t>(Fault::Kind::node_drain) + 1);
+  EXPECT_EQ(faults.size(), static_cast<std::size_t>(Fault::Kind::boot_failure) + 1);
   EXPECT_EQ(policies.size(), 4u);
   EXPECT_EQ(fleets.size(), 4u);
   EXPECT_EQ(placements.size(), 6u);
