@@ -1,5 +1,4 @@
-// Decisions whose numbers stand in the effect itself: refusals, purchases; and which replica or
-// node takes what.
+// Decisions whose numbers stand in the effect itself: refusals; and which replica or node takes what.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -53,45 +52,12 @@ Decision refused(const sandbox::Refused& one) {
   return decision;
 }
 
-Decision bought(const fleet::BuyNode& one) {
-  Decision decision;
-  decision.where = "fleet";
-  decision.what =
-      fmt::format("a node of pool {} is bought for zone {}", one.pool.value, one.zone.value);
-  decision.rule =
-      "nodes needed for what waits, and the buffer, are more than are free or booting; or, "
-      "with newsvendor, at least half a node less room is free, on busy nodes too, than is kept; "
-      "or it takes the place of another";
-  decision.numbers = {{"needed for what waits", std::to_string(one.needed)},
-                      {"buffer", std::to_string(one.buffer)},
-                      {"free", std::to_string(one.free)},
-                      {"booting", std::to_string(one.booting)},
-                      {"room kept, thousandths of a node", std::to_string(one.room_kept)},
-                      {"room free, thousandths of a node", std::to_string(one.room_free)}};
-  return decision;
-}
-
-Decision released(const fleet::ReleaseNode& one) {
-  Decision decision;
-  decision.where = "fleet";
-  decision.what = fmt::format("node {} is given back", one.node.value);
-  decision.rule =
-      "idle for idle_before_release, or fleet.unneeded where fleet.policy is not idle, and more "
-      "than the pool's least, its buffer and the room that is kept";
-  decision.numbers = {{"idle", duration_text(one.idle)}};
-  return decision;
-}
-
 }  // namespace
 
 std::vector<Decision> explain_answers(const std::vector<control::Effect>& effects) {
   std::vector<Decision> decisions;
   for (const control::Effect& effect : effects) {
     if (const auto* no = std::get_if<sandbox::Refused>(&effect)) decisions.push_back(refused(*no));
-    if (const auto* buy = std::get_if<fleet::BuyNode>(&effect)) decisions.push_back(bought(*buy));
-    if (const auto* release = std::get_if<fleet::ReleaseNode>(&effect)) {
-      decisions.push_back(released(*release));
-    }
   }
   return decisions;
 }

@@ -64,6 +64,7 @@ class Explainer final : public ReplayWatcher {
       const auto& said = *std::get<const std::vector<control::Effect>*>(effects);
       add(out_.decisions, explain_scaling(*control_, event.at, taken));
       add(out_.decisions, explain_placements(*control_, machines.control(), event.at, taken, said));
+      add(out_.decisions, explain_supply(*control_, machines.control(), event.at, said));
       add(out_.decisions, explain_answers(said));
     } else if (gateway_) {
       add(out_.decisions,

@@ -64,7 +64,10 @@ std::vector<Decision> explain_placements(const control::Control& before,
                                          const std::vector<control::Effect>& effects);
 std::vector<Decision> explain_scaling(const control::Control& before, Time now,
                                       const control::Event& event);
-// Refusals and what the fleet buys and gives back.
+// What the fleet buys and gives back.
+std::vector<Decision> explain_supply(const control::Control& before, const control::Control& after,
+                                     Time now, const std::vector<control::Effect>& effects);
+// Refusals.
 std::vector<Decision> explain_answers(const std::vector<control::Effect>& effects);
 std::vector<Decision> explain_calls(const gateway::Gateway& before,
                                     const std::vector<gateway::Effect>& effects);

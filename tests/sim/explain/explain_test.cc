@@ -60,6 +60,30 @@ TEST(Explain, NamesTheChosenNodeFirstOfItsCandidates) {
   }
 }
 
+// With the pools that could have been bought of, the chosen one first.
+TEST(Explain, NamesThePoolsThatNodesAreBoughtOf) {
+  for (const char* policy : {"idle", "cluster_autoscaler", "karpenter", "newsvendor"}) {
+    const std::string log =
+        log_of("scenarios/fast/fleet_shapes.yaml", {{"fleet.policy", policy}, {"duration", "40m"}});
+    std::size_t bought = 0;
+    for (const Found& found : find_events(log, "BuyNode", 30)) {
+      const Explanation e = explain(log, found.number);
+      std::size_t said = 0, nodes = 0;
+      for (const std::string& effect : e.effects) said += effect.starts_with("BuyNode") ? 1 : 0;
+      for (const Decision& d : e.decisions) {
+        if (!d.what.contains(" bought")) continue;
+        ++bought;
+        nodes += std::stoul(d.what);
+        EXPECT_TRUE(d.rule.starts_with(policy) || d.rule.starts_with("it takes the place of")) << d.rule;
+        ASSERT_GE(d.candidates.size(), 2u) << summary(e);
+        EXPECT_TRUE(d.what.contains("of pool " + d.candidates[0][0] + " ")) << summary(e);
+      }
+      EXPECT_EQ(nodes, said) << summary(e);
+    }
+    EXPECT_GT(bought, 0u) << policy;
+  }
+}
+
 TEST(Explain, NamesTheNodesThatAreKeptForAGuarantee) {
   const std::string log = log_of("scenarios/fast/first_node_kept.yaml");
   std::size_t kept = 0;
