@@ -190,7 +190,7 @@ void Fleet::lose_purchase(Time now, std::uint32_t index, std::uint64_t purchase)
   Shortage& shortage = pool.shortages[zone];
   if (shortage.failures != 0 && now < shortage.until) return;  // it was ordered with one that failed
   const Rules& rules = config_.rules;
-  if (shortage.until + rules.retry_max < now) shortage.failures = 0;  // long ago
+  if (now - shortage.until > rules.retry_max) shortage.failures = 0;  // long ago
   Duration wait = rules.retry;
   for (std::uint32_t i = 0; i < shortage.failures && wait < rules.retry_max; ++i) wait = wait + wait;
   ++shortage.failures;
@@ -375,12 +375,12 @@ std::uint32_t Fleet::nodes_for_pending(const PoolState& pool) const {
 // What was bought and never came: its machine did not boot, or could not reach us.
 void Fleet::give_up_overdue(Time now, std::uint32_t index, Effects& effects) {
   PoolState& pool = state_.pools[index];
-  const Duration boot = pool.policy.boot;
-  const Duration within = std::max(config_.rules.arrives_within, boot + boot + boot);
-  while (!pool.booting.empty() && pool.booting.begin()->second.since + within <= now) {
+  while (!pool.booting.empty()) {
     const auto [purchase, bought] = *pool.booting.begin();
+    const Duration waited = now - bought.since;
+    if (waited < config_.rules.arrives_within || waited.nanos / 3 < pool.policy.boot.nanos) return;
     lose_purchase(now, index, purchase);
-    effects.push_back(CancelPurchase{PoolId{index + 1ULL}, purchase, now - bought.since});
+    effects.push_back(CancelPurchase{PoolId{index + 1ULL}, purchase, waited});
   }
 }
 

@@ -253,6 +253,17 @@ TEST(PlannedEdges, NoneGoesBelowThePoolsLeast) {
   Planned world(at_once(Policy::karpenter), 3, elastic(2, 10));
   EXPECT_EQ(world.emptied(1, {{world.nodes[0], 1, {}, false}, {world.nodes[1], 1, {}, false}}),
             just(world.nodes[0]));
+  EXPECT_TRUE(said<BuyNode>(world.found(2, {{world.nodes[1], 1, {2}, false}})).empty())
+      << "its replacement would be another pool's";
+}
+
+TEST(PlannedEdges, WhatIsNotFoundOnceBeginsAnew) {
+  Planned world(rules_of(Policy::karpenter), 1);
+  const Removal removal{world.nodes[0], 1, {}, false};
+  EXPECT_TRUE(world.emptied(10, {removal}).empty());
+  EXPECT_TRUE(world.emptied(20, {}).empty());
+  EXPECT_TRUE(world.emptied(26, {removal}).empty());
+  EXPECT_EQ(world.emptied(41, {removal}), just(world.nodes[0]));
 }
 
 TEST(PlannedEdges, WhatIsEmptyAlreadyGoesAtOnce) {
@@ -314,6 +325,24 @@ TEST(PlannedEdges, AReplacedNodeIsEmptiedWhenTheOtherHasCome) {
   EXPECT_EQ(gone, std::vector<std::int64_t>{40}) << "its work is on its way until then";
 }
 
+// Its replacement came, and something did not leave it in time: it may be found dispensable again.
+TEST(PlannedEdges, AReplacedNodeThatIsUsedAgainIsAskedForAgain) {
+  Rules rules = at_once(Policy::karpenter);
+  rules.empty_within = seconds(30);
+  Planned world(rules, 1);
+  world.found(1, {{world.nodes[0], 3, {2}, false}});
+  world.join(10, 9, 1, 2);
+  EXPECT_EQ(said<CordonNode>(world.scan(40)), (std::vector<CordonNode>{{world.nodes[0], false}}));
+  EXPECT_EQ(said<AskRemovals>(world.scan(50)).at(0).nodes.size(), 1u);
+}
+
+TEST(PlannedEdges, WhatReplacesANodeIsNoRoom) {
+  Planned world(at_once(Policy::newsvendor), 1);
+  EXPECT_EQ(said<BuyNode>(world.found(1, {{world.nodes[0], 1, {2}, false}})).size(), 1u);
+  world.scan(1);
+  EXPECT_EQ(world.fleet.state().pools[1].free, 0) << "another goes when it comes";
+}
+
 TEST(PlannedEdges, ANodeWhoseReplacementFailsStays) {
   Rules rules = at_once(Policy::karpenter);
   rules.nodes_at_once = 1;
@@ -368,6 +397,34 @@ TEST(PlannedEdges, WhatIsDrainedWhileItsReplacementFailsIsNoLongerOursToEmpty) {
     tell(world.fleet, at(4), UndrainAsked{1});
     EXPECT_EQ(world.fleet.state().emptying.empty(), fails);
   }
+}
+
+// What is on nodes that are nobody's to buy stays there, and is no reason to buy of one pool or another.
+TEST(PlannedEdges, WhatRunsOnAPoolThatIsNotElasticDecidesNothing) {
+  PoolPolicy lean = elastic(0, 10), roomy = elastic(0, 10), fixed = elastic(0, 10);
+  lean.price_micros = 100;
+  roomy.price_micros = 150;
+  roomy.shape.memory_bytes *= 4;
+  fixed.shape = roomy.shape;
+  fixed.elastic = false;
+  Planned world(rules_of(Policy::newsvendor), 0, lean);
+  tell(world.fleet, at(0), PoolAdded{{2}, roomy});
+  tell(world.fleet, at(0), PoolAdded{{3}, fixed});
+  WaitingSeen seen;
+  seen.waiting = {{{1}, {}, {.cpu_millicores = 1000, .memory_bytes = 4LL << 30}, 1}};
+  Running heavy{{1}, {3}, {}, {.cpu_millicores = 1000, .memory_bytes = 16LL << 30}, 10, 1};
+  heavy.amounts.cpu_millicores = 40'000;
+  heavy.amounts.memory_bytes = 640LL << 30;
+  seen.running = {heavy};
+  const auto bought = said<BuyNode>(world.scan(0, seen));
+  ASSERT_FALSE(bought.empty());
+  EXPECT_EQ(bought[0].pool, PoolId{1});
+  // Were it on nodes of the lean pool, the roomy one would be the cheaper.
+  seen.running[0].pool = {1};
+  seen.waiting[0].count = 8;
+  const auto then = said<BuyNode>(world.scan(10, seen));
+  EXPECT_FALSE(then.empty());
+  for (const BuyNode& one : then) EXPECT_EQ(one.pool, PoolId{2});
 }
 
 // ---- purchases that fail

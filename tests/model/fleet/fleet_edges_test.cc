@@ -52,6 +52,26 @@ TEST(FleetEdges, NoMoreNodesJoinThanMay) {
   EXPECT_EQ(fleet.state().nodes.size(), 2u);
 }
 
+TEST(FleetEdges, ABusyNodeThatIsLostIsBusyNoMore) {
+  Fleet fleet(patient());
+  tell(fleet, at(0), PoolAdded{{1}, {}});
+  tell(fleet, at(0), NodeBusy{joined(tell(fleet, at(0), NodeRegistered{registration(1)}))});
+  EXPECT_EQ(fleet.state().pools[0].busy, 1u);
+  tell(fleet, at(1), NodeRegistered{registration(1, 2)});
+  EXPECT_EQ(fleet.state().pools[0].busy, 0u);
+}
+
+// Whatever a demand leaves out, a node is needed for it; and what nodes have none of asks for nothing.
+TEST(FleetEdges, ADemandOfNothingKnownIsForOneNode) {
+  for (const std::int64_t disk : {0, 5}) {
+    Fleet fleet(patient());
+    tell(fleet, at(0), PoolAdded{{1}, elastic(0, 10)});
+    PendingDemand demand{{1}, 1};
+    demand.disk_bytes = disk;
+    EXPECT_EQ(bought(tell(fleet, at(1), demand)), 1u);
+  }
+}
+
 TEST(FleetEdges, WhatIsSaidTwiceCountsOnce) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, {}});

@@ -143,6 +143,16 @@ TEST(Fleet, GivesUpAPurchaseThatNeverComes) {
   }
 }
 
+// Three times as much is no number of nanoseconds.
+TEST(Fleet, APoolWhoseNodesBootForAHundredYearsIsWaitedFor) {
+  Fleet fleet(Config{});
+  PoolPolicy policy = elastic(0, 1);
+  policy.boot = seconds(100LL * 365 * 86'400);
+  tell(fleet, at(0), PoolAdded{{1}, policy});
+  ASSERT_EQ(said<BuyNode>(tell(fleet, at(0), cores(4'000))).size(), 1u);
+  EXPECT_TRUE(said<CancelPurchase>(tell(fleet, at(1'000'000), Woken{})).empty());
+}
+
 TEST(Fleet, APurchaseMayComeForAsLongAgainAfterControlWasAway) {
   Fleet fleet(Config{});
   tell(fleet, at(0), PoolAdded{{1}, elastic(0, 1)});
