@@ -232,6 +232,10 @@ def main():
         if folder and folder not in build.FOLDERS:
             parser.error(f"--folder {folder}: expected one or more of {','.join(build.FOLDERS)}")
     mutants = build.known() if args.built else build.build()
+    files = {one.file.removeprefix("model/") for one in mutants}
+    for file in (args.file or "").split(","):
+        if file and file not in files:
+            parser.error(f"--file {file}: expected one or more of those with mutants, such as {sorted(files)[0]}")
     if args.what == "show":
         if args.number is None or not 1 <= args.number <= len(mutants):
             parser.error(f"show needs a number from 1 to {len(mutants)}")
