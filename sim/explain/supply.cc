@@ -63,8 +63,9 @@ void list_pools(const control::Control& before, Time now, PoolId chosen, Decisio
     decision.candidates.resize(kCandidatesMax);
   }
   decision.note =
-      "price: of a node and hour; for all that waits: nodes of that pool, were all of it that may use "
-      "the pool on new ones; room: in thousandths of a node, at the pool's last look";
+      "the bought one first; price: of a node and hour; for all that waits: nodes of that pool, were "
+      "all of it that may use the pool on new ones; room: in thousandths of a node, at the pool's "
+      "last look";
 }
 
 Decision bought(const control::Control& before, Time now, const std::vector<BuyNode>& nodes,
