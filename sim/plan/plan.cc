@@ -86,24 +86,26 @@ class Search {
       const double metric = lookup_metric(result, condition_.metric).value_or(0);
       if (has_samples(result, condition_.metric)) point.metrics.push_back(metric);
       point.not_begun = std::max(point.not_begun, result.not_begun);
-      const std::string unfit = why_unfit(result);
+      const bool holds = condition_.holds(metric);
+      const std::string unfit = why_unfit(result, holds);
       if (!unfit.empty()) point.unfit.push_back(unfit);
-      if (unfit.empty() && condition_.holds(metric)) ++point.satisfied;
+      if (unfit.empty() && holds) ++point.satisfied;
       if (i == 0) references_.emplace(value, result);
     }
     done_ += outcomes.size();
     return &points_.emplace(value, std::move(point)).first->second;
   }
 
-  // A fleet that breaks what must hold, or serves nobody, is no answer however good its figure.
-  std::string why_unfit(const Result& result) const {
+  // A fleet that breaks what must hold, or serves nobody, is no answer however good its figure. Where
+  // that is not good enough by itself, assertions decide nothing.
+  std::string why_unfit(const Result& result, bool holds) const {
     const std::string seed = "with seed " + std::to_string(result.seed) + " ";
     if (!result.broken.empty()) return seed + "an invariant is broken: " + result.broken[0];
     if (!has_samples(result, condition_.metric)) {
       return seed + "there is nothing to measure " + condition_.metric + " of";
     }
     for (const Assertion& assertion : result.assertions) {
-      if (!assertion.passed) return seed + "the scenario's assertion " + assertion.text + " fails";
+      if (holds && !assertion.passed) return seed + "the scenario's assertion " + assertion.text + " fails";
     }
     return "";
   }

@@ -78,6 +78,11 @@ TEST(Plan, SaysThatTheScenariosOwnAssertionsDecided) {
   EXPECT_NE(text.find("With pools.0.nodes = 3, wait_p99_ms lies between 70 and 70."),
             std::string::npos)
       << text;
+  // Where the figure fails as well it is no matter what else does.
+  question.condition = "wait_p99_ms<=50";
+  EXPECT_EQ(plan_summary(chalk::sim::plan(question, run, {}, nullptr)).find("does not count"),
+            std::string::npos);
+  question.condition = "wait_p99_ms<=500";
   asserts = false;
   EXPECT_NE(plan_summary(chalk::sim::plan(question, run, {}, nullptr))
                 .find("= 1 is the least that meets wait_p99_ms<=500."),
